@@ -1,0 +1,196 @@
+"""All settings. The environment is read here and nowhere else; a bad value stops the start and names itself.
+
+Values come from the environment, then from one file of KEY=value lines (a variable that is set already wins):
+`COUPON_ENV_FILE` if given, else `.env`, else the `.stack/env` that `make up` writes. So a command started by cron,
+which hands over no environment, sees what the web processes see. README, "Settings", lists them for people.
+"""
+
+import os
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from couponsite.env import boolean, choice, integer, key_value_pairs, required, string_list, url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+_named_file = os.environ.get("COUPON_ENV_FILE")
+if _named_file and not Path(_named_file).is_file():
+    raise ImproperlyConfigured(f"COUPON_ENV_FILE names {_named_file!r}, which is no file: correct the path or unset it.")
+for _candidate in [Path(_named_file)] if _named_file else [BASE_DIR / ".env", BASE_DIR / ".stack" / "env"]:
+    if _candidate.is_file():
+        environ.Env.read_env(_candidate, overwrite=False)
+        break
+
+# --- Django -----------------------------------------------------------------------------------------------------
+DEBUG = boolean("DJANGO_DEBUG", default=False)
+SECRET_KEY = required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
+ALLOWED_HOSTS = string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
+WEB_PORT = integer("WEB_PORT", default=8000, least=1, most=65535)
+ROOT_URLCONF = "couponsite.urls"
+WSGI_APPLICATION = "couponsite.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+STATIC_URL = "/static/"
+APPEND_SLASH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_crontab",
+    "coupons",
+    "consumers",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["coupons.api.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["coupons.api.authentication.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------
+# Every wait has an end: a database that hangs must neither hold a web thread nor cost a consumer its membership
+# (max.poll.interval.ms is 5 minutes, so the two time-outs below stay far under it).
+DB_CONNECT_TIMEOUT_SEC = integer("COUPON_DB_CONNECT_TIMEOUT_SEC", default=3, least=1, most=60)
+DB_STATEMENT_TIMEOUT_MS = integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=240_000)
+DB_LOCK_TIMEOUT_MS = integer("COUPON_DB_LOCK_TIMEOUT_MS", default=5_000, least=100, most=240_000)
+DATABASES = {
+    "default": {
+        **env.db_url_config(url("DATABASE_URL", schemes=("postgres", "postgresql"))),
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    connect_timeout=DB_CONNECT_TIMEOUT_SEC,
+    # A server that is cut off without a reset is noticed in about 10 s instead of the kernel's 2 hours.
+    keepalives=1,
+    keepalives_idle=5,
+    keepalives_interval=2,
+    keepalives_count=3,
+    tcp_user_timeout=10_000,
+    options=f"-c statement_timeout={DB_STATEMENT_TIMEOUT_MS} -c lock_timeout={DB_LOCK_TIMEOUT_MS}",
+)
+
+# --- Redis: admission lives here, nothing else does ----------------------------------------------------------------
+REDIS_URL = url("REDIS_URL", schemes=("redis", "rediss", "unix"))
+REDIS_SOCKET_TIMEOUT_MS = integer("COUPON_REDIS_SOCKET_TIMEOUT_MS", default=500, least=50, most=30_000)
+REDIS_MAX_CONNECTIONS = integer("COUPON_REDIS_MAX_CONNECTIONS", default=64, least=1, most=10_000)
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "admission": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "CLIENT_CLASS": "django_redis.client.DefaultClient",
+            "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
+            "SOCKET_CONNECT_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
+            "CONNECTION_POOL_KWARGS": {
+                "max_connections": REDIS_MAX_CONNECTIONS,
+                # One more try at once after a broken connection (a server that was restarted leaves dead sockets in
+                # the pool) and none after a time-out: redis-py's own default would wait up to 10 s three times.
+                # Every script is idempotent by user, so a second run is harmless.
+                "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            },
+        },
+    },
+}
+REDIS_REPLICA_LAG_MS = integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, least=0, most=60_000)
+
+# --- Kafka ------------------------------------------------------------------------------------------------------
+KAFKA_BOOTSTRAP_SERVERS = required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
+# Any other librdkafka setting, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
+KAFKA_CLIENT_CONFIG = key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
+TOPIC = required("COUPON_TOPIC", default="coupon_create")
+TOPIC_PARTITIONS = integer("COUPON_TOPIC_PARTITIONS", default=8, least=1, most=1023)
+TOPIC_REPLICATION = integer("COUPON_TOPIC_REPLICATION", default=1, least=1, most=32)
+TOPIC_MIN_INSYNC_REPLICAS = integer("COUPON_TOPIC_MIN_INSYNC_REPLICAS", default=1, least=1, most=32)
+TOPIC_RETENTION_MS = integer("COUPON_TOPIC_RETENTION_MS", default=30 * 24 * 3600 * 1000, least=3_600_000)
+CONSUMER_GROUP = required("COUPON_CONSUMER_GROUP", default="group_1")
+CONSUMER_GROUP_PROTOCOL = choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
+# How long an answer of the broker to an administrator's question (metadata, offsets) may take.
+KAFKA_REQUEST_TIMEOUT_MS = integer("COUPON_KAFKA_REQUEST_TIMEOUT_MS", default=5_000, least=100, most=60_000)
+# A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
+DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
+PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=2, least=0, most=100)
+
+# --- The promise ------------------------------------------------------------------------------------------------
+# From the start of the Redis call to Kafka's acknowledgement, by the process's monotonic clock; later is a 503.
+ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
+BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=10_000)
+BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, most=60_000)
+# How often a process looks for epochs that mends have raised. Must stay under the 1 s that a mend waits for it.
+DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least=50, most=900)
+
+# --- Consumer, retry, keeper --------------------------------------------------------------------------------------
+CONSUMER_CONCURRENCY = integer("COUPON_CONSUMER_CONCURRENCY", default=1, least=1, most=256)
+CONSUMER_BATCH_SIZE = integer("COUPON_CONSUMER_BATCH_SIZE", default=500, least=1, most=10_000)
+CONSUMER_MAX_RATE = integer("COUPON_CONSUMER_MAX_RATE", default=0, least=0, most=10_000_000)  # rows/s; 0 = no limit
+CONSUMER_POISON_LIMIT = integer("COUPON_CONSUMER_POISON_LIMIT", default=1_000, least=1, most=10_000_000)
+RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
+RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
+RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)
+KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=100, most=60_000)
+RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most=600_000)
+
+# --- Callers ----------------------------------------------------------------------------------------------------
+API_KEYS = string_list("COUPON_API_KEYS", default="")  # none = nobody gets in
+
+# --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
+CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]
+CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless
+# Two checkouts on one machine must not remove each other's lines.
+CRONTAB_COMMENT = f"coupons in {BASE_DIR}"
+
+# --- Logs -------------------------------------------------------------------------------------------------------
+LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {name: {"level": LOG_LEVEL} for name in ("coupons", "consumers")},
+}

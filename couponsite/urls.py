@@ -1,0 +1,24 @@
+"""Addresses: the REST API, the operators' admin, and what a load balancer and a Prometheus server ask for."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from coupons.api import health
+
+admin.site.site_header = "Coupons"
+admin.site.site_title = "Coupons"
+admin.site.index_title = "Campaigns, coupons and failed events"
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("coupons.api.urls")),
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("metrics", health.metrics),
+]
+
+handler400 = "coupons.api.problem_responses.bad_request"
+handler404 = "coupons.api.problem_responses.not_found"
+handler500 = "coupons.api.problem_responses.server_error"

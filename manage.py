@@ -1,0 +1,18 @@
+#!/usr/bin/env python3
+"""Django's command line for the coupon service; `manage.py help` lists the commands."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
+    try:
+        from django.core.management import execute_from_command_line
+    except ImportError as error:
+        raise SystemExit(f"{error}\nRun `make up` once, then use .venv/bin/python manage.py ...") from error
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
