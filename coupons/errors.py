@@ -1,0 +1,38 @@
+"""Exceptions that tell the caller what to do. Expected results (sold out, already admitted) are enum values instead."""
+
+from django.db import InterfaceError, InternalError, OperationalError
+
+# PostgreSQL is down, hangs, is full, is read-only (an InternalError), or had to break a deadlock: nothing is wrong
+# with the work itself. Callers treat these like RetryLater.
+DATABASE_DOWN = (OperationalError, InterfaceError, InternalError)
+
+
+class RetryLater(Exception):
+    """A part is down or not current; nothing is wrong with the work itself.
+
+    The caller must not record a failure and must not move an offset: wait with back-off, then do the same again.
+    """
+
+
+class GateUnavailable(RetryLater):
+    """Redis did not answer, or refused to run the script. The script may have run: repeat it, it is idempotent."""
+
+
+class StateStale(RetryLater):
+    """Redis's state of a campaign is not the current one (see DESIGN, "The gate knows"). The keeper mends it."""
+
+
+class LogUnavailable(RetryLater):
+    """Kafka did not answer in time."""
+
+
+class Unconfirmed(RetryLater):
+    """Kafka has not acknowledged the message in time. It may be in the log all the same: keep the place."""
+
+
+class OperatorError(Exception):
+    """What the operator asked for cannot be done; the text says why and what to do instead."""
+
+
+class PushDidNotArrive(Exception):
+    """PostgreSQL has the change and Redis does not yet; the keeper pushes it again. Nothing is to be repeated."""

@@ -1,0 +1,201 @@
+"""What PostgreSQL stores: campaigns, coupons, failed events with their attempts, and the runs of scheduled jobs."""
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+MAX_QUANTITY = 10_000_000
+MAX_USER_ID_LENGTH = 128
+
+
+class CampaignState(models.TextChoices):
+    DRAFT = "draft"
+    OPEN = "open"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class Campaign(models.Model):
+    """One first-come-first-served offer.
+
+    `revision` rises with every change that Redis must hear of; `epoch` rises with every mend (0 = never loaded).
+    `issued_count` is kept by a trigger on the coupon table (migration 0002), never by this program.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200)
+    quantity = models.PositiveIntegerField()
+    opens_at = models.DateTimeField()
+    closes_at = models.DateTimeField(null=True, blank=True)
+    state = models.CharField(max_length=10, choices=CampaignState, default=CampaignState.DRAFT, editable=False)
+    revision = models.PositiveBigIntegerField(default=0, editable=False)
+    epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    issued_count = models.PositiveIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ("-created_at",)
+        constraints = [
+            models.CheckConstraint(
+                name="campaign_quantity_in_range", condition=Q(quantity__gte=1, quantity__lte=MAX_QUANTITY)
+            ),
+            models.CheckConstraint(
+                name="campaign_closes_after_it_opens",
+                condition=Q(closes_at__isnull=True) | Q(closes_at__gt=F("opens_at")),
+                violation_error_message="closes_at: it must be later than opens_at.",
+            ),
+            models.CheckConstraint(
+                name="campaign_issued_within_quantity", condition=Q(issued_count__lte=F("quantity"))
+            ),
+        ]
+        permissions = [("operate_campaign", "Can open, pause, resume, close and resize campaigns")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Coupon(models.Model):
+    """One issued coupon. Rows are never changed and never deleted.
+
+    The index of `coupon_one_per_user` starts with the user, so it also serves an operator's search by user.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="coupons", db_index=False)
+    user_id = models.CharField(max_length=MAX_USER_ID_LENGTH)
+    sequence = models.PositiveBigIntegerField()
+    code = models.CharField(max_length=32)
+    issued_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=("user_id", "campaign"), name="coupon_one_per_user"),
+            models.UniqueConstraint(fields=("campaign", "sequence"), name="coupon_one_per_sequence"),
+            models.UniqueConstraint(fields=("code",), name="coupon_code_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} #{self.sequence}"
+
+
+class EventStatus(models.TextChoices):
+    FAIL = "FAIL"
+    PROCESSING = "PROCESSING"
+    SUCCESS = "SUCCESS"
+
+
+class FailCode(models.TextChoices):
+    """Why a message could not become a coupon, and who may do something about it."""
+
+    INVALID_MESSAGE = "invalid-message"
+    UNKNOWN_VERSION = "unknown-version"
+    UNKNOWN_CAMPAIGN = "unknown-campaign"
+    NOT_ADMITTED = "not-admitted"
+    CONFLICT = "conflict"
+    QUANTITY_EXCEEDED = "quantity-exceeded"
+    DATABASE_REFUSED = "database-refused"
+
+    @property
+    def holds_ticket(self) -> bool:
+        """Whether the gate held this ticket when the row was written: somebody may have been promised a coupon."""
+        return self in HELD_CODES
+
+    @property
+    def retried_by_itself(self) -> bool:
+        """Whether a later attempt can end differently without an operator's decision."""
+        return self in (FailCode.QUANTITY_EXCEEDED, FailCode.DATABASE_REFUSED)
+
+
+HELD_CODES = (FailCode.CONFLICT, FailCode.QUANTITY_EXCEEDED, FailCode.DATABASE_REFUSED)
+
+
+class FailEventHistory(models.Model):
+    """One message that could not become a coupon as it stood, and everything that was tried since.
+
+    `next_attempt_at` is when the scheduled retry takes it up: NULL waits for an operator. While a retry works on it
+    the status is PROCESSING and `next_attempt_at` the end of that run's lease, after which another run takes over.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, null=True, blank=True, db_index=False)
+    campaign_ref = models.CharField(max_length=200, blank=True, help_text="The campaign id as the message names it")
+    user_id = models.CharField(max_length=MAX_USER_ID_LENGTH, blank=True)
+    sequence = models.PositiveBigIntegerField(null=True, blank=True)
+    payload = models.BinaryField(help_text="The message as received")
+    payload_hash = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the payload, in hex")
+    error_code = models.CharField(max_length=32, choices=FailCode)
+    error_message = models.TextField()
+    event_status = models.CharField(max_length=10, choices=EventStatus, default=EventStatus.FAIL)
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    topic = models.CharField(max_length=249)
+    partition = models.PositiveIntegerField()
+    offset = models.PositiveBigIntegerField()
+    given_up_at = models.DateTimeField(null=True, blank=True)
+    given_up_by = models.CharField(max_length=150, blank=True)
+    given_up_reason = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = "failed event"
+        verbose_name_plural = "failed events"
+        constraints = [
+            # A redelivery adds no second row; the same offset of a topic made anew, with other bytes, does.
+            models.UniqueConstraint(
+                fields=("topic", "partition", "offset", "payload_hash"), name="failevent_one_per_message"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=("user_id", "campaign"), name="failevent_by_user"),
+            models.Index(fields=("campaign", "id"), name="failevent_by_campaign"),
+            models.Index(fields=("error_code", "id"), name="failevent_by_code"),
+            # The two queues that stay small however large the history grows.
+            models.Index(
+                fields=("next_attempt_at",), name="failevent_due", condition=Q(next_attempt_at__isnull=False)
+            ),
+            models.Index(
+                fields=("campaign", "user_id"), name="failevent_open", condition=~Q(event_status="SUCCESS")
+            ),
+        ]
+        permissions = [
+            ("retry_failed_event", "Can retry failed events"),
+            ("give_up_failed_event", "Can give up failed events"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.error_code} at {self.topic}[{self.partition}]@{self.offset}"
+
+
+class FailAttempt(models.Model):
+    """One retry of a failed event: when, by whom, and what it said."""
+
+    event = models.ForeignKey(FailEventHistory, on_delete=models.PROTECT, related_name="tried")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(db_default=Now())
+    actor = models.CharField(max_length=150)
+    error_code = models.CharField(max_length=32, blank=True, help_text="Empty: the coupon was issued")
+    error_message = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = "attempt"
+
+    def __str__(self) -> str:
+        return self.error_code or EventStatus.SUCCESS
+
+
+class JobRun(models.Model):
+    """The last run of a scheduled job, one row a job: cron swallows output and exit codes, this does not."""
+
+    name = models.CharField(max_length=64, primary_key=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    succeeded = models.BooleanField(null=True, help_text="Empty while it runs, or when it was killed")
+    result = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = "scheduled job"
+
+    def __str__(self) -> str:
+        return self.name
