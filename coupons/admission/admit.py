@@ -1,0 +1,41 @@
+"""One application to the gate, with the epoch that this process knows."""
+
+import time
+from uuid import UUID
+
+from coupons.admission import gate
+from coupons.admission.directory import Known, directory
+from coupons.admission.gate import Admission, EpochAhead, Outcome
+from coupons.clock import milliseconds
+from coupons.errors import StateStale
+from coupons.telemetry import GATE_SECONDS
+
+
+def admit(*, campaign_id: UUID, user_id: str, deadline: float) -> Admission | None:
+    """The gate's decision; None = there is no such campaign. `deadline` is a monotonic time.
+
+    Raises RetryLater (GateUnavailable, StateStale, DirectoryUnavailable): the place may have been taken or not, and
+    the same call again tells.
+    """
+    known = directory().look_up(campaign_id, wait_sec=deadline - time.monotonic())
+    if known is None:
+        return None
+    try:
+        return _admit(campaign_id, known, user_id)
+    except EpochAhead:
+        newer = directory().look_up(campaign_id, wait_sec=deadline - time.monotonic(), newer_than=known.epoch)
+        if newer is None:
+            raise
+        return _admit(campaign_id, newer, user_id)
+
+
+def _admit(campaign_id: UUID, known: Known, user_id: str) -> Admission:
+    try:
+        with GATE_SECONDS.time():
+            return gate.admit(campaign_id=campaign_id, epoch=known.epoch, user_id=user_id)
+    except EpochAhead:
+        raise
+    except StateStale:
+        if known.epoch == 0:  # a draft: Redis has nothing of it, and nothing is wrong with that
+            return Admission(Outcome.NOT_OPEN, opens_at_ms=milliseconds(known.opens_at))
+        raise

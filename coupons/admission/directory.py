@@ -1,0 +1,125 @@
+"""What one process knows of the campaigns: which exist, and their epochs, so that the apply path never asks PostgreSQL.
+
+One background thread per process owns the database connection. It looks up an unknown campaign at once (many waiting
+requests, one query), and every COUPON_DIRECTORY_REFRESH_MS reads the campaigns that changed, so that an epoch which a
+mend raised is known everywhere before the mend goes on (a mend waits longer than that). What is known stays known
+while PostgreSQL is down; what is not known then cannot be told, and the caller gets `DirectoryUnavailable`.
+"""
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Q
+
+from coupons.errors import RetryLater
+from coupons.models import Campaign
+from coupons.per_process import PerProcess
+
+logger = logging.getLogger(__name__)
+
+MISS_LEASE_SEC = 1.0  # so long "there is no such campaign" may be repeated without asking again
+MAX_MISSES = 10_000
+# A row's updated_at is the start of its transaction, which may commit later than one that started after it.
+COMMIT_LAG = timedelta(seconds=30)
+
+
+class DirectoryUnavailable(RetryLater):
+    """PostgreSQL did not say in time whether this campaign exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A campaign that exists. Epoch 0 = a draft that was never loaded into Redis."""
+
+    epoch: int
+    opens_at: datetime
+
+
+class Directory:
+    """Use `directory()` for the process's own one."""
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, Known] = {}
+        self._missed: dict[UUID, float] = {}  # campaign -> monotonic time of the query that lacked it
+        self._wanted: dict[UUID, Future[Known | None]] = {}
+        self._latest_change: datetime | None = None
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._keep_current, name="campaign-directory", daemon=True)
+        self._thread.start()
+
+    def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> Known | None:
+        """The campaign, or None when a look younger than 1 s lacks it.
+
+        `newer_than` is an epoch that is known to be outdated. Raises DirectoryUnavailable when PostgreSQL has not
+        answered within `wait_sec`.
+        """
+        known = self._known.get(campaign_id)
+        if known is not None and (newer_than is None or known.epoch > newer_than):
+            return known
+        missed_at = self._missed.get(campaign_id)
+        if known is None and missed_at is not None and time.monotonic() - missed_at < MISS_LEASE_SEC:
+            return None
+        with self._lock:
+            answer = self._wanted.setdefault(campaign_id, Future())
+        self._wake.set()
+        try:
+            return answer.result(timeout=max(wait_sec, 0))
+        except FutureTimeout:
+            raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
+
+    def close(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def _keep_current(self) -> None:
+        while not self._stopped:
+            self._wake.wait(settings.DIRECTORY_REFRESH_MS / 1000)
+            self._wake.clear()
+            with self._lock:
+                wanted, self._wanted = self._wanted, {}
+            try:
+                self._read(wanted)
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("directory.unavailable error=%s", str(error).strip())
+                for answer in wanted.values():
+                    answer.set_exception(DirectoryUnavailable(str(error)))
+                connection.close()  # the next look makes a new one
+        connection.close()
+
+    def _read(self, wanted: dict[UUID, Future[Known | None]]) -> None:
+        asked_at = time.monotonic()
+        changed = Q(id__in=list(wanted))
+        if self._latest_change is not None:
+            changed |= Q(updated_at__gt=self._latest_change - COMMIT_LAG)
+        elif not wanted:
+            changed = Q()  # the first look: all of them
+        for campaign_id, epoch, opens_at, updated_at in Campaign.objects.filter(changed).values_list(
+            "id", "epoch", "opens_at", "updated_at"
+        ):
+            self._remember(campaign_id, Known(epoch, opens_at))
+            self._latest_change = max(updated_at, self._latest_change or updated_at)
+        if len(self._missed) > MAX_MISSES:
+            self._missed.clear()
+        for campaign_id, answer in wanted.items():
+            if campaign_id not in self._known:
+                self._missed[campaign_id] = asked_at
+            answer.set_result(self._known.get(campaign_id))
+
+    def _remember(self, campaign_id: UUID, known: Known) -> None:
+        before = self._known.get(campaign_id)
+        if before is None or before.epoch <= known.epoch:  # a replica of PostgreSQL may lag; an epoch never falls
+            self._known[campaign_id] = known
+
+
+directory = PerProcess(Directory, close=Directory.close)

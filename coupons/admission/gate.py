@@ -1,0 +1,197 @@
+"""The gate: who is in. Each function is one atomic script in Redis (a chunk of 1,000 users each for the long ones).
+
+All of them need the campaign's epoch as PostgreSQL has it, and raise
+
+- `GateUnavailable` when Redis did not answer or refused (the script may have run; repeating is safe),
+- `StateStale` when Redis's state is not the current one: nothing was read or written, the keeper mends it,
+- `EpochAhead`, a `StateStale`, when Redis knows a newer epoch: read it from PostgreSQL and call again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from coupons.admission import scripts
+from coupons.admission.keys import campaign_keys
+from coupons.errors import StateStale
+from coupons.positions import Position, position_of
+
+
+class Outcome(StrEnum):
+    """What admit.lua decided. The values are the script's own return codes."""
+
+    ADMITTED = "ADMITTED"
+    ALREADY_ADMITTED = "ALREADY_ADMITTED"
+    SOLD_OUT = "SOLD_OUT"
+    NOT_OPEN = "NOT_OPEN"
+    PAUSED = "PAUSED"
+    CLOSED = "CLOSED"
+
+
+class EpochAhead(StateStale):
+    """Redis was mended after the caller read the epoch."""
+
+
+class PushResult(StrEnum):
+    PUSHED = "PUSHED"
+    SUPERSEDED = "SUPERSEDED"
+    BELOW_ADMITTED = "BELOW_ADMITTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ticket as the gate holds it. `score` is None once PostgreSQL has it (positions.py: what the number means)."""
+
+    user_id: str
+    sequence: int
+    score: float | None
+
+    @property
+    def pending(self) -> bool:
+        return self.score is not None
+
+    @property
+    def position(self) -> Position | None:
+        """Where its message is known to lie in the topic."""
+        return None if self.score is None else position_of(self.score)
+
+    @property
+    def on_its_way(self) -> bool:
+        """Published or issued: a repeat of the application may be answered without publishing again."""
+        return not self.pending or self.position is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The gate's answer to one application. `ticket` is there when the user is in, `opens_at_ms` for NOT_OPEN."""
+
+    outcome: Outcome
+    ticket: Held | None = None
+    opens_at_ms: int | None = None
+    now_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignSettings:
+    """What a campaign's hash takes over from PostgreSQL: a revision of quantity, window (ms since 1970) and state."""
+
+    revision: int
+    state: str
+    quantity: int
+    opens_at_ms: int
+    closes_at_ms: int | None
+
+    def arguments(self) -> list[str | int]:
+        closes_at_ms = "" if self.closes_at_ms is None else self.closes_at_ms
+        return [self.revision, self.state, self.quantity, self.opens_at_ms, closes_at_ms]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A current campaign as Redis sees it at `now_ms`. Pending = admitted - settled."""
+
+    epoch: int
+    settings: CampaignSettings
+    admitted: int
+    settled: int
+    next_sequence: int
+    now_ms: int
+
+    @property
+    def pending(self) -> int:
+        return self.admitted - self.settled
+
+
+def admit(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
+    """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence."""
+    code, *values = _run("admit", campaign_id, epoch, [user_id])
+    outcome = Outcome(code)
+    if outcome is Outcome.ADMITTED:
+        sequence, admitted_at_ms = values
+        return Admission(outcome, Held(user_id, sequence, float(admitted_at_ms)), now_ms=admitted_at_ms)
+    if outcome is Outcome.ALREADY_ADMITTED:
+        return Admission(outcome, _held(user_id, *values))
+    if outcome is Outcome.NOT_OPEN:
+        return Admission(outcome, opens_at_ms=values[0], now_ms=values[1])
+    return Admission(outcome)
+
+
+def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
+    """The tickets that the gate holds for these users; who has none is not in the result."""
+    held: dict[str, Held] = {}
+    for users in _chunks(user_ids):
+        _, *values = _run("held", campaign_id, epoch, users)
+        for user, sequence, score in zip(users, values[::2], values[1::2], strict=True):
+            if sequence is not None:
+                held[user] = _held(user, sequence, score)
+    return held
+
+
+def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
+    """Take tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
+    return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
+
+
+def mark_published(*, campaign_id: UUID, positions: Mapping[str, Position]) -> None:
+    """Note where the messages of these users lie. Only knowledge: a lost note costs a second message, no coupon."""
+    keys = campaign_keys(campaign_id)
+    for users in _chunks(list(positions)):
+        pairs: list[str | int] = []
+        for user in users:
+            pairs += [positions[user].score, user]
+        scripts.run("mark_published", [keys.pending], pairs)
+
+
+def pending_between(
+    *, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int
+) -> list[Held]:
+    """At most `limit` (<= 1,000) pending tickets by score, lowest first."""
+    _, *values = _run("pending_range", campaign_id, epoch, [least_score, greatest_score, limit])
+    rows = zip(values[::3], values[1::3], values[2::3], strict=True)
+    return [_held(user.decode(), sequence, score) for user, sequence, score in rows]
+
+
+def describe(*, campaign_id: UUID, epoch: int) -> Description:
+    """The campaign's state and counts."""
+    _, at_epoch, revision, state, quantity, opens_at_ms, closes_at_ms, *counts = _run(
+        "describe", campaign_id, epoch, []
+    )
+    settings = CampaignSettings(revision, state.decode(), quantity, opens_at_ms, closes_at_ms)
+    return Description(at_epoch, settings, *counts)
+
+
+def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
+    """Make the campaign's state for the first time. False: there is one already, nothing was written."""
+    keys = campaign_keys(campaign_id)
+    return _code(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
+
+
+def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> PushResult:
+    """Bring a current campaign up to a revision of its settings."""
+    return PushResult(_run("push", campaign_id, epoch, settings.arguments())[0])
+
+
+def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
+    keys = campaign_keys(campaign_id)
+    reply = scripts.run(name, keys, [epoch, *arguments])
+    code = _code(reply)
+    if code == "STALE":
+        raise StateStale(f"campaign {campaign_id}: Redis's state is not current ({reply[1].decode()})")
+    if code == "EPOCH_AHEAD":
+        raise EpochAhead(f"campaign {campaign_id}: Redis has epoch {reply[1]}, the caller knew {epoch}")
+    return [code, *reply[1:]]
+
+
+def _code(reply: Sequence[Any]) -> str:
+    return str(reply[0].decode())
+
+
+def _held(user_id: str, sequence: Any, score: Any) -> Held:
+    return Held(user_id, int(sequence), None if score is None else float(score))
+
+
+def _chunks(user_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(user_ids), scripts.MAX_ARGUMENTS):
+        yield user_ids[start : start + scripts.MAX_ARGUMENTS]

@@ -1,0 +1,35 @@
+"""The names of a campaign's keys in Redis, built here and nowhere else.
+
+All keys of a campaign carry the hash tag `{campaign id}`, so that they live in one cluster slot. No key has a TTL.
+
+    coupon:{id}:campaign   hash: run_id, epoch, revision, state, window, quantity, and the counts that admit.lua checks
+    coupon:{id}:tickets    hash: user -> sequence (winners only)
+    coupon:{id}:pending    sorted set: user -> where it is, see coupons/positions.py
+    coupon:{id}:mender     string: the token of the mender that may swap in a new state; only there during a mend
+"""
+
+from typing import NamedTuple
+from uuid import UUID
+
+
+class CampaignKeys(NamedTuple):
+    """The three keys that every script gets, in this order."""
+
+    campaign: str
+    tickets: str
+    pending: str
+
+
+def campaign_keys(campaign_id: UUID | str) -> CampaignKeys:
+    prefix = f"coupon:{{{campaign_id}}}"
+    return CampaignKeys(f"{prefix}:campaign", f"{prefix}:tickets", f"{prefix}:pending")
+
+
+def mender_key(campaign_id: UUID | str) -> str:
+    return f"coupon:{{{campaign_id}}}:mender"
+
+
+def building_keys(campaign_id: UUID | str, token: str) -> tuple[str, str]:
+    """Where a mender builds the new tickets and pending before one script swaps them in."""
+    prefix = f"coupon:{{{campaign_id}}}:building:{token}"
+    return f"{prefix}:tickets", f"{prefix}:pending"

@@ -1,0 +1,37 @@
+-- Decides, in one atomic step, whether a user gets a place; the same user always gets the same one.
+--
+-- KEYS  1 campaign   2 tickets   3 pending
+-- ARGV  1 epoch known to the caller   2 user id
+-- Returns
+--   {'ADMITTED', sequence, admitted_at_ms}     the place was given now and is marked pending
+--   {'ALREADY_ADMITTED', sequence, score}      score of the pending set; false = already a row in PostgreSQL
+--   {'PAUSED'}  {'CLOSED'}  {'SOLD_OUT'}
+--   {'NOT_OPEN', opens_at_ms, now_ms}
+--   {'STALE', reason}  {'EPOCH_AHEAD', epoch}  nothing was written, see state.lua
+-- A winner is told so whatever became of the campaign since: that is why "already in?" comes first.
+-- Example: EVALSHA ... 3 coupon:{c}:campaign coupon:{c}:tickets coupon:{c}:pending 1 42  ->  ADMITTED 37 1790000000000
+
+local campaign, reply = read_state()
+if not campaign then return reply end
+
+local user = ARGV[2]
+local sequence = redis.call('HGET', KEYS[2], user)
+if sequence then
+  return {'ALREADY_ADMITTED', tonumber(sequence), redis.call('ZSCORE', KEYS[3], user)}
+end
+
+if campaign.state == 'paused' then return {'PAUSED'} end
+if campaign.state ~= 'open' then return {'CLOSED'} end
+
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if now_ms < campaign.opens_at_ms then return {'NOT_OPEN', campaign.opens_at_ms, now_ms} end
+if campaign.closes_at_ms and now_ms >= campaign.closes_at_ms then return {'CLOSED'} end
+if campaign.admitted >= campaign.quantity then return {'SOLD_OUT'} end
+
+sequence = campaign.next_sequence
+redis.call('HSET', KEYS[2], user, string.format('%d', sequence))
+redis.call('ZADD', KEYS[3], string.format('%d', now_ms), user)
+redis.call('HINCRBY', KEYS[1], 'admitted', 1)
+redis.call('HINCRBY', KEYS[1], 'next_sequence', 1)
+return {'ADMITTED', sequence, now_ms}

@@ -1,0 +1,17 @@
+-- Brings quantity, window and state of a current campaign up to a revision. Older revisions are ignored.
+--
+-- KEYS  1 campaign   2 tickets   3 pending
+-- ARGV  1 epoch   2 revision   3 state   4 quantity   5 opens_at_ms   6 closes_at_ms, '' = never
+-- Returns
+--   {'PUSHED'}
+--   {'SUPERSEDED', revision}      Redis has this revision or a later one; nothing was written
+--   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
+--   or what state.lua returns for a state that is not current.
+
+local campaign, reply = read_state()
+if not campaign then return reply end
+if campaign.revision >= tonumber(ARGV[2]) then return {'SUPERSEDED', campaign.revision} end
+if campaign.admitted > tonumber(ARGV[4]) then return {'BELOW_ADMITTED', campaign.admitted} end
+redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'state', ARGV[3], 'quantity', ARGV[4], 'opens_at_ms', ARGV[5],
+  'closes_at_ms', ARGV[6])
+return {'PUSHED'}

@@ -1,0 +1,42 @@
+-- Shared beginning of the scripts that need to know whether a campaign's state is the current one.
+--
+-- gate.py puts this text in front of theirs. State is current when the hash is there, was written under this very
+-- server process (INFO's run_id), carries the epoch that the caller knows from PostgreSQL, and its counts agree with
+-- the tickets and the pending set. INFO is allowed in scripts and takes microseconds; every count is O(1).
+--
+-- KEYS  1 hash of the campaign   2 hash of tickets   3 sorted set of pending tickets
+-- ARGV  1 epoch that the caller knows
+-- read_state() returns the table of fields, or nil and a reply that the script returns as it is:
+--   {'STALE', reason}         missing | run_id | epoch | tickets | pending | mending
+--   {'EPOCH_AHEAD', epoch}    Redis was mended after the caller looked: look again in PostgreSQL, then call again
+
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
+local function read_state()
+  local values = redis.call('HMGET', KEYS[1], 'run_id', 'epoch', 'revision', 'state', 'quantity', 'opens_at_ms',
+    'closes_at_ms', 'admitted', 'settled', 'next_sequence')
+  for field = 2, 10 do
+    if not values[field] then return nil, {'STALE', 'missing'} end
+  end
+  if not values[1] then return nil, {'STALE', 'mending'} end
+  if values[1] ~= run_id() then return nil, {'STALE', 'run_id'} end
+  local epoch, known = tonumber(values[2]), tonumber(ARGV[1])
+  if epoch > known then return nil, {'EPOCH_AHEAD', epoch} end
+  if epoch < known then return nil, {'STALE', 'epoch'} end
+  local state = {
+    epoch = epoch,
+    revision = tonumber(values[3]),
+    state = values[4],
+    quantity = tonumber(values[5]),
+    opens_at_ms = tonumber(values[6]),
+    closes_at_ms = tonumber(values[7]),
+    admitted = tonumber(values[8]),
+    settled = tonumber(values[9]),
+    next_sequence = tonumber(values[10]),
+  }
+  if redis.call('HLEN', KEYS[2]) ~= state.admitted then return nil, {'STALE', 'tickets'} end
+  if redis.call('ZCARD', KEYS[3]) ~= state.admitted - state.settled then return nil, {'STALE', 'pending'} end
+  return state
+end

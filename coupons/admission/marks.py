@@ -1,0 +1,81 @@
+"""Notes in Redis, a little later and many at once, where the messages of tickets lie in the topic."""
+
+import logging
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+from uuid import UUID
+
+from coupons.admission.gate import mark_published
+from coupons.errors import RetryLater
+from coupons.per_process import PerProcess
+from coupons.positions import Position
+
+logger = logging.getLogger(__name__)
+MAX_WAITING = 100_000
+
+
+class Place(Protocol):
+    """Whose ticket it is: messaging's Ticket, and anything else with these two."""
+
+    @property
+    def campaign_id(self) -> UUID: ...
+    @property
+    def user_id(self) -> str: ...
+
+
+Mark = tuple[UUID, str, Position]
+
+
+class PublishedMarks:
+    """A thread that writes the marks, so that neither a request nor Kafka's delivery reports wait for Redis.
+
+    A mark that is lost (Redis down, process killed) costs one more message of the same ticket, never a coupon: the
+    repeat or the relay publishes it again and the consumer skips the duplicate.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: queue.Queue[Mark | None] = queue.Queue(MAX_WAITING)
+        self._thread = threading.Thread(target=self._write_all, name="published-marks", daemon=True)
+        self._thread.start()
+
+    def note(self, place: Place) -> Callable[[Future[Position]], None]:
+        """A callback for the delivery's future: it marks the ticket when the message was acknowledged."""
+
+        def mark(delivered: Future[Position]) -> None:
+            if delivered.exception() is None:
+                try:
+                    self._waiting.put_nowait((place.campaign_id, place.user_id, delivered.result()))
+                except queue.Full:
+                    logger.warning("marks.dropped reason=queue-full")
+
+        return mark
+
+    def close(self) -> None:
+        self._waiting.put(None)
+        self._thread.join(timeout=5)
+
+    def _write_all(self) -> None:
+        open_ = True
+        while open_:
+            marks = [self._waiting.get()]
+            while len(marks) < 1_000 and not self._waiting.empty():
+                marks.append(self._waiting.get_nowait())
+            open_ = None not in marks
+            self._write([mark for mark in marks if mark is not None])
+
+    def _write(self, marks: list[Mark]) -> None:
+        by_campaign: dict[UUID, dict[str, Position]] = defaultdict(dict)
+        for campaign_id, user_id, position in marks:
+            by_campaign[campaign_id][user_id] = position
+        for campaign_id, positions in by_campaign.items():
+            try:
+                mark_published(campaign_id=campaign_id, positions=positions)
+            except RetryLater as error:
+                logger.warning("marks.dropped count=%d error=%s", len(positions), error)
+
+
+published_marks = PerProcess(PublishedMarks, close=PublishedMarks.close)

@@ -1,0 +1,58 @@
+"""The Lua scripts: read once from `lua/`, run through django-redis's client, Redis's errors made ours."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django_redis import get_redis_connection
+from redis import Redis
+from redis.exceptions import RedisError
+
+from coupons.errors import GateUnavailable
+
+LUA_FOLDER = Path(__file__).parent / "lua"
+
+# The first line of a script decides where it may run. With `#!lua` a replica refuses it (READONLY) and so does a
+# server out of memory; without that line a stale replica would answer. allow-oom stands on the scripts that write
+# nothing or free memory: a full Redis must still let the consumer issue what was promised.
+FLAGS = {
+    "admit": "",
+    "held": "allow-oom",
+    "settle": "allow-oom",
+    "mark_published": "allow-oom",
+    "pending_range": "allow-oom",
+    "describe": "allow-oom",
+    "load": "",
+    "push": "allow-oom",
+    "begin_mend": "",
+    "finish_mend": "",
+}
+MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
+
+
+def admission_redis() -> Redis:
+    """The client of the Redis that admits. Its pool is shared by the process's threads and is safe after a fork."""
+    return get_redis_connection("admission")
+
+
+@cache
+def source(name: str) -> str:
+    """The whole text of a script as Redis gets it."""
+    flags = f" flags={FLAGS[name]}" if FLAGS[name] else ""
+    state = (LUA_FOLDER / "state.lua").read_text()
+    return f"#!lua{flags}\n{state}\n{(LUA_FOLDER / f'{name}.lua').read_text()}"
+
+
+@cache
+def _registered(name: str) -> Any:
+    return admission_redis().register_script(source(name))
+
+
+def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
+    """Run a script; raises GateUnavailable when Redis did not answer or refused. It may have run all the same."""
+    try:
+        reply: Any = _registered(name)(keys=keys, args=arguments, client=admission_redis())
+    except RedisError as error:
+        raise GateUnavailable(f"Redis, script {name}: {error}") from error
+    return reply if isinstance(reply, list) else [reply]

@@ -1,0 +1,43 @@
+"""One object per process, made on first use: for clients with threads of their own, which do not survive a fork."""
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """`PerProcess(make)()` is this process's object. A forked child makes its own and never touches its parent's.
+
+    `close` is called at the process's normal end. `reset()` closes and forgets the object.
+    """
+
+    def __init__(self, make: Callable[[], T], *, close: Callable[[T], object]) -> None:
+        self._make = make
+        self._close = close
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.reset)
+
+    def __call__(self) -> T:
+        made = self._made
+        if made is None:
+            with self._lock:
+                made = self._made
+                if made is None:
+                    made = self._made = self._make()
+        return made
+
+    def reset(self) -> None:
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            self._close(made)
+
+    def _forget(self) -> None:
+        # Also a new lock: another thread of the parent may have held the old one while it forked.
+        self._lock = threading.Lock()
+        self._made: T | None = None

@@ -1,0 +1,26 @@
+"""Every metric of this program, once, with its meaning. Names follow the Prometheus conventions.
+
+In several processes (bin/web) prometheus_client keeps the values in PROMETHEUS_MULTIPROC_DIR and /metrics adds them up.
+What is true of the whole service (pending, lag, issued, failed) is read at the scrape, in coupons/api/health.py.
+"""
+
+from prometheus_client import Counter, Histogram
+
+APPLIES = Counter("coupon_applies_total", "Applications answered, by outcome", ["outcome"])
+APPLY_SECONDS = Histogram(
+    "coupon_apply_duration_seconds",
+    "From the start of an application's Redis call to its answer, by outcome",
+    ["outcome"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+)
+GATE_SECONDS = Histogram(
+    "coupon_gate_duration_seconds",
+    "One admission script, from the call to the reply",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
+)
+PUBLISH_SECONDS = Histogram(
+    "coupon_publish_duration_seconds",
+    "From producing a message to Kafka's acknowledgement",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
+BREAKER_REFUSALS = Counter("coupon_breaker_refusals_total", "Applications that did not wait because Kafka hangs")
