@@ -1,0 +1,23 @@
+"""How every Kafka client of this program is configured."""
+
+import logging
+from typing import Any
+
+from django.conf import settings
+
+librdkafka_log = logging.getLogger("coupons.librdkafka")
+
+
+def client_config(**more: Any) -> dict[str, Any]:
+    """Settings shared by producer, consumers and administrator; COUPON_KAFKA_CLIENT_CONFIG adds TLS and SASL."""
+    return {
+        "bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS,
+        "client.id": "coupons",
+        # A broker that was restarted is to be found again in a second, not after librdkafka's default of 10 s.
+        "reconnect.backoff.max.ms": 1_000,
+        # Notice a broker that is cut off without a reset; default: never.
+        "socket.keepalive.enable": True,
+        "logger": librdkafka_log,
+        **settings.KAFKA_CLIENT_CONFIG,
+        **more,
+    }

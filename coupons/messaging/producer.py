@@ -1,0 +1,104 @@
+"""Publishes tickets to the topic. Only Kafka's acknowledgement counts; a time-out says nothing about the log.
+
+`publisher()` is the process's own producer, made on first use after any fork: librdkafka's threads do not survive one,
+and a child's flush() on its parent's producer would wait for reports that never come.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from django.conf import settings
+
+from coupons.errors import LogUnavailable
+from coupons.messaging.kafka import client_config
+from coupons.messaging.messages import Ticket, encode
+from coupons.per_process import PerProcess
+from coupons.positions import Position
+
+logger = logging.getLogger(__name__)
+POLL_SEC = 0.1
+
+
+class Publisher:
+    """A producer, and the thread that polls it so that delivery reports arrive without traffic."""
+
+    def __init__(self) -> None:
+        self._producer = Producer(
+            client_config(
+                **{
+                    "acks": "all",
+                    "enable.idempotence": True,
+                    "compression.type": "lz4",
+                    "linger.ms": settings.PRODUCER_LINGER_MS,
+                    # Above it a message is given up and its ticket stays pending: the relay publishes it again.
+                    "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
+                    # Below the delivery time-out, so that a hanging broker is left and asked again within it.
+                    "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
+                }
+            )
+        )
+        self._stopped = False
+        self.failed_fatally = False
+        self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
+        self._thread.start()
+
+    def publish(self, ticket: Ticket) -> Future[Position]:
+        """Queue the ticket's message. The future gives its position, or LogUnavailable when it was not acknowledged."""
+        delivered: Future[Position] = Future()
+        try:
+            self._producer.produce(
+                settings.TOPIC, encode(ticket), key=ticket.user_id, on_delivery=self._resolver(delivered)
+            )
+        except (BufferError, KafkaException) as error:  # the queue is full, or the client had a fatal error
+            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
+        return delivered
+
+    def publish_all(self, tickets: Iterable[Ticket]) -> list[Future[Position]]:
+        return [self.publish(ticket) for ticket in tickets]
+
+    def flush(self, timeout_sec: float) -> int:
+        """Wait for what is queued; returns how many messages are still without a report."""
+        return int(self._producer.flush(timeout_sec))
+
+    def close(self) -> None:
+        # Crash or time-out here => the tickets are still marked unpublished in Redis, and the relay publishes them.
+        left = self.flush(settings.DELIVERY_TIMEOUT_MS / 1000)
+        if left:
+            logger.warning("producer.closed_with_messages count=%d", left)
+        self._stopped = True
+        self._thread.join(timeout=2 * POLL_SEC)
+
+    def _poll(self) -> None:
+        while not self._stopped:
+            self._producer.poll(POLL_SEC)
+
+    def _resolver(self, delivered: Future[Position]) -> Callable[[KafkaError | None, Message], None]:
+        def resolve(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                delivered.set_result(Position(message.partition(), message.offset()))
+                return
+            self.failed_fatally |= error.fatal()
+            delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
+
+        return resolve
+
+
+_publishers = PerProcess(Publisher, close=Publisher.close)
+
+
+def publisher() -> Publisher:
+    """This process's publisher. One that librdkafka gave up (a fatal error) is replaced by a new one."""
+    made = _publishers()
+    if made.failed_fatally:
+        logger.error("producer.replaced reason=fatal-error")
+        _publishers.reset()
+        made = _publishers()
+    return made
+
+
+def close_publisher() -> None:
+    """Flush and forget this process's publisher, if it has one."""
+    _publishers.reset()

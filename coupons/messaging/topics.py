@@ -1,0 +1,133 @@
+"""The topic as an administrator sees it: made with its settings, looked at, its offsets and the group's."""
+
+from dataclasses import dataclass
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from django.conf import settings
+
+from coupons.errors import LogUnavailable
+from coupons.messaging.kafka import client_config
+from coupons.per_process import PerProcess
+
+administrator = PerProcess(lambda: AdminClient(client_config()), close=lambda client: None)
+# Asks for the group's offsets and never subscribes, so it is no member of the group.
+_group_reader = PerProcess(
+    lambda: Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False})),
+    close=Consumer.close,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """Of one partition: where the log begins and ends, and the group's committed next offset (None: nothing yet)."""
+
+    start: int
+    end: int
+    committed: int | None
+
+    @property
+    def next_offset(self) -> int:
+        """From where the group reads on."""
+        return self.start if self.committed is None else max(self.committed, self.start)
+
+    @property
+    def lag(self) -> int:
+        return max(self.end - self.next_offset, 0)
+
+
+def topic_settings() -> dict[str, str]:
+    """The topic's settings that the promise depends on."""
+    return {
+        # Never compaction: the key is the user, and a user's tickets of two campaigns are two messages.
+        "cleanup.policy": "delete",
+        "retention.ms": str(settings.TOPIC_RETENTION_MS),
+        "min.insync.replicas": str(settings.TOPIC_MIN_INSYNC_REPLICAS),
+    }
+
+
+def create_topic() -> bool:
+    """Make the topic; False when it is there already. Raises LogUnavailable."""
+    topic = NewTopic(
+        settings.TOPIC,
+        num_partitions=settings.TOPIC_PARTITIONS,
+        replication_factor=settings.TOPIC_REPLICATION,
+        config=topic_settings(),
+    )
+    try:
+        administrator().create_topics([topic], operation_timeout=_timeout_sec())[settings.TOPIC].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise LogUnavailable(f"Kafka, create topic {settings.TOPIC}: {error.args[0].str()}") from error
+    return True
+
+
+def partition_count() -> int | None:
+    """How many partitions the topic has; None when there is no such topic. Raises LogUnavailable."""
+    try:
+        topic = administrator().list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS}: {error.args[0].str()}") from error
+    if topic.error is not None:
+        if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise LogUnavailable(f"Kafka, topic {settings.TOPIC}: {topic.error.str()}")
+    return len(topic.partitions)
+
+
+def settings_that_differ() -> dict[str, tuple[str, str]]:
+    """Of an existing topic: setting -> (what it is, what it should be)."""
+    resource = ConfigResource(ResourceType.TOPIC, settings.TOPIC)
+    try:
+        found = administrator().describe_configs([resource], request_timeout=_timeout_sec())[resource].result()
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka, describe topic {settings.TOPIC}: {error.args[0].str()}") from error
+    wanted = topic_settings()
+    return {name: (found[name].value, value) for name, value in wanted.items() if found[name].value != value}
+
+
+def partition_lags() -> dict[int, PartitionLag]:
+    """Start, end and committed offset of every partition. The committed offsets are asked first, then the ends.
+
+    Raises LogUnavailable, also for a topic that does not exist.
+    """
+    count = partition_count()
+    if count is None:
+        raise LogUnavailable(f"Kafka has no topic {settings.TOPIC}; `manage.py create_topic` makes it.")
+    partitions = [TopicPartition(settings.TOPIC, number) for number in range(count)]
+    committed = _committed(partitions)
+    starts = _offsets(partitions, OffsetSpec.earliest())
+    ends = _offsets(partitions, OffsetSpec.latest())
+    return {n: PartitionLag(starts[n], ends[n], committed[n]) for n in range(count)}
+
+
+def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
+    # Not AdminClient.list_consumer_group_offsets: in confluent-kafka 2.16.1 it kills the process (SIGSEGV) when the
+    # group's coordinator is not there yet, as on every broker that has just been made (docs/decisions/0006).
+    try:
+        found = _group_reader().committed(partitions, timeout=_timeout_sec())
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {error.args[0].str()}") from error
+    for partition in found:
+        if partition.error is not None:
+            raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {partition.error.str()}")
+    return {partition.partition: partition.offset if partition.offset >= 0 else None for partition in found}
+
+
+def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    request = dict.fromkeys(partitions, spec)
+    try:
+        futures = administrator().list_offsets(request, request_timeout=_timeout_sec())
+        return {partition.partition: future.result().offset for partition, future in futures.items()}
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka, offsets of topic {settings.TOPIC}: {error.args[0].str()}") from error
+
+
+def _timeout_sec() -> float:
+    return float(settings.KAFKA_REQUEST_TIMEOUT_MS / 1000)
