@@ -1,0 +1,68 @@
+"""Accepting an application: admitted by Redis, acknowledged by Kafka, both within one deadline. Else nothing is said.
+
+202 means both. A repeat is a promise too, so it is answered only if the ticket is on its way; otherwise it publishes
+and waits as the first time did. No place is ever given back because of a time-out.
+"""
+
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+
+from coupons.admission.admit import admit
+from coupons.admission.gate import Admission, Held, Outcome
+from coupons.admission.marks import published_marks
+from coupons.clock import moment_of
+from coupons.errors import LogUnavailable, Unconfirmed
+from coupons.messaging.breaker import Breaker
+from coupons.messaging.messages import Ticket
+from coupons.messaging.producer import publisher
+from coupons.telemetry import BREAKER_REFUSALS, PUBLISH_SECONDS
+
+breaker = Breaker(failures=settings.BREAKER_FAILURES, probe_sec=settings.BREAKER_PROBE_MS / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What to answer. `ticket` is there for ADMITTED and ALREADY_ADMITTED, and both are promises."""
+
+    outcome: Outcome
+    ticket: Held | None
+    opens_at_ms: int | None
+    now_ms: int | None
+
+
+def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
+    """Admit and publish; None = no such campaign. Raises RetryLater when nothing may be promised.
+
+    `Unconfirmed` says that the place is kept; any other RetryLater that nobody knows. Repeating is safe after both.
+    """
+    deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
+    admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline)
+    if admission is None:
+        return None
+    if admission.ticket is not None and not admission.ticket.on_its_way:
+        # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
+        _publish(campaign_id, admission, admission.ticket, trace, deadline)
+    if admission.ticket is not None and time.monotonic() > deadline:
+        raise Unconfirmed(f"campaign {campaign_id}: answered too late")
+    return Acceptance(admission.outcome, admission.ticket, admission.opens_at_ms, admission.now_ms)
+
+
+def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, deadline: float) -> None:
+    if not breaker.allow():
+        BREAKER_REFUSALS.inc()
+        raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
+    started = time.monotonic()
+    ticket = Ticket(campaign_id, held.user_id, held.sequence, moment_of(int(held.score or 0)), trace)
+    delivered = publisher().publish(ticket)
+    delivered.add_done_callback(published_marks().note(ticket))
+    try:
+        delivered.result(timeout=max(deadline - time.monotonic(), 0))
+    except (FutureTimeout, LogUnavailable) as error:
+        breaker.missed()
+        raise Unconfirmed(f"Kafka has not acknowledged in time ({error or 'no answer'})") from error
+    breaker.succeeded()
+    PUBLISH_SECONDS.observe(time.monotonic() - started)

@@ -1,0 +1,76 @@
+"""What a load balancer asks (/healthz, /readyz) and what a Prometheus server scrapes (/metrics)."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis.exceptions import RedisError
+
+from coupons.admission.scripts import admission_redis
+from coupons.api.service_metrics import ServiceCollector
+from coupons.messaging.topics import partition_count
+
+PART_TIMEOUT_SEC = 2.0
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200: this process answers. It asks nobody else."""
+    return JsonResponse({"status": "alive"})
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when users can be admitted: Redis and Kafka answer. PostgreSQL down is `degraded`, and still 200: admission
+    goes on without it, and a load balancer that took this process out would stop it."""
+    parts = _ask_all({"redis": _ask_redis, "kafka": _ask_kafka, "postgresql": _ask_postgresql})
+    admits = parts["redis"] == parts["kafka"] == "ok"
+    status = "unavailable" if not admits else "ready" if parts["postgresql"] == "ok" else "degraded"
+    return JsonResponse({"status": status, "parts": parts}, status=200 if admits else 503)
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """The counters of all web processes, and what is true of the whole service now."""
+    counters: CollectorRegistry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        counters = CollectorRegistry()
+        MultiProcessCollector(counters)  # type: ignore[no-untyped-call]
+    service = CollectorRegistry()
+    service.register(ServiceCollector())
+    return HttpResponse(generate_latest(counters) + generate_latest(service), content_type=CONTENT_TYPE_LATEST)
+
+
+def _ask_all(questions: dict[str, Callable[[], str]]) -> dict[str, str]:
+    """All at once, each within PART_TIMEOUT_SEC; a question that hangs on ends by its own time-out."""
+    pool = ThreadPoolExecutor(len(questions), thread_name_prefix="readyz")
+    answers = {name: pool.submit(ask) for name, ask in questions.items()}
+    pool.shutdown(wait=False)
+    parts = {}
+    for name, answer in answers.items():
+        try:
+            parts[name] = answer.result(timeout=PART_TIMEOUT_SEC)
+        except FutureTimeout:
+            parts[name] = "no answer in time"
+        except Exception as error:
+            parts[name] = f"down ({type(error).__name__})"  # the kind only: a text may hold an address
+    return parts
+
+
+def _ask_redis() -> str:
+    return "ok" if admission_redis().ping() else "no PONG"
+
+
+def _ask_kafka() -> str:
+    return "ok" if partition_count() else "topic is missing"
+
+
+def _ask_postgresql() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return "ok"
+    finally:
+        connection.close()

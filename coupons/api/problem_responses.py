@@ -1,0 +1,102 @@
+"""Problems as HTTP answers: DRF's exception handler, Django's error pages for the API, and our own."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
+from coupons.problems import CONTENT_TYPE, Code, Problem, jittered
+
+logger = logging.getLogger(__name__)
+
+
+def problem_response(problem: Problem) -> Response:
+    return Response(
+        problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE
+    )
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's EXCEPTION_HANDLER. None lets an unknown error go on to Django, which logs it and calls handler500."""
+    problem = _problem_of(error)
+    if problem is None:
+        return None
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("api.%s error=%s", problem.code, " ".join(str(error).split()))
+    set_rollback()
+    response = problem_response(problem)
+    header = getattr(error, "auth_header", None)
+    if header:
+        response["WWW-Authenticate"] = header
+    if isinstance(error, exceptions.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_api(request):
+        return _json(Problem(Code.INVALID, "The request could not be read."))
+    return defaults.bad_request(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _is_api(request):
+        return _json(Problem(Code.NOT_FOUND, "There is nothing at this address."))
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _json(Problem(Code.INTERNAL)) if _is_api(request) else defaults.server_error(request)
+
+
+_CODES: list[tuple[type[Exception], Code]] = [
+    (exceptions.NotAuthenticated, Code.UNAUTHENTICATED),
+    (exceptions.AuthenticationFailed, Code.UNAUTHENTICATED),
+    (exceptions.PermissionDenied, Code.FORBIDDEN),
+    (PermissionDenied, Code.FORBIDDEN),
+    (exceptions.NotFound, Code.NOT_FOUND),
+    (Http404, Code.NOT_FOUND),
+    (exceptions.MethodNotAllowed, Code.METHOD_NOT_ALLOWED),
+    (exceptions.NotAcceptable, Code.NOT_ACCEPTABLE),
+    (exceptions.UnsupportedMediaType, Code.UNSUPPORTED_MEDIA_TYPE),
+    (exceptions.ParseError, Code.INVALID),
+    (OperatorError, Code.CONFLICT),
+]
+
+
+def _problem_of(error: Exception) -> Problem | None:
+    if isinstance(error, exceptions.ValidationError):
+        return _invalid(error)
+    if isinstance(error, Unconfirmed):
+        return Problem(Code.UNCONFIRMED, "Repeat the same request: you keep your place.", jittered(1))
+    if isinstance(error, (RetryLater, *DATABASE_DOWN)):
+        return Problem(Code.UNAVAILABLE, "Repeat the same request in a moment.", jittered(1))
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return Problem(code, str(getattr(error, "detail", error)))
+    return None
+
+
+def _invalid(error: exceptions.ValidationError) -> Problem:
+    errors = error.detail if isinstance(error.detail, dict) else {"body": error.detail}
+    field, messages = next(iter(errors.items()))
+    field = "body" if field == "non_field_errors" else field
+    first = messages[0] if isinstance(messages, list) else messages
+    return Problem(Code.INVALID, f"{field}: {first}", extra={"errors": errors})
+
+
+def _json(problem: Problem) -> JsonResponse:
+    return JsonResponse(
+        problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE
+    )
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")

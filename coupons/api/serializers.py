@@ -1,0 +1,80 @@
+"""What comes in (checked, with the field named) and what goes out."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from coupons.admission.gate import Description
+from coupons.clock import moment_of
+from coupons.messaging.messages import is_user_id
+from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign
+
+
+class UserIdField(serializers.Field[str, Any, str, str]):
+    """A string as it is: no stripping, no number made a string, or two spellings would be two users."""
+
+    default_error_messages = {
+        "not_a_string": "Must be a string, for example \"42\".",
+        "characters": f"Must be 1-{MAX_USER_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ | + -",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("not_a_string")
+        if not is_user_id(data):
+            self.fail("characters")
+        return data
+
+    def to_representation(self, value: str) -> str:
+        return value
+
+
+class ApplySerializer(serializers.Serializer[Any]):
+    user_id = UserIdField()
+
+
+class CampaignSerializer(serializers.Serializer[Any]):
+    """A new campaign, or with `partial=True` a change of its quantity and window."""
+
+    name = serializers.CharField(max_length=200)
+    quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
+    opens_at = serializers.DateTimeField(required=False)
+    closes_at = serializers.DateTimeField(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        unknown = set(self.initial_data) - set(self.fields)
+        if unknown:
+            raise serializers.ValidationError({name: ["There is no such field."] for name in sorted(unknown)})
+        opens_at, closes_at = attrs.get("opens_at"), attrs.get("closes_at")
+        if opens_at and closes_at and closes_at <= opens_at:
+            raise serializers.ValidationError({"closes_at": ["It must be later than opens_at."]})
+        return attrs
+
+
+def campaign_document(campaign: Campaign, description: Description | None) -> dict[str, Any]:
+    """A campaign for clients. While it is in Redis its numbers are Redis's; `remaining` is null when nobody knows it."""
+    loaded = description.settings if description else None
+    return {
+        "id": str(campaign.pk),
+        "name": campaign.name,
+        "state": loaded.state if loaded else campaign.state,
+        "quantity": loaded.quantity if loaded else campaign.quantity,
+        "remaining": _remaining(campaign, description),
+        "admitted": description.admitted if description else None,
+        "issued": campaign.issued_count,
+        "opens_at": (moment_of(loaded.opens_at_ms) if loaded else campaign.opens_at).isoformat(),
+        "closes_at": _closes_at(campaign, description),
+    }
+
+
+def _remaining(campaign: Campaign, description: Description | None) -> int | None:
+    if description is not None:
+        return max(description.settings.quantity - description.admitted, 0)
+    return campaign.quantity if campaign.epoch == 0 else None
+
+
+def _closes_at(campaign: Campaign, description: Description | None) -> str | None:
+    if description is None:
+        return campaign.closes_at.isoformat() if campaign.closes_at else None
+    closes_at_ms = description.settings.closes_at_ms
+    return None if closes_at_ms is None else moment_of(closes_at_ms).isoformat()

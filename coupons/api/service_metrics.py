@@ -1,0 +1,76 @@
+"""Metrics that belong to the service and not to a process, read from Redis, PostgreSQL and Kafka at each scrape."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from django.db import DatabaseError, InterfaceError
+from django.db.models import Count
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from coupons.admission import gate
+from coupons.errors import RetryLater
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
+
+logger = logging.getLogger(__name__)
+MAX_CAMPAIGNS = 200  # the newest ones: a label value each
+
+
+class ServiceCollector(Collector):
+    """A part that does not answer costs its own metrics only, and raises coupon_scrape_error for it."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        errors = GaugeMetricFamily("coupon_scrape_error", "1 = this part did not answer the scrape", labels=["part"])
+        parts: list[tuple[str, Callable[[], Iterable[GaugeMetricFamily]]]] = [
+            ("postgresql", _from_postgresql),
+            ("redis", _from_redis),
+            ("kafka", _from_kafka),
+        ]
+        for part, read in parts:
+            try:
+                yield from list(read())
+                errors.add_metric([part], 0)
+            except (RetryLater, DatabaseError, InterfaceError) as error:
+                logger.warning("metrics.part_down part=%s error=%s", part, " ".join(str(error).split()))
+                errors.add_metric([part], 1)
+        yield errors
+
+
+def _from_postgresql() -> Iterable[GaugeMetricFamily]:
+    issued = GaugeMetricFamily("coupon_issued", "Coupons in PostgreSQL", labels=["campaign"])
+    failed = GaugeMetricFamily("coupon_failed_events", "Failed events that are not SUCCESS", labels=["error_code"])
+    for campaign in _campaigns():
+        issued.add_metric([str(campaign.pk)], campaign.issued_count)
+    open_events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS)
+    for error_code, count in open_events.values_list("error_code").annotate(Count("pk")).order_by():
+        failed.add_metric([error_code], count)
+    return [issued, failed]
+
+
+def _from_redis() -> Iterable[GaugeMetricFamily]:
+    admitted = GaugeMetricFamily("coupon_admitted", "Tickets that the gate holds", labels=["campaign"])
+    pending = GaugeMetricFamily("coupon_pending", "Tickets without a row in PostgreSQL", labels=["campaign"])
+    stale = GaugeMetricFamily("coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"])
+    for campaign in _campaigns():
+        label = [str(campaign.pk)]
+        try:
+            description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        except gate.StateStale:
+            stale.add_metric(label, 1)
+            continue
+        stale.add_metric(label, 0)
+        admitted.add_metric(label, description.admitted)
+        pending.add_metric(label, description.pending)
+    return [admitted, pending, stale]
+
+
+def _from_kafka() -> Iterable[GaugeMetricFamily]:
+    lag = GaugeMetricFamily("coupon_consumer_lag", "Messages that the group has not committed", labels=["partition"])
+    for partition, offsets in partition_lags().items():
+        lag.add_metric([str(partition)], offsets.lag)
+    return [lag]
+
+
+def _campaigns() -> list[Campaign]:
+    return list(Campaign.objects.exclude(state=CampaignState.DRAFT)[:MAX_CAMPAIGNS])

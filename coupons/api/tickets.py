@@ -1,0 +1,66 @@
+"""What became of a user's application, from Redis and PostgreSQL together."""
+
+from typing import Any
+from uuid import UUID
+
+from coupons.admission import gate
+from coupons.admission.directory import directory
+from coupons.admission.gate import EpochAhead, Held
+from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
+
+LOOK_UP_SEC = 1.0
+
+
+def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
+    """The ticket's document, or None only when current Redis and PostgreSQL both lack it.
+
+    Raises RetryLater or a database error when one of them could not be asked and the other alone does not tell.
+    """
+    held, unknown = _held(campaign_id, user_id)
+    try:
+        written = _written(campaign_id, user_id)
+    except DATABASE_DOWN:
+        if held is not None and held.pending:
+            return _pending(held)  # as far as anybody can see: still on its way
+        raise
+    if written is not None:
+        return written
+    if held is not None:
+        return _pending(held)
+    if unknown is not None:
+        raise unknown
+    return None
+
+
+def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | None]:
+    """The gate's ticket, and why it could not tell if it could not. Asked first: a ticket leaves pending only after
+    its row is committed, so whoever is not found here as pending is found in PostgreSQL afterwards."""
+    try:
+        known = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC)
+        if known is None or known.epoch == 0:
+            return None, None
+        try:
+            tickets = gate.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
+        except EpochAhead:
+            newer = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC, newer_than=known.epoch) or known
+            tickets = gate.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
+    except RetryLater as error:
+        return None, error
+    return tickets.get(user_id), None
+
+
+def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
+    coupon = Coupon.objects.filter(campaign_id=campaign_id, user_id=user_id).first()
+    if coupon is not None:
+        issued_at = coupon.issued_at.isoformat()
+        return {"status": "issued", "sequence": coupon.sequence, "code": coupon.code, "issued_at": issued_at}
+    given_up = FailEventHistory.objects.filter(
+        campaign_id=campaign_id, user_id=user_id, given_up_at__isnull=False, error_code__in=HELD_CODES
+    ).exclude(event_status=EventStatus.SUCCESS)
+    event = given_up.first()
+    return None if event is None else {"status": "failed", "sequence": event.sequence}
+
+
+def _pending(held: Held) -> dict[str, Any]:
+    return {"status": "pending", "sequence": held.sequence}

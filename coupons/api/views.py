@@ -1,0 +1,193 @@
+"""The REST API: views parse, call one function, present. DESIGN section 7 is the contract."""
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, cast
+from uuid import UUID
+
+from django.urls import reverse
+from rest_framework.exceptions import NotFound
+from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from coupons.admission import gate
+from coupons.admission.gate import Description, Outcome
+from coupons.api.accept import Acceptance, accept
+from coupons.api.problem_responses import problem_response
+from coupons.api.serializers import ApplySerializer, CampaignSerializer, campaign_document
+from coupons.api.tickets import find_ticket
+from coupons.campaigns import lifecycle
+from coupons.campaigns.lifecycle import CampaignChanges
+from coupons.clock import moment_of
+from coupons.errors import PushDidNotArrive, RetryLater
+from coupons.messaging.messages import is_user_id
+from coupons.models import Campaign
+from coupons.problems import Code, Problem, jittered
+from coupons.telemetry import APPLIES, APPLY_SECONDS
+
+RETRY_PAUSED_SEC = 5
+RETRY_NOT_OPEN_MAX_SEC = 3600
+
+
+class ApplyView(APIView):
+    """POST: the user of the body applies. Idempotent by campaign and user."""
+
+    scopes = {"POST": "apply"}
+
+    def post(self, request: Request, campaign_id: str) -> Response:
+        started, outcome = time.monotonic(), "error"
+        try:
+            serializer = ApplySerializer(data=request.data)
+            serializer.is_valid(raise_exception=True)
+            user_id = serializer.validated_data["user_id"]
+            acceptance = accept(campaign_id=parse_id(campaign_id), user_id=user_id, trace=_trace(request))
+            if acceptance is None:
+                outcome = "unknown_campaign"
+                raise NotFound("There is no such campaign.")
+            outcome = acceptance.outcome.lower()
+            return _apply_response(campaign_id, acceptance)
+        except RetryLater as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            APPLIES.labels(outcome).inc()
+            APPLY_SECONDS.labels(outcome).observe(time.monotonic() - started)
+
+
+class TicketView(APIView):
+    """GET: what became of a user's application."""
+
+    scopes = {"GET": "read"}
+
+    def get(self, request: Request, campaign_id: str, user_id: str) -> Response:
+        ticket = find_ticket(campaign_id=parse_id(campaign_id), user_id=user_id) if is_user_id(user_id) else None
+        if ticket is None:
+            raise NotFound("This user has no ticket of this campaign.")
+        return Response(ticket)
+
+
+class CampaignListView(APIView):
+    """GET: the campaigns, newest first. POST: a new draft."""
+
+    scopes = {"GET": "read", "POST": "manage"}
+
+    def get(self, request: Request) -> Response:
+        paginator = LimitOffsetPagination()
+        paginator.default_limit, paginator.max_limit = 50, 100
+        page = paginator.paginate_queryset(Campaign.objects.all(), request, view=self) or []
+        return paginator.get_paginated_response([_present(campaign) for campaign in page])
+
+    def post(self, request: Request) -> Response:
+        serializer = CampaignSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=request.user.name)
+        location = reverse("campaign", args=[campaign.pk])
+        return Response(_present(campaign), status=201, headers={"Location": location})
+
+
+class CampaignView(APIView):
+    """GET: one campaign. PATCH: raise or lower its quantity, move its window."""
+
+    scopes = {"GET": "read", "PATCH": "manage"}
+
+    def get(self, request: Request, campaign_id: str) -> Response:
+        return Response(_present(get_campaign(campaign_id)))
+
+    def patch(self, request: Request, campaign_id: str) -> Response:
+        serializer = CampaignSerializer(data=request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        campaign = get_campaign(campaign_id)
+        changes = cast(CampaignChanges, dict(serializer.validated_data))
+        return _changed(
+            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=request.user.name)
+        )
+
+
+class CampaignActionView(APIView):
+    """POST .../open, pause, resume, close."""
+
+    scopes = {"POST": "manage"}
+    actions = {
+        "open": lifecycle.open_campaign,
+        "pause": lifecycle.pause_campaign,
+        "resume": lifecycle.resume_campaign,
+        "close": lifecycle.close_campaign,
+    }
+
+    def post(self, request: Request, campaign_id: str, action: str) -> Response:
+        campaign = get_campaign(campaign_id)
+        act = self.actions[action]
+        return _changed(lambda: act(campaign_id=campaign.pk, actor=request.user.name))
+
+
+def parse_id(text: str) -> UUID:
+    """The campaign id of an address; anything but the canonical form is an address where nothing is."""
+    try:
+        campaign_id = UUID(text)
+    except ValueError:
+        raise NotFound("There is no such campaign.") from None
+    if str(campaign_id) != text.lower():
+        raise NotFound("There is no such campaign.")
+    return campaign_id
+
+
+def get_campaign(text: str) -> Campaign:
+    campaign = Campaign.objects.filter(pk=parse_id(text)).first()
+    if campaign is None:
+        raise NotFound("There is no such campaign.")
+    return campaign
+
+
+def _apply_response(campaign_id: str, acceptance: Acceptance) -> Response:
+    if acceptance.ticket is None:
+        return problem_response(_refusal(acceptance))
+    status_url = reverse("ticket", args=[campaign_id, acceptance.ticket.user_id])
+    document = {"status": "pending", "sequence": acceptance.ticket.sequence, "status_url": status_url}
+    status = 202 if acceptance.outcome is Outcome.ADMITTED else 200
+    return Response(document, status=status, headers={"Location": status_url})
+
+
+def _refusal(acceptance: Acceptance) -> Problem:
+    if acceptance.outcome is Outcome.SOLD_OUT:
+        return Problem(Code.SOLD_OUT)
+    if acceptance.outcome is Outcome.CLOSED:
+        return Problem(Code.CLOSED)
+    if acceptance.outcome is Outcome.PAUSED:
+        return Problem(Code.PAUSED, "Admission goes on later.", jittered(RETRY_PAUSED_SEC))
+    opens_at_ms = acceptance.opens_at_ms or 0
+    wait_sec = max(opens_at_ms - (acceptance.now_ms or time.time() * 1000), 0) / 1000
+    opens_at = moment_of(opens_at_ms).isoformat()
+    return Problem(
+        Code.NOT_OPEN,
+        f"It opens at {opens_at}.",
+        jittered(min(wait_sec, RETRY_NOT_OPEN_MAX_SEC)),
+        {"opens_at": opens_at},
+    )
+
+
+def _present(campaign: Campaign) -> dict[str, Any]:
+    return campaign_document(campaign, _description(campaign))
+
+
+def _description(campaign: Campaign) -> Description | None:
+    if campaign.epoch == 0:
+        return None
+    try:
+        return gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+    except RetryLater:
+        return None
+
+
+def _changed(change: Callable[[], Campaign]) -> Response:
+    """200 with the campaign as it is now; 202 when PostgreSQL has the change and Redis does not yet."""
+    try:
+        return Response(_present(change()))
+    except PushDidNotArrive as error:
+        return Response({"pushed": False, "detail": str(error)}, status=202)
+
+
+def _trace(request: Request) -> str:
+    return request.headers.get("X-Request-ID", "")[:64] or uuid.uuid4().hex

@@ -1,0 +1,158 @@
+"""What operators do with a campaign. PostgreSQL is the truth, Redis is told; in which order is each function's point.
+
+Every function takes the row's lock, checks the state, raises the revision and commits; then Redis hears of it. They
+raise OperatorError (nothing has changed; the text says what to do) or PushDidNotArrive (the change is saved and the
+keeper pushes it). When one returns, every process admits by the new settings.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypedDict
+from uuid import UUID
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from coupons.campaigns.push import load_first_time, lower_first, push_change
+from coupons.errors import OperatorError
+from coupons.models import MAX_QUANTITY, Campaign, CampaignState
+
+logger = logging.getLogger(__name__)
+
+
+class CampaignChanges(TypedDict, total=False):
+    name: str
+    quantity: int
+    opens_at: datetime
+    closes_at: datetime | None
+
+
+def create_campaign(
+    *,
+    name: str,
+    quantity: int,
+    opens_at: datetime | None = None,
+    closes_at: datetime | None = None,
+    actor: str,
+) -> Campaign:
+    """A draft that nobody can apply to yet. Without `opens_at` the window begins now."""
+    campaign = Campaign(name=name.strip(), quantity=quantity, opens_at=opens_at or timezone.now(), closes_at=closes_at)
+    check_new_values(campaign)
+    campaign.save(force_insert=True)
+    campaign.refresh_from_db()
+    _log("created", campaign, actor)
+    return campaign
+
+
+def open_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+    """From draft to open: the first load into Redis, which happens once in a campaign's life."""
+    with transaction.atomic():
+        campaign = _begin_change(campaign_id, allowed=[CampaignState.DRAFT], to="open")
+        if campaign.closes_at is not None and campaign.closes_at <= timezone.now():
+            raise OperatorError(f"closes_at, {campaign.closes_at.isoformat()}, has passed: move it first.")
+        campaign.state = CampaignState.OPEN
+        campaign.epoch = 1
+        _save(campaign, "state", "epoch")
+    load_first_time(campaign)
+    _log("opened", campaign, actor)
+    return campaign
+
+
+def pause_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+    """Admit nobody until it is resumed. Who is in stays in."""
+    return _move(campaign_id, allowed=[CampaignState.OPEN], to=CampaignState.PAUSED, verb="pause", actor=actor)
+
+
+def resume_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+    return _move(campaign_id, allowed=[CampaignState.PAUSED], to=CampaignState.OPEN, verb="resume", actor=actor)
+
+
+def close_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+    """For good. Coupons of those who are in are still issued."""
+    allowed = [CampaignState.OPEN, CampaignState.PAUSED]
+    return _move(campaign_id, allowed=allowed, to=CampaignState.CLOSED, verb="close", actor=actor)
+
+
+def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str) -> Campaign:
+    """New values for name, quantity and window, all of them or none.
+
+    A raise is written to PostgreSQL first, or its CHECK would refuse who is admitted in between. A lower quantity goes
+    to Redis first, never below those who are in, or somebody would be admitted above it in between.
+    """
+    with transaction.atomic():
+        campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
+        lowered = changes.get("quantity", campaign.quantity) < campaign.quantity
+        for field, value in changes.items():
+            setattr(campaign, field, value)
+        check_new_values(campaign)
+        if lowered and campaign.epoch > 0:
+            # Crash after this => Redis is a revision ahead and too low; the keeper's push_again undoes it.
+            lower_first(campaign)
+        _save(campaign, *changes)
+    if not lowered and campaign.epoch > 0:
+        push_change(campaign)
+    _log("changed", campaign, actor)
+    return campaign
+
+
+def check_new_values(campaign: Campaign) -> None:
+    """Raises OperatorError that names the field."""
+    if not 1 <= campaign.quantity <= MAX_QUANTITY:
+        raise OperatorError(f"quantity: {campaign.quantity} is not between 1 and {MAX_QUANTITY:,}.")
+    for field, value in (("opens_at", campaign.opens_at), ("closes_at", campaign.closes_at)):
+        if value is not None and timezone.is_naive(value):
+            raise OperatorError(f"{field}: give the time with its offset, for example 2026-12-01T10:00:00+09:00.")
+    try:
+        campaign.full_clean(validate_constraints=False)
+        campaign.validate_constraints(exclude={"issued_count"})
+    except ValidationError as error:
+        raise OperatorError(_first_message(error)) from None
+
+
+_LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
+
+
+def _move(
+    campaign_id: UUID, *, allowed: Iterable[CampaignState], to: CampaignState, verb: str, actor: str
+) -> Campaign:
+    with transaction.atomic():
+        campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
+        campaign.state = to
+        _save(campaign, "state")
+    push_change(campaign)
+    _log(to, campaign, actor)
+    return campaign
+
+
+def _begin_change(campaign_id: UUID, *, allowed: Iterable[CampaignState], to: str) -> Campaign:
+    """The row at its next revision, locked so that two operators at once do one thing after the other."""
+    try:
+        campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
+    except Campaign.DoesNotExist:
+        raise OperatorError(f"There is no campaign {campaign_id}.") from None
+    if campaign.state not in allowed:
+        states = " or ".join(allowed)
+        raise OperatorError(f"Cannot {to} a campaign that is {campaign.state}; it must be {states}.")
+    campaign.revision += 1
+    return campaign
+
+
+def _save(campaign: Campaign, *fields: str) -> None:
+    campaign.updated_at = Now()
+    try:
+        with transaction.atomic():
+            campaign.save(update_fields=[*fields, "revision", "updated_at"])
+    except IntegrityError as error:
+        raise OperatorError(f"PostgreSQL refused the change: {str(error).splitlines()[0]}") from error
+
+
+def _first_message(error: ValidationError) -> str:
+    field, messages = next(iter(error.message_dict.items()))
+    return messages[0] if field == NON_FIELD_ERRORS else f"{field}: {messages[0]}"
+
+
+def _log(what: str, campaign: Campaign, actor: str) -> None:
+    logger.info("campaign.%s id=%s revision=%d actor=%s", what, campaign.pk, campaign.revision, actor)

@@ -1,0 +1,90 @@
+"""Getting a campaign's quantity, window and state into Redis: after a change, and again when that did not arrive."""
+
+import logging
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from coupons.admission import gate
+from coupons.admission.gate import CampaignSettings, Description, PushResult
+from coupons.clock import milliseconds
+from coupons.errors import OperatorError, PushDidNotArrive, RetryLater
+from coupons.models import Campaign
+
+logger = logging.getLogger(__name__)
+
+
+def settings_of(campaign: Campaign) -> CampaignSettings:
+    """What Redis must know of this row."""
+    return CampaignSettings(
+        revision=campaign.revision,
+        state=campaign.state,
+        quantity=campaign.quantity,
+        opens_at_ms=milliseconds(campaign.opens_at),
+        closes_at_ms=None if campaign.closes_at is None else milliseconds(campaign.closes_at),
+    )
+
+
+def push_change(campaign: Campaign) -> None:
+    """Push what PostgreSQL has just committed; raises PushDidNotArrive, which needs nobody's action."""
+    try:
+        result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    except RetryLater as error:
+        raise PushDidNotArrive(
+            f"Saved, but Redis has not heard of it yet ({error}). The keeper pushes it as soon as it can."
+        ) from error
+    if result is PushResult.BELOW_ADMITTED:
+        raise PushDidNotArrive("Saved, but Redis has admitted more users than this quantity allows.")
+
+
+def load_first_time(campaign: Campaign) -> None:
+    """Make the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
+    # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper mends it into being.
+    try:
+        gate.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    except RetryLater as error:
+        raise PushDidNotArrive(f"Opened, but Redis did not answer ({error}). The keeper loads it.") from error
+
+
+def lower_first(campaign: Campaign) -> None:
+    """Lower the quantity in Redis before PostgreSQL commits it, so that nobody is admitted above it meanwhile.
+
+    Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater: then nothing has changed.
+    """
+    result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    if result is PushResult.BELOW_ADMITTED:
+        admitted = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
+        raise OperatorError(
+            f"{admitted} users are already in, so the quantity cannot go down to {campaign.quantity}. "
+            f"The least possible now is {admitted}."
+        )
+    if result is PushResult.SUPERSEDED:
+        raise OperatorError("Another change of this campaign is on its way to Redis; try again in a few seconds.")
+
+
+def in_step(campaign: Campaign, description: Description) -> bool:
+    """Whether Redis has the campaign's last revision."""
+    return description.settings == settings_of(campaign)
+
+
+def push_again(campaign_id: UUID) -> bool:
+    """Bring Redis in step with PostgreSQL if it is not; True when something was pushed. Raises RetryLater.
+
+    Redis may also be ahead: a quantity was lowered there, and the process ended before PostgreSQL committed. That
+    change never happened, so it is undone by a revision above both.
+    """
+    with transaction.atomic():
+        campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
+        if campaign.epoch == 0:
+            return False
+        description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        if in_step(campaign, description):
+            return False
+        if description.settings.revision >= campaign.revision:
+            campaign.revision = description.settings.revision + 1
+            campaign.updated_at = Now()
+            campaign.save(update_fields=["revision", "updated_at"])
+    gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    logger.info("campaign.pushed_again id=%s revision=%d", campaign.pk, campaign.revision)
+    return True
