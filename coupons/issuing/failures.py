@@ -1,0 +1,72 @@
+"""Records messages that could not become coupons: the only maker of FailEventHistory rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from coupons.issuing.backoff import retry_delay_sec
+from coupons.issuing.database_time import from_now
+from coupons.models import MAX_USER_ID_LENGTH, Campaign, FailCode, FailEventHistory
+
+MAX_ERROR_TEXT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One message that failed. `named` is what it says of campaign_id, user_id and sequence, whatever that is."""
+
+    code: FailCode
+    reason: str
+    payload: bytes
+    topic: str
+    partition: int
+    offset: int
+    named: dict[str, Any]
+
+
+def record_failures(failures: Sequence[Failure]) -> None:
+    """Write a FAIL row for each. A redelivery of the same message adds none. The caller commits before the offset."""
+    known = _known_campaigns(failures)
+    FailEventHistory.objects.bulk_create([_row(failure, known) for failure in failures], ignore_conflicts=True)
+
+
+def _row(failure: Failure, known: set[UUID]) -> FailEventHistory:
+    campaign_id = _uuid(failure.named.get("campaign_id"))
+    return FailEventHistory(
+        campaign_id=campaign_id if campaign_id in known else None,
+        campaign_ref=_text(failure.named.get("campaign_id"), 200),
+        user_id=_text(failure.named.get("user_id"), MAX_USER_ID_LENGTH),
+        sequence=_sequence(failure.named.get("sequence")),
+        payload=failure.payload,
+        payload_hash=sha256(failure.payload).hexdigest(),
+        error_code=failure.code,
+        error_message=_text(failure.reason, MAX_ERROR_TEXT),
+        next_attempt_at=from_now(retry_delay_sec(0)) if failure.code.retried_by_itself else None,
+        topic=failure.topic,
+        partition=failure.partition,
+        offset=failure.offset,
+    )
+
+
+def _known_campaigns(failures: Sequence[Failure]) -> set[UUID]:
+    named = {_uuid(failure.named.get("campaign_id")) for failure in failures} - {None}
+    return set(Campaign.objects.filter(pk__in=named).values_list("pk", flat=True)) if named else set()
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None
+
+
+def _text(value: object, limit: int) -> str:
+    """What a column can take of it: PostgreSQL's text has no NUL, UTF-8 no lone surrogates."""
+    text = "" if value is None else str(value)
+    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()[:limit]
+
+
+def _sequence(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**63 else None

@@ -1,0 +1,33 @@
+"""The last run of each scheduled job, kept where the operator sees it: cron swallows output and exit codes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import DatabaseError, InterfaceError
+from django.db.models.functions import Now
+
+from coupons.models import JobRun
+
+
+@contextmanager
+def recorded_run(name: str) -> Iterator[list[str]]:
+    """Record start, end and outcome of a run. Append to the list what it did. An exception is recorded and goes on."""
+    JobRun.objects.update_or_create(
+        name=name, defaults={"started_at": Now(), "finished_at": None, "succeeded": None, "result": ""}
+    )
+    result: list[str] = []
+    try:
+        yield result
+    except Exception as error:
+        result.append(f"{type(error).__name__}: {error}")
+        _finish(name, succeeded=False, result=result)
+        raise
+    _finish(name, succeeded=True, result=result)
+
+
+def _finish(name: str, *, succeeded: bool, result: list[str]) -> None:
+    try:
+        JobRun.objects.filter(pk=name).update(finished_at=Now(), succeeded=succeeded, result="\n".join(result))
+    except (DatabaseError, InterfaceError):
+        if succeeded:
+            raise
