@@ -1,0 +1,40 @@
+"""What a worker process does before it works, and how it notices that its parent is gone."""
+
+import logging
+import os
+import threading
+
+from consumers.backoff import Backoff
+from coupons.errors import OperatorError, RetryLater
+from coupons.messaging.topics import partition_count
+
+logger = logging.getLogger(__name__)
+PARENT_WATCH_SEC = 0.5
+
+
+def start_when_ready(topic: str, stop: threading.Event) -> bool:
+    """Wait until Kafka answers; False when stopped before. Raises OperatorError when the topic does not exist."""
+    backoff = Backoff(first_sec=0.5, cap_sec=10)
+    while not stop.is_set():
+        try:
+            if partition_count() is None:
+                raise OperatorError(f"Kafka has no topic {topic}. Make it: manage.py create_topic")
+            return True
+        except RetryLater as error:
+            delay_sec = backoff.next_delay_sec()
+            logger.warning("consumer.waiting_for_kafka retry_in=%.1fs error=%s", delay_sec, error)
+            stop.wait(delay_sec)
+    return False
+
+
+def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:
+    """A parent that was killed passes no stop on; its children finish their batch and leave by themselves."""
+
+    def watch() -> None:
+        while os.getppid() == parent_pid:
+            if stop.wait(PARENT_WATCH_SEC):
+                return
+        logger.warning("consumer.parent_gone pid=%d", parent_pid)
+        stop.set()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

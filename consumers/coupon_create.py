@@ -1,0 +1,82 @@
+"""The handler of topic coupon_create: tickets become coupons, what cannot becomes a FAIL row, in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections, transaction
+
+from consumers.registry import Handled, Received, handles
+from coupons.issuing.failures import Failure, record_failures
+from coupons.issuing.issue import Refusal, issue_coupons, settle_tickets
+from coupons.messaging.messages import InvalidMessage, Ticket, decode
+from coupons.models import FailCode
+
+
+@dataclass(frozen=True, slots=True)
+class _ReceivedTicket:
+    """A ticket together with the message that carried it."""
+
+    ticket: Ticket
+    message: Received
+
+    @property
+    def campaign_id(self) -> UUID:
+        return self.ticket.campaign_id
+
+    @property
+    def user_id(self) -> str:
+        return self.ticket.user_id
+
+    @property
+    def sequence(self) -> int:
+        return self.ticket.sequence
+
+
+@handles(settings.TOPIC, group=settings.CONSUMER_GROUP)
+def save_coupons(messages: Sequence[Received]) -> Handled:
+    """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
+    close_old_connections()  # outside requests nobody else drops a connection that the server has closed
+    tickets, failures = _decode_all(messages)
+    with transaction.atomic():
+        issued = issue_coupons(tickets)
+        failures += [_refused(refusal) for refusal in issued.refused]
+        if failures:
+            record_failures(failures)
+    # Crash here => committed, but pending in Redis and not committed in Kafka: the redelivery settles it.
+    settle_tickets(issued)
+    return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=len(failures))
+
+
+def _decode_all(messages: Sequence[Received]) -> tuple[list[_ReceivedTicket], list[Failure]]:
+    tickets, failures = [], []
+    for message in messages:
+        try:
+            tickets.append(_ReceivedTicket(decode(message.payload), message))
+        except InvalidMessage as error:
+            failures.append(_failure(message, error.code, str(error), error.named))
+    return tickets, failures
+
+
+def _refused(refusal: Refusal[_ReceivedTicket]) -> Failure:
+    received = refusal.ticket
+    named = {
+        "campaign_id": str(received.campaign_id),
+        "user_id": received.user_id,
+        "sequence": received.sequence,
+    }
+    return _failure(received.message, refusal.code, refusal.reason, named)
+
+
+def _failure(message: Received, code: FailCode, reason: str, named: dict[str, Any]) -> Failure:
+    return Failure(
+        code=code,
+        reason=reason,
+        payload=message.payload,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        named=named,
+    )

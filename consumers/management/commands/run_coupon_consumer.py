@@ -1,0 +1,138 @@
+import logging
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from confluent_kafka import Consumer
+from django.conf import settings
+
+from consumers.child import start_when_ready, stop_when_parent_dies
+from consumers.kafka_config import consumer_config
+from consumers.registry import Handler, handler_of
+from consumers.supervisor import Supervisor
+from consumers.worker import PoisonFlood, Worker
+from coupons.errors import OperatorError
+from coupons.management.command import CouponCommand, whole_number
+
+EXIT_POISON = 3
+LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class Command(CouponCommand):
+    help = (
+        "Take tickets from Kafka and write them to PostgreSQL as coupons, at the pace that it can take. "
+        "First SIGTERM or Ctrl-C: finish the batch, commit, leave the group. Second: stop now. "
+        "A worker process that dies is started again. Exits 1 when the topic is missing, 3 when too many messages "
+        "in a row could not be written."
+    )
+    examples = """
+  manage.py run_coupon_consumer
+  manage.py run_coupon_consumer --concurrency 4 --batch-size 1000
+  manage.py run_coupon_consumer --max-rate 200 --loglevel DEBUG     (at most 200 rows/s in all)
+  manage.py run_coupon_consumer --solo                              (one process, as containers like it)
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--concurrency",
+            type=whole_number(1, 256),
+            default=settings.CONSUMER_CONCURRENCY,
+            help="worker processes; more than the topic has partitions are idle (default %(default)s)",
+        )
+        parser.add_argument(
+            "--batch-size",
+            type=whole_number(1, 10_000),
+            default=settings.CONSUMER_BATCH_SIZE,
+            help="messages at most in one transaction (default %(default)s)",
+        )
+        parser.add_argument(
+            "--max-rate",
+            type=whole_number(0),
+            default=settings.CONSUMER_MAX_RATE,
+            help="messages per second of all worker processes together; 0 = no limit (default %(default)s)",
+        )
+        parser.add_argument(
+            "--loglevel", type=str.upper, choices=LOG_LEVELS, default=settings.LOG_LEVEL, help="default %(default)s"
+        )
+        parser.add_argument("--topic", default=settings.TOPIC, help="a topic with a handler (default %(default)s)")
+        parser.add_argument("--solo", action="store_true", help="work in this process, without a parent")
+        parser.add_argument("--child-of", type=int, help="used by the parent: end when this process does")
+
+    def run(self, **options: Any) -> None:
+        for name in ("coupons", "consumers"):
+            logging.getLogger(name).setLevel(options["loglevel"])
+        try:
+            handler = handler_of(options["topic"])
+        except LookupError as error:
+            raise OperatorError(f"--topic: {error}") from None
+        if options["child_of"] is None:
+            self.stdout.write(_banner(handler, options))
+        if options["solo"]:
+            self._work(handler, options)
+        else:
+            supervisor = Supervisor(
+                _child_command(options),
+                concurrency=options["concurrency"],
+                final_exits=frozenset({1, EXIT_POISON}),
+            )
+            sys.exit(supervisor.run())
+
+    def _work(self, handler: Handler, options: dict[str, Any]) -> None:
+        stop = threading.Event()
+        _stop_on_signals(stop)
+        if options["child_of"] is not None:
+            stop_when_parent_dies(options["child_of"], stop)
+        if not start_when_ready(handler.topic, stop):
+            return
+        worker = Worker(
+            consumer=Consumer(consumer_config(handler.group)),
+            handler=handler,
+            stop=stop,
+            batch_size=options["batch_size"],
+            max_rate=options["max_rate"] / (1 if options["child_of"] is None else options["concurrency"]),
+            poison_limit=settings.CONSUMER_POISON_LIMIT,
+        )
+        try:
+            worker.run()
+        except PoisonFlood as error:
+            self.stderr.write(self.style.ERROR(str(error)))
+            sys.exit(EXIT_POISON)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """The first signal asks for an end; after it the default action is back, so the second one ends at once."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def _child_command(options: dict[str, Any]) -> list[str]:
+    names = ("concurrency", "batch_size", "max_rate", "loglevel", "topic")
+    passed_on = [f"--{name.replace('_', '-')}={options[name]}" for name in names]
+    manage = str(Path(settings.BASE_DIR) / "manage.py")
+    return [sys.executable, manage, "run_coupon_consumer", "--solo", f"--child-of={os.getpid()}", *passed_on]
+
+
+def _banner(handler: Handler, options: dict[str, Any]) -> str:
+    database = settings.DATABASES["default"]
+    rate = f"{options['max_rate']} messages/s" if options["max_rate"] else "no limit"
+    lines = {
+        "topic": f"{handler.topic}, group {handler.group} ({settings.CONSUMER_GROUP_PROTOCOL} protocol)",
+        "handler": f"{handler.handle.__module__}.{handler.handle.__name__}",
+        "brokers": settings.KAFKA_BOOTSTRAP_SERVERS,
+        "database": f"{database['NAME']} at {database['HOST']}:{database['PORT']}",
+        "workers": f"{options['concurrency']} (processes)" if not options["solo"] else "1 (this process)",
+        "batch size": options["batch_size"],
+        "max rate": rate,
+    }
+    return "\n".join([f"coupon consumer, pid {os.getpid()}", *(f"  {name:<11}{value}" for name, value in lines.items())])

@@ -1,0 +1,45 @@
+"""Offsets: which ones a finished batch stands for, and committing them."""
+
+import logging
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from consumers.registry import Received
+
+logger = logging.getLogger(__name__)
+
+# After a rebalance the partition is somebody else's: the commit is void and the messages are delivered again there.
+REDELIVERED = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError._STATE,
+        KafkaError._NO_OFFSET,
+        KafkaError._ASSIGNMENT_LOST,
+    }
+)
+
+
+def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
+    """Of each partition, the offset after its last message."""
+    last: dict[tuple[str, int], int] = {}
+    for message in messages:
+        key = (message.topic, message.partition)
+        last[key] = max(last.get(key, -1), message.offset)
+    return [TopicPartition(topic, partition, offset + 1) for (topic, partition), offset in last.items()]
+
+
+def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
+    """Commit, and let be what a later commit or a redelivery puts right. A fatal error of the client is raised."""
+    try:
+        consumer.commit(offsets=offsets, asynchronous=False)
+    except KafkaException as error:
+        cause = error.args[0]
+        if cause.fatal():
+            raise
+        outcome = "redelivered" if cause.code() in REDELIVERED else "later"
+        logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())

@@ -1,0 +1,32 @@
+"""--max-rate: the database gets what it can take, the topic keeps the rest."""
+
+import time
+from collections.abc import Callable
+
+
+class RateLimit:
+    """A bucket of at most one second's messages. `rate` in messages/s, 0 = no limit; `clock` monotonic, in seconds."""
+
+    def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._tokens = 0.0
+        self._filled_at = clock()
+
+    def allowance(self, wanted: int) -> int:
+        """How many messages may be taken now, at most `wanted`."""
+        if not self._rate:
+            return wanted
+        now = self._clock()
+        # At least one whole message fits in, or a rate below 1 would never let any through.
+        capacity = max(self._rate, 1.0)
+        self._tokens = min(self._tokens + (now - self._filled_at) * self._rate, capacity)
+        self._filled_at = now
+        return min(wanted, int(self._tokens))
+
+    def take(self, count: int) -> None:
+        self._tokens -= count
+
+    def wait_sec(self) -> float:
+        """Until the next message may be taken."""
+        return max((1 - self._tokens) / self._rate, 0.0) if self._rate else 0.0

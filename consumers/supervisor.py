@@ -1,0 +1,115 @@
+"""The parent of `run_coupon_consumer`: keeps N worker processes running and passes a stop on to them.
+
+It opens no client of its own, and each child is a new program (no fork), so nothing of librdkafka is shared.
+"""
+
+import logging
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from consumers.backoff import Backoff
+
+logger = logging.getLogger(__name__)
+WATCH_SEC = 0.2
+# A child that lived so long before it died had nothing wrong with its start: the delays begin anew.
+HEALTHY_SEC = 60.0
+MAX_DEATHS_IN_A_ROW = 20
+
+
+class Child:
+    """One worker process and when it may be started again."""
+
+    def __init__(self, number: int, command: Sequence[str]) -> None:
+        self.number = number
+        self._command = command
+        self._backoff = Backoff(first_sec=0.5, cap_sec=15)
+        self.deaths_in_a_row = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start_at = 0.0
+        self._started_at = 0.0
+
+    def start(self) -> None:
+        # A session of its own: a Ctrl-C of the terminal reaches the parent alone, which passes exactly one stop on.
+        self.process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603  our own command line
+        self._started_at = time.monotonic()
+        logger.info("supervisor.started child=%d pid=%d", self.number, self.process.pid)
+
+    def died(self, exit_code: int) -> None:
+        now = time.monotonic()
+        if now - self._started_at > HEALTHY_SEC:
+            self._backoff.reset()
+            self.deaths_in_a_row = 0
+        self.deaths_in_a_row += 1
+        delay_sec = self._backoff.next_delay_sec()
+        self.start_at = now + delay_sec
+        self.process = None
+        logger.error("supervisor.died child=%d exit=%d again_in=%.1fs", self.number, exit_code, delay_sec)
+
+
+class Supervisor:
+    """Runs `concurrency` children of `command`. A child that exits with one of `final_exits` ends them all."""
+
+    def __init__(self, command: Sequence[str], *, concurrency: int, final_exits: frozenset[int]) -> None:
+        self._children = [Child(number, command) for number in range(1, concurrency + 1)]
+        self._final_exits = final_exits
+        self._stops = 0
+        self._passed_on = 0
+        self._wake = threading.Event()
+
+    def run(self) -> int:
+        """Until a signal, or a final exit of a child; returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        exit_code = 0
+        while True:
+            exit_code = exit_code or self._reap()
+            if exit_code and not self._stops:
+                self._stops = 1
+            self._pass_on_stops()
+            running = [child for child in self._children if child.process is not None]
+            if self._stops and not running:
+                return exit_code
+            if not self._stops:
+                self._start_due()
+            self._wake.wait(WATCH_SEC)
+            self._wake.clear()
+
+    def _reap(self) -> int:
+        """Notice children that ended; the exit code if it is one that ends everything, else 0."""
+        final = 0
+        for child in self._children:
+            exit_code = None if child.process is None else child.process.poll()
+            if exit_code is None:
+                continue
+            if self._stops:
+                child.process = None
+                continue
+            child.died(exit_code)
+            if exit_code in self._final_exits or child.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
+                logger.error("supervisor.giving_up child=%d exit=%d", child.number, exit_code)
+                final = exit_code if exit_code > 0 else 1
+        return final
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if child.process is None and now >= child.start_at:
+                child.start()
+
+    def _pass_on_stops(self) -> None:
+        """First stop: SIGTERM, finish the batch. Second: SIGKILL, stop now; what is uncommitted comes again."""
+        while self._passed_on < min(self._stops, 2):
+            number = signal.SIGTERM if self._passed_on == 0 else signal.SIGKILL
+            self._passed_on += 1
+            logger.info("supervisor.stopping signal=%s", signal.Signals(number).name)
+            for child in self._children:
+                if child.process is not None:
+                    child.process.send_signal(number)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stops += 1
+        self._wake.set()

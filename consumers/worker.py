@@ -1,0 +1,182 @@
+"""One worker process: polls a batch, hands it over, commits its offsets, and sits out what is down.
+
+The order of a step is the promise: handle (which commits to the database), then commit the offset. When a part is down
+the batch is kept, the partitions are paused and polling goes on, so that the group does not throw the worker out.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumers import offsets
+from consumers.backoff import Backoff
+from consumers.progress import Progress
+from consumers.rate import RateLimit
+from consumers.registry import Handled, Handler, Received
+from coupons.errors import DATABASE_DOWN, RetryLater
+
+logger = logging.getLogger(__name__)
+
+# Bounds how long a signal waits: librdkafka's calls hold back Python's signal handlers.
+POLL_SEC = 0.5
+# After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
+LINGER_SEC = 0.005
+
+
+class PoisonFlood(Exception):
+    """Too many messages in a row could not be written: something is wrong with their producer or with this program."""
+
+
+class Worker:
+    """Runs one handler until `stop` is set. `consumer` is not subscribed yet."""
+
+    def __init__(
+        self,
+        *,
+        consumer: Consumer,
+        handler: Handler,
+        stop: threading.Event,
+        batch_size: int,
+        max_rate: float,
+        poison_limit: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._consumer = consumer
+        self._handler = handler
+        self._stop = stop
+        self._batch_size = batch_size
+        self._rate = RateLimit(max_rate, clock=clock)
+        self._poison_limit = poison_limit
+        self._clock = clock
+        self._backoff = Backoff(first_sec=0.2, cap_sec=10)
+        self._progress = Progress(clock=clock)
+        self._kept: list[Received] = []  # a batch that is to be tried again
+        self._retry_at = 0.0
+        self._assigned: set[tuple[str, int]] = set()
+        self._failed_in_a_row = 0
+
+    def run(self) -> None:
+        """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException when the client
+        cannot go on, PoisonFlood, and whatever a handler raises that is no "retry later"."""
+        self._consumer.subscribe(
+            [self._handler.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+        try:
+            while not self._stop.is_set():
+                self._step()
+        finally:
+            # Crash before this => the group notices after the session time-out and delivers again what is uncommitted.
+            self._consumer.close()
+
+    def _step(self) -> None:
+        if self._kept:
+            self._wait_or_retry()
+        else:
+            batch = self._next_batch()
+            if batch:
+                self._handle(batch)
+        self._progress.report_if_due(self._consumer)
+
+    def _next_batch(self) -> list[Received]:
+        allowed = self._rate.allowance(self._batch_size)
+        if allowed == 0:
+            # Short against max.poll.interval.ms, so the membership is safe without polling.
+            self._stop.wait(min(self._rate.wait_sec(), POLL_SEC))
+            return []
+        first = self._consumer.poll(POLL_SEC)
+        if first is None:
+            return []
+        messages = [first]
+        if allowed > 1:
+            messages += self._consumer.consume(allowed - 1, LINGER_SEC)
+        batch = [received for message in messages if (received := self._received(message)) is not None]
+        self._rate.take(len(batch))
+        return batch
+
+    def _received(self, message: Message) -> Received | None:
+        error = message.error()
+        if error is not None:
+            _raise_if_fatal(error)
+            return None
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if topic is None or partition is None or offset is None or (topic, partition) not in self._assigned:
+            return None  # revoked within the same call: its new owner gets it
+        return Received(topic, partition, offset, message.value() or b"")
+
+    def _handle(self, batch: list[Received]) -> None:
+        try:
+            handled = self._handler.handle(batch)
+        except (RetryLater, *DATABASE_DOWN) as error:
+            self._keep(batch, error)
+            return
+        # Crash here => the batch is in the database and comes again; the handler finds duplicates.
+        offsets.commit(self._consumer, offsets.next_offsets(batch))
+        self._progress.add(handled, batch)
+        self._count_failed(handled)
+        if self._kept:
+            self._resume()
+
+    def _keep(self, batch: list[Received], error: Exception) -> None:
+        """Pause everything and try the same batch again later."""
+        delay_sec = self._backoff.next_delay_sec()
+        self._retry_at = self._clock() + delay_sec
+        if not self._kept:
+            self._consumer.pause([TopicPartition(*partition) for partition in self._assigned])
+        self._kept = batch
+        reason = " ".join(str(error).split())
+        logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, reason)
+
+    def _wait_or_retry(self) -> None:
+        wait_sec = self._retry_at - self._clock()
+        if wait_sec > 0:
+            # Everything is paused, so this returns events of the group and no messages.
+            message = self._consumer.poll(min(wait_sec, POLL_SEC))
+            if message is not None and message.error() is not None:
+                _raise_if_fatal(message.error())
+            return
+        self._handle(self._kept)
+
+    def _resume(self) -> None:
+        self._kept = []
+        self._backoff.reset()
+        self._consumer.resume([TopicPartition(*partition) for partition in self._assigned])
+        logger.info("consumer.resumed")
+
+    def _count_failed(self, handled: Handled) -> None:
+        self._failed_in_a_row = 0 if handled.done or handled.duplicates else self._failed_in_a_row + handled.failed
+        if self._failed_in_a_row > self._poison_limit:
+            raise PoisonFlood(
+                f"{self._failed_in_a_row} messages in a row of topic {self._handler.topic} could not be written and "
+                f"became failed events. Look at them in the admin; COUPON_CONSUMER_POISON_LIMIT is the limit."
+            )
+
+    def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        consumer.incremental_assign(list(partitions))
+        self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
+        if self._kept:
+            consumer.pause(list(partitions))
+        logger.info("consumer.assigned partitions=%s", _numbers(partitions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        gone = {(partition.topic, partition.partition) for partition in partitions}
+        self._assigned -= gone
+        kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
+        consumer.incremental_unassign(list(partitions))
+        if self._kept and not kept:
+            self._resume()
+        self._kept = kept
+        logger.info("consumer.revoked partitions=%s", _numbers(partitions))
+
+
+def _raise_if_fatal(error: KafkaError) -> None:
+    if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise KafkaException(error)
+    if error.code() != KafkaError._PARTITION_EOF:
+        logger.warning("consumer.kafka_error error=%s", error.str())
+
+
+def _numbers(partitions: Sequence[TopicPartition]) -> str:
+    return ",".join(str(number) for number in sorted(partition.partition for partition in partitions)) or "none"
