@@ -1,0 +1,20 @@
+"""The commands that move one campaign from a state to another."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import Any
+
+from coupons.management.command import CouponCommand, campaign_id
+from coupons.models import Campaign
+
+
+class CampaignCommand(CouponCommand):
+    act: Callable[..., Campaign]
+    done: str
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("campaign", type=campaign_id, help="the campaign's id")
+
+    def run(self, **options: Any) -> None:
+        campaign = self.act(campaign_id=options["campaign"], actor="manage.py")
+        self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) {self.done}.")

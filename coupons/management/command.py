@@ -1,0 +1,76 @@
+"""What all commands share: help with examples as they are written, and errors as exit codes instead of tracebacks."""
+
+import argparse
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import is_naive
+
+from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
+
+EXIT_REFUSED = 1  # what was asked cannot be done, or the answer is "no"
+EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: nothing is known, try again
+
+
+class _ExamplesFormatter(argparse.RawDescriptionHelpFormatter, DjangoHelpFormatter):
+    """Keeps the lines of the examples, and Django's order of the options."""
+
+
+class CouponCommand(BaseCommand):
+    """A command parses, calls one function and prints. `examples` stand at the end of its --help."""
+
+    examples = ""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        epilog = f"examples:\n{self.examples.rstrip()}" if self.examples else None
+        return super().create_parser(
+            prog_name, subcommand, formatter_class=_ExamplesFormatter, epilog=epilog, **kwargs
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self.run(**options)
+        except OperatorError as error:
+            raise CommandError(str(error), returncode=EXIT_REFUSED) from error
+        except PushDidNotArrive as error:
+            raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
+        except (RetryLater, *DATABASE_DOWN) as error:
+            reason = " ".join(str(error).split())
+            raise CommandError(f"A part does not answer: {reason}", returncode=EXIT_UNAVAILABLE) from error
+
+    def run(self, **options: Any) -> None:
+        raise NotImplementedError
+
+
+def campaign_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no campaign id; `create_campaign` printed it.") from None
+
+
+def moment(text: str) -> Any:
+    """ISO 8601 with an offset."""
+    try:
+        value = parse_datetime(text)
+    except ValueError:
+        value = None
+    if value is None or is_naive(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time with an offset, like 2026-12-01T10:00:00+09:00.")
+    return value
+
+
+def whole_number(least: int, most: int | None = None) -> Any:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number.") from None
+        if value < least or (most is not None and value > most):
+            upper = f" to {most}" if most is not None else " up"
+            raise argparse.ArgumentTypeError(f"{value} is out of range: from {least}{upper}.")
+        return value
+
+    return parse

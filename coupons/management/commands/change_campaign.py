@@ -1,0 +1,36 @@
+from argparse import ArgumentParser
+from typing import Any, cast
+
+from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
+from coupons.errors import OperatorError
+from coupons.management.command import CouponCommand, campaign_id, moment, whole_number
+from coupons.models import MAX_QUANTITY
+
+
+class Command(CouponCommand):
+    help = (
+        "Raise or lower a campaign's quantity, move its window, rename it; all of it or nothing. "
+        "A quantity cannot go below the number of users who are in."
+    )
+    examples = """
+  manage.py change_campaign 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10 --quantity 200
+  manage.py change_campaign 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10 --closes-at 2026-12-24T00:00:00+09:00
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("campaign", type=campaign_id, help="the campaign's id")
+        parser.add_argument("--name", help="what operators see")
+        parser.add_argument("--quantity", type=whole_number(1, MAX_QUANTITY), help=f"1 to {MAX_QUANTITY}")
+        parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset")
+        parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset")
+
+    def run(self, **options: Any) -> None:
+        fields = ("name", "quantity", "opens_at", "closes_at")
+        changes = {name: options[name] for name in fields if options[name] is not None}
+        if not changes:
+            raise OperatorError("Nothing to change: give --name, --quantity, --opens-at or --closes-at.")
+        campaign = change_campaign(
+            campaign_id=options["campaign"], changes=cast(CampaignChanges, changes), actor="manage.py"
+        )
+        texts = ", ".join(f"{name} {value}" for name, value in changes.items())
+        self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}.")

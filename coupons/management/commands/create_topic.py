@@ -1,0 +1,32 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+
+from coupons.errors import OperatorError
+from coupons.management.command import CouponCommand
+from coupons.messaging import topics
+
+
+class Command(CouponCommand):
+    help = (
+        "Make the Kafka topic with the settings that the promise depends on. Does nothing when it is there, "
+        "but says (and exits 1) when its settings differ."
+    )
+    examples = """
+  manage.py create_topic
+  COUPON_TOPIC_PARTITIONS=24 COUPON_TOPIC_REPLICATION=3 COUPON_TOPIC_MIN_INSYNC_REPLICAS=2 manage.py create_topic
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        pass
+
+    def run(self, **options: Any) -> None:
+        if topics.create_topic():
+            self.stdout.write(f"Made topic {settings.TOPIC} with {settings.TOPIC_PARTITIONS} partitions.")
+            return
+        self.stdout.write(f"Topic {settings.TOPIC} is there already, with {topics.partition_count()} partitions.")
+        differing = topics.settings_that_differ()
+        if differing:
+            texts = [f"{name} is {found}, should be {wanted}" for name, (found, wanted) in differing.items()]
+            raise OperatorError(f"Topic {settings.TOPIC}: {'; '.join(texts)}. Change it with Kafka's kafka-configs.")

@@ -1,0 +1,29 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from coupons.issuing.retry import retry_due_events
+from coupons.jobs import recorded_run
+from coupons.management.command import CouponCommand, whole_number
+
+
+class Command(CouponCommand):
+    help = (
+        "Retry the failed events that are due: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. "
+        "Crontab runs it every 5 minutes; two runs at once share the work. Its last run stands in the admin under "
+        "Scheduled jobs. Exits 2 when PostgreSQL or Redis does not answer."
+    )
+    examples = """
+  manage.py retry_failed_coupons
+  manage.py retry_failed_coupons --limit 100
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--limit", type=whole_number(1), default=100_000, help="rows at most in this run (default %(default)s)"
+        )
+
+    def run(self, **options: Any) -> None:
+        with recorded_run("retry_failed_coupons") as result:
+            report = retry_due_events(limit=options["limit"], actor="retry_failed_coupons")
+            result.append(str(report))
+        self.stdout.write(f"Retried: {report}.")
