@@ -25,9 +25,7 @@ class CouponCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         epilog = f"examples:\n{self.examples.rstrip()}" if self.examples else None
-        return super().create_parser(
-            prog_name, subcommand, formatter_class=_ExamplesFormatter, epilog=epilog, **kwargs
-        )
+        return super().create_parser(prog_name, subcommand, formatter_class=_ExamplesFormatter, epilog=epilog, **kwargs)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

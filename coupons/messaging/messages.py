@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -56,7 +55,7 @@ def encode(ticket: Ticket) -> bytes:
 
 
 def decode(payload: bytes | None) -> Ticket:
-    """The ticket in a message; raises InvalidMessage for anything else, whatever the bytes. Unknown fields are ignored."""
+    """The ticket in a message; InvalidMessage for anything else, whatever the bytes. Unknown fields are ignored."""
     fields = _json_object(payload)
     named = {name: fields.get(name) for name in ("campaign_id", "user_id", "sequence")}
     if type(fields.get("v")) is not int or fields["v"] != VERSION:
@@ -88,7 +87,10 @@ def _json_object(payload: bytes | None) -> dict[str, Any]:
         raise InvalidMessage(FailCode.INVALID_MESSAGE, reason)
     try:
         fields = json.loads(payload.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, nested too deep, an integer of 5,000 digits
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no UTF-8, no JSON, nested too deep, an integer of 5,000 digits
         raise InvalidMessage(FailCode.INVALID_MESSAGE, f"no JSON: {str(error)[:200]}") from None
     if not isinstance(fields, dict):
         raise InvalidMessage(FailCode.INVALID_MESSAGE, "no JSON object")

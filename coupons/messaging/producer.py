@@ -4,6 +4,7 @@
 and a child's flush() on its parent's producer would wait for reports that never come.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
+STATISTICS_MS = 250
 
 
 class Publisher:
@@ -37,10 +39,14 @@ class Publisher:
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
                     # Below the delivery time-out, so that a hanging broker is left and asked again within it.
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
+                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`).
+                    "statistics.interval.ms": STATISTICS_MS,
+                    "stats_cb": self._on_statistics,
                 }
             )
         )
         self._stopped = False
+        self._ready = threading.Event()
         self.failed_fatally = False
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
@@ -59,6 +65,14 @@ class Publisher:
     def publish_all(self, tickets: Iterable[Ticket]) -> list[Future[Position]]:
         return [self.publish(ticket) for ticket in tickets]
 
+    def wait_until_ready(self, timeout_sec: float) -> bool:
+        """Wait until the broker has given this producer its id; False when it has not by then.
+
+        librdkafka asks for it once a second, so the first message of a new producer would take longer than the accept
+        timeout: a process calls this before it serves.
+        """
+        return self._ready.wait(timeout_sec)
+
     def flush(self, timeout_sec: float) -> int:
         """Wait for what is queued; returns how many messages are still without a report."""
         return int(self._producer.flush(timeout_sec))
@@ -74,6 +88,10 @@ class Publisher:
     def _poll(self) -> None:
         while not self._stopped:
             self._producer.poll(POLL_SEC)
+
+    def _on_statistics(self, document: str) -> None:
+        if not self._ready.is_set() and json.loads(document).get("eos", {}).get("idemp_state") == "Assigned":
+            self._ready.set()
 
     def _resolver(self, delivered: Future[Position]) -> Callable[[KafkaError | None, Message], None]:
         def resolve(error: KafkaError | None, message: Message) -> None:

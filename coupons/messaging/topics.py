@@ -17,7 +17,7 @@ from coupons.per_process import PerProcess
 
 administrator = PerProcess(lambda: AdminClient(client_config()), close=lambda client: None)
 # Asks for the group's offsets and never subscribes, so it is no member of the group.
-_group_reader = PerProcess(
+group_reader = PerProcess(
     lambda: Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False})),
     close=Consumer.close,
 )
@@ -111,7 +111,7 @@ def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
     # Not AdminClient.list_consumer_group_offsets: in confluent-kafka 2.16.1 it kills the process (SIGSEGV) when the
     # group's coordinator is not there yet, as on every broker that has just been made (docs/decisions/0006).
     try:
-        found = _group_reader().committed(partitions, timeout=_timeout_sec())
+        found = group_reader().committed(partitions, timeout=_timeout_sec())
     except KafkaException as error:
         raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {error.args[0].str()}") from error
     for partition in found:

@@ -30,7 +30,7 @@ class Command(CouponCommand):
         if not changes:
             raise OperatorError("Nothing to change: give --name, --quantity, --opens-at or --closes-at.")
         campaign = change_campaign(
-            campaign_id=options["campaign"], changes=cast(CampaignChanges, changes), actor="manage.py"
+            campaign_id=options["campaign"], changes=cast("CampaignChanges", changes), actor="manage.py"
         )
         texts = ", ".join(f"{name} {value}" for name, value in changes.items())
         self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}.")

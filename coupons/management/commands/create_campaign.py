@@ -16,7 +16,10 @@ class Command(CouponCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", required=True, help="what operators see")
         parser.add_argument(
-            "--quantity", required=True, type=whole_number(1, MAX_QUANTITY), help=f"coupons, 1 to {MAX_QUANTITY}"
+            "--quantity",
+            required=True,
+            type=whole_number(1, MAX_QUANTITY),
+            help=f"coupons, 1 to {MAX_QUANTITY}",
         )
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset; default: now")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset; default: never")

@@ -19,7 +19,10 @@ class Command(CouponCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--limit", type=whole_number(1), default=100_000, help="rows at most in this run (default %(default)s)"
+            "--limit",
+            type=whole_number(1),
+            default=100_000,
+            help="rows at most in this run (default %(default)s)",
         )
 
     def run(self, **options: Any) -> None:

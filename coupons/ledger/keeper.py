@@ -1,0 +1,69 @@
+"""Looks every two seconds whether something needs care: mends, pushes operators' changes again, relays.
+
+Several keepers may run: the mend and the relay take advisory locks, a push is idempotent by revision. A round that
+finds a part down does what the other parts allow and says so once, not every two seconds.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.db import close_old_connections
+
+from coupons.campaigns.push import push_again
+from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.ledger.mend import mend_campaigns, stale_campaigns
+from coupons.ledger.relay import relay_pending
+from coupons.models import Campaign
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """`run` until `stop` is set; `round` is one look at everything."""
+
+    def __init__(self, *, interval_sec: float, stop: threading.Event) -> None:
+        self._interval_sec = interval_sec
+        self._stop = stop
+        self._troubles: dict[str, str] = {}
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            self.round()
+            self._stop.wait(self._interval_sec)
+
+    def round(self) -> bool:
+        """True when every step could be done. A mend goes first: until then the other two find the state stale."""
+        close_old_connections()
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("mend", _mend_stale),
+            ("push", _push_all),
+            ("relay", relay_pending),
+        ]
+        outcomes = [self._attempt(name, step) for name, step in steps]
+        return all(outcomes)
+
+    def _attempt(self, name: str, step: Callable[[], object]) -> bool:
+        try:
+            step()
+        except (RetryLater, *DATABASE_DOWN) as error:
+            reason = " ".join(str(error).split())
+            if self._troubles.get(name) != type(error).__name__:
+                logger.warning("keeper.waiting step=%s error=%s", name, reason)
+            self._troubles[name] = type(error).__name__
+            close_old_connections()
+            return False
+        if self._troubles.pop(name, None):
+            logger.info("keeper.recovered step=%s", name)
+        return True
+
+
+def _push_all() -> None:
+    for campaign_id in Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True):
+        push_again(campaign_id)
+
+
+def _mend_stale() -> None:
+    stale = stale_campaigns()
+    if stale:
+        mend_campaigns(campaign_ids=stale)

@@ -1,0 +1,135 @@
+"""Makes the Redis state of campaigns right again after Redis lost or rewound it (DESIGN section 3, "Mend").
+
+Every promise lies in Redis and in Kafka, so what Redis still has, what the group has not read yet, and what PostgreSQL
+has, together hold every ticket. The order is the proof:
+
+1. one mender: an advisory lock, and a token in Redis that a later mender takes over;
+2. the epoch rises in PostgreSQL: a consumer's transaction that asked the gate before cannot commit any more, and a
+   process that knows the new epoch takes the old state for stale;
+3. wait until no answer can be given any more for what was admitted before, so all that was promised is in the log;
+4. note what the group has committed, then where the topic ends, and read between;
+5. read Coupon and failed events last: what the consumer took from the topic meanwhile is there;
+6. one script swaps the new state in, if the token is still this mender's.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Now
+
+from coupons.admission import gate
+from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend, held_by_scan
+from coupons.campaigns.push import settings_of
+from coupons.errors import StateStale
+from coupons.ledger.locks import Work, only_one
+from coupons.ledger.rows import failed_tickets, issued_tickets
+from coupons.messaging.log import read_log
+from coupons.messaging.messages import InvalidMessage, decode
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign
+
+logger = logging.getLogger(__name__)
+SLACK_SEC = 1.0
+
+# campaign -> user -> (sequence, score of the message's position), of what the group has not read yet
+Logged = dict[UUID, dict[str, tuple[int, float]]]
+
+
+@dataclass(slots=True)
+class MendReport:
+    """Of one campaign: what its state holds now, in tickets, and how long the mend took."""
+
+    campaign_id: UUID
+    tickets: int
+    pending: int
+    seconds: float
+
+
+def stale_campaigns() -> list[UUID]:
+    """Loaded campaigns whose state in Redis is not the current one. Raises GateUnavailable."""
+    stale = []
+    for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
+        try:
+            gate.describe(campaign_id=campaign_id, epoch=epoch)
+        except gate.EpochAhead:
+            continue  # mended since this epoch was read
+        except StateStale as error:
+            logger.warning("mend.stale reason=%s", error)
+            stale.append(campaign_id)
+    return stale
+
+
+def mend_campaigns(
+    *, campaign_ids: Iterable[UUID], sleep: Callable[[float], None] = time.sleep
+) -> list[MendReport] | None:
+    """Mend these campaigns in one pass, also if they were current; None when another mender is at work.
+
+    Until it is through they answer 503. Raises RetryLater when Redis or Kafka does not answer: then they stay closed,
+    and the next mend starts from the beginning.
+    """
+    started = time.monotonic()
+    with only_one(Work.MEND) as mine:
+        if not mine:
+            return None
+        ids = list(campaign_ids)
+        token = uuid4().hex
+        mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in ids}
+        # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.
+        Campaign.objects.filter(pk__in=ids).update(epoch=F("epoch") + 1, updated_at=Now())
+        sleep(promise_window_sec())
+        logged = _unread_tickets(set(ids))
+        reports = []
+        for campaign in Campaign.objects.filter(pk__in=ids):
+            state = _gather(campaign.pk, mendings[campaign.pk], logged.get(campaign.pk, {}))
+            finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
+            reports.append(MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started))
+            logger.info("mend.done id=%s epoch=%d %s", campaign.pk, campaign.epoch, reports[-1])
+        return reports
+
+
+def promise_window_sec() -> float:
+    """After so long nobody is told "accepted" any more for what was admitted before the epoch rose."""
+    window_ms = settings.ACCEPT_TIMEOUT_MS + settings.REDIS_SOCKET_TIMEOUT_MS + settings.REDIS_REPLICA_LAG_MS
+    return float(window_ms / 1000 + SLACK_SEC)
+
+
+def _unread_tickets(campaign_ids: set[UUID]) -> Logged:
+    """Tickets of the topic that the group has not committed. Of two of one user the later admission counts: an earlier
+    one was given up by a former mend."""
+    logged: Logged = {campaign_id: {} for campaign_id in campaign_ids}
+    lags = partition_lags()  # the committed offsets first, then the ends
+    for message in read_log({partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}):
+        try:
+            ticket = decode(message.payload)
+        except InvalidMessage:
+            continue  # the consumer makes a failed event of it
+        if ticket.campaign_id not in campaign_ids:
+            continue
+        tickets = logged[ticket.campaign_id]
+        if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
+            tickets[ticket.user_id] = (ticket.sequence, float(message.position.score))
+    return logged
+
+
+def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
+    """Join what Redis still has, the log and PostgreSQL; the later in this list overrules the earlier."""
+    state = BuiltState()
+    for user_id, (sequence, score) in logged.items():
+        state.add_pending(user_id, sequence, score)
+    for ticket in held_by_scan(campaign_id):
+        known = logged.get(ticket.user_id)
+        # Its place in the log, if it has one, is news. One that was off pending is pending again with score 0, to be
+        # published by the relay, unless a row of PostgreSQL overrules it below.
+        score = known[1] if known and known[0] == ticket.sequence else ticket.score or 0.0
+        state.add_pending(ticket.user_id, ticket.sequence, score)
+    for row in failed_tickets(campaign_id):
+        state.add_settled(row.user_id, row.sequence)
+    for row in issued_tickets(campaign_id):
+        state.add_settled(row.user_id, row.sequence)
+    state.highest_sequence = max(state.highest_sequence, mending.next_sequence - 1)
+    return state

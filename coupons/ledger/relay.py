@@ -1,0 +1,118 @@
+"""Publishes again what is pending and not, or no longer, on its way.
+
+A ticket's score says which (coupons/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged; or
+acknowledged at an offset that the group has already committed, so its message came by and left no row; or at an offset
+that the topic does not have (any more). What lies in the topic and waits for a slow consumer is none of these, so it is
+not published again however long it waits. A second message of a ticket is a duplicate to the consumer, never a coupon.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import wait
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+
+from coupons.admission import gate
+from coupons.admission.gate import Held
+from coupons.clock import moment_of
+from coupons.errors import StateStale
+from coupons.ledger.locks import Work, only_one
+from coupons.ledger.rows import written_sequences
+from coupons.messaging.messages import Ticket
+from coupons.messaging.producer import publisher
+from coupons.messaging.topics import PartitionLag, partition_lags
+from coupons.models import Campaign
+from coupons.positions import PARTITION_STEP, Position
+
+logger = logging.getLogger(__name__)
+LIMIT = 1_000  # tickets of one campaign and reason in one run: the rest comes next time
+
+
+@dataclass(slots=True)
+class RelayReport:
+    """What a run did, in tickets."""
+
+    published: int = 0
+    unacknowledged: int = 0
+    settled: int = 0  # a row was there after all; only Redis had not heard of it
+
+    def __str__(self) -> str:
+        return f"{self.published} published again, {self.settled} settled, {self.unacknowledged} not acknowledged"
+
+
+def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport | None:
+    """One run over all loaded campaigns, or these; None when another relay is at work. Raises RetryLater."""
+    report = RelayReport()
+    with only_one(Work.RELAY) as mine:
+        if not mine:
+            return None
+        campaigns = Campaign.objects.filter(epoch__gt=0)
+        if campaign_ids is not None:
+            campaigns = campaigns.filter(pk__in=list(campaign_ids))
+        # Before any ticket is looked at: what is pending below a committed offset was pending after the commit.
+        lags = partition_lags()
+        for campaign_id, epoch in campaigns.values_list("pk", "epoch"):
+            try:
+                _relay_campaign(campaign_id, epoch, lags, report)
+            except StateStale as error:
+                logger.info("relay.skipped reason=%s", error)  # the mend comes first
+    if report.published or report.settled or report.unacknowledged:
+        logger.info("relay.done %s", report)
+    return report
+
+
+def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], report: RelayReport) -> None:
+    description = gate.describe(campaign_id=campaign_id, epoch=epoch)
+    if description.pending == 0:
+        return
+    latest_ms = description.now_ms - settings.RELAY_AFTER_MS
+    tickets: list[Held] = []
+    for least, greatest in [(0, latest_ms), *_lost_stretches(lags)]:
+        tickets += gate.pending_between(
+            campaign_id=campaign_id, epoch=epoch, least_score=least, greatest_score=greatest, limit=LIMIT
+        )
+    if not tickets:
+        return
+    written = written_sequences(campaign_id, [ticket.user_id for ticket in tickets])
+    done = [ticket.user_id for ticket in tickets if written.get(ticket.user_id) == ticket.sequence]
+    if done:
+        report.settled += gate.settle(campaign_id=campaign_id, epoch=epoch, user_ids=done)
+    settled = set(done)
+    _publish(
+        campaign_id,
+        [ticket for ticket in tickets if ticket.user_id not in settled],
+        description.now_ms,
+        report,
+    )
+
+
+def _lost_stretches(lags: Mapping[int, PartitionLag]) -> Iterable[tuple[int, int]]:
+    """Scores of messages that the group has passed, or that the topic does not have."""
+    for partition, lag in lags.items():
+        first = Position(partition, 0).score
+        yield first, first + lag.next_offset - 1
+        yield first + lag.end, first + PARTITION_STEP - 1
+    yield Position(max(lags) + 1, 0).score, 2**53
+
+
+def _publish(campaign_id: UUID, tickets: list[Held], now_ms: int, report: RelayReport) -> None:
+    """In the order of admission, as far as one partition keeps it."""
+    in_order = sorted(tickets, key=lambda ticket: ticket.sequence)
+    deliveries = {}
+    for held in in_order:
+        admitted_at_ms = now_ms if held.position is not None else int(held.score or now_ms)
+        message = Ticket(campaign_id, held.user_id, held.sequence, moment_of(admitted_at_ms), "relay")
+        deliveries[held.user_id] = publisher().publish(message)
+    wait(deliveries.values(), timeout=settings.DELIVERY_TIMEOUT_MS / 1000 + 1)
+    positions = {
+        user_id: delivery.result()
+        for user_id, delivery in deliveries.items()
+        if delivery.done() and delivery.exception() is None
+    }
+    # Crash here => the messages are in the topic and not marked; the next run publishes duplicates, no coupon is lost.
+    if positions:
+        gate.mark_published(campaign_id=campaign_id, positions=positions)
+    report.published += len(positions)
+    report.unacknowledged += len(deliveries) - len(positions)

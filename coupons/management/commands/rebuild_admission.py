@@ -1,0 +1,41 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from coupons.errors import OperatorError
+from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
+from coupons.management.command import CouponCommand, campaign_id
+from coupons.models import Campaign
+
+
+class Command(CouponCommand):
+    help = (
+        "Mend the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the keeper does "
+        "by itself when a state is not current. Meanwhile these campaigns answer 503; nothing that was promised is "
+        "lost. Without ids: those that are stale. Exits 1 when another mend is at work, 2 when a part does not answer."
+    )
+    examples = """
+  manage.py rebuild_admission
+  manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (also if it is current)
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("campaign", nargs="*", type=campaign_id, help="campaign ids; default: the stale ones")
+
+    def run(self, **options: Any) -> None:
+        ids = options["campaign"] or stale_campaigns()
+        if not ids:
+            self.stdout.write("Every campaign's state in Redis is current; nothing to mend.")
+            return
+        loaded = set(Campaign.objects.filter(pk__in=ids, epoch__gt=0).values_list("pk", flat=True))
+        unknown = [str(missing) for missing in ids if missing not in loaded]
+        if unknown:
+            raise OperatorError(f"No campaign that was ever opened has the id {', '.join(unknown)}.")
+        self.stderr.write(f"Mending {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
+        reports = mend_campaigns(campaign_ids=ids)
+        if reports is None:
+            raise OperatorError("Another mend is at work (the keeper's, most likely); nothing was done.")
+        for report in reports:
+            self.stdout.write(
+                f"{report.campaign_id}: {report.tickets} tickets, {report.pending} of them pending, "
+                f"{report.seconds:.1f} s"
+            )

@@ -1,0 +1,27 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from coupons.errors import OperatorError
+from coupons.ledger.relay import relay_pending
+from coupons.management.command import CouponCommand, campaign_id
+
+
+class Command(CouponCommand):
+    help = (
+        "Publish again the tickets that are pending and not, or no longer, on their way; what the keeper does by "
+        "itself. What waits in the topic for the consumer is left alone. Exits 1 when another relay is at work, 2 "
+        "when a part does not answer."
+    )
+    examples = """
+  manage.py relay_pending_coupons
+  manage.py relay_pending_coupons 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("campaign", nargs="*", type=campaign_id, help="campaign ids; default: all")
+
+    def run(self, **options: Any) -> None:
+        report = relay_pending(campaign_ids=options["campaign"] or None)
+        if report is None:
+            raise OperatorError("Another relay is at work (the keeper's, most likely); nothing was done.")
+        self.stdout.write(f"Relayed: {report}.")

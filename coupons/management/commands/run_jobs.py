@@ -1,0 +1,40 @@
+import logging
+import signal
+import threading
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+
+from coupons.management.command import CouponCommand
+from coupons.scheduler import Scheduler
+
+
+class Command(CouponCommand):
+    help = (
+        "Run django-crontab's CRONJOBS in the foreground, where no cron daemon runs (containers, `make run`). "
+        "SIGTERM or Ctrl-C ends it after the job in hand."
+    )
+    examples = """
+  manage.py run_jobs
+  manage.py run_jobs --once       (each job once, now)
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="run each job once, now, and end")
+
+    def run(self, **options: Any) -> None:
+        stop = threading.Event()
+        scheduler = Scheduler(settings.CRONJOBS, stop=stop)
+        if options["once"]:
+            scheduler.run_all_once()
+            return
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        logging.getLogger("coupons.scheduler").info("jobs.started count=%d", len(settings.CRONJOBS))
+        scheduler.run()

@@ -1,0 +1,69 @@
+"""Reads a stretch of the topic without being a member of any group."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from django.conf import settings
+
+from coupons.errors import LogUnavailable
+from coupons.messaging.kafka import client_config
+from coupons.positions import Position
+
+CHUNK = 1_000
+POLL_SEC = 0.5
+MAX_SILENCE_SEC = 15.0
+
+
+class LoggedMessage(NamedTuple):
+    position: Position
+    payload: bytes
+
+
+def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
+    """Every message of the given partitions from an offset up to, and without, another: partition -> (from, to).
+
+    Raises LogUnavailable when the broker stays silent for MAX_SILENCE_SEC, so a stretch is never read in part
+    without the caller hearing of it.
+    """
+    left = {partition: end for partition, (start, end) in stretches.items() if start < end}
+    if not left:
+        return
+    consumer = Consumer(
+        client_config(
+            **{
+                "group.id": "coupons-log-reader",  # librdkafka wants one; it never subscribes and never commits
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,  # the end of a partition may be a gap, and no message says so
+                "auto.offset.reset": "earliest",  # what retention has removed cannot be read: go on after it
+            }
+        )
+    )
+    try:
+        consumer.assign([TopicPartition(settings.TOPIC, number, stretches[number][0]) for number in left])
+        yield from _read_until(consumer, left)
+    except KafkaException as error:
+        raise LogUnavailable(f"Kafka, reading topic {settings.TOPIC}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
+def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMessage]:
+    heard_at = time.monotonic()
+    while left:
+        messages = consumer.consume(CHUNK, POLL_SEC)
+        if messages:
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > MAX_SILENCE_SEC:
+            raise LogUnavailable(f"Kafka was silent for {MAX_SILENCE_SEC:.0f} s while topic {settings.TOPIC} was read")
+        for message in messages:
+            partition, offset, error = message.partition(), message.offset(), message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            if partition not in left or offset is None:
+                continue
+            if error is None and offset < left[partition]:
+                yield LoggedMessage(Position(partition, offset), message.value() or b"")
+            if error is not None or offset + 1 >= left[partition]:
+                del left[partition]
