@@ -4,7 +4,7 @@ import random
 
 
 class Backoff:
-    """Delays in seconds that double from `first` to `cap`, each spread over half of itself; `reset()` after a success."""
+    """Delays in seconds that double from `first` to `cap`, each spread over half of itself."""
 
     def __init__(self, *, first_sec: float, cap_sec: float) -> None:
         self._first_sec = first_sec

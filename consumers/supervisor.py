@@ -34,7 +34,7 @@ class Child:
 
     def start(self) -> None:
         # A session of its own: a Ctrl-C of the terminal reaches the parent alone, which passes exactly one stop on.
-        self.process = subprocess.Popen(self._command, start_new_session=True)  # noqa: S603  our own command line
+        self.process = subprocess.Popen(self._command, start_new_session=True)
         self._started_at = time.monotonic()
         logger.info("supervisor.started child=%d pid=%d", self.number, self.process.pid)
 

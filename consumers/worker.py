@@ -62,7 +62,10 @@ class Worker:
         """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException when the client
         cannot go on, PoisonFlood, and whatever a handler raises that is no "retry later"."""
         self._consumer.subscribe(
-            [self._handler.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            [self._handler.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
         )
         try:
             while not self._stop.is_set():
@@ -120,7 +123,8 @@ class Worker:
             self._resume()
 
     def _keep(self, batch: list[Received], error: Exception) -> None:
-        """Pause everything and try the same batch again later."""
+        """Pause everything and try the same batch again later. A pause throws away what was fetched ahead, so it is
+        for outages, not for the rate limit."""
         delay_sec = self._backoff.next_delay_sec()
         self._retry_at = self._clock() + delay_sec
         if not self._kept:
@@ -154,7 +158,7 @@ class Worker:
             )
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        consumer.incremental_assign(list(partitions))
+        consumer.incremental_assign(list(partitions))  # before the pause below, which would have no effect otherwise
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._kept:
             consumer.pause(list(partitions))
@@ -163,6 +167,7 @@ class Worker:
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned -= gone
+        # Their new owner gets them. To commit them here would be accepted, and would rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
         consumer.incremental_unassign(list(partitions))
         if self._kept and not kept:
@@ -172,7 +177,8 @@ class Worker:
 
 
 def _raise_if_fatal(error: KafkaError) -> None:
-    if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+    # The consumer's own fatal error comes once, as code _FATAL with fatal() False; after it poll() is silent for ever.
+    if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED):
         raise KafkaException(error)
     if error.code() != KafkaError._PARTITION_EOF:
         logger.warning("consumer.kafka_error error=%s", error.str())

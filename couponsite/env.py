@@ -1,4 +1,4 @@
-"""Typed readers of environment variables for settings.py: a bad value raises an error that names variable and remedy."""
+"""Typed readers of environment variables for settings.py: an error names the variable and the remedy."""
 
 import os
 from collections.abc import Sequence

@@ -6,6 +6,8 @@ which hands over no environment, sees what the web processes see. README, "Setti
 """
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import environ
@@ -21,7 +23,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 _named_file = os.environ.get("COUPON_ENV_FILE")
 if _named_file and not Path(_named_file).is_file():
-    raise ImproperlyConfigured(f"COUPON_ENV_FILE names {_named_file!r}, which is no file: correct the path or unset it.")
+    raise ImproperlyConfigured(
+        f"COUPON_ENV_FILE names {_named_file!r}, which is no file: correct the path or unset it."
+    )
 for _candidate in [Path(_named_file)] if _named_file else [BASE_DIR / ".env", BASE_DIR / ".stack" / "env"]:
     if _candidate.is_file():
         environ.Env.read_env(_candidate, overwrite=False)
@@ -183,6 +187,9 @@ CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_faile
 CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless
 # Two checkouts on one machine must not remove each other's lines.
 CRONTAB_COMMENT = f"coupons in {BASE_DIR}"
+# Quoted for the shell that cron starts: a folder may have a space in its name.
+CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
+CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 
 # --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -192,5 +199,9 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {name: {"level": LOG_LEVEL} for name in ("coupons", "consumers")},
+    "loggers": {
+        **{name: {"level": LOG_LEVEL} for name in ("coupons", "consumers")},
+        # A refusal is an answer, not an incident: 409s by the thousand are not to be logged. Errors (5xx) are.
+        "django.request": {"level": "ERROR"},
+    },
 }

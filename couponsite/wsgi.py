@@ -9,6 +9,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
+WARM_UP_SEC = 5.0
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 
 
@@ -24,4 +26,14 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
+def warm_up() -> None:
+    """Make this process's clients before the first user comes. Without Kafka it serves all the same, after a while."""
+    from coupons.admission.directory import directory
+    from coupons.messaging.producer import publisher
+
+    directory()
+    publisher().wait_until_ready(WARM_UP_SEC)
+
+
 application = with_static_files(get_wsgi_application())
+warm_up()

@@ -144,9 +144,7 @@ def mark_published(*, campaign_id: UUID, positions: Mapping[str, Position]) -> N
         scripts.run("mark_published", [keys.pending], pairs)
 
 
-def pending_between(
-    *, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int
-) -> list[Held]:
+def pending_between(*, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int) -> list[Held]:
     """At most `limit` (<= 1,000) pending tickets by score, lowest first."""
     _, *values = _run("pending_range", campaign_id, epoch, [least_score, greatest_score, limit])
     rows = zip(values[::3], values[1::3], values[2::3], strict=True)

@@ -18,9 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def problem_response(problem: Problem) -> Response:
-    return Response(
-        problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE
-    )
+    return Response(problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE)
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -93,9 +91,7 @@ def _invalid(error: exceptions.ValidationError) -> Problem:
 
 
 def _json(problem: Problem) -> JsonResponse:
-    return JsonResponse(
-        problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE
-    )
+    return JsonResponse(problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE)
 
 
 def _is_api(request: HttpRequest) -> bool:

@@ -14,7 +14,7 @@ class UserIdField(serializers.Field[str, Any, str, str]):
     """A string as it is: no stripping, no number made a string, or two spellings would be two users."""
 
     default_error_messages = {
-        "not_a_string": "Must be a string, for example \"42\".",
+        "not_a_string": 'Must be a string, for example "42".',
         "characters": f"Must be 1-{MAX_USER_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ | + -",
     }
 
@@ -52,7 +52,7 @@ class CampaignSerializer(serializers.Serializer[Any]):
 
 
 def campaign_document(campaign: Campaign, description: Description | None) -> dict[str, Any]:
-    """A campaign for clients. While it is in Redis its numbers are Redis's; `remaining` is null when nobody knows it."""
+    """A campaign for clients. While Redis has it the numbers are Redis's; `remaining` is null when nobody knows it."""
     loaded = description.settings if description else None
     return {
         "id": str(campaign.pk),

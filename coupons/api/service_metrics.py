@@ -51,7 +51,9 @@ def _from_postgresql() -> Iterable[GaugeMetricFamily]:
 def _from_redis() -> Iterable[GaugeMetricFamily]:
     admitted = GaugeMetricFamily("coupon_admitted", "Tickets that the gate holds", labels=["campaign"])
     pending = GaugeMetricFamily("coupon_pending", "Tickets without a row in PostgreSQL", labels=["campaign"])
-    stale = GaugeMetricFamily("coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"])
+    stale = GaugeMetricFamily(
+        "coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"]
+    )
     for campaign in _campaigns():
         label = [str(campaign.pk)]
         try:

@@ -100,7 +100,7 @@ class CampaignView(APIView):
         serializer = CampaignSerializer(data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         campaign = get_campaign(campaign_id)
-        changes = cast(CampaignChanges, dict(serializer.validated_data))
+        changes = cast("CampaignChanges", dict(serializer.validated_data))
         return _changed(
             lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=request.user.name)
         )

@@ -115,9 +115,7 @@ def check_new_values(campaign: Campaign) -> None:
 _LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
 
 
-def _move(
-    campaign_id: UUID, *, allowed: Iterable[CampaignState], to: CampaignState, verb: str, actor: str
-) -> Campaign:
+def _move(campaign_id: UUID, *, allowed: Iterable[CampaignState], to: CampaignState, verb: str, actor: str) -> Campaign:
     with transaction.atomic():
         campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
         campaign.state = to

@@ -20,7 +20,6 @@ from coupons.errors import StateStale
 from coupons.issuing.tickets import IssuableTicket
 from coupons.models import Campaign, Coupon, FailCode
 
-
 TicketT = TypeVar("TicketT", bound=IssuableTicket)
 
 
@@ -190,7 +189,7 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
 
 
 def _check_epochs(result: Issued[TicketT]) -> None:
-    """The trigger holds the campaigns' rows by now, so an epoch that is still the same cannot rise before the commit."""
+    """The trigger holds the campaigns' rows by now: an epoch that is still the same cannot rise before the commit."""
     written_to = {ticket.campaign_id for ticket in result.written}
     for campaign_id, epoch in _epochs(written_to).items():
         if epoch != result.epochs[campaign_id]:

@@ -1,4 +1,4 @@
-"""Retries failed events: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. It never adds a failed event.
+"""Retries failed events: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. It never adds one.
 
 A run claims due rows (SKIP LOCKED, so two runs share the work), gives each a lease and then its own transaction. A run
 that is killed leaves rows in PROCESSING; when their lease ends the next run takes them up again.
@@ -69,9 +69,7 @@ def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
     """An operator's decision that these rows are not to be tried again; returns how many. It returns no slot."""
     if not reason.strip():
         raise OperatorError("reason: say why these events are given up.")
-    chosen = FailEventHistory.objects.filter(
-        pk__in=event_ids, event_status=EventStatus.FAIL, given_up_at__isnull=True
-    )
+    chosen = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL, given_up_at__isnull=True)
     given_up = chosen.update(
         given_up_at=Now(), given_up_by=actor, given_up_reason=reason, next_attempt_at=None, updated_at=Now()
     )
@@ -136,9 +134,7 @@ def _issue(event: FailEventHistory) -> tuple[Issued[_EventTicket] | None, FailCo
 
 def _finish(event: FailEventHistory, code: FailCode | None) -> bool:
     """Move the row out of PROCESSING if it is still this run's: the attempt number tells. False: it is not."""
-    mine = FailEventHistory.objects.filter(
-        pk=event.pk, event_status=EventStatus.PROCESSING, attempts=event.attempts
-    )
+    mine = FailEventHistory.objects.filter(pk=event.pk, event_status=EventStatus.PROCESSING, attempts=event.attempts)
     if code is None:
         return mine.update(event_status=EventStatus.SUCCESS, next_attempt_at=None, updated_at=Now()) == 1
     again = code.retried_by_itself and event.attempts < settings.RETRY_MAX_ATTEMPTS

@@ -57,7 +57,11 @@ class Command(CouponCommand):
             help="messages per second of all worker processes together; 0 = no limit (default %(default)s)",
         )
         parser.add_argument(
-            "--loglevel", type=str.upper, choices=LOG_LEVELS, default=settings.LOG_LEVEL, help="default %(default)s"
+            "--loglevel",
+            type=str.upper,
+            choices=LOG_LEVELS,
+            default=settings.LOG_LEVEL,
+            help="default %(default)s",
         )
         parser.add_argument("--topic", default=settings.TOPIC, help="a topic with a handler (default %(default)s)")
         parser.add_argument("--solo", action="store_true", help="work in this process, without a parent")
@@ -135,4 +139,6 @@ def _banner(handler: Handler, options: dict[str, Any]) -> str:
         "batch size": options["batch_size"],
         "max rate": rate,
     }
-    return "\n".join([f"coupon consumer, pid {os.getpid()}", *(f"  {name:<11}{value}" for name, value in lines.items())])
+    return "\n".join(
+        [f"coupon consumer, pid {os.getpid()}", *(f"  {name:<11}{value}" for name, value in lines.items())]
+    )

@@ -1,0 +1,119 @@
+"""The gate's side of a mend: close a campaign, read what is left of it, build its new state beside, swap it in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from coupons.admission import scripts
+from coupons.admission.gate import CampaignSettings, Held
+from coupons.admission.keys import building_keys, campaign_keys, mender_key
+from coupons.errors import GateUnavailable, StateStale
+
+CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """A mend that has begun. `next_sequence` is what the old state said, 1 if it said nothing."""
+
+    campaign_id: UUID
+    token: str
+    run_id: str
+    next_sequence: int
+
+
+@dataclass(slots=True)
+class BuiltState:
+    """A campaign's tickets as they shall be: user -> sequence, and of the pending ones user -> score."""
+
+    tickets: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, float] = field(default_factory=dict)
+    highest_sequence: int = 0
+
+    def add_pending(self, user_id: str, sequence: int, score: float) -> None:
+        self._add(user_id, sequence)
+        self.pending[user_id] = score
+
+    def add_settled(self, user_id: str, sequence: int) -> None:
+        self._add(user_id, sequence)
+        self.pending.pop(user_id, None)
+
+    def _add(self, user_id: str, sequence: int) -> None:
+        self.tickets[user_id] = sequence
+        self.highest_sequence = max(self.highest_sequence, sequence)
+
+
+def begin_mend(*, campaign_id: UUID, token: str) -> Mending:
+    """Close the campaign (every script says STALE from now on) and take the right to mend it."""
+    keys = campaign_keys(campaign_id)
+    reply = scripts.run("begin_mend", [keys.campaign, mender_key(campaign_id)], [token])
+    try:
+        next_sequence = scripts.admission_redis().hget(keys.campaign, "next_sequence")
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
+    return Mending(campaign_id, token, reply[1].decode(), int(next_sequence or 1))
+
+
+def held_by_scan(campaign_id: UUID) -> Iterator[Held]:
+    """Every ticket in Redis, read in chunks and without asking whether the state is current. Raises GateUnavailable.
+
+    A ticket that is admitted or settled meanwhile may show either way; one may come twice.
+    """
+    keys = campaign_keys(campaign_id)
+    client = scripts.admission_redis()
+    try:
+        scan = client.hscan_iter(keys.tickets, count=CHUNK)
+        while chunk := list(islice(scan, CHUNK)):
+            scores = client.zmscore(keys.pending, [user for user, _ in chunk])
+            for (user, sequence), score in zip(chunk, scores, strict=True):
+                yield Held(user.decode(), int(sequence), score)
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
+
+
+def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:
+    """Build the new state beside the old one and swap it in. Raises StateStale when another mender has begun since, or
+    Redis restarted meanwhile: nothing was swapped, and the campaign stays closed."""
+    keys = campaign_keys(mending.campaign_id)
+    tickets_key, pending_key = building_keys(mending.campaign_id, mending.token)
+    _build(tickets_key, pending_key, state)
+    reply = scripts.run(
+        "finish_mend",
+        [*keys, mender_key(mending.campaign_id), tickets_key, pending_key],
+        [
+            mending.token,
+            mending.run_id,
+            len(state.tickets),
+            len(state.pending),
+            epoch,
+            *settings.arguments(),
+            state.highest_sequence + 1,
+        ],
+    )
+    code = reply[0].decode()
+    if code != "MENDED":
+        _remove(tickets_key, pending_key)
+        raise StateStale(f"campaign {mending.campaign_id}: the mend was not swapped in ({code})")
+
+
+def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
+    client = scripts.admission_redis()
+    try:
+        client.unlink(tickets_key, pending_key)
+        tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
+        while chunk := dict(islice(tickets, CHUNK)):
+            client.hset(tickets_key, mapping=chunk)
+        while scores := dict(islice(pending, CHUNK)):
+            client.zadd(pending_key, scores)
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
+
+
+def _remove(*keys: str) -> None:
+    try:
+        scripts.admission_redis().unlink(*keys)
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
