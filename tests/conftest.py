@@ -1,0 +1,59 @@
+"""Fixtures on the three real servers of `.stack/test`, which `make test` starts. A missing server fails the run.
+
+A test that touches Redis, Kafka or other processes takes `service`: an empty Redis, a topic and a group of its own, and
+the database of pytest-django (committed for real, emptied afterwards).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.admission.directory import directory
+from coupons.admission.marks import published_marks
+from coupons.admission.scripts import admission_redis
+from coupons.api import accept
+from coupons.messaging import topics
+from coupons.messaging.producer import close_publisher, publisher
+from tests.support.service import Service
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    home = Path(os.environ.get("STACK_HOME", ""))
+    if not home.name.startswith("test") or os.environ.get("COUPON_ENV_FILE") != str(home / "env"):
+        raise pytest.UsageError(
+            'Tests empty Redis and stop servers, so they run on a stack of their own: `make test ARGS="-k word"`, or '
+            "`STACK_HOME=.stack/test bin/stack up` and then "
+            "`STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env .venv/bin/python -m pytest`."
+        )
+
+
+@pytest.fixture(scope="session")
+def _clients(django_db_setup: None) -> Iterator[None]:
+    """The process's own clients, closed before the database is dropped: the directory holds a connection to it."""
+    yield
+    close_publisher()
+    for client in (published_marks, directory, topics.administrator, topics.group_reader):
+        client.reset()
+
+
+@pytest.fixture
+def service(transactional_db: None, settings: LazySettings, _clients: None) -> Iterator[Service]:
+    """The parts of the service around one test, and its processes; whatever a test stopped is started again."""
+    name = uuid4().hex[:12]
+    settings.TOPIC = f"coupon_create_{name}"
+    settings.CONSUMER_GROUP = f"group_{name}"
+    settings.TOPIC_PARTITIONS = 4
+    settings.API_KEYS = ["test-key"]
+    topics.group_reader.reset()
+    admission_redis().flushall()
+    topics.create_topic()
+    assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
+    accept.breaker.succeeded()
+    made = Service(settings)
+    yield made
+    made.close()
+    directory.reset()

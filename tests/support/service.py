@@ -1,0 +1,216 @@
+"""The service around one test: real processes (web, consumer, keeper), and its servers to stop and start."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import urllib3
+from confluent_kafka import Producer
+from django.conf import LazySettings
+from django.db import connection
+
+from coupons.campaigns.lifecycle import create_campaign, open_campaign
+from coupons.messaging.kafka import client_config
+from coupons.models import Campaign
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = sys.executable
+API_KEY = "test-key"
+HEADERS = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
+
+
+class Process:
+    """A program of the service, its output in a file."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self._log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log", delete=False)  # noqa: SIM115
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return Path(self._log.name).read_text(errors="replace")
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def says(self, text: str, *, within_sec: float = 30.0) -> None:
+        wait_until(
+            lambda: text in self.output,
+            within_sec=within_sec,
+            what=f"{self.name} says {text!r}:\n{self.output}",
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(10)
+
+    def wait(self, *, within_sec: float = 30.0) -> int:
+        return self._process.wait(within_sec)
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.exit_code is None:
+            self.signal(signal.SIGTERM)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end on SIGTERM:\n{self.output}") from None
+
+    def close(self) -> None:
+        if self.exit_code is None:
+            try:
+                os.killpg(self.pid, signal.SIGCONT)
+                os.killpg(self.pid, signal.SIGTERM)
+                self.wait(within_sec=15)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                self._process.kill()
+                self._process.wait(10)
+        self._log.close()
+        Path(self._log.name).unlink()
+
+
+class Service:
+    """`web()`, `consumer()`, `keeper()` start processes against the test's database, topic and group."""
+
+    def __init__(self, settings: LazySettings) -> None:
+        self._settings = settings
+        self._processes: list[Process] = []
+        self._stopped: set[str] = set()
+        self._pool = urllib3.PoolManager(maxsize=64, timeout=urllib3.Timeout(10), retries=False)
+        self.url = ""
+
+    # --- processes ---
+
+    @property
+    def environment(self) -> dict[str, str]:
+        database = connection.settings_dict
+        user, password = quote(database["USER"]), quote(database["PASSWORD"])
+        return {
+            **os.environ,
+            "DATABASE_URL": f"postgres://{user}:{password}@{database['HOST']}:{database['PORT']}/{database['NAME']}",
+            "COUPON_API_KEYS": API_KEY,
+            "COUPON_TOPIC": self._settings.TOPIC,
+            "COUPON_CONSUMER_GROUP": self._settings.CONSUMER_GROUP,
+            "COUPON_METRICS_DIR": "",
+        }
+
+    def start(self, name: str, command: Sequence[str], **more: str) -> Process:
+        process = Process(name, command, {**self.environment, **more})
+        self._processes.append(process)
+        return process
+
+    def manage(self, *arguments: str, **more: str) -> Process:
+        return self.start(arguments[0], [PYTHON, "manage.py", *arguments], **more)
+
+    def consumer(self, *arguments: str, **more: str) -> Process:
+        """A consumer that has its partitions."""
+        process = self.manage("run_coupon_consumer", *arguments, **more)
+        process.says("consumer.assigned")
+        return process
+
+    def keeper(self) -> Process:
+        process = self.manage("run_keeper", "--interval-ms", "300")
+        process.says("keeper: looks")
+        return process
+
+    def web(self, **more: str) -> Process:
+        """A web server that admits; its address is `url` from then on."""
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        process = self.start("web", [str(ROOT / "bin" / "web")], WEB_PORT=str(port), **more)
+        wait_until(lambda: self._is_ready() or process.exit_code is not None, within_sec=40, what="web is ready")
+        assert process.exit_code is None, process.output
+        return process
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._pool.request("GET", f"{self.url}/readyz").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    # --- HTTP ---
+
+    def apply(self, campaign: Campaign, user_id: str) -> urllib3.BaseHTTPResponse:
+        url = f"{self.url}/api/v1/campaigns/{campaign.pk}/apply"
+        return self._pool.request("POST", url, json={"user_id": user_id}, headers=HEADERS)
+
+    def ticket(self, campaign: Campaign, user_id: str) -> urllib3.BaseHTTPResponse:
+        url = f"{self.url}/api/v1/campaigns/{campaign.pk}/tickets/{quote(user_id, safe='')}"
+        return self._pool.request("GET", url, headers=HEADERS)
+
+    # --- servers ---
+
+    def stack(self, verb: str, part: str) -> None:
+        """bin/stack stop, start, kill, pause, resume or wipe; the close of the test starts what is down."""
+        subprocess.run([str(ROOT / "bin" / "stack"), verb, part], cwd=ROOT, check=True, capture_output=True, text=True)
+        if verb in ("stop", "kill", "pause"):
+            self._stopped.add(part)
+        elif verb in ("start", "resume"):
+            self._stopped.discard(part)
+
+    # --- data ---
+
+    def campaign(self, quantity: int = 10, *, opened: bool = True, **values: Any) -> Campaign:
+        campaign = create_campaign(name="test", quantity=quantity, actor="test", **values)
+        return open_campaign(campaign_id=campaign.pk, actor="test") if opened else campaign
+
+    def produce(self, *payloads: bytes, key: str = "k") -> None:
+        """Put raw messages into the topic, as anybody could who may write to it."""
+        producer = Producer(client_config())
+        for payload in payloads:
+            producer.produce(self._settings.TOPIC, payload, key=key)
+        assert producer.flush(10) == 0
+
+    def close(self) -> None:
+        for part in list(self._stopped):
+            self.stack("resume", part)
+            self.stack("start", part)
+        for process in reversed(self._processes):
+            process.close()
+
+
+def message(campaign_id: UUID | str, user_id: str, sequence: int, **more: Any) -> bytes:
+    """A message as the web process would publish it."""
+    fields = {
+        "v": 1,
+        "campaign_id": str(campaign_id),
+        "user_id": user_id,
+        "sequence": sequence,
+        "admitted_at": "2026-11-22T10:00:00.000+00:00",
+        "trace": "test",
+    }
+    return json.dumps(fields | more).encode()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
