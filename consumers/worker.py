@@ -138,8 +138,8 @@ class Worker:
         if wait_sec > 0:
             # Everything is paused, so this returns events of the group and no messages.
             message = self._consumer.poll(min(wait_sec, POLL_SEC))
-            if message is not None and message.error() is not None:
-                _raise_if_fatal(message.error())
+            if message is not None:
+                self._received(message)  # for its error, if it is one
             return
         self._handle(self._kept)
 

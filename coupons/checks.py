@@ -1,0 +1,91 @@
+"""System checks. Those of the settings run with every command; those that ask the servers with `check --deploy`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's own name
+from redis.exceptions import RedisError
+
+from coupons.admission.scripts import admission_redis
+from coupons.errors import RetryLater
+from coupons.messaging import topics
+
+WANTED_OF_REDIS = {
+    "maxmemory-policy": ("noeviction", "an evicted ticket closes its campaign until it is mended"),
+    "appendonly": ("yes", "a restart would lose what was admitted since the last snapshot"),
+    "appendfsync": ("always", "a crash of the host would lose the last second of promises"),
+}
+
+
+@register("coupons")
+def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Time-outs that only make sense in relation to each other."""
+    found: list[CheckMessage] = []
+    if settings.REDIS_SOCKET_TIMEOUT_MS >= settings.ACCEPT_TIMEOUT_MS:
+        found.append(
+            Error(
+                "COUPON_REDIS_SOCKET_TIMEOUT_MS is not below COUPON_ACCEPT_TIMEOUT_MS.",
+                hint="A Redis that hangs would use up the whole time, and Kafka would never be waited for.",
+                id="coupons.E001",
+            )
+        )
+    if settings.RELAY_AFTER_MS <= settings.ACCEPT_TIMEOUT_MS + settings.DELIVERY_TIMEOUT_MS:
+        found.append(
+            Error(
+                "COUPON_RELAY_AFTER_MS is not above COUPON_ACCEPT_TIMEOUT_MS + COUPON_DELIVERY_TIMEOUT_MS.",
+                hint="The relay would publish again what a web process is still publishing.",
+                id="coupons.E002",
+            )
+        )
+    if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:
+        found.append(
+            Error(
+                "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION.",
+                hint="No message could ever be acknowledged.",
+                id="coupons.E003",
+            )
+        )
+    return found
+
+
+@register("coupons", deploy=True)
+def check_callers(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    if settings.API_KEYS:
+        return []
+    return [Warning("COUPON_API_KEYS is empty: nobody gets in.", hint="Set at least one key.", id="coupons.W001")]
+
+
+@register("coupons", deploy=True)
+def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """The topic is there, with the settings that the promise depends on."""
+    try:
+        if topics.partition_count() is None:
+            hint = "manage.py create_topic makes it."
+            return [Error(f"Kafka has no topic {settings.TOPIC}.", hint=hint, id="coupons.E004")]
+        differing = topics.settings_that_differ()
+    except RetryLater as error:
+        return [Error(f"Kafka could not be asked: {error}", id="coupons.E005")]
+    return [
+        Warning(
+            f"Topic {settings.TOPIC}: {name} is {found}, should be {wanted}.",
+            hint="Change it with Kafka's kafka-configs.",
+            id="coupons.W002",
+        )
+        for name, (found, wanted) in differing.items()
+    ]
+
+
+@register("coupons", deploy=True)
+def check_redis(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """The Redis that admits keeps what it was told."""
+    try:
+        found: Any = admission_redis().config_get(*WANTED_OF_REDIS)
+    except RedisError as error:
+        # A managed Redis may forbid CONFIG; then its own settings page must be looked at.
+        return [Warning(f"Redis could not be asked for its settings: {error}", id="coupons.W003")]
+    return [
+        Warning(f"Redis: {name} is {found.get(name)}, should be {wanted}.", hint=f"Else {why}.", id="coupons.W004")
+        for name, (wanted, why) in WANTED_OF_REDIS.items()
+        if found.get(name) != wanted
+    ]

@@ -18,7 +18,8 @@ class PerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T], *, close: Callable[[T], object]) -> None:
         self._make = make
         self._close = close
-        self._forget()
+        self._made: T | None = None
+        self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
         atexit.register(self.reset)
 
@@ -40,4 +41,4 @@ class PerProcess(Generic[T]):
     def _forget(self) -> None:
         # Also a new lock: another thread of the parent may have held the old one while it forked.
         self._lock = threading.Lock()
-        self._made: T | None = None
+        self._made = None

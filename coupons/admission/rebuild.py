@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -104,7 +105,7 @@ def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
     try:
         client.unlink(tickets_key, pending_key)
         tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
-        while chunk := dict(islice(tickets, CHUNK)):
+        while chunk := dict[Any, Any](islice(tickets, CHUNK)):
             client.hset(tickets_key, mapping=chunk)
         while scores := dict(islice(pending, CHUNK)):
             client.zadd(pending_key, scores)

@@ -33,7 +33,8 @@ MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 
 def admission_redis() -> Redis:
     """The client of the Redis that admits. Its pool is shared by the process's threads and is safe after a fork."""
-    return get_redis_connection("admission")
+    client: Redis = get_redis_connection("admission")
+    return client
 
 
 @cache

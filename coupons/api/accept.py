@@ -63,6 +63,6 @@ def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, de
         delivered.result(timeout=max(deadline - time.monotonic(), 0))
     except (FutureTimeout, LogUnavailable) as error:
         breaker.missed()
-        raise Unconfirmed(f"Kafka has not acknowledged in time ({error or 'no answer'})") from error
+        raise Unconfirmed(f"Kafka has not acknowledged in time ({str(error) or 'no answer'})") from error
     breaker.succeeded()
     PUBLISH_SECONDS.observe(time.monotonic() - started)

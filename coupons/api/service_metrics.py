@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coupons.admission import gate
-from coupons.errors import RetryLater
+from coupons.errors import RetryLater, StateStale
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 
@@ -58,7 +58,7 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
         label = [str(campaign.pk)]
         try:
             description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
-        except gate.StateStale:
+        except StateStale:
             stale.add_metric(label, 1)
             continue
         stale.add_metric(label, 0)

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from coupons.admission import gate
 from coupons.admission.gate import Description, Outcome
 from coupons.api.accept import Acceptance, accept
+from coupons.api.authentication import caller_name
 from coupons.api.problem_responses import problem_response
 from coupons.api.serializers import ApplySerializer, CampaignSerializer, campaign_document
 from coupons.api.tickets import find_ticket
@@ -83,7 +84,7 @@ class CampaignListView(APIView):
     def post(self, request: Request) -> Response:
         serializer = CampaignSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=request.user.name)
+        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=caller_name(request))
         location = reverse("campaign", args=[campaign.pk])
         return Response(_present(campaign), status=201, headers={"Location": location})
 
@@ -102,7 +103,7 @@ class CampaignView(APIView):
         campaign = get_campaign(campaign_id)
         changes = cast("CampaignChanges", dict(serializer.validated_data))
         return _changed(
-            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=request.user.name)
+            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=caller_name(request))
         )
 
 
@@ -120,7 +121,7 @@ class CampaignActionView(APIView):
     def post(self, request: Request, campaign_id: str, action: str) -> Response:
         campaign = get_campaign(campaign_id)
         act = self.actions[action]
-        return _changed(lambda: act(campaign_id=campaign.pk, actor=request.user.name))
+        return _changed(lambda: act(campaign_id=campaign.pk, actor=caller_name(request)))
 
 
 def parse_id(text: str) -> UUID:

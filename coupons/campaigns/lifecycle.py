@@ -6,7 +6,7 @@ keeper pushes it). When one returns, every process admits by the new settings.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TypedDict
 from uuid import UUID
@@ -115,7 +115,7 @@ def check_new_values(campaign: Campaign) -> None:
 _LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
 
 
-def _move(campaign_id: UUID, *, allowed: Iterable[CampaignState], to: CampaignState, verb: str, actor: str) -> Campaign:
+def _move(campaign_id: UUID, *, allowed: Sequence[str], to: CampaignState, verb: str, actor: str) -> Campaign:
     with transaction.atomic():
         campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
         campaign.state = to
@@ -125,7 +125,7 @@ def _move(campaign_id: UUID, *, allowed: Iterable[CampaignState], to: CampaignSt
     return campaign
 
 
-def _begin_change(campaign_id: UUID, *, allowed: Iterable[CampaignState], to: str) -> Campaign:
+def _begin_change(campaign_id: UUID, *, allowed: Sequence[str], to: str) -> Campaign:
     """The row at its next revision, locked so that two operators at once do one thing after the other."""
     try:
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)

@@ -95,10 +95,11 @@ class Publisher:
 
     def _resolver(self, delivered: Future[Position]) -> Callable[[KafkaError | None, Message], None]:
         def resolve(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                delivered.set_result(Position(message.partition(), message.offset()))
+            partition, offset = message.partition(), message.offset()
+            if error is None and partition is not None and offset is not None:
+                delivered.set_result(Position(partition, offset))
                 return
-            self.failed_fatally |= error.fatal()
+            self.failed_fatally |= error is not None and error.fatal()
             delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
         return resolve

@@ -8,7 +8,13 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  re-exported without __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
@@ -102,8 +108,8 @@ def partition_lags() -> dict[int, PartitionLag]:
         raise LogUnavailable(f"Kafka has no topic {settings.TOPIC}; `manage.py create_topic` makes it.")
     partitions = [TopicPartition(settings.TOPIC, number) for number in range(count)]
     committed = _committed(partitions)
-    starts = _offsets(partitions, OffsetSpec.earliest())
-    ends = _offsets(partitions, OffsetSpec.latest())
+    starts = _offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    ends = _offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     return {n: PartitionLag(starts[n], ends[n], committed[n]) for n in range(count)}
 
 
