@@ -1,0 +1,106 @@
+# First-come-first-served coupons. `make help` lists what there is.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+USERS ?= 1000
+QUANTITY ?= 100
+THREADS ?= 32
+ARGS ?=
+
+PYTHON_HERE := .venv/bin/python
+MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
+
+# Tests never touch the data of the running stack, nor servers that the caller's variables name: they have a stack of
+# their own, and what is set outside is taken away first.
+TEST_STACK := env $(foreach name,DATABASE_URL REDIS_URL KAFKA_BOOTSTRAP_SERVERS DJANGO_SECRET_KEY DJANGO_DEBUG \
+	DJANGO_ALLOWED_HOSTS DJANGO_SETTINGS_MODULE WEB_PORT COUPON_API_KEYS COUPON_METRICS_DIR, -u $(name)) \
+	STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: up ## all set-up, then USERS=1000 on THREADS=32 over QUANTITY=100 coupons, by HTTP, and the ledger
+	@bin/stack exec -- $(PYTHON_HERE) benchmarks/demo.py --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
+
+.PHONY: test
+test: venv ## all set-up, then the test suite on a stack of its own; ARGS="-k word" for pytest
+	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m "not system" $(ARGS)
+
+.PHONY: test-system
+test-system: venv ## what needs cron, nginx, a browser or root
+	@bin/stack packages system-tests
+	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m system $(ARGS)
+
+.PHONY: up
+up: ## packages, .venv, the three servers, database, migrations, topic: ready to use
+	@bin/stack packages
+	@bin/venv & venv=$$!; bin/stack up; stack=$$?; wait $$venv && exit $$stack
+	@$(MANAGE) migrate --verbosity 0
+	@$(MANAGE) create_topic
+
+.PHONY: down
+down: ## stop the servers, those of the tests too
+	@bin/stack down
+	@for state in .stack/*/stack.json; do \
+		if [ -f "$$state" ]; then STACK_HOME="$${state%/stack.json}" bin/stack down || exit 1; fi; \
+	done
+
+.PHONY: status
+status: ## how the servers are; exit 0 only when all three answer
+	@bin/stack status
+
+.PHONY: env
+env: ## the settings of the running stack as KEY=value lines (make -s env)
+	@bin/stack env
+
+.PHONY: run
+run: up ## web, consumer, keeper and the scheduled jobs in the foreground; Ctrl-C ends all
+	@exec bin/stack exec -- $(PYTHON_HERE) bin/run
+
+.PHONY: web
+web: up ## the web server alone, in the foreground
+	@exec bin/stack exec -- bin/web
+
+.PHONY: consumer
+consumer: up ## the consumer alone, in the foreground; ARGS="--concurrency 2"
+	@exec $(MANAGE) run_coupon_consumer $(ARGS)
+
+.PHONY: keeper
+keeper: up ## the keeper alone, in the foreground
+	@exec $(MANAGE) run_keeper $(ARGS)
+
+.PHONY: jobs
+jobs: up ## django-crontab's CRONJOBS without a cron daemon, in the foreground
+	@exec $(MANAGE) run_jobs $(ARGS)
+
+.PHONY: bench
+bench: up ## the benchmarks on the running stack; ARGS= for them
+	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks $(ARGS)
+
+.PHONY: lint
+lint: venv ## formatter, linter, types, import rules
+	@bin/stack env >/dev/null
+	@$(PYTHON_HERE) -m ruff format --check .
+	@$(PYTHON_HERE) -m ruff check .
+	@$(PYTHON_HERE) -m mypy
+	@PYTHONPATH=. .venv/bin/lint-imports
+
+.PHONY: lock
+lock: venv ## requirements*.txt from the ranges in pyproject.toml; UPGRADE=1 takes the newest versions
+	@$(COMPILE) -o requirements.txt pyproject.toml
+	@$(COMPILE) --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PYTHONWARNINGS=ignore $(PYTHON_HERE) -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+.PHONY: venv
+venv: ## .venv as requirements-dev.txt locks it
+	@bin/venv
+
+.PHONY: clean
+clean: down ## stop the servers; remove .venv, .stack and every cache
+	@rm -rf .venv .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage staticfiles benchmarks/scratch
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What `bin/stack` does: run the three real servers from a folder of the checkout. Standard library only."""

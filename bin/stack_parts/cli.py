@@ -1,0 +1,256 @@
+"""The command line of bin/stack: parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from . import docker, envfile, packages, settings
+from .errors import StackError
+from .home import Home
+from .kafka import Kafka
+from .postgres import Postgres
+from .redis import Redis
+from .server import Server
+
+SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "kafka": Kafka}
+
+_EPILOG = """\
+examples:
+  bin/stack up                        the three servers, ready to use
+  bin/stack kill redis                SIGKILL, as in a crash; `bin/stack start redis` brings it back
+  bin/stack pause kafka postgres      SIGSTOP: they hang; `bin/stack resume kafka postgres`
+  bin/stack exec -- python manage.py shell
+  STACK_HOME=.stack/test bin/stack status
+
+environment:
+  STACK_HOME    the stack's folder, relative to the checkout (default .stack)
+  STACK         `native` or `docker` (default: native where that works)
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0 done, 1 not done (the reason is on standard error), 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except StackError as error:
+        print(f"bin/stack: {error}", file=sys.stderr)
+    except PermissionError as error:
+        print(f"bin/stack: {error}\nIs the folder somebody else's (made as root)?", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("bin/stack: interrupted", file=sys.stderr)
+        return 130
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bin/stack",
+        description="PostgreSQL, Redis and Apache Kafka of this checkout, with folders and ports of its own.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    for verb, text in {
+        "up": "start all three and wait until each answers",
+        "down": "stop all three",
+        "status": "how they are; exit 0 only when all three answer",
+        "env": "the settings as KEY=value lines; a variable that is set already wins",
+    }.items():
+        verbs.add_parser(verb, help=text)
+    for verb, text in {
+        "start": "start and wait until it answers; a paused one is resumed",
+        "stop": "clean stop, of a paused one too",
+        "kill": "SIGKILL to the server and its children",
+        "pause": "SIGSTOP to the server and its children",
+        "resume": "SIGCONT to them",
+        "wipe": "remove the data folder of a server that is stopped",
+        "logs": "the end of the log",
+    }.items():
+        sub = verbs.add_parser(verb, help=text)
+        sub.add_argument("parts", nargs="+", choices=settings.PARTS, metavar="PART", help=", ".join(settings.PARTS))
+        if verb == "logs":
+            sub.add_argument("-n", "--lines", type=int, default=50, help="how many lines (default 50)")
+            sub.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    for verb, text in {
+        "exec": "run a command with the stack's settings in its environment",
+        "run": "up, run a command with the stack's settings, down; exit with the command's code",
+    }.items():
+        sub = verbs.add_parser(verb, help=text)
+        sub.add_argument("command", nargs="+", metavar="-- COMMAND")
+    sub = verbs.add_parser("packages", help="install what the servers, or the system tests, need of the system")
+    sub.add_argument("set", nargs="?", choices=["servers", "system-tests"], default="servers")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    home = Home.current()
+    match options.verb:
+        case "up" | "start":
+            start(home, getattr(options, "parts", list(settings.PARTS)))
+        case "down" | "stop":
+            stop(home, getattr(options, "parts", list(settings.PARTS)))
+        case "status":
+            return status(home)
+        case "env":
+            sys.stdout.write(envfile.render(home.effective_settings()))
+        case "exec":
+            _exec(home, options.command)
+        case "run":
+            return _run_with_stack(home, options.command)
+        case "packages":
+            _install_packages(home, options.set)
+        case "logs":
+            _logs(home, options.parts, lines=options.lines, follow=options.follow)
+        case verb:
+            _act(home, verb, options.parts)
+    return 0
+
+
+def say(part: str, text: str) -> None:
+    """A line of progress; on standard error, so that a command's own output stays alone."""
+    print(f"{part:<9} {text}", file=sys.stderr, flush=True)
+
+
+def mode(home: Home) -> str:
+    """`native` or `docker`: as STACK says, else as this stack was started the last time."""
+    wish = os.environ.get("STACK", "")
+    if wish not in ("", "native", "docker"):
+        raise StackError(f"STACK is {wish!r}; it may be native or docker")
+    return wish or (home.state().mode if home.state_file.exists() else "native")
+
+
+def start(home: Home, parts: list[str]) -> None:
+    """All of them answer when this returns. They start side by side; every failure is told."""
+    if mode(home) == "docker" or not _can_run_natively(home, parts):
+        docker.run(home, "start", parts)
+        home.set_mode("docker")
+        return
+    home.set_mode("native")
+    servers = [SERVERS[part](home) for part in parts]
+    with ThreadPoolExecutor(len(servers)) as pool:
+        running = [pool.submit(_start_one, server) for server in servers]
+    failures = [error for future in running if (error := future.exception()) is not None]
+    for error in failures:
+        if not isinstance(error, StackError):
+            raise error
+    if failures:
+        raise StackError("\n\n".join(str(error) for error in failures))
+
+
+def _start_one(server: Server) -> None:
+    server.start()
+    record = server.record()
+    say(server.name, f"up on 127.0.0.1:{server.port()}{f' (pid {record.pid})' if record else ''}")
+
+
+def _can_run_natively(home: Home, parts: list[str]) -> bool:
+    """Whether the programs are here, by now; False when they cannot be but a container engine answers."""
+    try:
+        if not sys.platform.startswith("linux"):
+            raise StackError("running the servers natively needs Linux; elsewhere use containers: STACK=docker")
+        packages.ensure([need for part in parts for need in SERVERS[part](home).needs()])
+    except StackError:
+        if os.environ.get("STACK") != "native" and docker.engine_answers():
+            return False
+        raise
+    return True
+
+
+def stop(home: Home, parts: list[str]) -> None:
+    """None of them runs when this returns. Nothing to stop is no error."""
+    if not home.root.exists():
+        return
+    if mode(home) == "docker":
+        docker.run(home, "stop", parts)
+        return
+    # every server first gets its signal, then each gets its time
+    with ThreadPoolExecutor(len(parts)) as pool:
+        stopped = list(pool.map(lambda part: SERVERS[part](home).stop(), parts))
+    for part, was_running in zip(parts, stopped, strict=True):
+        say(part, "stopped" if was_running else "was not running")
+
+
+def status(home: Home) -> int:
+    """One line a server; 0 only when all three answer."""
+    if home.root.exists() and mode(home) == "docker":
+        docker.run(home, "ps", [])
+        return 0 if docker.all_answer(home) else 1
+    states = {part: SERVERS[part](home).state() for part in settings.PARTS}
+    for part, state in states.items():
+        server = SERVERS[part](home)
+        record = server.record()
+        where = f"  127.0.0.1:{server.port()}  pid {record.pid}" if record else ""
+        print(f"{part:<9} {state}{where}")
+    return 0 if all(state == "up" for state in states.values()) else 1
+
+
+def _act(home: Home, verb: str, parts: list[str]) -> None:
+    if mode(home) == "docker":
+        docker.run(home, verb, parts)
+        return
+    for part in parts:
+        server = SERVERS[part](home)
+        {"kill": server.kill, "pause": server.pause, "resume": server.resume, "wipe": server.wipe}[verb]()
+        done = {"kill": "killed", "pause": "paused", "resume": "resumed", "wipe": "wiped"}[verb]
+        say(part, done)
+
+
+def _logs(home: Home, parts: list[str], *, lines: int, follow: bool) -> None:
+    if home.root.exists() and mode(home) == "docker":
+        docker.run(home, "logs", parts)
+        return
+    files = [str(path) for part in parts if (path := home.log_file(part)).exists()]
+    if not files:
+        raise StackError("no log yet")
+    sys.stdout.flush()
+    os.execvp("tail", ["tail", f"--lines={lines}", *(["-F"] if follow else []), *files])
+
+
+def _environment(home: Home) -> dict[str, str]:
+    return {"COUPON_ENV_FILE": str(home.env_file), **os.environ, **home.effective_settings()}
+
+
+def _exec(home: Home, command: list[str]) -> None:
+    environment = _environment(home)
+    if shutil.which(command[0]) is None:
+        raise StackError(f"no such command: {command[0]}")
+    sys.stdout.flush()
+    os.execvpe(command[0], command, environment)
+
+
+def _run_with_stack(home: Home, command: list[str]) -> int:
+    with home.try_lock("run") as alone:
+        if not alone:
+            raise StackError(f"another `bin/stack run` uses {home.root}; wait for it, or choose another STACK_HOME")
+        try:
+            start(home, list(settings.PARTS))
+            return _wait_for(command, _environment(home))
+        finally:
+            # a second Ctrl-C must not leave servers behind
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            stop(home, list(settings.PARTS))
+
+
+def _wait_for(command: list[str], environment: dict[str, str]) -> int:
+    """The command's exit code. Ctrl-C reaches it by the terminal, SIGTERM and SIGHUP through us."""
+    with subprocess.Popen(command, env=environment) as child:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda received, _frame: child.send_signal(received))
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _install_packages(home: Home, which: str) -> None:
+    if which == "servers":
+        if mode(home) == "native":
+            _can_run_natively(home, list(settings.PARTS))
+    else:
+        packages.ensure_apt(settings.APT_PACKAGES_SYSTEM_TESTS)

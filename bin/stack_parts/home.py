@@ -1,0 +1,172 @@
+"""A stack's folder: what is remembered of it, and the settings file that others read."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import envfile, ports, settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Home:
+    """One stack: `.stack` of the checkout, or the folder that STACK_HOME names (relative to the checkout)."""
+
+    root: Path
+
+    @classmethod
+    def current(cls) -> Home:
+        return cls(CHECKOUT / os.environ.get("STACK_HOME", ".stack"))
+
+    @property
+    def env_file(self) -> Path:
+        return self.root / "env"
+
+    @property
+    def state_file(self) -> Path:
+        return self.root / "stack.json"
+
+    @property
+    def kafka_jars(self) -> Path:
+        """Shared by all stacks of the checkout."""
+        return CHECKOUT / ".stack" / "kafka-lib"
+
+    def record_file(self, part: str) -> Path:
+        return self.root / "run" / f"{part}.json"
+
+    def log_file(self, part: str) -> Path:
+        return self.root / "log" / f"{part}.log"
+
+    def data(self, part: str) -> Path:
+        return self.root / part
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """One command at a time; the others wait. Released by the kernel if this process dies."""
+        with _open_lock(self.root / "run" / f"{name}.lock") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def try_lock(self, name: str) -> Iterator[bool]:
+        """Yields whether nobody else holds the lock; if so it is held meanwhile."""
+        with _open_lock(self.root / "run" / f"{name}.lock") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def state(self) -> State:
+        """What is remembered, made at the first call; the env file is brought up to date with it."""
+        with self.lock("state"):
+            return self._load_state()
+
+    def move_port(self, name: str) -> int:
+        """Another port for this name, remembered: somebody else listens on the former one."""
+        with self.lock("state"):
+            state = self._load_state()
+            state.ports[name] = choose_port(name, seed=str(self.root), taken=set(state.ports.values()))
+            self._save_state(state)
+            return state.ports[name]
+
+    def set_mode(self, mode: str) -> None:
+        with self.lock("state"):
+            state = self._load_state()
+            state.mode = mode
+            self._save_state(state)
+
+    def _load_state(self) -> State:
+        try:
+            state = State(**json.loads(self.state_file.read_text()))
+        except FileNotFoundError:
+            state = State(mode="native", ports={}, secrets=new_secrets())
+            for name in settings.PORT_RANGES:
+                state.ports[name] = choose_port(name, seed=str(self.root), taken=set(state.ports.values()))
+        self._save_state(state)
+        return state
+
+    def _save_state(self, state: State) -> None:
+        envfile.write_private(self.state_file, json.dumps(vars(state), indent=1) + "\n")
+        header = "# Made by bin/stack, and made again at each start: put changes into .env or the environment.\n"
+        envfile.write_private(self.env_file, header + envfile.render(self.settings_of(state)))
+
+    def settings_of(self, state: State) -> dict[str, str]:
+        """The settings of a service that uses this stack."""
+        port, secret, host = state.ports, state.secrets, ports.LOOPBACK
+        user, database = settings.DATABASE_USER, settings.DATABASE
+        return {
+            "DATABASE_URL": f"postgres://{user}:{secret['postgres']}@{host}:{port['postgres']}/{database}",
+            "REDIS_URL": f"redis://{host}:{port['redis']}/0",
+            "KAFKA_BOOTSTRAP_SERVERS": f"{host}:{port['kafka']}",
+            "DJANGO_SECRET_KEY": secret["django"],
+            "DJANGO_DEBUG": "false",
+            "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost,[::1]",
+            "DJANGO_SUPERUSER_USERNAME": "admin",
+            "DJANGO_SUPERUSER_PASSWORD": secret["admin"],
+            "DJANGO_SUPERUSER_EMAIL": "admin@example.test",
+            "WEB_PORT": str(port["web"]),
+            "COUPON_API_KEYS": secret["api_key"],
+            "COUPON_METRICS_DIR": str(self.root / "metrics"),
+        }
+
+    def effective_settings(self) -> dict[str, str]:
+        """The same as the service sees them: a variable that is set wins, then `.env`, then this stack.
+
+        `.env` speaks for the checkout's own stack only, never for one that STACK_HOME names (the tests').
+        """
+        own = self.settings_of(self.state())
+        dot_env = CHECKOUT / ".env"
+        if self.root == CHECKOUT / ".stack" and dot_env.exists():
+            own |= {name: value for name, value in envfile.parse(dot_env.read_text()).items() if name in own}
+        return {name: os.environ.get(name, value) for name, value in own.items()}
+
+    def remove_data(self, part: str) -> None:
+        """The part starts from nothing the next time."""
+        if self.data(part).exists():
+            shutil.rmtree(self.data(part))
+        self.record_file(part).unlink(missing_ok=True)
+
+
+@dataclass
+class State:
+    """What a stack remembers between commands."""
+
+    mode: str
+    """`native`, or `docker` when a container engine runs the servers."""
+    ports: dict[str, int]
+    secrets: dict[str, str]
+
+
+def new_secrets() -> dict[str, str]:
+    return {
+        "postgres": secrets.token_hex(16),
+        "django": secrets.token_urlsafe(50),
+        "admin": secrets.token_urlsafe(12),
+        "api_key": secrets.token_urlsafe(24),
+    }
+
+
+def choose_port(name: str, *, seed: str, taken: set[int]) -> int:
+    first, count = settings.PORT_RANGES[name]
+    return ports.choose(first=first, count=count, seed=seed, taken=taken)
+
+
+@contextlib.contextmanager
+def _open_lock(path: Path) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,141 @@
+"""Apache Kafka: one node that is broker and controller, from the project's own jars."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from . import packages, probes, settings
+from .errors import StackError
+from .home import CHECKOUT
+from .ports import LOOPBACK
+from .server import Command, Server
+
+POM = CHECKOUT / "bin" / "kafka-pom.xml"
+
+
+class Kafka(Server):
+    name = "kafka"
+    program = "java"
+    port_names = ("kafka", "kafka_controller")
+
+    def needs(self) -> list[packages.Need]:
+        return [packages.JAVA, *([] if self._jars_are_current() else [packages.MAVEN])]
+
+    @property
+    def marker(self) -> str:
+        # a word of its own, so that another stack's folder is never a part of it
+        return f"-Dcoupons.stack={self.home.data(self.name)}"
+
+    def prepare(self) -> None:
+        self.fetch_jars()
+        data = self.home.data(self.name)
+        data.mkdir(parents=True, exist_ok=True)
+        ports = self.home.state().ports
+        own = {
+            "listeners": f"PLAINTEXT://{LOOPBACK}:{ports['kafka']},CONTROLLER://{LOOPBACK}:{ports['kafka_controller']}",
+            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{ports['kafka']}",
+            "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{ports['kafka_controller']}",
+            # relative to the working directory: a comma in a folder's name would make two of it
+            "log.dirs": "data",
+        }
+        lines = (f"{name}={value}" for name, value in (own | settings.KAFKA_SETTINGS).items())
+        (data / "server.properties").write_text("\n".join(lines) + "\n")
+        if not (data / "data" / "meta.properties").exists():
+            self._format(data)
+
+    def command(self) -> Command:
+        return self._java(
+            f"-Xms{settings.KAFKA_HEAP}",
+            f"-Xmx{settings.KAFKA_HEAP}",
+            "-Djava.awt.headless=true",
+            *_LOGGING,
+            "kafka.Kafka",
+            "server.properties",
+        )
+
+    def answers(self) -> bool:
+        return probes.kafka_answers(self.port())
+
+    def _java(self, *words: str) -> Command:
+        data = self.home.data(self.name)
+        # relative: a class path is a list, and a folder's name may hold its separator
+        jars = os.path.relpath(self.home.kafka_jars, data)
+        java = str(packages.JAVA.find())
+        return Command([java, self.marker, "-cp", f"{jars}/*", *words], cwd=data, env=os.environ)
+
+    def _format(self, data: Path) -> None:
+        """The data folder of a new one-node cluster, whole or not at all."""
+        shutil.rmtree(data / "data", ignore_errors=True)
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # the tool takes an id that starts with a dash for an option
+        words = ["kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}"]
+        command = self._java("-Xmx256m", *_LOGGING, *words, "--config=server.properties")
+        done = subprocess.run(
+            command.words,
+            cwd=command.cwd,
+            env=command.env,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            shutil.rmtree(data / "data", ignore_errors=True)
+            raise StackError(f"formatting Kafka's data folder failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+
+    def _jars_are_current(self) -> bool:
+        stamp = self.home.kafka_jars / "pom.sha256"
+        return stamp.exists() and stamp.read_text() == _pom_digest()
+
+    def fetch_jars(self) -> None:
+        """Kafka's jars are there; once for all stacks of this checkout, by Maven, checksums verified."""
+        with type(self.home)(self.home.kafka_jars.parent).lock("kafka-lib"):
+            if self._jars_are_current():
+                return
+            fresh = self.home.kafka_jars.with_name("kafka-lib.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
+            done = subprocess.run(
+                ["mvn", "-q", "-B", "-C", "-f", str(POM), *goal],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if done.returncode != 0:
+                output = (done.stdout + done.stderr)[-2500:]
+                raise StackError(f"Maven could not fetch Kafka {settings.KAFKA_VERSION}:\n{output}")
+            (fresh / "pom.sha256").write_text(_pom_digest())
+            shutil.rmtree(self.home.kafka_jars, ignore_errors=True)
+            # crash before here => kafka-lib.new is thrown away and fetched again
+            fresh.rename(self.home.kafka_jars)
+
+
+def _pom_digest() -> str:
+    return hashlib.sha256(POM.read_bytes()).hexdigest()
+
+
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+    "-Dorg.slf4j.simpleLogger.showShortLogName=true",
+    # every setting with its value, three times at each start
+    *(
+        f"-Dorg.slf4j.simpleLogger.log.{name}=warn"
+        for name in (
+            "org.apache.kafka.common.config",
+            "kafka.server.KafkaConfig",
+            "org.apache.kafka.clients",
+            "org.apache.kafka.common.utils.AppInfoParser",
+        )
+    ),
+)

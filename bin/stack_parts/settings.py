@@ -1,0 +1,98 @@
+"""How the three servers are set, once: bin/stack runs them so, docker-compose.yml is held to it by a test."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PARTS: Final = ("postgres", "redis", "kafka")
+
+POSTGRES_MAJOR: Final = 15
+"""The oldest PostgreSQL that is supported, and the one of the compose image."""
+REDIS_MAJOR: Final = 7
+JAVA_MAJOR: Final = 17
+KAFKA_VERSION: Final = "4.3.1"
+"""Also in bin/kafka-pom.xml."""
+
+IMAGES: Final = {
+    "postgres": f"postgres:{POSTGRES_MAJOR}-bookworm",
+    "redis": f"redis:{REDIS_MAJOR}.2-bookworm",
+    "kafka": f"apache/kafka:{KAFKA_VERSION}",
+}
+
+DATABASE: Final = "coupons"
+DATABASE_USER: Final = "coupons"
+
+POSTGRES_SETTINGS: Final = {
+    # web threads + consumers + keeper + jobs + a test run, each with a connection of its own
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    # an insert-heavy table: fewer, longer checkpoints
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+REDIS_SETTINGS: Final = {
+    # "accepted" means that the ticket is on disk, not on its way there
+    "appendonly": "yes",
+    "appendfsync": "always",
+    # an evicted ticket is a broken promise; out of memory must be an error
+    "maxmemory-policy": "noeviction",
+    # the append-only file is the only copy: no snapshots beside it
+    "save": "",
+}
+
+KAFKA_SETTINGS: Final = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    # a typed-wrong topic name must be an error, not a new topic
+    "auto.create.topics.enable": "false",
+    # one node: the internal topics have one replica
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "offsets.topic.num.partitions": "10",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.num.partitions": "4",
+    "group.initial.rebalance.delay.ms": "0",
+    # a consumer that dies by SIGKILL holds its partitions 6 s, not 45 s (KIP-848: set on the broker)
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.heartbeat.interval.ms": "2000",
+    "group.consumer.min.heartbeat.interval.ms": "2000",
+    # after SIGKILL a broker may register again only when its former session is over: 4 s instead of 9 s
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
+    "log.retention.hours": "720",
+}
+
+KAFKA_HEAP: Final = "512m"
+
+PORT_RANGES: Final = {
+    # below Linux's ephemeral ports (32768 on): no outgoing connection takes one of a stopped server
+    "postgres": (25000, 1000),
+    "redis": (26000, 1000),
+    "kafka": (27000, 1000),
+    "kafka_controller": (28000, 1000),
+    "web": (8000, 1000),
+}
+
+START_DEADLINE_SEC: Final = {"postgres": 60, "redis": 60, "kafka": 120}
+STOP_DEADLINE_SEC: Final = {"postgres": 60, "redis": 30, "kafka": 60}
+
+APT_PACKAGES: Final = {
+    # the first name that apt knows is taken
+    "postgres": ("postgresql",),
+    "redis": ("redis-server",),
+    "java": ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "default-jre-headless"),
+    "maven": ("maven",),
+    "setpriv": ("util-linux",),
+}
+APT_PACKAGES_SYSTEM_TESTS: Final = ("cron", "nginx", "chromium", "chromium-driver", "iproute2")

@@ -1,0 +1,149 @@
+"""bin/stack: its choice of ports and its settings file."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import environ
+import pytest
+from stack_parts import cli, envfile, packages, ports, settings
+from stack_parts.errors import StackError
+from stack_parts.home import CHECKOUT, Home
+
+AWKWARD_VALUES = [
+    "",
+    "plain-value_1.2/3:4@5",
+    "postgres://coupons:secret@127.0.0.1:25000/coupons",
+    "127.0.0.1,localhost,[::1]",
+    "/a folder/with  spaces",
+    "/it's here",
+    'it\'s $HOME, `pwd` and "quotes" with a \\ and a # too',
+    "# no comment",
+    "*",
+    "a=b&c;d|e",
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An empty stack of its own; no variable of the caller's decides anything."""
+    for name in (*Home(tmp_path / "other").settings_of(Home(tmp_path / "other").state()), "STACK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STACK_HOME", str(tmp_path / "a stack"))
+    return Home.current()
+
+
+# --- ports
+
+
+def test_a_port_on_which_somebody_listens_is_not_chosen() -> None:
+    with socket.socket() as other:
+        other.bind((ports.LOOPBACK, 0))
+        other.listen(1)
+        taken = other.getsockname()[1]
+        assert not ports.is_free(taken)
+        with pytest.raises(StackError, match="no free port"):
+            ports.choose(first=taken, count=1, seed="x")
+    assert ports.is_free(taken)
+
+
+def test_the_search_goes_round_the_whole_range() -> None:
+    wanted = 107
+    assert ports.choose(first=100, count=10, seed="a", free=lambda port: port == wanted) == wanted
+    assert ports.choose(first=100, count=3, seed="a", taken={100, 102}, free=lambda _: True) == 101
+
+
+def test_two_checkouts_rarely_want_the_same_port() -> None:
+    chosen = {ports.choose(first=25000, count=1000, seed=f"/src/{n}/.stack", free=lambda _: True) for n in range(30)}
+    assert len(chosen) > 25
+
+
+def test_every_range_is_below_the_ephemeral_ports_and_apart_from_the_others() -> None:
+    ranges = sorted(settings.PORT_RANGES.values())
+    ends = [first + count for first, count in ranges]
+    assert all(end <= following[0] for end, following in zip(ends, ranges[1:], strict=False))
+    assert ends[-1] <= 32768
+
+
+def test_a_stack_remembers_its_ports_and_moves_only_the_one_that_was_taken(home: Home) -> None:
+    before = dict(home.state().ports)
+    assert home.state().ports == before
+    moved = home.move_port("redis")
+    assert moved != before["redis"]
+    assert home.state().ports == {**before, "redis": moved}
+    assert f"REDIS_URL=redis://127.0.0.1:{moved}/0\n" in home.env_file.read_text()
+
+
+# --- the settings file
+
+
+@pytest.mark.parametrize("value", AWKWARD_VALUES)
+def test_shell_and_django_environ_read_what_was_written(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "env"
+    file.write_text(envfile.render({"STACK_TEST_VALUE": value}))
+    script = 'set -a; . "$1"; printf %s "$STACK_TEST_VALUE"'
+    by_shell = subprocess.run(["sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)
+    assert by_shell.stdout == value
+
+    monkeypatch.setenv("STACK_TEST_VALUE", "so that it is restored")
+    environ.Env.read_env(file, overwrite=True)
+    assert os.environ["STACK_TEST_VALUE"] == value
+    assert envfile.parse(file.read_text()) == {"STACK_TEST_VALUE": value}
+
+
+def test_a_line_break_is_refused() -> None:
+    with pytest.raises(ValueError, match="line break"):
+        envfile.quote("two\nlines")
+
+
+def test_only_the_owner_may_read_the_secrets(home: Home) -> None:
+    home.state()
+    for file in (home.env_file, home.state_file):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_each_stack_has_secrets_of_its_own(tmp_path: Path) -> None:
+    one, other = Home(tmp_path / "1").state(), Home(tmp_path / "2").state()
+    assert not set(one.secrets.values()) & set(other.secrets.values())
+
+
+def test_the_env_file_is_made_again_with_the_same_values(home: Home) -> None:
+    home.state()
+    before = home.env_file.read_text()
+    home.env_file.unlink()
+    home.state()
+    assert home.env_file.read_text() == before
+
+
+def test_a_variable_that_is_set_wins(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
+    assert cli.main(["env"]) == 0
+    shown = envfile.parse(capsys.readouterr().out)
+    assert shown == {**envfile.parse(home.env_file.read_text()), "REDIS_URL": "redis://elsewhere:1/2"}
+
+
+def test_a_command_gets_the_settings_and_its_exit_code_is_told(home: Home) -> None:
+    program = "import os, sys; print(os.environ['KAFKA_BOOTSTRAP_SERVERS']); sys.exit(7)"
+    done = subprocess.run(
+        [CHECKOUT / "bin/stack", "exec", "--", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == (f"127.0.0.1:{home.state().ports['kafka']}", 7)
+
+
+def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "can_install", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(StackError) as raised:
+        packages.ensure([packages.Need("Frobnicator >= 3", lambda: None, "redis")])
+    assert "Frobnicator >= 3" in str(raised.value)
+    assert "apt-get install -y --no-install-recommends redis-server" in str(raised.value)
