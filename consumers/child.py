@@ -5,21 +5,27 @@ import os
 import threading
 
 from consumers.backoff import Backoff
-from coupons.errors import OperatorError, RetryLater
+from coupons.errors import LogUnavailable, OperatorError, RetryLater
 from coupons.messaging.topics import partition_count
 
 logger = logging.getLogger(__name__)
 PARENT_WATCH_SEC = 0.5
 
 
-def start_when_ready(topic: str, stop: threading.Event) -> bool:
-    """Wait until Kafka answers; False when stopped before. Raises OperatorError when the topic does not exist."""
+def start_when_ready(topic: str, stop: threading.Event, *, patient: bool) -> bool:
+    """Wait until Kafka answers; False when stopped before.
+
+    A topic that does not exist raises OperatorError, or is waited for by a patient child.
+    """
     backoff = Backoff(first_sec=0.5, cap_sec=10)
     while not stop.is_set():
         try:
-            if partition_count() is None:
-                raise OperatorError(f"Kafka has no topic {topic}. Make it: manage.py create_topic")
-            return True
+            if partition_count() is not None:
+                return True
+            missing = f"Kafka has no topic {topic}. Make it: manage.py create_topic"
+            if not patient:
+                raise OperatorError(missing)
+            raise LogUnavailable(missing)
         except RetryLater as error:
             delay_sec = backoff.next_delay_sec()
             logger.warning("consumer.waiting_for_kafka retry_in=%.1fs error=%s", delay_sec, error)

@@ -31,11 +31,14 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.start_at = 0.0
         self._started_at = 0.0
+        self._has_run = False
 
     def start(self) -> None:
+        command = [*self._command, "--patient"] if self._has_run else self._command
         # A session of its own: a Ctrl-C of the terminal reaches the parent alone, which passes exactly one stop on.
-        self.process = subprocess.Popen(self._command, start_new_session=True)
+        self.process = subprocess.Popen(command, start_new_session=True)
         self._started_at = time.monotonic()
+        self._has_run = True
         logger.info("supervisor.started child=%d pid=%d", self.number, self.process.pid)
 
     def died(self, exit_code: int) -> None:
@@ -51,7 +54,10 @@ class Child:
 
 
 class Supervisor:
-    """Runs `concurrency` children of `command`. A child that exits with one of `final_exits` ends them all."""
+    """Runs `concurrency` children of `command`. A child that exits with one of `final_exits` ends them all.
+
+    A child that is started again gets `--patient`: what is missing then was there before, and is waited for.
+    """
 
     def __init__(self, command: Sequence[str], *, concurrency: int, final_exits: frozenset[int]) -> None:
         self._children = [Child(number, command) for number in range(1, concurrency + 1)]

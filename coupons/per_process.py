@@ -1,9 +1,9 @@
 """One object per process, made on first use: for clients with threads of their own, which do not survive a fork."""
 
-import atexit
 import os
 import threading
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ class PerProcess(Generic[T]):
         self._made: T | None = None
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)
-        atexit.register(self.reset)
 
     def __call__(self) -> T:
         made = self._made
@@ -30,6 +29,9 @@ class PerProcess(Generic[T]):
                 made = self._made
                 if made is None:
                     made = self._made = self._make()
+                    # Not atexit: a worker of a pre-forking server ends as a multiprocessing child, which runs
+                    # multiprocessing's finalizers and no atexit handlers. In a main process both run.
+                    Finalize(None, self.reset, exitpriority=0)
         return made
 
     def reset(self) -> None:

@@ -4,7 +4,9 @@ WhiteNoise wraps the application instead of being a middleware, so an API reques
 The files come from the apps' own folders: no collectstatic step, nothing to forget when the image is built.
 """
 
+import multiprocessing
 import os
+import signal
 
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
@@ -34,6 +36,12 @@ def warm_up() -> None:
     directory()
     publisher().wait_until_ready(WARM_UP_SEC)
 
+
+if multiprocessing.parent_process() is not None:
+    # A server's worker inherits its parent's handlers until the server sets its own, after this module is loaded: a
+    # SIGTERM meanwhile would be lost, and the stop would last as long as the server's kill time-out.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 application = with_static_files(get_wsgi_application())
 warm_up()

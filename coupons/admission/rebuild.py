@@ -14,6 +14,7 @@ from coupons.admission.keys import building_keys, campaign_keys, mender_key
 from coupons.errors import GateUnavailable, StateStale
 
 CHUNK = 1_000
+BUILDING_TTL_SEC = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,9 @@ def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
             client.hset(tickets_key, mapping=chunk)
         while scores := dict(islice(pending, CHUNK)):
             client.zadd(pending_key, scores)
+        # Crash before the swap => nobody would ever remove these; finish_mend makes what it takes over stay.
+        client.expire(tickets_key, BUILDING_TTL_SEC)
+        client.expire(pending_key, BUILDING_TTL_SEC)
     except RedisError as error:
         raise GateUnavailable(f"Redis: {error}") from error
 

@@ -1,7 +1,9 @@
 """What comes in (checked, with the field named) and what goes out."""
 
+from datetime import datetime
 from typing import Any
 
+from django.utils.timezone import is_naive
 from rest_framework import serializers
 
 from coupons.admission.gate import Description
@@ -33,13 +35,24 @@ class ApplySerializer(serializers.Serializer[Any]):
     user_id = UserIdField()
 
 
+class MomentField(serializers.DateTimeField):
+    """ISO 8601 with an offset: a time without one would mean another moment in another office."""
+
+    default_error_messages = {"no_offset": "Give the time with its offset, for example 2026-12-01T10:00:00+09:00."}
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        if is_naive(value):
+            self.fail("no_offset")
+        return value
+
+
 class CampaignSerializer(serializers.Serializer[Any]):
     """A new campaign, or with `partial=True` a change of its quantity and window."""
 
     name = serializers.CharField(max_length=200)
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
-    opens_at = serializers.DateTimeField(required=False)
-    closes_at = serializers.DateTimeField(required=False, allow_null=True)
+    opens_at = MomentField(required=False)
+    closes_at = MomentField(required=False, allow_null=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         unknown = set(self.initial_data) - set(self.fields)

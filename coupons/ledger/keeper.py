@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from django.db import close_old_connections
 
-from coupons.campaigns.push import push_again
+from coupons.admission import gate
+from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater
 from coupons.ledger.mend import mend_campaigns, stale_campaigns
 from coupons.ledger.relay import relay_pending
@@ -37,7 +38,7 @@ class Keeper:
         close_old_connections()
         steps: list[tuple[str, Callable[[], object]]] = [
             ("mend", _mend_stale),
-            ("push", _push_all),
+            ("push", _push_again),
             ("relay", relay_pending),
         ]
         outcomes = [self._attempt(name, step) for name, step in steps]
@@ -58,12 +59,14 @@ class Keeper:
         return True
 
 
-def _push_all() -> None:
-    for campaign_id in Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True):
-        push_again(campaign_id)
-
-
 def _mend_stale() -> None:
     stale = stale_campaigns()
     if stale:
         mend_campaigns(campaign_ids=stale)
+
+
+def _push_again() -> None:
+    """Look without a lock first: a row's lock stops the consumers of its campaign."""
+    for campaign in Campaign.objects.filter(epoch__gt=0):
+        if not in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)):
+            push_again(campaign.pk)

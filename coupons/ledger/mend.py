@@ -77,6 +77,7 @@ def mend_campaigns(
         if not mine:
             return None
         ids = list(campaign_ids)
+        partition_lags()  # without Kafka no mend can end, so none begins
         token = uuid4().hex
         mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in ids}
         # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.

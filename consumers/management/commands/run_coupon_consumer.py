@@ -19,7 +19,9 @@ from consumers.worker import PoisonFlood, Worker
 from coupons.errors import OperatorError
 from coupons.management.command import CouponCommand, whole_number
 
+logger = logging.getLogger(__name__)
 EXIT_POISON = 3
+EXIT_DEFECT = 70  # sysexits.h: EX_SOFTWARE; the parent starts such a child again
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -66,6 +68,7 @@ class Command(CouponCommand):
         parser.add_argument("--topic", default=settings.TOPIC, help="a topic with a handler (default %(default)s)")
         parser.add_argument("--solo", action="store_true", help="work in this process, without a parent")
         parser.add_argument("--child-of", type=int, help="used by the parent: end when this process does")
+        parser.add_argument("--patient", action="store_true", help="wait for a topic that is missing")
 
     def run(self, **options: Any) -> None:
         for name in ("coupons", "consumers"):
@@ -91,7 +94,7 @@ class Command(CouponCommand):
         _stop_on_signals(stop)
         if options["child_of"] is not None:
             stop_when_parent_dies(options["child_of"], stop)
-        if not start_when_ready(handler.topic, stop):
+        if not start_when_ready(handler.topic, stop, patient=options["patient"]):
             return
         worker = Worker(
             consumer=Consumer(consumer_config(handler.group)),
@@ -106,6 +109,10 @@ class Command(CouponCommand):
         except PoisonFlood as error:
             self.stderr.write(self.style.ERROR(str(error)))
             sys.exit(EXIT_POISON)
+        except Exception:
+            # A fatal error of the client, or a defect. Nothing of the batch in hand is committed, so it comes again.
+            logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
+            sys.exit(EXIT_DEFECT)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

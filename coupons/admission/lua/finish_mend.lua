@@ -14,8 +14,14 @@ if run_id() ~= ARGV[2] or redis.call('HLEN', KEYS[5]) ~= tickets or redis.call('
   return {'INCOMPLETE'}
 end
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-if tickets > 0 then redis.call('RENAME', KEYS[5], KEYS[2]) end
-if pending > 0 then redis.call('RENAME', KEYS[6], KEYS[3]) end
+if tickets > 0 then
+  redis.call('RENAME', KEYS[5], KEYS[2])
+  redis.call('PERSIST', KEYS[2])
+end
+if pending > 0 then
+  redis.call('RENAME', KEYS[6], KEYS[3])
+  redis.call('PERSIST', KEYS[3])
+end
 redis.call('HSET', KEYS[1], 'run_id', run_id(), 'epoch', ARGV[5], 'revision', ARGV[6], 'state', ARGV[7],
   'quantity', ARGV[8], 'opens_at_ms', ARGV[9], 'closes_at_ms', ARGV[10], 'admitted', tickets,
   'settled', tickets - pending, 'next_sequence', ARGV[11])
