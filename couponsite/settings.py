@@ -191,6 +191,10 @@ CRONTAB_COMMENT = f"coupons in {BASE_DIR}"
 CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
 CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 
+# --- Metrics -------------------------------------------------------------------------------------------------------
+# bin/web sets it from COUPON_METRICS_DIR; prometheus_client reads it when it is imported.
+METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+
 # --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {

@@ -56,7 +56,7 @@ def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, de
         BREAKER_REFUSALS.inc()
         raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
     started = time.monotonic()
-    ticket = Ticket(campaign_id, held.user_id, held.sequence, moment_of(int(held.score or 0)), trace)
+    ticket = Ticket(campaign_id, held.user_id, held.sequence, moment_of(int(held.score or time.time() * 1000)), trace)
     delivered = publisher().publish(ticket)
     delivered.add_done_callback(published_marks().note(ticket))
     try:

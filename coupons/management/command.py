@@ -1,6 +1,10 @@
 """What all commands share: help with examples as they are written, and errors as exit codes instead of tracebacks."""
 
 import argparse
+import signal
+import threading
+from abc import ABC, abstractmethod
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +22,7 @@ class _ExamplesFormatter(argparse.RawDescriptionHelpFormatter, DjangoHelpFormatt
     """Keeps the lines of the examples, and Django's order of the options."""
 
 
-class CouponCommand(BaseCommand):
+class CouponCommand(BaseCommand, ABC):
     """A command parses, calls one function and prints. `examples` stand at the end of its --help."""
 
     examples = ""
@@ -38,8 +42,21 @@ class CouponCommand(BaseCommand):
             reason = " ".join(str(error).split())
             raise CommandError(f"A part does not answer: {reason}", returncode=EXIT_UNAVAILABLE) from error
 
+    @abstractmethod
     def run(self, **options: Any) -> None:
-        raise NotImplementedError
+        """Call one function and print what it did."""
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """The first SIGTERM or Ctrl-C asks for an end. After it the default action is back: a second one ends at once."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
 
 
 def campaign_id(text: str) -> UUID:

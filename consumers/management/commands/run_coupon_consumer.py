@@ -1,11 +1,9 @@
 import logging
 import os
-import signal
 import sys
 import threading
 from argparse import ArgumentParser
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from confluent_kafka import Consumer
@@ -17,7 +15,7 @@ from consumers.registry import Handler, handler_of
 from consumers.supervisor import Supervisor
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import OperatorError
-from coupons.management.command import CouponCommand, whole_number
+from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 
 logger = logging.getLogger(__name__)
 EXIT_POISON = 3
@@ -91,7 +89,7 @@ class Command(CouponCommand):
 
     def _work(self, handler: Handler, options: dict[str, Any]) -> None:
         stop = threading.Event()
-        _stop_on_signals(stop)
+        stop_on_signals(stop)
         if options["child_of"] is not None:
             stop_when_parent_dies(options["child_of"], stop)
         if not start_when_ready(handler.topic, stop, patient=options["patient"]):
@@ -113,18 +111,6 @@ class Command(CouponCommand):
             # A fatal error of the client, or a defect. Nothing of the batch in hand is committed, so it comes again.
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
             sys.exit(EXIT_DEFECT)
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    """The first signal asks for an end; after it the default action is back, so the second one ends at once."""
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
 
 
 def _child_command(options: dict[str, Any]) -> list[str]:

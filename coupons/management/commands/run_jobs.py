@@ -1,13 +1,11 @@
 import logging
-import signal
 import threading
 from argparse import ArgumentParser
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
 
-from coupons.management.command import CouponCommand
+from coupons.management.command import CouponCommand, stop_on_signals
 from coupons.scheduler import Scheduler
 
 
@@ -31,10 +29,6 @@ class Command(CouponCommand):
             scheduler.run_all_once()
             return
 
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            stop.set()
-
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
+        stop_on_signals(stop)
         logging.getLogger("coupons.scheduler").info("jobs.started count=%d", len(settings.CRONJOBS))
         scheduler.run()

@@ -1,14 +1,12 @@
-import signal
 import threading
 from argparse import ArgumentParser
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
 
 from coupons.errors import GateUnavailable
 from coupons.ledger.keeper import Keeper
-from coupons.management.command import CouponCommand, whole_number
+from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 
 
 class Command(CouponCommand):
@@ -40,11 +38,7 @@ class Command(CouponCommand):
             self.stdout.write("Looked at all campaigns; everything that needed care got it.")
             return
 
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            stop.set()
-
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
+        stop_on_signals(stop)
         self.stdout.write(f"keeper: looks every {options['interval_ms']} ms")
         self.stdout.flush()
         keeper.run()
