@@ -11,8 +11,6 @@ import signal
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
-WARM_UP_SEC = 5.0
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 
 
@@ -28,13 +26,11 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
-def warm_up() -> None:
-    """Make this process's clients before the first user comes. Without Kafka it serves all the same, after a while."""
-    from coupons.admission.directory import directory
-    from coupons.messaging.producer import publisher
+def warm_up_this_process() -> None:
+    """Before the first user comes, and after Django's settings are there."""
+    from coupons.api.warm_up import warm_up
 
-    directory()
-    publisher().wait_until_ready(WARM_UP_SEC)
+    warm_up()
 
 
 if multiprocessing.parent_process() is not None:
@@ -44,4 +40,4 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 application = with_static_files(get_wsgi_application())
-warm_up()
+warm_up_this_process()

@@ -1,0 +1,28 @@
+"""What a web process does before it serves its first request."""
+
+import logging
+
+from django.conf import settings
+
+from coupons.admission.directory import directory
+from coupons.errors import RetryLater
+from coupons.messaging.producer import publisher
+from coupons.messaging.topics import partition_count
+
+logger = logging.getLogger(__name__)
+WAIT_SEC = 5.0
+
+
+def warm_up() -> None:
+    """Make this process's clients, and say what is missing. It serves all the same: a part may come up later, and until
+    then the answers are 503."""
+    directory()
+    ready = publisher()
+    try:
+        if partition_count() is None:
+            logger.error("web.no_topic topic=%s: manage.py create_topic makes it", settings.TOPIC)
+    except RetryLater as error:
+        logger.warning("web.no_kafka error=%s", error)
+        return
+    if not ready.wait_until_ready(WAIT_SEC):
+        logger.warning("web.producer_not_ready after=%.0fs", WAIT_SEC)
