@@ -19,7 +19,14 @@ class GateUnavailable(RetryLater):
 
 
 class StateStale(RetryLater):
-    """Redis's state of a campaign is not the current one (see DESIGN, "The gate knows"). The keeper mends it."""
+    """Redis's state of a campaign is not the current one (DESIGN section 3, "The gate knows"). The keeper mends it.
+
+    `reason` is one word: missing, run_id, epoch, tickets, pending, mending (lua/state.lua), or what ended a mend.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LogUnavailable(RetryLater):

@@ -151,9 +151,10 @@ class FailEventHistory(models.Model):
             models.Index(fields=("user_id", "campaign"), name="failevent_by_user"),
             models.Index(fields=("campaign", "id"), name="failevent_by_campaign"),
             models.Index(fields=("error_code", "id"), name="failevent_by_code"),
-            # The two queues that stay small however large the history grows.
+            # What stays small however large the history grows: the retry's queue, the ledger's, the operators' list.
             models.Index(fields=("next_attempt_at",), name="failevent_due", condition=Q(next_attempt_at__isnull=False)),
             models.Index(fields=("campaign", "user_id"), name="failevent_open", condition=~Q(event_status="SUCCESS")),
+            models.Index(fields=("id",), name="failevent_open_newest", condition=~Q(event_status="SUCCESS")),
         ]
         permissions = [
             ("retry_failed_event", "Can retry failed events"),

@@ -8,6 +8,7 @@ from coupons.api import health
 
 admin.site.site_header = "Coupons"
 admin.site.site_title = "Coupons"
+admin.site.site_url = None  # there is no other site to view
 admin.site.index_title = "Campaigns, coupons and failed events"
 
 urlpatterns = [

@@ -176,9 +176,11 @@ def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int
     reply = scripts.run(name, keys, [epoch, *arguments])
     code = _code(reply)
     if code == "STALE":
-        raise StateStale(f"campaign {campaign_id}: Redis's state is not current ({reply[1].decode()})")
+        reason = reply[1].decode()
+        raise StateStale(f"campaign {campaign_id}: Redis's state is not current ({reason})", reason=reason)
     if code == "EPOCH_AHEAD":
-        raise EpochAhead(f"campaign {campaign_id}: Redis has epoch {reply[1]}, the caller knew {epoch}")
+        message = f"campaign {campaign_id}: Redis has epoch {reply[1]}, the caller knew {epoch}"
+        raise EpochAhead(message, reason="epoch-ahead")
     return [code, *reply[1:]]
 
 

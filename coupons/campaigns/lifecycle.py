@@ -49,7 +49,7 @@ def create_campaign(
 
 def open_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
     """From draft to open: the first load into Redis, which happens once in a campaign's life."""
-    with transaction.atomic():
+    with transaction.atomic(durable=True):  # Redis is told after the commit: no caller may hold it back
         campaign = _begin_change(campaign_id, allowed=[CampaignState.DRAFT], to="open")
         if campaign.closes_at is not None and campaign.closes_at <= timezone.now():
             raise OperatorError(f"closes_at, {campaign.closes_at.isoformat()}, has passed: move it first.")
@@ -82,7 +82,7 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str) 
     A raise is written to PostgreSQL first, or its CHECK would refuse who is admitted in between. A lower quantity goes
     to Redis first, never below those who are in, or somebody would be admitted above it in between.
     """
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
         lowered = changes.get("quantity", campaign.quantity) < campaign.quantity
         for field, value in changes.items():
@@ -116,7 +116,7 @@ _LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
 
 
 def _move(campaign_id: UUID, *, allowed: Sequence[str], to: CampaignState, verb: str, actor: str) -> Campaign:
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
         campaign.state = to
         _save(campaign, "state")

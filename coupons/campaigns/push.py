@@ -42,9 +42,11 @@ def load_first_time(campaign: Campaign) -> None:
     """Make the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
     # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper mends it into being.
     try:
-        gate.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+        loaded = gate.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
     except RetryLater as error:
         raise PushDidNotArrive(f"Opened, but Redis did not answer ({error}). The keeper loads it.") from error
+    if not loaded:
+        raise PushDidNotArrive("Opened, but Redis had keys of this campaign already. The keeper mends them.")
 
 
 def lower_first(campaign: Campaign) -> None:
@@ -56,7 +58,7 @@ def lower_first(campaign: Campaign) -> None:
     if result is PushResult.BELOW_ADMITTED:
         admitted = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
         raise OperatorError(
-            f"{admitted} users are already in, so the quantity cannot go down to {campaign.quantity}. "
+            f"quantity: {admitted} users are already in, so it cannot go down to {campaign.quantity}. "
             f"The least possible now is {admitted}."
         )
     if result is PushResult.SUPERSEDED:

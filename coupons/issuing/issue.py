@@ -193,7 +193,7 @@ def _check_epochs(result: Issued[TicketT]) -> None:
     written_to = {ticket.campaign_id for ticket in result.written}
     for campaign_id, epoch in _epochs(written_to).items():
         if epoch != result.epochs[campaign_id]:
-            raise StateStale(f"campaign {campaign_id}: a mend began while the batch was written")
+            raise StateStale(f"campaign {campaign_id}: a mend began while the batch was written", reason="epoch")
 
 
 def new_code() -> str:

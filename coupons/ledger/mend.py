@@ -49,6 +49,9 @@ class MendReport:
     pending: int
     seconds: float
 
+    def __str__(self) -> str:
+        return f"campaign={self.campaign_id} tickets={self.tickets} pending={self.pending} after={self.seconds:.1f}s"
+
 
 def stale_campaigns() -> list[UUID]:
     """Loaded campaigns whose state in Redis is not the current one. Raises GateUnavailable."""
@@ -88,8 +91,9 @@ def mend_campaigns(
         for campaign in Campaign.objects.filter(pk__in=ids):
             state = _gather(campaign.pk, mendings[campaign.pk], logged.get(campaign.pk, {}))
             finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
-            reports.append(MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started))
-            logger.info("mend.done id=%s epoch=%d %s", campaign.pk, campaign.epoch, reports[-1])
+            report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
+            reports.append(report)
+            logger.info("mend.done epoch=%d %s", campaign.epoch, report)
         return reports
 
 

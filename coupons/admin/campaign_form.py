@@ -1,0 +1,90 @@
+"""The form for a campaign's name, quantity and window. It checks what a page can; lifecycle has the last word."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib.admin.widgets import AdminIntegerFieldWidget, AdminSplitDateTime, AdminTextInputWidget
+from django.utils import timezone
+
+from coupons.models import MAX_QUANTITY, Campaign
+
+EDITABLE = ("name", "quantity", "opens_at", "closes_at")
+_NAMED_FIELD = re.compile(r"^(?:(name): )|\b(quantity|opens_at|closes_at)\b")
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[Campaign]
+else:  # at runtime ModelForm takes no parameters
+    _ModelForm = forms.ModelForm
+
+
+class CampaignForm(_ModelForm):
+    """`refusal` is what lifecycle has just answered to the same values: shown as the form's error.
+
+    `revision` is the one that the page showed, so that nobody overwrites what somebody else changed meanwhile.
+    """
+
+    refusal = ""
+    adding = False
+
+    name = forms.CharField(max_length=200, widget=AdminTextInputWidget)
+    quantity = forms.IntegerField(min_value=1, max_value=MAX_QUANTITY, widget=AdminIntegerFieldWidget)
+    opens_at = forms.SplitDateTimeField(widget=AdminSplitDateTime)
+    closes_at = forms.SplitDateTimeField(widget=AdminSplitDateTime, required=False)
+    revision = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    class Meta:
+        model = Campaign
+        fields = EDITABLE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zone = timezone.get_current_timezone_name()
+        now = timezone.localtime().strftime("%Y-%m-%d %H:%M:%S")
+        self.fields[
+            "quantity"
+        ].help_text = f"1 to {MAX_QUANTITY:,}. It can be raised at any time, and lowered down to the users who are in."
+        self.fields["opens_at"].help_text = f"In {zone}; it is {now} now."
+        self.fields["closes_at"].help_text = f"In {zone}. Empty: it stays open until somebody closes it."
+        if self.adding:
+            self.fields["opens_at"].required = False
+            self.fields["opens_at"].help_text += " Empty: at once when it is opened."
+        else:
+            self.initial["revision"] = self.instance.revision
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        opens_at, closes_at = values.get("opens_at"), values.get("closes_at")
+        if opens_at and closes_at and closes_at <= opens_at:
+            self.add_error("closes_at", "It must be later than opens at.")
+        if not self.adding and values.get("revision") != self.instance.revision:
+            self.add_error(
+                None,
+                "Somebody has changed this campaign since you opened this page, so nothing was saved. "
+                "Open the page again and repeat your change.",
+            )
+        if self.refusal:
+            self.add_error(self._field_of(self.refusal), self.refusal)
+        return values
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The new values of the fields that were edited."""
+        return {field: self.cleaned_data[field] for field in self.changed_data if field in EDITABLE}
+
+    def describe_changes(self) -> str:
+        before = {field: self.get_initial_for_field(self.fields[field], field) for field in self.changes}
+        texts = [f"{name} from {_text(before[name])} to {_text(value)}" for name, value in self.changes.items()]
+        return f"Changed {', '.join(texts)}." if texts else "Saved without a change."
+
+    def _field_of(self, text: str) -> str | None:
+        """The field that an error of lifecycle names, if any."""
+        found = _NAMED_FIELD.search(text)
+        field = (found[1] or found[2]) if found else None
+        return field if field in self.fields else None
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return timezone.localtime(value).isoformat(timespec="seconds") if hasattr(value, "tzinfo") else str(value)

@@ -1,0 +1,77 @@
+"""Scheduled jobs: when each ran last and what came of it, with a note that cannot be overlooked when it did not."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from coupons.admin.pages import NOTHING, ReadOnlyAdmin, badge, moment_column
+from coupons.admin.visible import visible
+from coupons.models import JobRun
+
+OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minutes
+
+
+def scheduled_names() -> list[str]:
+    """The commands that CRONJOBS runs."""
+    return [entry[2][0] for entry in settings.CRONJOBS if entry[1].endswith("call_command")]
+
+
+def warnings(*, now: datetime) -> list[str]:
+    """What is wrong with the scheduled jobs, one sentence each; empty when all is well."""
+    runs = {run.name: run for run in JobRun.objects.all()}
+    found = [_warning(name, runs.get(name), now) for name in scheduled_names()]
+    return [text for text in found if text]
+
+
+def _warning(name: str, run: JobRun | None, now: datetime) -> str:
+    if run is None:
+        return f"{name} has never run. Is cron running, or `make jobs`?"
+    if run.succeeded is False:
+        return f"The last run of {name} failed."
+    if now - run.started_at <= OVERDUE_AFTER:
+        return ""
+    if run.finished_at is None:
+        return f"{name} began {_ago(now - run.started_at)} ago and has not ended: it may have been killed."
+    return f"{name} ran last {_ago(now - run.started_at)} ago. Is cron running, or `make jobs`?"
+
+
+def _ago(age: timedelta) -> str:
+    minutes = int(age.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} minutes"
+    return f"{minutes // 60} hours" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"
+
+
+@admin.register(JobRun)
+class JobRunAdmin(ReadOnlyAdmin[JobRun]):
+    list_display = ("name", "outcome", "started", "finished", "result_text")
+    ordering = ("name",)
+    fields = ("name", "outcome", "started", "finished", "result_text")
+
+    started = moment_column("started_at", "started")
+    finished = moment_column("finished_at", "finished")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        extra = {"job_warnings": warnings(now=timezone.now())}
+        return super().changelist_view(request, {**(extra_context or {}), **extra})
+
+    @admin.display
+    def outcome(self, run: JobRun) -> SafeString:
+        if run.succeeded is None:
+            return badge("running", "plain") if _is_recent(run) else badge("not ended", "bad")
+        if not run.succeeded:
+            return badge("failed", "bad")
+        return badge("succeeded", "good") if _is_recent(run) else badge("succeeded, overdue now", "warn")
+
+    @admin.display(description="result")
+    def result_text(self, run: JobRun) -> str:
+        return visible(run.result) or NOTHING
+
+
+def _is_recent(run: JobRun) -> bool:
+    return timezone.now() - run.started_at <= OVERDUE_AFTER

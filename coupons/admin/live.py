@@ -1,0 +1,127 @@
+"""What is true of a campaign now, from Redis and PostgreSQL, for the operators' pages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Func, IntegerField, OuterRef
+
+from coupons.admission import gate
+from coupons.admission.gate import Description
+from coupons.campaigns.push import in_step
+from coupons.errors import RetryLater, StateStale
+from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
+
+MAX_COUNTED = 1_000
+
+
+class RedisState(StrEnum):
+    CURRENT = "current"
+    NOT_PUSHED = "not pushed yet"
+    STALE = "stale"
+    NOT_LOADED = "not loaded"
+    UNLOADED = "unloaded"
+    SILENT = "does not answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Counts are None where nobody knows them. `open_events` stops at MAX_COUNTED + 1."""
+
+    redis: RedisState
+    explanation: str
+    quantity: int
+    issued: int
+    open_events: int
+    admitted: int | None = None
+    pending: int | None = None
+
+    @property
+    def remaining(self) -> int | None:
+        return None if self.admitted is None else max(self.quantity - self.admitted, 0)
+
+    @property
+    def open_events_text(self) -> str:
+        return f"{self.open_events:,}" if self.open_events <= MAX_COUNTED else f"more than {MAX_COUNTED:,}"
+
+    @property
+    def kind(self) -> str:
+        """The colour of the state, see pages.badge."""
+        return _KINDS[self.redis]
+
+
+def look(campaigns: Sequence[Campaign]) -> dict[UUID, Live]:
+    """One query and one script a campaign. After Redis has not answered once, it is not asked again."""
+    open_events = _open_events([campaign.pk for campaign in campaigns])
+    found: dict[UUID, Live] = {}
+    silent: RetryLater | None = None
+    for campaign in campaigns:
+        answer: Description | RetryLater | None = silent
+        if answer is None and campaign.epoch > 0:
+            answer = _describe(campaign)
+            if isinstance(answer, RetryLater) and not isinstance(answer, StateStale):
+                silent = answer
+        found[campaign.pk] = _live(campaign, answer, open_events.get(campaign.pk, 0))
+    return found
+
+
+def _describe(campaign: Campaign) -> Description | RetryLater:
+    try:
+        return gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+    except RetryLater as error:
+        return error
+
+
+def _live(campaign: Campaign, answer: Description | RetryLater | None, open_events: int) -> Live:
+    issued = campaign.issued_count
+    if isinstance(answer, Description):
+        state, text = _compare(campaign, answer)
+        quantity = answer.settings.quantity
+        return Live(state, text, quantity, issued, open_events, answer.admitted, answer.pending)
+    if campaign.epoch == 0:
+        text = "A draft is loaded into Redis when it is opened."
+        return Live(RedisState.NOT_LOADED, text, campaign.quantity, issued, open_events, 0, 0)
+    return Live(*_unknown(campaign, answer), campaign.quantity, issued, open_events)
+
+
+def _compare(campaign: Campaign, answer: Description) -> tuple[RedisState, str]:
+    if in_step(campaign, answer):
+        return RedisState.CURRENT, f"Redis has revision {campaign.revision}, the last one."
+    return RedisState.NOT_PUSHED, (
+        f"Redis has revision {answer.settings.revision}, PostgreSQL has {campaign.revision}: "
+        "the keeper will push it, and users are admitted by the old settings until then."
+    )
+
+
+def _unknown(campaign: Campaign, error: RetryLater | None) -> tuple[RedisState, str]:
+    reason = str(error).removeprefix(f"campaign {campaign.pk}: ")
+    if not isinstance(error, StateStale):
+        return RedisState.SILENT, f"Nobody is admitted while Redis does not answer. {reason}"
+    if campaign.state == CampaignState.CLOSED:
+        return RedisState.UNLOADED, f"Redis holds nothing current of this closed campaign. {reason}"
+    return RedisState.STALE, f"Nobody is admitted until the keeper has mended it. {reason}"
+
+
+def _open_events(campaign_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many failed events of each campaign are not SUCCESS; each count stops at MAX_COUNTED + 1."""
+    still_open = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS)
+    of_campaign = still_open.filter(campaign=OuterRef("pk")).order_by().values("pk")
+    counted = Func(
+        ArraySubquery(of_campaign[: MAX_COUNTED + 1]),
+        function="CARDINALITY",
+        output_field=IntegerField(),
+    )
+    rows = Campaign.objects.filter(pk__in=campaign_ids).order_by().annotate(open_events=counted)
+    return dict(rows.values_list("pk", "open_events"))
+
+
+_KINDS = {
+    RedisState.CURRENT: "good",
+    RedisState.NOT_PUSHED: "warn",
+    RedisState.STALE: "bad",
+    RedisState.NOT_LOADED: "plain",
+    RedisState.UNLOADED: "plain",
+    RedisState.SILENT: "bad",
+}

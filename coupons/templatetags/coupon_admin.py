@@ -1,0 +1,18 @@
+"""How the operators' pages write numbers and texts from outside."""
+
+from django import template
+
+from coupons.admin.pages import number
+from coupons.admin.visible import visible as make_visible
+
+register = template.Library()
+
+
+@register.filter
+def thousands(value: int | None) -> str:
+    return number(value)
+
+
+@register.filter
+def visible(text: str) -> str:
+    return make_visible(text)

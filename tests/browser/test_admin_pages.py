@@ -1,0 +1,54 @@
+"""The admin in a real browser, as a person uses it. `make test-system` installs chromium and its driver."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from coupons.models import Campaign, CampaignState
+from tests.support.operators import campaign_page
+from tests.support.service import Service
+from tests.support.webdriver import Browser, browser
+
+pytestmark = pytest.mark.system
+
+
+def log_in(page: Browser, url: str) -> None:
+    User.objects.create_superuser("admin", password="correct horse")
+    page.open(f"{url}/admin/")
+    page.type_into("#id_username", "admin")
+    page.type_into("#id_password", "correct horse")
+    page.click("input[type=submit]")
+    page.text("#user-tools")
+
+
+def test_an_operator_logs_in_and_opens_and_closes_a_campaign_by_its_buttons(service: Service, live_server: Any) -> None:
+    campaign = service.campaign(100, opened=False)
+    with browser() as page:
+        log_in(page, live_server.url)
+        page.open(live_server.url + campaign_page(campaign))
+        page.click(".coupon-steps form[action$='/open/'] button")
+
+        assert page.text(".messagelist .success") == "Test is opened."
+        assert re.search(r"Admitted\s+0\s+Remaining\s+100", page.text(".coupon-panel"))
+        assert page.text(".coupon-panel-head .coupon-badge") == "open"
+
+        page.click(".coupon-steps .coupon-danger")
+        page.click("input.coupon-danger")
+
+        assert page.text(".messagelist .success") == "Test is closed."
+        assert page.count(".coupon-steps") == 0
+    assert Campaign.objects.get().state == CampaignState.CLOSED
+
+
+def test_the_pages_are_styled_and_fit_a_screen_of_1440(service: Service, live_server: Any) -> None:
+    service.campaign(1_000_000)
+    with browser() as page:
+        log_in(page, live_server.url)
+        page.open(f"{live_server.url}/admin/coupons/campaign/")
+
+        assert page.evaluate("getComputedStyle(document.querySelector('.coupon-good')).borderRadius") == "4px"
+        assert page.evaluate("document.querySelector('.results').scrollWidth") <= page.evaluate(
+            "document.querySelector('.results').clientWidth"
+        )

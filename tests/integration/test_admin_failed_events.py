@@ -1,0 +1,294 @@
+"""Failed events in the admin: readable, retried, given up with a reason, and never edited."""
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from coupons.admission import gate
+from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
+from tests.support.operators import (
+    EVENTS,
+    OPERATE,
+    VIEW,
+    event_page,
+    history_of,
+    messages_of,
+    run_action,
+    sign_in,
+    text_of,
+)
+from tests.support.service import Service
+
+GIVE_UP = "admin:coupons_faileventhistory_give_up"
+
+
+def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventHistory:
+    row = {
+        "error_code": FailCode.DATABASE_REFUSED,
+        "error_message": "why",
+        "topic": "coupon_create",
+        "partition": 3,
+        "offset": offset,
+        "payload": payload,
+        "payload_hash": sha256(payload).hexdigest(),
+    }
+    return FailEventHistory.objects.create(**{**row, **values})
+
+
+def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
+    """A failed event of a ticket that the gate holds: a retry issues the coupon."""
+    ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
+    assert ticket is not None
+    return failed(offset, campaign=campaign, user_id=user, sequence=ticket.sequence)
+
+
+def listed(client: Client, **query: Any) -> list[FailEventHistory]:
+    return list(client.get(reverse(EVENTS), query).context["cl"].result_list)
+
+
+def retry_address(event: FailEventHistory) -> str:
+    return reverse("admin:coupons_faileventhistory_retry", args=[event.pk])
+
+
+def give_up(client: Client, reason: str, *events: FailEventHistory) -> Any:
+    ids = ",".join(str(event.pk) for event in events)
+    return client.post(reverse(GIVE_UP), {"ids": ids, "reason": reason}, follow=True)
+
+
+def test_the_list_shows_the_open_ones_first_of_all(db: None) -> None:
+    waiting, succeeded = failed(1), failed(2, event_status=EventStatus.SUCCESS)
+    given_up = failed(3, given_up_at=timezone.now(), given_up_by="op", given_up_reason="refunded")
+
+    page = sign_in(*VIEW).get(reverse(EVENTS))
+
+    assert list(page.context["cl"].result_list) == [given_up, waiting]
+    assert succeeded not in page.context["cl"].result_list
+    assert "FAIL, given up" in text_of(page)
+    assert "FAIL, waits for you" in text_of(page)
+
+
+@pytest.mark.parametrize("status", ["waiting", "due", "processing", "given-up", "success"])
+def test_each_status_has_its_filter(db: None, status: str) -> None:
+    now = timezone.now()
+    events = {
+        "waiting": failed(1),
+        "due": failed(2, next_attempt_at=now),
+        "processing": failed(3, event_status=EventStatus.PROCESSING, next_attempt_at=now),
+        "given-up": failed(4, given_up_at=now),
+        "success": failed(5, event_status=EventStatus.SUCCESS),
+    }
+
+    assert listed(sign_in(*VIEW), status=status) == [events[status]]
+
+
+def test_events_are_filtered_by_campaign_and_error_code(service: Service) -> None:
+    campaign = service.campaign(opened=False)
+    wanted = failed(1, campaign=campaign, error_code=FailCode.CONFLICT)
+    failed(2, campaign=campaign)
+    failed(3, error_code=FailCode.CONFLICT)
+
+    found = listed(sign_in(*VIEW), campaign__id__exact=campaign.pk, error_code__exact="conflict")
+
+    assert found == [wanted]
+
+
+@pytest.mark.parametrize("term", ["42", "3@1234", "coupon_create[3]@1234"])
+def test_an_event_is_found_by_user_and_by_position(db: None, term: str) -> None:
+    wanted = failed(1234, user_id="42")
+    failed(1235, user_id="421")
+
+    assert listed(sign_in(*VIEW), q=term) == [wanted]
+
+
+def test_a_json_payload_is_indented_and_escaped(db: None) -> None:
+    event = failed(payload=b'{"user_id":"<script>alert(1)</script>"}')
+
+    html = sign_in(*VIEW).get(event_page(event)).content.decode()
+
+    assert "{\n  &quot;user_id&quot;: &quot;&lt;script&gt;alert(1)&lt;/script&gt;&quot;\n}" in html
+    assert "<script>alert(1)" not in html
+
+
+def test_characters_that_cannot_be_seen_are_made_visible_wherever_they_stand(db: None) -> None:
+    event = failed(
+        payload="a\x00b\u202ec".encode(), user_id="x\u202ey", error_message="z\u200bz", campaign_ref="\u2066r"
+    )
+
+    page = sign_in(*VIEW).get(event_page(event))
+
+    for shown in ("a⟨U+0000⟩b⟨U+202E⟩c", "x⟨U+202E⟩y", "z⟨U+200B⟩z", "⟨U+2066⟩r"):
+        assert shown in text_of(page)
+    assert not set("\x00\u202e\u200b\u2066") & set(page.content.decode())
+
+
+def test_a_payload_that_is_no_text_is_a_hex_dump(db: None) -> None:
+    event = failed(payload=b"\xff\xfeAB")
+
+    assert "000000 ff fe 41 42 ..AB" in text_of(sign_in(*VIEW).get(event_page(event)))
+
+
+def test_the_attempts_are_shown_with_what_they_said(db: None) -> None:
+    event = failed()
+    now = timezone.now()
+    FailAttempt.objects.create(event=event, started_at=now, actor="cron", error_code="conflict", error_message="<b>")
+
+    assert "cron conflict <b>" in text_of(sign_in(*VIEW).get(event_page(event))).replace("&lt;b&gt;", "<b>")
+
+
+def test_retry_now_issues_the_coupon_and_says_so(service: Service) -> None:
+    campaign = service.campaign()
+    event = held(campaign, "42")
+
+    page = sign_in(*OPERATE).post(retry_address(event), follow=True)
+
+    assert Coupon.objects.get().user_id == "42"
+    assert messages_of(page) == ["success: Retried: 1 event succeeded."]
+    assert history_of(event) == ["Retried now: issued."]
+    assert FailAttempt.objects.get().actor == "op"
+
+
+def test_retry_now_from_the_list_tells_who_failed_again(service: Service) -> None:
+    campaign = service.campaign()
+    good, forged = held(campaign, "42", 1), failed(2, campaign=campaign, user_id="mallory", sequence=9)
+
+    page = run_action(sign_in(*OPERATE), EVENTS, "retry_selected", good, forged)
+
+    assert messages_of(page) == [
+        "success: Retried: 1 event succeeded.",
+        "warning: Retried: 1 event failed again; each shows why.",
+    ]
+    assert history_of(forged) == ["Retried now: not-admitted again."]
+
+
+def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(service: Service) -> None:
+    event = held(service.campaign(), "42")
+    client = sign_in(*OPERATE)
+    service.stack("stop", "redis")
+
+    page = client.post(retry_address(event), follow=True)
+
+    assert page.status_code == 200
+    (message,) = messages_of(page)
+    assert message.startswith("error: Retry: ")
+    event.refresh_from_db()
+    assert (event.event_status, event.attempts) == (EventStatus.FAIL, 0)
+    assert history_of(event) == []
+
+
+def test_what_succeeded_is_left_alone(db: None) -> None:
+    event = failed(event_status=EventStatus.SUCCESS)
+
+    page = sign_in(*OPERATE).post(retry_address(event), follow=True)
+
+    (message,) = messages_of(page)
+    assert message.startswith("info: Left alone: 1 event")
+    assert not FailAttempt.objects.exists()
+
+
+def test_giving_up_needs_a_reason(db: None) -> None:
+    event = failed()
+
+    page = give_up(sign_in(*OPERATE), "  ", event)
+
+    assert "Say why" in text_of(page)
+    event.refresh_from_db()
+    assert event.given_up_at is None
+
+
+def test_giving_up_leaves_who_and_why_with_the_event_and_in_its_history(db: None) -> None:
+    event = failed(next_attempt_at=timezone.now())
+
+    page = give_up(sign_in(*OPERATE), "Refunded by hand <4711>", event)
+
+    event.refresh_from_db()
+    assert (event.given_up_by, event.given_up_reason) == ("op", "Refunded by hand <4711>")
+    assert event.next_attempt_at is None
+    assert history_of(event) == ["Given up: Refunded by hand <4711>"]
+    assert messages_of(page) == ["success: Given up: 1 event."]
+    assert "Refunded by hand &lt;4711&gt;" in page.content.decode()
+
+
+def test_the_list_s_give_up_asks_for_the_reason_and_names_who_was_promised(db: None) -> None:
+    promised, forged = failed(1, user_id="42"), failed(2, error_code=FailCode.NOT_ADMITTED)
+
+    page = run_action(sign_in(*OPERATE), EVENTS, "give_up_selected", promised, forged)
+
+    assert "2 failed events will not be retried" in text_of(page)
+    assert "1 of them holds a ticket" in text_of(page)
+    assert not FailEventHistory.objects.filter(given_up_at__isnull=False).exists()
+
+
+def test_an_event_is_given_up_once(db: None) -> None:
+    event = failed()
+    client = sign_in(*OPERATE)
+    give_up(client, "first", event)
+
+    page = give_up(client, "second", event)
+
+    event.refresh_from_db()
+    assert event.given_up_reason == "first"
+    assert history_of(event) == ["Given up: first"]
+    (message,) = messages_of(page)
+    assert message.startswith("info: Left alone: 1 event")
+
+
+def test_an_event_that_a_retry_holds_for_long_is_a_message_and_no_error_page(db: None, monkeypatch: Any) -> None:
+    """A lock that is not given in time is an OperationalError of PostgreSQL."""
+
+    def refuse(**given: Any) -> int:
+        raise OperationalError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr("coupons.admin.decisions.give_up_events", refuse)
+    event = failed()
+
+    page = give_up(sign_in(*OPERATE), "because", event)
+
+    assert page.status_code == 200
+    assert "lock timeout" in messages_of(page)[0]
+    assert history_of(event) == []
+
+
+def test_who_may_only_look_can_decide_nothing(db: None) -> None:
+    event = failed()
+    viewer = sign_in(*VIEW)
+
+    page = viewer.get(event_page(event))
+
+    assert "Retry now" not in text_of(page)
+    assert "Give up" not in text_of(page)
+    assert viewer.get(reverse(EVENTS)).context["action_form"] is None
+    assert viewer.post(retry_address(event)).status_code == 403
+    assert viewer.get(reverse(GIVE_UP), {"ids": event.pk}).status_code == 403
+    assert give_up(viewer, "because", event).status_code == 403
+
+
+def test_the_two_rights_are_apart(db: None) -> None:
+    event = failed()
+    client = sign_in("retry_failed_event")
+
+    assert "Retry now" in text_of(client.get(event_page(event)))
+    assert "Give up" not in text_of(client.get(event_page(event)))
+    assert give_up(client, "because", event).status_code == 403
+
+
+def test_nobody_edits_adds_or_deletes_an_event(admin_client: Client) -> None:
+    event = failed(error_message="as it was")
+
+    assert admin_client.post(event_page(event), {"error_message": "nothing happened"}).status_code == 403
+    assert admin_client.get(reverse("admin:coupons_faileventhistory_add")).status_code == 403
+    assert admin_client.post(reverse("admin:coupons_faileventhistory_delete", args=[event.pk])).status_code == 403
+    event.refresh_from_db()
+    assert event.error_message == "as it was"
+
+
+def test_the_list_leaves_the_payloads_in_the_database(db: None) -> None:
+    failed(payload=b"x" * 1000)
+
+    (event,) = listed(sign_in(*VIEW))
+
+    assert {"payload", "error_message"} <= event.get_deferred_fields()

@@ -1,0 +1,63 @@
+"""People in front of the admin, and what they find there."""
+
+import re
+from html import unescape
+from typing import Any
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from coupons.models import Campaign, FailEventHistory
+
+VIEW = ("view_campaign", "view_coupon", "view_faileventhistory", "view_jobrun")
+OPERATE = (*VIEW, "add_campaign", "operate_campaign", "retry_failed_event", "give_up_failed_event")
+EVENTS = "admin:coupons_faileventhistory_changelist"
+CAMPAIGNS = "admin:coupons_campaign_changelist"
+COUPONS = "admin:coupons_coupon_changelist"
+JOBS = "admin:coupons_jobrun_changelist"
+
+
+def sign_in(*codenames: str, name: str = "op") -> Client:
+    """A browser in which a staff user with these permissions of the app is logged in."""
+    user = User.objects.create_user(name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="coupons", codename__in=codenames))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def campaign_page(campaign: Campaign) -> str:
+    return reverse("admin:coupons_campaign_change", args=[campaign.pk])
+
+
+def event_page(event: FailEventHistory) -> str:
+    return reverse("admin:coupons_faileventhistory_change", args=[event.pk])
+
+
+def step_address(campaign: Campaign, step: str) -> str:
+    return reverse(f"admin:coupons_campaign_{step}", args=[campaign.pk])
+
+
+def run_action(client: Client, page: str, action: str, *rows: Any) -> Any:
+    """Tick these rows of a list and run an action on them, as the list's form does."""
+    form = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
+    return client.post(reverse(page), form, follow=True)
+
+
+def text_of(page: Any) -> str:
+    """The page's text as a person reads it, tags away, blanks joined."""
+    without_tags = re.sub(r"<[^>]*>", " ", page.content.decode())
+    return " ".join(unescape(without_tags).split())
+
+
+def messages_of(page: Any) -> list[str]:
+    """What the page reported of the last action, with its level: "warning: ..."."""
+    return [f"{message.level_tag}: {message.message}" for message in page.context["messages"]]
+
+
+def history_of(row: Campaign | FailEventHistory) -> list[str]:
+    """What people did with this row, oldest first."""
+    entries = LogEntry.objects.filter(object_id=str(row.pk), content_type__model=row._meta.model_name)
+    return list(entries.order_by("pk").values_list("change_message", flat=True))

@@ -1,0 +1,109 @@
+"""A browser to click with: Debian's chromium, driven by chromedriver over the W3C WebDriver protocol.
+
+https://www.w3.org/TR/webdriver2/ is a few JSON requests; the tests need six of them, so no package is needed.
+"""
+
+import base64
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+_ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's key of an element's id
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",  # chromium refuses to run as root with it
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1440,1000",
+]
+
+
+class Browser:
+    """One session. Elements are found by CSS selector; `click` and `type_into` need exactly the first one."""
+
+    def __init__(self, port: int, profile: str) -> None:
+        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(60), retries=False)
+        self._url = f"http://127.0.0.1:{port}/session"
+        options = {"args": [*_FLAGS, f"--user-data-dir={profile}"]}
+        always = {"goog:chromeOptions": options, "timeouts": {"implicit": 10_000}}
+        session = self._call("POST", "", {"capabilities": {"alwaysMatch": always}})
+        self._url += f"/{session['sessionId']}"
+
+    def open(self, url: str) -> None:
+        self._call("POST", "/url", {"url": url})
+
+    @property
+    def address(self) -> str:
+        return str(self._call("GET", "/url"))
+
+    def text(self, selector: str = "body") -> str:
+        """What a person reads there, after the browser's rendering."""
+        return str(self._call("GET", f"/element/{self._find(selector)}/text"))
+
+    def count(self, selector: str) -> int:
+        return int(self.evaluate(f"document.querySelectorAll({selector!r}).length"))
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        return self._call("POST", "/execute/sync", {"script": f"return {expression}", "args": []})
+
+    def click(self, selector: str) -> None:
+        self._call("POST", f"/element/{self._find(selector)}/click", {})
+
+    def type_into(self, selector: str, text: str) -> None:
+        element = self._find(selector)
+        self._call("POST", f"/element/{element}/clear", {})
+        self._call("POST", f"/element/{element}/value", {"text": text})
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
+
+    def close(self) -> None:
+        self._call("DELETE", "")
+
+    def _find(self, selector: str) -> str:
+        found = self._call("POST", "/element", {"using": "css selector", "value": selector})
+        return str(found[_ELEMENT])
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self._pool.request(method, f"{self._url}{path}", json=body)
+        value = answer.json()["value"]
+        assert answer.status == 200, f"{method} {path}: {value['error']}: {value['message']}"
+        return value
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A fresh chromium with an empty profile, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+        try:
+            opened = Browser(_port(driver), profile)
+            try:
+                yield opened
+            finally:
+                opened.close()
+        finally:
+            driver.terminate()
+            driver.wait(10)
+            if driver.stdout is not None:
+                driver.stdout.close()
+
+
+def _port(driver: subprocess.Popen[str]) -> int:
+    """The port that chromedriver took, from the line that says so."""
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        if found := re.search(r"started successfully on port (\d+)", line):
+            return int(found[1])
+    raise AssertionError("chromedriver ended before it listened")
