@@ -72,7 +72,7 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         exit_code = 0
         while True:
-            exit_code = exit_code or self._reap()
+            exit_code = self._reap() or exit_code  # reaps in any case: the others end one by one
             if exit_code and not self._stops:
                 self._stops = 1
             self._pass_on_stops()

@@ -62,3 +62,22 @@ def test_the_same_user_50_times_at_once_gets_one_coupon_and_one_sequence(service
     assert {answer.json()["sequence"] for answer in answers} == {1}
     wait_until(lambda: service.ticket(campaign, "42").json()["status"] == "issued", what="the coupon")
     assert Coupon.objects.filter(campaign=campaign).count() == 1
+
+
+def test_the_naive_check_then_act_gives_one_user_two_places_on_the_same_servers(service: Service) -> None:
+    """The twin: is the user in? No: INCR, and remember. Between the two the user's second click asks the same."""
+    redis = admission_redis()
+    together = threading.Barrier(THREADS)
+
+    def apply(_: int) -> int | None:
+        together.wait()
+        if redis.hget("naive", "42"):
+            return None
+        sequence = int(redis.incr("naive-sequence"))
+        redis.hset("naive", "42", sequence)
+        return sequence
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        sequences = {sequence for sequence in pool.map(apply, range(THREADS)) if sequence}
+
+    assert len(sequences) > 1

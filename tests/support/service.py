@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from django.conf import LazySettings
 from django.db import connection
 
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
+from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.models import Campaign
-from tests.support.waiting import wait_until
+from tests.support.waiting import STEP_SEC, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
@@ -56,11 +59,20 @@ class Process:
     def exit_code(self) -> int | None:
         return self._process.poll()
 
+    @property
+    def partitions(self) -> set[int]:
+        """What a consumer process has been assigned and not revoked since, by its log lines."""
+        owned: set[int] = set()
+        for what, text in re.findall(r"consumer\.(assigned|revoked) partitions=([\d,]+)", self.output):
+            numbers = {int(number) for number in text.split(",")}
+            owned = owned | numbers if what == "assigned" else owned - numbers
+        return owned
+
     def says(self, text: str, *, within_sec: float = 30.0) -> None:
         wait_until(
             lambda: text in self.output,
             within_sec=within_sec,
-            what=f"{self.name} says {text!r}:\n{self.output}",
+            what=lambda: f"{self.name} says {text!r}:\n{self.output}",
         )
 
     def signal(self, number: signal.Signals) -> None:
@@ -93,6 +105,8 @@ class Process:
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 self._process.kill()
                 self._process.wait(10)
+        # Captured by pytest, which shows it when the test failed.
+        print(f"--- {self.name}, exit code {self.exit_code} ---\n{self.output[-8_000:]}")
         self._log.close()
         Path(self._log.name).unlink()
 
@@ -102,6 +116,7 @@ class Service:
 
     def __init__(self, settings: LazySettings) -> None:
         self._settings = settings
+        self.topic = str(settings.TOPIC)
         self._processes: list[Process] = []
         self._stopped: set[str] = set()
         self._pool = urllib3.PoolManager(maxsize=64, timeout=urllib3.Timeout(10), retries=False)
@@ -136,10 +151,42 @@ class Service:
         process.says("consumer.assigned")
         return process
 
-    def keeper(self) -> Process:
-        process = self.manage("run_keeper", "--interval-ms", "300")
+    def keeper(self, **more: str) -> Process:
+        process = self.manage("run_keeper", "--interval-ms", "300", **more)
         process.says("keeper: looks")
         return process
+
+    def run(self, *arguments: str, **more: str) -> Process:
+        """A manage.py command that has ended."""
+        process = self.manage(*arguments, **more)
+        process.wait()
+        return process
+
+    def everything(self) -> tuple[Process, Process, Process]:
+        """Web, consumer and keeper, which start side by side."""
+        consumer = self.manage("run_coupon_consumer")
+        keeper = self.manage("run_keeper", "--interval-ms", "300")
+        web = self.web()
+        consumer.says("consumer.assigned")
+        keeper.says("keeper: looks")
+        return web, consumer, keeper
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL to one of `left_over()`: a worker whose parent is one of our processes."""
+        assert pid in self.left_over()
+        os.kill(pid, signal.SIGKILL)
+
+    def left_over(self) -> dict[int, str]:
+        """Every process that runs with this test's topic in its environment: pid -> command line."""
+        mark = f"COUPON_TOPIC={self.topic}".encode()
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes():
+                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:  # it has ended, or is somebody else's
+                continue
+        return {pid: words for pid, words in found.items() if words}  # a zombie has none
 
     def web(self, **more: str) -> Process:
         """A web server that admits; its address is `url` from then on."""
@@ -166,6 +213,12 @@ class Service:
         url = f"{self.url}/api/v1/campaigns/{campaign.pk}/tickets/{quote(user_id, safe='')}"
         return self._pool.request("GET", url, headers=HEADERS)
 
+    def post(self, path: str) -> urllib3.BaseHTTPResponse:
+        return self._pool.request("POST", f"{self.url}/api/v1/{path}", headers=HEADERS)
+
+    def patch(self, path: str, body: object) -> urllib3.BaseHTTPResponse:
+        return self._pool.request("PATCH", f"{self.url}/api/v1/{path}", json=body, headers=HEADERS)
+
     # --- servers ---
 
     def stack(self, verb: str, part: str) -> None:
@@ -175,6 +228,8 @@ class Service:
             self._stopped.add(part)
         elif verb in ("start", "resume"):
             self._stopped.discard(part)
+        if part == "postgres" and verb == "start":
+            connection.close()  # this process's own is broken
 
     # --- data ---
 
@@ -191,10 +246,22 @@ class Service:
 
     def close(self) -> None:
         for part in list(self._stopped):
-            self.stack("resume", part)
-            self.stack("start", part)
+            self.stack("start", part)  # resumes a paused one
         for process in reversed(self._processes):
             process.close()
+        hanging = self._end_left_over()
+        # A broker with the topics of a thousand tests would take a minute to start again after a kill.
+        topics.administrator().delete_topics([self.topic])[self.topic].exception(20)
+        assert not hanging, f"did not end when asked to, nor when their parent did: {hanging}"
+
+    def _end_left_over(self) -> dict[int, str]:
+        """Workers notice in half a second that their parent is gone; what has not ended by now hangs."""
+        deadline = time.monotonic() + 8
+        while (left := self.left_over()) and time.monotonic() < deadline:
+            time.sleep(STEP_SEC)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return left
 
 
 def message(campaign_id: UUID | str, user_id: str, sequence: int, **more: Any) -> bytes:

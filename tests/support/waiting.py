@@ -2,21 +2,27 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 STEP_SEC = 0.05
 
 
-def wait_until(condition: Callable[[], T], *, within_sec: float = 20.0, what: str = "") -> T:
-    """The condition's first true value; AssertionError with its last one when the deadline passes."""
+def wait_until(
+    condition: Callable[[], T | Literal[False] | None], *, within_sec: float = 20.0, what: str | Callable[[], str] = ""
+) -> T:
+    """The condition's first true value; AssertionError with its last one when the deadline passes.
+
+    `what` says what was waited for; a function is called at the deadline, for what is known only then.
+    """
     deadline = time.monotonic() + within_sec
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_sec} s: {what or condition} (last: {value!r})")
+            text = what() if callable(what) else what
+            raise AssertionError(f"not within {within_sec} s: {text or condition} (last: {value!r})")
         time.sleep(STEP_SEC)
 
 

@@ -1,0 +1,109 @@
+"""/metrics: the counters of all web processes together, and what is true of the whole service."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import urllib3
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.service import Service, message
+from tests.support.waiting import wait_until
+
+Samples = dict[tuple[str, str], float]  # (name, the value of its one label) -> value
+
+
+def scrape(service: Service) -> Samples:
+    answer = urllib3.request("GET", f"{service.url}/metrics", timeout=10)
+    assert answer.status == 200
+    samples: Samples = {}
+    for family in text_string_to_metric_families(answer.data.decode()):
+        for sample in family.samples:
+            labels = [value for name, value in sample.labels.items() if name != "le"]
+            samples[sample.name, ",".join(labels)] = sample.value
+    return samples
+
+
+@pytest.fixture
+def scraped(service: Service, tmp_path: Path) -> Service:
+    service.web(COUPON_METRICS_DIR=str(tmp_path / "metrics"), COUPON_KAFKA_REQUEST_TIMEOUT_MS="1500")
+    return service
+
+
+def test_the_counters_of_both_web_processes_are_added_up(scraped: Service, tmp_path: Path) -> None:
+    campaign = scraped.campaign(10)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda user: scraped.apply(campaign, str(user)), range(60)))
+    scraped.apply(campaign, "no user id")
+
+    writers = {file.stem.split("_")[-1] for file in (tmp_path / "metrics").glob("counter_*.db")}
+    assert len(writers) == 2, "both processes answered, or nothing is shown here"
+    for _ in range(6):  # whichever process answers
+        samples = scrape(scraped)
+        assert samples["coupon_applies_total", "admitted"] == 10
+        assert samples["coupon_applies_total", "sold_out"] == 50
+        assert samples["coupon_apply_duration_seconds_count", "sold_out"] == 50
+        assert samples["coupon_publish_duration_seconds_count", ""] == 10
+
+
+def test_admitted_pending_lag_issued_and_failed_are_of_the_whole_service(scraped: Service) -> None:
+    campaign = scraped.campaign(10)
+    label = str(campaign.pk)
+    for user in range(3):
+        scraped.apply(campaign, str(user))
+    scraped.produce(message(campaign.pk, "forged", 9), b"no JSON")
+
+    before = scrape(scraped)
+    assert (before["coupon_admitted", label], before["coupon_pending", label]) == (3, 3)
+    assert before["coupon_issued", label] == 0
+    assert sum(value for (name, _), value in before.items() if name == "coupon_consumer_lag") == 5
+
+    scraped.consumer("--solo")
+    wait_until(lambda: scrape(scraped)["coupon_issued", label] == 3, what="three issued")
+    after = wait_until(lambda: (now := scrape(scraped))["coupon_pending", label] == 0 and now)
+    assert after["coupon_failed_events", "not-admitted"] == 1
+    assert after["coupon_failed_events", "invalid-message"] == 1
+    assert after["coupon_admitted", label] == 3
+    wait_until(
+        lambda: sum(value for (name, _), value in scrape(scraped).items() if name == "coupon_consumer_lag") == 0,
+        what="no lag",
+    )
+
+
+def test_a_part_that_is_down_costs_only_its_own_metrics(scraped: Service) -> None:
+    campaign = scraped.campaign(10)
+    label = str(campaign.pk)
+    scraped.apply(campaign, "1")
+
+    scraped.stack("kill", "redis")
+    without_redis = scrape(scraped)
+    assert errors(without_redis) == {"postgresql": 0, "redis": 1, "kafka": 0}
+    assert without_redis["coupon_issued", label] == 0
+    assert ("coupon_consumer_lag", "0") in without_redis
+    assert ("coupon_admitted", label) not in without_redis
+
+    scraped.stack("start", "redis")
+    scraped.stack("pause", "kafka")
+    without_kafka = scrape(scraped)
+    assert errors(without_kafka) == {"postgresql": 0, "redis": 0, "kafka": 1}
+    assert without_kafka["coupon_stale", label] == 1, "Redis was started again and nobody has mended it"
+    scraped.stack("resume", "kafka")
+
+
+def test_without_postgresql_the_metrics_of_redis_and_kafka_are_there(scraped: Service) -> None:
+    campaign = scraped.campaign(10)
+    scraped.apply(campaign, "1")
+    scrape(scraped)
+
+    scraped.stack("kill", "postgres")
+    samples = scrape(scraped)
+
+    assert errors(samples) == {"postgresql": 1, "redis": 0, "kafka": 0}
+    assert ("coupon_consumer_lag", "0") in samples
+    assert samples["coupon_admitted", str(campaign.pk)] == 1
+    scraped.stack("start", "postgres")
+
+
+def errors(samples: Samples) -> dict[str, float]:
+    return {part: value for (name, part), value in samples.items() if name == "coupon_scrape_error"}

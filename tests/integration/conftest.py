@@ -1,0 +1,88 @@
+"""A campaign of the gate alone: Redis knows it, PostgreSQL does not."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from coupons.admission import gate
+from coupons.admission.gate import Admission, CampaignSettings, Description
+from coupons.admission.keys import CampaignKeys, campaign_keys, mender_key
+from coupons.admission.scripts import admission_redis
+from coupons.errors import LogUnavailable
+from coupons.messaging.topics import partition_lags
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+HOUR_MS = 3_600_000
+
+
+@dataclass
+class Gate:
+    """One campaign in Redis, loaded, and its keys to look at and to spoil."""
+
+    quantity: int = 3
+    state: str = "open"
+    opens_in_ms: int = -HOUR_MS
+    closes_in_ms: int | None = None
+    revision: int = 1
+    epoch: int = 1
+    campaign_id: UUID = field(default_factory=uuid4)
+
+    def __post_init__(self) -> None:
+        assert gate.load(campaign_id=self.campaign_id, epoch=self.epoch, settings=self.settings())
+
+    @property
+    def keys(self) -> CampaignKeys:
+        return campaign_keys(self.campaign_id)
+
+    def settings(self, **changes: Any) -> CampaignSettings:
+        now_ms = round(time.time() * 1000)
+        closes_at_ms = None if self.closes_in_ms is None else now_ms + self.closes_in_ms
+        values: dict[str, Any] = {
+            "revision": self.revision,
+            "state": self.state,
+            "quantity": self.quantity,
+            "opens_at_ms": now_ms + self.opens_in_ms,
+            "closes_at_ms": closes_at_ms,
+        }
+        return CampaignSettings(**(values | changes))
+
+    def admit(self, user_id: str, *, epoch: int | None = None) -> Admission:
+        return gate.admit(campaign_id=self.campaign_id, epoch=epoch or self.epoch, user_id=user_id)
+
+    def push(self, revision: int, **changes: Any) -> gate.PushResult:
+        settings = self.settings(revision=revision, **changes)
+        return gate.push(campaign_id=self.campaign_id, epoch=self.epoch, settings=settings)
+
+    def describe(self) -> Description:
+        return gate.describe(campaign_id=self.campaign_id, epoch=self.epoch)
+
+
+@pytest.fixture
+def a_gate() -> Iterator[Callable[..., Gate]]:
+    made: list[Gate] = []
+
+    def make(**values: Any) -> Gate:
+        made.append(Gate(**values))
+        return made[-1]
+
+    yield make
+    for each in made:
+        admission_redis().delete(*each.keys, mender_key(each.campaign_id))
+
+
+@pytest.fixture
+def group_coordinator(service: Service) -> None:
+    """A broker that was just made answers NOT_COORDINATOR to the first question for a group's offsets."""
+
+    def answers() -> bool:
+        try:
+            return bool(partition_lags())
+        except LogUnavailable:
+            return False
+
+    wait_until(answers, what="the group's coordinator")

@@ -1,0 +1,94 @@
+"""System checks: settings that contradict each other, a topic that is missing, a Redis that forgets."""
+
+import pytest
+from django.conf import LazySettings
+
+from coupons import checks
+from coupons.admission.scripts import admission_redis
+from coupons.messaging import topics
+from tests.support.service import Service
+
+
+def ids(found: object) -> list[str | None]:
+    return [message.id for message in found]  # type: ignore[attr-defined]
+
+
+def test_the_settings_of_the_tests_contradict_each_other_in_nothing() -> None:
+    assert ids(checks.check_time_outs(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("REDIS_SOCKET_TIMEOUT_MS", 1_000, "coupons.E001"),
+        ("RELAY_AFTER_MS", 6_000, "coupons.E002"),
+        ("TOPIC_MIN_INSYNC_REPLICAS", 2, "coupons.E003"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(
+    settings: LazySettings, name: str, value: int, expected: str
+) -> None:
+    setattr(settings, name, value)
+    found = list(checks.check_time_outs(None))
+
+    assert ids(found) == [expected]
+    assert found[0].hint
+
+
+def test_a_service_without_a_key_is_warned_that_nobody_gets_in(settings: LazySettings) -> None:
+    settings.API_KEYS = []
+
+    assert ids(checks.check_callers(None)) == ["coupons.W001"]
+
+
+def test_a_good_topic_and_a_good_redis_have_nothing_to_say(service: Service) -> None:
+    assert ids(checks.check_topic(None)) == []
+    assert ids(checks.check_redis(None)) == []
+
+
+def test_a_missing_topic_is_an_error_that_says_how_to_make_it(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC = "coupon_create_not_there"
+    found = list(checks.check_topic(None))
+
+    assert ids(found) == ["coupons.E004"]
+    assert found[0].hint == "manage.py create_topic makes it."
+
+
+def test_a_topic_with_other_settings_is_a_warning(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC_RETENTION_MS = 3_600_000
+
+    assert ids(checks.check_topic(None)) == ["coupons.W002"]
+
+
+def test_a_kafka_that_does_not_answer_is_an_error(service: Service, settings: LazySettings) -> None:
+    address = settings.KAFKA_BOOTSTRAP_SERVERS
+    settings.KAFKA_BOOTSTRAP_SERVERS = "127.0.0.1:1"
+    settings.KAFKA_REQUEST_TIMEOUT_MS = 300
+    topics.administrator.reset()
+    try:
+        assert ids(checks.check_topic(None)) == ["coupons.E005"]
+    finally:
+        settings.KAFKA_BOOTSTRAP_SERVERS = address
+        topics.administrator.reset()
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"), [("appendfsync", "everysec", "always"), ("maxmemory-policy", "allkeys-lru", "noeviction")]
+)
+def test_a_redis_that_may_forget_is_a_warning_that_says_what_would_be_lost(
+    service: Service, name: str, bad: str, good: str
+) -> None:
+    admission_redis().config_set(name, bad)
+    try:
+        found = list(checks.check_redis(None))
+    finally:
+        admission_redis().config_set(name, good)
+
+    assert ids(found) == ["coupons.W004"]
+    assert f"{name} is {bad}, should be {good}" in found[0].msg
+
+
+def test_a_redis_that_does_not_answer_is_a_warning(service: Service) -> None:
+    service.stack("pause", "redis")
+
+    assert ids(checks.check_redis(None)) == ["coupons.W003"]

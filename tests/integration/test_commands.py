@@ -1,0 +1,253 @@
+"""The commands: what they print, how they exit, and what they say about bad arguments."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import LazySettings
+from django.core.management import call_command
+
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.ledger.mend import promise_window_sec
+from coupons.models import Campaign, FailEventHistory, JobRun
+from tests.support.commands import Ran, run
+from tests.support.service import Service
+from tests.support.tickets import admit, consume, insert_coupons, messages_in_topic, pending_users, received
+
+
+def lose_redis(campaign: Campaign) -> None:
+    admission_redis().flushall()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "open_campaign",
+        "pause_campaign",
+        "resume_campaign",
+        "close_campaign",
+        "change_campaign",
+        "rebuild_admission",
+        "relay_pending_coupons",
+        "reconcile_campaigns",
+    ],
+)
+def test_what_is_no_campaign_id_is_named(db: None, command: str) -> None:
+    ran = run(command, "42")
+
+    assert ran.code == 1
+    assert "'42' is no campaign id" in ran.err
+
+
+def test_create_topic_makes_it_once_and_says_so(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC = f"{settings.TOPIC}_twice"
+
+    assert run("create_topic") == Ran(0, f"Made topic {settings.TOPIC} with 4 partitions.\n", "")
+    assert run("create_topic") == Ran(0, f"Topic {settings.TOPIC} is there already, with 4 partitions.\n", "")
+
+
+def test_create_topic_exits_1_when_the_settings_differ(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC_RETENTION_MS = 3_600_000
+    ran = run("create_topic")
+
+    assert ran.code == 1
+    assert "retention.ms is 2592000000, should be 3600000" in ran.err
+    assert "kafka-configs" in ran.err
+
+
+@pytest.mark.usefixtures("group_coordinator")
+def test_relay_says_what_it_published(service: Service, settings: LazySettings) -> None:
+    settings.RELAY_AFTER_MS = -1_000
+    admit(service.campaign(), "a", "b")
+
+    assert run("relay_pending_coupons") == Ran(0, "Relayed: 2 published again, 0 settled, 0 not acknowledged.\n", "")
+    assert messages_in_topic() == 2
+
+
+@pytest.mark.usefixtures("group_coordinator")
+def test_rebuild_without_a_stale_campaign_has_nothing_to_do(service: Service) -> None:
+    service.campaign()
+
+    ran = run("rebuild_admission")
+
+    assert (ran.code, ran.out) == (0, "Every campaign's state in Redis is current; nothing to mend.\n")
+
+
+@pytest.mark.usefixtures("group_coordinator")
+def test_rebuild_mends_what_is_stale_and_says_how_many_tickets(service: Service, settings: LazySettings) -> None:
+    settings.ACCEPT_TIMEOUT_MS = settings.REDIS_SOCKET_TIMEOUT_MS = 0
+    campaign = service.campaign()
+    admit(campaign, "a")
+    admission_redis().hdel(campaign_keys(campaign.pk).campaign, "quantity")
+    ran = run("rebuild_admission")
+
+    assert ran.code == 0
+    assert f"{campaign.pk}: 1 tickets, 1 of them pending" in ran.out
+    assert f"waiting {promise_window_sec():.1f} s" in ran.err
+    assert pending_users(campaign) == ["a"]
+
+
+def test_rebuild_of_a_draft_is_refused(service: Service) -> None:
+    ran = run("rebuild_admission", service.campaign(opened=False).pk)
+
+    assert ran.code == 1
+    assert "No campaign that was ever opened" in ran.err
+
+
+def healthy(campaign: Campaign) -> None:
+    return None
+
+
+def not_closing(campaign: Campaign) -> None:
+    insert_coupons(campaign, [("thief", 7)])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"), [(healthy, 0), (not_closing, 1), (lose_redis, 2)], ids=["closes", "does not", "could not look"]
+)
+def test_reconcile_s_exit_code_is_its_verdict(service: Service, spoil: Callable[[Campaign], None], code: int) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    spoil(campaign)
+
+    assert run("reconcile_campaigns").code == code
+    assert run("reconcile_campaigns", campaign.pk).code == code
+
+
+def test_reconcile_prints_the_sum_and_each_difference_with_its_meaning(service: Service) -> None:
+    campaign = service.campaign()
+    not_closing(campaign)
+    out = run("reconcile_campaigns").out
+
+    assert "tickets 0 = issued 0 + failed 0 + pending 0 (quantity 10): DOES NOT CLOSE" in out
+    assert "never-admitted x 1: a coupon without a ticket" in out
+    assert "thief #7" in out
+
+
+def test_reconcile_as_json_is_one_document(service: Service) -> None:
+    campaign = service.campaign()
+    consume(received(campaign, "a", admit(campaign, "a")[0]))
+    document: dict[str, Any] = json.loads(run("reconcile_campaigns", "--json").out)
+
+    assert document["closes"] is True
+    assert document["campaigns"][0] | {"name": ""} == {
+        "campaign_id": str(campaign.pk),
+        "name": "",
+        "quantity": 10,
+        "tickets": 1,
+        "issued": 1,
+        "failed": 0,
+        "pending": 0,
+        "first_sequence": 1,
+        "last_sequence": 1,
+        "closes": True,
+        "differences": [],
+    }
+
+
+def test_reconcile_of_an_unknown_campaign_is_refused(service: Service) -> None:
+    assert run("reconcile_campaigns", uuid4()).code == 1
+
+
+def test_retry_says_what_it_did_and_leaves_its_last_run_where_operators_look(
+    service: Service, settings: LazySettings
+) -> None:
+    settings.RETRY_BASE_DELAY_SEC = 0
+    campaign = service.campaign(1)
+    admit(campaign, "a")
+    Campaign.objects.update(issued_count=1)
+    consume(received(campaign, "a", 1))
+    Campaign.objects.update(issued_count=0)
+    ran = run("retry_failed_coupons")
+
+    assert ran == Ran(0, "Retried: 1 succeeded, 0 failed again, 0 taken over by another run.\n", "")
+    job = JobRun.objects.get(pk="retry_failed_coupons")
+    assert (job.succeeded, job.result) == (True, "1 succeeded, 0 failed again, 0 taken over by another run")
+    assert job.finished_at is not None
+
+
+def test_a_retry_that_finds_redis_away_exits_2_and_is_recorded_as_failed(
+    service: Service, settings: LazySettings
+) -> None:
+    settings.RETRY_BASE_DELAY_SEC = 0
+    campaign = service.campaign(1)
+    admit(campaign, "a")
+    Campaign.objects.update(issued_count=1)
+    consume(received(campaign, "a", 1))
+    service.stack("pause", "redis")
+
+    assert run("retry_failed_coupons").code == 2
+    assert JobRun.objects.get().succeeded is False
+    assert "GateUnavailable" in JobRun.objects.get().result
+    assert FailEventHistory.objects.get().attempts == 0
+
+
+def test_run_jobs_once_runs_what_cron_would(service: Service) -> None:
+    assert run("run_jobs", "--once").code == 0
+    assert JobRun.objects.get(pk="retry_failed_coupons").succeeded is True
+
+
+def test_a_job_that_fails_is_logged_and_run_jobs_goes_on(service: Service, settings: LazySettings) -> None:
+    settings.CRONJOBS = [
+        ("* * * * *", "django.core.management.call_command", ["no_such_command"]),
+        ("* * * * *", "django.core.management.call_command", ["retry_failed_coupons"]),
+    ]
+
+    assert run("run_jobs", "--once").code == 0
+    assert JobRun.objects.filter(succeeded=True).count() == 1
+
+
+@pytest.mark.usefixtures("group_coordinator")
+def test_run_keeper_once_gives_what_needs_care_its_care(service: Service, settings: LazySettings) -> None:
+    settings.RELAY_AFTER_MS = -1_000
+    settings.ACCEPT_TIMEOUT_MS = settings.REDIS_SOCKET_TIMEOUT_MS = 0
+    campaign = service.campaign()
+    admit(campaign, "a")
+    admission_redis().hset(campaign_keys(campaign.pk).campaign, "run_id", "0")
+    Campaign.objects.update(quantity=11, revision=5)
+    ran = run("run_keeper", "--once")
+
+    assert (ran.code, ran.out) == (0, "Looked at all campaigns; everything that needed care got it.\n")
+    assert messages_in_topic() == 1
+    assert run("reconcile_campaigns").code == 0
+
+
+def test_run_keeper_once_exits_2_when_a_part_does_not_answer(service: Service) -> None:
+    service.campaign()
+    service.stack("pause", "redis")
+
+    assert run("run_keeper", "--once").code == 2
+
+
+def test_the_consumer_names_a_topic_without_a_handler(service: Service) -> None:
+    ran = run("run_coupon_consumer", "--topic", "nope")
+
+    assert ran.code == 1
+    assert "--topic: no handler is registered for topic 'nope'" in ran.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "create_campaign",
+        "create_topic",
+        "rebuild_admission",
+        "reconcile_campaigns",
+        "relay_pending_coupons",
+        "retry_failed_coupons",
+        "run_coupon_consumer",
+        "run_jobs",
+        "run_keeper",
+        "change_campaign",
+    ],
+)
+def test_every_command_s_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call_command(name, "--help")
+
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    assert f"manage.py {name}" in shown

@@ -1,0 +1,219 @@
+"""admit.lua by its outcomes, and the scripts that read and settle tickets, on a real Redis."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from coupons.admission import gate
+from coupons.admission.gate import Outcome
+from coupons.admission.scripts import admission_redis
+from coupons.positions import Position
+from tests.integration.conftest import HOUR_MS, Gate
+
+MakeGate = Callable[..., Gate]
+
+
+def redis_now_ms() -> int:
+    seconds, microseconds = admission_redis().time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def test_the_first_users_get_the_sequences_from_one_on(a_gate: MakeGate) -> None:
+    place = a_gate()
+
+    admissions = [place.admit(user) for user in ("a", "b", "c")]
+
+    assert [admission.outcome for admission in admissions] == [Outcome.ADMITTED] * 3
+    assert [admission.ticket.sequence for admission in admissions if admission.ticket] == [1, 2, 3]
+
+
+def test_a_new_ticket_is_pending_since_redis_time_and_not_on_its_way(a_gate: MakeGate) -> None:
+    before_ms = redis_now_ms()
+    ticket = a_gate().admit("a").ticket
+
+    assert ticket is not None
+    assert ticket.pending
+    assert not ticket.on_its_way
+    assert before_ms <= (ticket.score or 0) <= redis_now_ms()
+
+
+def test_the_same_user_again_gets_the_same_ticket(a_gate: MakeGate) -> None:
+    place = a_gate()
+    first = place.admit("a")
+    again = place.admit("a")
+
+    assert again.outcome is Outcome.ALREADY_ADMITTED
+    assert again.ticket == first.ticket
+
+
+def test_the_same_user_from_50_threads_gets_one_sequence(a_gate: MakeGate) -> None:
+    place = a_gate()
+    with ThreadPoolExecutor(50) as pool:
+        admissions = list(pool.map(lambda _: place.admit("a"), range(50)))
+
+    assert {admission.ticket.sequence for admission in admissions if admission.ticket} == {1}
+    assert [admission.outcome for admission in admissions].count(Outcome.ADMITTED) == 1
+    assert place.describe().admitted == 1
+
+
+def test_200_users_on_32_threads_get_exactly_the_quantity_and_each_sequence_once(a_gate: MakeGate) -> None:
+    place = a_gate(quantity=50)
+    with ThreadPoolExecutor(32) as pool:
+        admissions = list(pool.map(lambda user: place.admit(str(user)), range(200)))
+
+    sequences = [admission.ticket.sequence for admission in admissions if admission.ticket]
+    assert sorted(sequences) == list(range(1, 51))
+    assert [admission.outcome for admission in admissions].count(Outcome.SOLD_OUT) == 150
+
+
+def test_sold_out_is_said_when_all_are_taken(a_gate: MakeGate) -> None:
+    place = a_gate(quantity=1)
+    place.admit("a")
+
+    assert place.admit("b") == gate.Admission(Outcome.SOLD_OUT)
+
+
+def test_before_the_opening_by_redis_s_clock_nobody_gets_in(a_gate: MakeGate) -> None:
+    place = a_gate(opens_in_ms=HOUR_MS)
+
+    admission = place.admit("a")
+
+    assert admission.outcome is Outcome.NOT_OPEN
+    assert admission.opens_at_ms == place.describe().settings.opens_at_ms
+    assert abs((admission.now_ms or 0) - redis_now_ms()) < 5_000
+
+
+def test_from_the_closing_by_redis_s_clock_on_nobody_gets_in(a_gate: MakeGate) -> None:
+    assert a_gate(closes_in_ms=-1).admit("a").outcome is Outcome.CLOSED
+
+
+def test_until_the_closing_users_get_in(a_gate: MakeGate) -> None:
+    assert a_gate(closes_in_ms=HOUR_MS).admit("a").outcome is Outcome.ADMITTED
+
+
+@pytest.mark.parametrize(("state", "outcome"), [("paused", Outcome.PAUSED), ("closed", Outcome.CLOSED)])
+def test_a_campaign_that_is_not_open_takes_nobody_in(a_gate: MakeGate, state: str, outcome: Outcome) -> None:
+    assert a_gate(state=state).admit("a").outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"state": "paused"}, {"state": "closed"}, {"quantity": 1}, {"opens_at_ms": 2**42}, {"closes_at_ms": 1}],
+    ids=str,
+)
+def test_a_winner_is_told_so_whatever_became_of_the_campaign(a_gate: MakeGate, change: dict[str, Any]) -> None:
+    place = a_gate()
+    place.admit("a")
+    place.push(2, **change)
+
+    assert place.admit("a").outcome is Outcome.ALREADY_ADMITTED
+
+
+def test_a_refused_user_costs_no_key_and_no_memory(a_gate: MakeGate) -> None:
+    place = a_gate(quantity=1)
+    place.admit("a")
+    redis = admission_redis()
+
+    def cost() -> list[Any]:
+        return [redis.dbsize(), *(redis.memory_usage(key, samples=0) for key in place.keys)]
+
+    before = cost()
+    for user in range(500):
+        assert place.admit(f"refused-{user}").outcome is Outcome.SOLD_OUT
+
+    assert cost() == before
+
+
+def test_a_lost_script_cache_is_invisible(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+    admission_redis().script_flush()
+
+    assert place.admit("a").outcome is Outcome.ALREADY_ADMITTED
+
+
+def test_held_tells_of_each_user_what_the_gate_holds(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+    place.admit("b")
+    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["b"])
+
+    held = gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["b", "stranger", "a"])
+
+    assert {user: (ticket.sequence, ticket.pending) for user, ticket in held.items()} == {
+        "a": (1, True),
+        "b": (2, False),
+    }
+
+
+def test_held_answers_for_more_users_than_one_script_can_take(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("7")
+
+    held = gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=[str(user) for user in range(2_500)])
+
+    assert list(held) == ["7"]
+
+
+def test_held_of_nobody_is_nothing(a_gate: MakeGate) -> None:
+    assert gate.held_tickets(campaign_id=a_gate().campaign_id, epoch=1, user_ids=[]) == {}
+
+
+def test_settling_is_counted_once_however_often_it_is_said(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+
+    counts = [gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a", "x"]) for _ in range(3)]
+
+    assert counts == [1, 0, 0]
+    assert (place.describe().settled, place.describe().pending) == (1, 0)
+
+
+def test_a_settled_ticket_is_on_its_way_for_good(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket = place.admit("a").ticket
+
+    assert ticket is not None
+    assert not ticket.pending
+    assert ticket.on_its_way
+
+
+def test_a_published_ticket_knows_its_place_in_the_topic(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+    gate.mark_published(campaign_id=place.campaign_id, positions={"a": Position(3, 1_234)})
+    ticket = place.admit("a").ticket
+
+    assert ticket is not None
+    assert ticket.position == Position(3, 1_234)
+    assert ticket.on_its_way
+
+
+def test_a_mark_that_comes_after_the_settling_brings_nothing_back(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    gate.mark_published(campaign_id=place.campaign_id, positions={"a": Position(0, 1)})
+
+    assert place.describe().pending == 0
+
+
+def test_pending_tickets_are_listed_by_score_up_to_the_limit(a_gate: MakeGate) -> None:
+    place = a_gate()
+    for user in ("a", "b", "c"):
+        place.admit(user)
+    gate.mark_published(campaign_id=place.campaign_id, positions={"b": Position(0, 9), "a": Position(0, 5)})
+
+    found = gate.pending_between(
+        campaign_id=place.campaign_id,
+        epoch=1,
+        least_score=Position(0, 0).score,
+        greatest_score=Position(0, 9).score,
+        limit=1,
+    )
+
+    assert [(ticket.user_id, ticket.sequence, ticket.position) for ticket in found] == [("a", 1, Position(0, 5))]

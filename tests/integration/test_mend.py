@@ -1,0 +1,202 @@
+"""A mend makes a campaign's Redis state right again from what Redis still has, the topic and PostgreSQL."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.admission import gate
+from coupons.admission.gate import Outcome
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.ledger.mend import stale_campaigns
+from coupons.ledger.reconcile import reconcile
+from coupons.ledger.relay import relay_pending
+from coupons.models import Campaign, FailEventHistory
+from tests.support.service import Service
+from tests.support.tickets import (
+    admit,
+    commit_group,
+    consume,
+    held,
+    insert_coupons,
+    mend,
+    pending_users,
+    publish,
+    publish_and_mark,
+    received,
+)
+
+pytestmark = pytest.mark.usefixtures("group_coordinator")
+
+
+@pytest.fixture
+def busy(service: Service) -> Campaign:
+    """Of 10: `issued` has its coupon, `failed` its failed event, `logged` is in the topic, `kept` in Redis only."""
+    campaign = service.campaign(10)
+    admit(campaign, "issued", "failed", "logged", "kept")
+    consume(received(campaign, "issued", 1, offset=1))
+    Campaign.objects.update(issued_count=10)
+    consume(received(campaign, "failed", 2, offset=2))
+    Campaign.objects.update(issued_count=1)
+    publish_and_mark(campaign, "logged", 3)
+    return campaign
+
+
+def sequences(campaign: Campaign) -> dict[str, int]:
+    return {user: one.sequence for user, one in held(campaign, "issued", "failed", "logged", "kept").items()}
+
+
+def flush(campaign: Campaign) -> None:
+    admission_redis().flushall()
+
+
+def lose(number: int) -> Callable[[Campaign], None]:
+    return lambda campaign: void(admission_redis().delete(campaign_keys(campaign.pk)[number]))
+
+
+def other_run_id(campaign: Campaign) -> None:
+    admission_redis().hset(campaign_keys(campaign.pk).campaign, "run_id", "f" * 40)
+
+
+def void(_: object) -> None:
+    return None
+
+
+def test_a_current_campaign_is_not_stale(busy: Campaign) -> None:
+    assert stale_campaigns() == []
+
+
+def test_from_an_empty_redis_comes_what_the_topic_and_postgresql_have(busy: Campaign) -> None:
+    flush(busy)
+    assert stale_campaigns() == [busy.pk]
+    mend(busy)
+
+    assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 3}
+    assert pending_users(busy) == ["logged"]
+    assert stale_campaigns() == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kept"),
+    [(lose(0), True), (lose(1), False), (lose(2), True), (other_run_id, True)],
+    ids=["campaign", "tickets", "pending", "a restart"],
+)
+def test_from_each_single_loss_comes_everything_that_any_part_still_has(
+    busy: Campaign, spoil: Callable[[Campaign], None], kept: bool
+) -> None:
+    spoil(busy)
+    assert stale_campaigns() == [busy.pk]
+    mend(busy)
+
+    assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 3} | ({"kept": 4} if kept else {})
+    assert set(pending_users(busy)) == {"logged"} | ({"kept"} if kept else set())
+
+
+def test_the_ledger_closes_after_a_mend(busy: Campaign) -> None:
+    other_run_id(busy)
+    mend(busy)
+    [ledger] = reconcile()
+
+    assert (ledger.tickets, ledger.issued, ledger.failed, ledger.pending, ledger.closes) == (4, 1, 1, 2, True)
+
+
+def test_a_ticket_that_only_redis_had_is_published_by_the_relay(busy: Campaign, settings: LazySettings) -> None:
+    settings.RELAY_AFTER_MS = -1_000
+    lose(2)(busy)
+    mend(busy)
+    relay_pending()
+
+    assert held(busy, "kept")["kept"].position is not None
+
+
+def test_a_ticket_in_the_topic_keeps_its_place_there(service: Service) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    position = publish(campaign, "a", 1)
+    flush(campaign)
+    mend(campaign)
+
+    assert held(campaign, "a")["a"].position == position
+
+
+def test_a_mend_raises_the_epoch_in_both(busy: Campaign) -> None:
+    mend(busy)
+    busy.refresh_from_db()
+
+    assert busy.epoch == gate.describe(campaign_id=busy.pk, epoch=2).epoch == 2
+
+
+def test_users_get_in_again_after_a_mend_and_repeats_get_the_same_ticket(busy: Campaign) -> None:
+    flush(busy)
+    mend(busy)
+    busy.refresh_from_db()
+
+    again = gate.admit(campaign_id=busy.pk, epoch=busy.epoch, user_id="logged")
+    assert again.outcome is Outcome.ALREADY_ADMITTED
+    assert again.ticket is not None
+    assert again.ticket.sequence == 3
+
+
+@pytest.mark.parametrize("where", ["counter", "topic", "coupon", "failed event", "tickets"])
+def test_the_next_sequence_is_above_the_highest_ever_seen(service: Service, where: str) -> None:
+    campaign = service.campaign(100)
+    keys = campaign_keys(campaign.pk)
+    if where == "counter":
+        admission_redis().hset(keys.campaign, "next_sequence", 51)
+    elif where == "topic":
+        publish(campaign, "x", 50)
+    elif where == "coupon":
+        insert_coupons(campaign, [("x", 50)])
+    elif where == "failed event":
+        values: dict[str, Any] = {"payload": b"", "topic": "t", "partition": 0, "offset": 0}
+        FailEventHistory.objects.create(
+            campaign=campaign, user_id="x", sequence=50, error_code="quantity-exceeded", **values
+        )
+    else:
+        admission_redis().hset(keys.tickets, "x", 50)
+    mend(campaign)
+    campaign.refresh_from_db()
+
+    assert admit(campaign, "new") == [51]
+
+
+def test_what_the_group_has_worked_through_is_read_from_postgresql_and_not_from_the_topic(service: Service) -> None:
+    campaign = service.campaign()
+    commit_group(publish(campaign, "late", 9))  # the consumer made `not-admitted` of it
+    consume(received(campaign, "late", 9))
+    flush(campaign)
+    mend(campaign)
+
+    assert held(campaign, "late") == {}
+
+
+def test_of_two_messages_of_a_user_the_later_admission_counts(service: Service) -> None:
+    campaign = service.campaign()
+    for sequence in (5, 8, 6):
+        publish(campaign, "a", sequence)
+    flush(campaign)
+    mend(campaign)
+
+    assert held(campaign, "a")["a"].sequence == 8
+
+
+def test_the_coupon_overrules_what_redis_and_the_topic_say(service: Service) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    publish(campaign, "a", 1)
+    insert_coupons(campaign, [("a", 7)])
+    mend(campaign)
+
+    assert (held(campaign, "a")["a"].sequence, held(campaign, "a")["a"].pending) == (7, False)
+
+
+def test_settings_are_those_of_postgresql(service: Service) -> None:
+    campaign = service.campaign(5)
+    Campaign.objects.update(quantity=7, state="paused", revision=9)
+    flush(campaign)
+    mend(campaign)
+
+    found = gate.describe(campaign_id=campaign.pk, epoch=2).settings
+    assert (found.quantity, found.state, found.revision) == (7, "paused", 9)

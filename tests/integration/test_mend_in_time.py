@@ -1,0 +1,151 @@
+"""A mend beside everything else that goes on: its wait, its order, one at a time, and what it leaves when it fails."""
+
+import pytest
+from django.conf import LazySettings
+from django.db import connections
+
+from coupons.admission import gate
+from coupons.admission.gate import CampaignSettings
+from coupons.admission.keys import campaign_keys
+from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
+from coupons.admission.scripts import admission_redis
+from coupons.campaigns.lifecycle import pause_campaign
+from coupons.errors import LogUnavailable, PushDidNotArrive, StateStale
+from coupons.ledger.locks import Work
+from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
+from coupons.models import Campaign, Coupon
+from tests.support.service import Service
+from tests.support.tickets import (
+    admit,
+    held,
+    issue,
+    mend,
+    publish,
+    ticket,
+)
+
+pytestmark = pytest.mark.usefixtures("group_coordinator")
+
+
+def test_it_waits_until_no_promise_can_be_given_any_more_before_it_reads_the_topic(service: Service) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    admission_redis().delete(*campaign_keys(campaign.pk))
+    waits: list[float] = []
+
+    def promised_meanwhile(seconds: float) -> None:
+        waits.append(seconds)
+        publish(campaign, "a", 1)
+
+    mend_campaigns(campaign_ids=[campaign.pk], sleep=promised_meanwhile)
+
+    assert waits == [promise_window_sec()]
+    assert sequences_of(campaign, "a") == {"a": 1}
+
+
+def sequences_of(campaign: Campaign, *users: str) -> dict[str, int]:
+    return {user: one.sequence for user, one in held(campaign, *users).items()}
+
+
+def test_the_window_covers_accept_timeout_socket_timeout_and_replica_lag(settings: LazySettings) -> None:
+    settings.ACCEPT_TIMEOUT_MS, settings.REDIS_SOCKET_TIMEOUT_MS, settings.REDIS_REPLICA_LAG_MS = 1_000, 500, 250
+
+    assert promise_window_sec() == 2.75
+
+
+def test_while_it_is_mended_nobody_gets_in_nobody_is_issued_and_no_change_is_lost(service: Service) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    seen: list[str] = []
+
+    def meanwhile(seconds: float) -> None:
+        campaign.refresh_from_db()
+        for epoch in (1, 2):
+            with pytest.raises(StateStale):
+                gate.admit(campaign_id=campaign.pk, epoch=epoch, user_id="b")
+        with pytest.raises(StateStale):
+            issue(ticket(campaign, "a", 1))
+        with pytest.raises(PushDidNotArrive):
+            pause_campaign(campaign_id=campaign.pk, actor="test")
+        seen.append("all")
+
+    mend_campaigns(campaign_ids=[campaign.pk], sleep=meanwhile)
+
+    assert seen == ["all"]
+    assert gate.describe(campaign_id=campaign.pk, epoch=2).settings.state == "paused"
+    assert not Coupon.objects.exists()
+
+
+def test_a_second_mender_s_token_wins_over_a_first(service: Service) -> None:
+    campaign = service.campaign()
+    settings = CampaignSettings(1, "open", 10, 0, None)
+    first = begin_mend(campaign_id=campaign.pk, token="first")
+    second = begin_mend(campaign_id=campaign.pk, token="second")
+
+    with pytest.raises(StateStale, match="NOT_THE_MENDER"):
+        finish_mend(first, epoch=2, settings=settings, state=BuiltState({"wrong": 1}, {}, 1))
+    finish_mend(second, epoch=2, settings=settings, state=BuiltState({"right": 1}, {}, 1))
+
+    assert set(gate.held_tickets(campaign_id=campaign.pk, epoch=2, user_ids=["right", "wrong"])) == {"right"}
+    assert not list(admission_redis().scan_iter("*building*"))
+
+
+def test_a_state_built_on_a_server_that_restarted_is_not_swapped_in(service: Service) -> None:
+    campaign = service.campaign()
+    mending = begin_mend(campaign_id=campaign.pk, token="t")
+    elsewhere = type(mending)(campaign.pk, "t", "0" * 40, 1)
+
+    with pytest.raises(StateStale, match="INCOMPLETE"):
+        finish_mend(elsewhere, epoch=2, settings=CampaignSettings(1, "open", 10, 0, None), state=BuiltState())
+    assert not list(admission_redis().scan_iter("*building*"))
+
+
+def test_one_mender_at_a_time(service: Service) -> None:
+    campaign = service.campaign()
+    other = connections.create_connection("default")
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x636F7570, Work.MEND])
+    try:
+        assert mend(campaign) is None
+        assert gate.describe(campaign_id=campaign.pk, epoch=1).epoch == 1, "nothing was touched"
+    finally:
+        other.close()
+
+
+def test_without_the_topic_no_mend_begins(service: Service, settings: LazySettings) -> None:
+    campaign = service.campaign()
+    settings.TOPIC = "coupon_create_not_there"
+
+    with pytest.raises(LogUnavailable, match="Kafka has no topic coupon_create_not_there"):
+        mend(campaign)
+    assert gate.describe(campaign_id=campaign.pk, epoch=1).epoch == 1
+
+
+def test_when_the_topic_is_lost_during_a_mend_the_campaign_stays_closed_and_the_next_mend_heals_it(
+    service: Service, settings: LazySettings
+) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    topic = settings.TOPIC
+
+    def lose_the_topic(seconds: float) -> None:
+        settings.TOPIC = "coupon_create_not_there"
+
+    with pytest.raises(LogUnavailable):
+        mend_campaigns(campaign_ids=[campaign.pk], sleep=lose_the_topic)
+    assert stale_campaigns() == [campaign.pk]
+    settings.TOPIC = topic
+    mend(campaign)
+
+    assert sequences_of(campaign, "a") == {"a": 1}
+
+
+def test_several_campaigns_are_mended_in_one_pass(service: Service) -> None:
+    campaigns = [service.campaign() for _ in range(3)]
+    for campaign in campaigns:
+        admit(campaign, "a")
+    reports = mend(*campaigns)
+
+    assert reports is not None
+    assert {report.campaign_id for report in reports} == {campaign.pk for campaign in campaigns}
+    assert [(report.tickets, report.pending) for report in reports] == [(1, 1)] * 3

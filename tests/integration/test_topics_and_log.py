@@ -1,0 +1,156 @@
+"""The topic as an administrator sees it, and a stretch of it read by nobody's group."""
+
+import json
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.errors import LogUnavailable
+from coupons.messaging import topics
+from coupons.messaging.log import read_log
+from coupons.messaging.producer import close_publisher, publisher
+from coupons.positions import Position
+from tests.support.service import Service, message
+from tests.support.tickets import commit_group, publish, ticket
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def one_partition(service: Service, settings: LazySettings) -> Service:
+    settings.TOPIC = f"{settings.TOPIC}_one"
+    settings.TOPIC_PARTITIONS = 1
+    topics.create_topic()
+    wait_until(lambda: topics.partition_count() == 1, what="the topic")
+    return service
+
+
+def test_a_topic_is_made_once(one_partition: Service) -> None:
+    assert not topics.create_topic()
+
+
+def test_a_topic_is_made_with_the_settings_that_the_promise_depends_on(one_partition: Service) -> None:
+    assert topics.settings_that_differ() == {}
+
+
+def test_settings_that_differ_are_told_with_what_they_should_be(one_partition: Service, settings: LazySettings) -> None:
+    settings.TOPIC_RETENTION_MS = 3_600_000
+    settings.TOPIC_MIN_INSYNC_REPLICAS = 2
+
+    assert topics.settings_that_differ() == {
+        "retention.ms": (str(30 * 24 * 3600 * 1000), "3600000"),
+        "min.insync.replicas": ("1", "2"),
+    }
+
+
+def test_a_topic_that_does_not_exist_has_no_partitions(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC = "coupon_create_not_there"
+
+    assert topics.partition_count() is None
+
+
+def test_the_offsets_of_a_missing_topic_are_an_error_that_says_how_to_make_it(
+    service: Service, settings: LazySettings
+) -> None:
+    settings.TOPIC = "coupon_create_not_there"
+
+    with pytest.raises(LogUnavailable, match=r"Kafka has no topic coupon_create_not_there; `manage.py create_topic`"):
+        topics.partition_lags()
+
+
+def test_a_topic_that_kafka_refuses_is_an_error_with_kafka_s_words(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC = f"{settings.TOPIC}_three"
+    settings.TOPIC_REPLICATION = 3
+
+    with pytest.raises(LogUnavailable, match=r"create topic .*[Rr]eplication"):
+        topics.create_topic()
+
+
+@pytest.mark.usefixtures("group_coordinator")
+def test_the_lag_is_what_the_group_has_not_committed(one_partition: Service) -> None:
+    one_partition.produce(*[b"x"] * 5)
+    before = topics.partition_lags()[0]
+    commit_group(Position(0, 2))
+    after = topics.partition_lags()[0]
+
+    assert (before.committed, before.next_offset, before.lag) == (None, 0, 5)
+    assert (after.committed, after.next_offset, after.lag) == (3, 3, 2)
+
+
+def test_a_group_that_committed_before_what_retention_left_reads_on_from_there() -> None:
+    lag = topics.PartitionLag(start=10, end=12, committed=4)
+
+    assert (lag.next_offset, lag.lag) == (10, 2)
+
+
+def test_the_reader_reads_exactly_the_stretch(one_partition: Service) -> None:
+    one_partition.produce(*[str(number).encode() for number in range(20)])
+
+    found = list(read_log({0: (5, 12)}))
+
+    assert [each.payload for each in found] == [str(number).encode() for number in range(5, 12)]
+    assert [each.position for each in found] == [Position(0, number) for number in range(5, 12)]
+
+
+def test_the_reader_reads_the_stretches_of_several_partitions(service: Service) -> None:
+    campaign = service.campaign(opened=False)
+    positions = [publish(campaign, f"user-{number}", number + 1) for number in range(40)]
+    ends = {partition: lag.end for partition, lag in topics.partition_lags().items()}
+
+    found = list(read_log({partition: (0, end) for partition, end in ends.items()}))
+
+    assert sorted(each.position for each in found) == sorted(positions)
+
+
+def test_an_empty_stretch_is_nothing_and_asks_nobody() -> None:
+    assert list(read_log({0: (3, 3), 1: (5, 2)})) == []
+
+
+def test_a_stretch_beyond_the_end_ends_at_the_end(one_partition: Service) -> None:
+    one_partition.produce(b"x", b"y")
+
+    assert len(list(read_log({0: (0, 100)}))) == 2
+
+
+def test_the_reader_moves_no_group_s_offsets(one_partition: Service) -> None:
+    one_partition.produce(b"x")
+    list(read_log({0: (0, 1)}))
+
+    assert topics.partition_lags()[0].committed is None
+
+
+def test_the_same_user_s_messages_lie_in_one_partition_in_their_order(service: Service) -> None:
+    campaign = service.campaign(opened=False)
+    positions = [publish(campaign, "a", sequence) for sequence in (1, 2, 3)]
+
+    assert {position.partition for position in positions} == {positions[0].partition}
+    assert [position.offset for position in positions] == [0, 1, 2]
+
+
+def test_a_message_that_kafka_does_not_take_is_told_in_its_future(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC = "coupon_create_not_there"
+    delivered = publisher().publish(ticket(service.campaign(opened=False), "a", 1))
+
+    with pytest.raises(LogUnavailable):
+        delivered.result(settings.DELIVERY_TIMEOUT_MS / 1000 + 3)
+
+
+def test_closing_the_publisher_flushes_what_is_queued(service: Service) -> None:
+    campaign = service.campaign(opened=False)
+    deliveries = publisher().publish_all([ticket(campaign, f"u{number}", number + 1) for number in range(500)])
+    close_publisher()
+
+    assert all(delivery.done() and delivery.exception() is None for delivery in deliveries)
+
+
+def test_a_publisher_is_ready_again_after_it_was_closed(service: Service) -> None:
+    close_publisher()
+
+    assert publisher().wait_until_ready(20)
+
+
+def test_what_the_tests_produce_has_the_fields_of_what_the_web_publishes(service: Service) -> None:
+    campaign = service.campaign(opened=False)
+    position = publish(campaign, "a", 1)
+    [logged] = read_log({position.partition: (position.offset, position.offset + 1)})
+
+    assert set(json.loads(logged.payload)) == set(json.loads(message(campaign.pk, "a", 1)))

@@ -1,0 +1,46 @@
+"""Tickets that never reached the topic: the keeper publishes them, and they are issued."""
+
+from coupons.admission import gate
+from coupons.messaging.topics import partition_lags
+from coupons.models import FailEventHistory
+from tests.support.promises import apply_all, assert_kept
+from tests.support.service import Service
+from tests.support.waiting import hold
+
+# What a promise may take, short: the relay waits longer than that before it takes a ticket for unpublished.
+SOON = {
+    "COUPON_ACCEPT_TIMEOUT_MS": "600",
+    "COUPON_DELIVERY_TIMEOUT_MS": "1000",
+    "COUPON_RELAY_AFTER_MS": "1700",
+}
+
+
+def test_tickets_admitted_and_never_published_are_relayed_and_issued(service: Service) -> None:
+    """As if every web process had been killed between the script and the produce."""
+    campaign = service.campaign(100)
+    unpublished = {}
+    for user in map(str, range(30)):
+        ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
+        assert ticket is not None
+        unpublished[user] = ticket.sequence
+
+    service.consumer("--solo")
+    service.keeper(**SOON)
+
+    assert_kept(campaign, unpublished)
+    assert not FailEventHistory.objects.exists()
+
+
+def test_what_waits_in_the_topic_for_a_slow_consumer_is_not_published_again(service: Service) -> None:
+    campaign = service.campaign(100)
+    service.keeper(**SOON)
+    promises = apply_all(campaign, range(30))
+
+    hold(3.5, lambda: published() == 30, "one message a ticket, however long it waits")
+
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
+def published() -> int:
+    return sum(lag.end for lag in partition_lags().values())

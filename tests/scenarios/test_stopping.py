@@ -1,0 +1,101 @@
+"""What is asked to end finishes what it has in hand; nothing is left behind."""
+
+import os
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+from coupons.admission import gate
+from coupons.messaging.topics import partition_lags
+from tests.support.promises import apply_all, assert_kept, issued
+from tests.support.service import PYTHON, Service
+from tests.support.waiting import wait_until
+
+
+def test_a_consumer_that_is_asked_to_end_finishes_and_commits(service: Service) -> None:
+    campaign = service.campaign(500)
+    consumer = service.consumer("--concurrency", "2", "--max-rate", "200", "--batch-size", "10")
+    promises = apply_all(campaign, range(200))
+    wait_until(lambda: issued(campaign) > 20, what="it works")
+
+    consumer.signal(signal.SIGTERM)
+
+    assert consumer.wait(within_sec=15) == 0
+    assert "Traceback" not in consumer.output
+    assert not service.left_over()
+    done = issued(campaign)
+    assert 20 < done < 200
+    committed = sum(lag.next_offset for lag in partition_lags().values())
+    assert committed == done, "what is written is committed, and nothing else"
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
+def test_a_second_signal_ends_a_consumer_at_once(service: Service) -> None:
+    """PostgreSQL hangs in the middle of a batch, so the first one has to wait for it."""
+    campaign = service.campaign(100)
+    consumer = service.consumer()
+    promises = apply_all(campaign, ["known"])
+    wait_until(lambda: issued(campaign) == 1)
+    service.stack("pause", "postgres")
+    promises |= apply_all(campaign, range(20))
+    wait_until(lambda: sum(lag.lag for lag in partition_lags().values()) == 20)
+
+    consumer.signal(signal.SIGTERM)
+    consumer.says("supervisor.stopping signal=SIGTERM")
+    consumer.signal(signal.SIGTERM)
+
+    consumer.wait(within_sec=5)
+    assert "supervisor.stopping signal=SIGKILL" in consumer.output
+    wait_until(lambda: not service.left_over(), within_sec=5)
+    service.stack("resume", "postgres")
+    service.consumer()
+    assert_kept(campaign, promises)
+
+
+def test_a_web_server_that_is_asked_to_end_answers_what_is_in_flight(service: Service) -> None:
+    """Eight users wait for Kafka, which hangs, when the signal comes. Each of them gets an answer, and the coupon."""
+    web = service.web(COUPON_ACCEPT_TIMEOUT_MS="8000", COUPON_RELAY_AFTER_MS="20000")
+    campaign = service.campaign(100)
+    promises = {str(user): service.apply(campaign, str(user)).json()["sequence"] for user in range(4)}
+
+    with ThreadPoolExecutor(8) as pool:
+        service.stack("pause", "kafka")
+        users = [f"in-flight-{number}" for number in range(8)]
+        answers = [pool.submit(service.apply, campaign, user) for user in users]
+        wait_until(lambda: gate.describe(campaign_id=campaign.pk, epoch=1).admitted == 12, what="all have a place")
+        web.signal(signal.SIGTERM)
+        wait_until(lambda: refuses_connections(service), what="no new users are taken")
+        assert not any(answer.done() for answer in answers)
+        service.stack("resume", "kafka")
+        for user, answer in zip(users, answers, strict=True):
+            assert answer.result(20).status == 202
+            promises[user] = answer.result().json()["sequence"]
+
+    assert web.wait() == 0
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
+def refuses_connections(service: Service) -> bool:
+    port = int(service.url.rsplit(":", 1)[1])
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_ctrl_c_of_make_run_leaves_no_process(service: Service) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run = service.start("run", [PYTHON, "bin/run"], WEB_PORT=str(port))
+    for text in ("consumer.assigned", "keeper: looks", "jobs.started", "Started worker-2"):
+        run.says(text)
+    assert {"web", "consumer", "keeper", "jobs"} <= {
+        line.split("|")[0].split()[-1] for line in run.output.splitlines() if "|" in line
+    }
+
+    os.killpg(run.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
+
+    assert run.wait(within_sec=25) == 0, run.output
+    assert not service.left_over()
+    assert "Traceback" not in run.output

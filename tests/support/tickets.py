@@ -1,0 +1,105 @@
+"""Tickets for tests: admitted, published, received, written, without a web process and without a worker."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from confluent_kafka import TopicPartition
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from consumers.coupon_create import save_coupons
+from consumers.registry import Handled, Received
+from coupons.admission import gate
+from coupons.admission.gate import Held
+from coupons.issuing.issue import Issued, issue_coupons
+from coupons.ledger.mend import MendReport, mend_campaigns
+from coupons.messaging import topics
+from coupons.messaging.messages import Ticket
+from coupons.messaging.producer import publisher
+from coupons.models import Campaign, Coupon
+from coupons.positions import Position
+from tests.support.service import message
+
+
+def admit(campaign: Campaign, *users: str) -> list[int]:
+    """Their sequences."""
+    sequences = []
+    for user_id in users:
+        ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).ticket
+        assert ticket is not None
+        sequences.append(ticket.sequence)
+    return sequences
+
+
+def ticket(campaign: Campaign | UUID, user_id: str, sequence: int) -> Ticket:
+    campaign_id = campaign if isinstance(campaign, UUID) else campaign.pk
+    return Ticket(campaign_id, user_id, sequence, timezone.now(), "test")
+
+
+def held(campaign: Campaign, *users: str) -> dict[str, Held]:
+    campaign.refresh_from_db()
+    return gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=users)
+
+
+def pending_users(campaign: Campaign) -> list[str]:
+    """In the order of their scores."""
+    campaign.refresh_from_db()
+    found = gate.pending_between(
+        campaign_id=campaign.pk, epoch=campaign.epoch, least_score=0, greatest_score=2**53, limit=1_000
+    )
+    return [ticket.user_id for ticket in found]
+
+
+def issue(*tickets: Ticket) -> Issued[Ticket]:
+    """Committed, and not settled: as a consumer that was killed after its commit."""
+    with transaction.atomic():
+        return issue_coupons(list(tickets))
+
+
+def received(campaign: Campaign | UUID | str, user_id: str, sequence: int, *, offset: int = 0, **more: Any) -> Received:
+    campaign_id = campaign.pk if isinstance(campaign, Campaign) else campaign
+    return Received(settings.TOPIC, 0, offset, message(campaign_id, user_id, sequence, **more))
+
+
+def consume(*messages: Received) -> Handled:
+    """As the worker does with a batch, without its offsets."""
+    return save_coupons(messages)
+
+
+def issued_users(campaign: Campaign) -> dict[str, int]:
+    return dict(Coupon.objects.filter(campaign=campaign).values_list("user_id", "sequence"))
+
+
+def publish(campaign: Campaign, user_id: str, sequence: int) -> Position:
+    return publisher().publish(ticket(campaign, user_id, sequence)).result(10)
+
+
+def publish_and_mark(campaign: Campaign, user_id: str, sequence: int) -> Position:
+    position = publish(campaign, user_id, sequence)
+    gate.mark_published(campaign_id=campaign.pk, positions={user_id: position})
+    return position
+
+
+def commit_group(*positions: Position) -> None:
+    """The group has worked through these messages (and all before them)."""
+    offsets = [TopicPartition(settings.TOPIC, position.partition, position.offset + 1) for position in positions]
+    topics.group_reader().commit(offsets=offsets, asynchronous=False)
+
+
+def messages_in_topic() -> int:
+    return sum(lag.end - lag.start for lag in topics.partition_lags().values())
+
+
+def mend(*campaigns: Campaign) -> list[MendReport] | None:
+    """Without the wait for open promises: a test has none."""
+    return mend_campaigns(campaign_ids=[campaign.pk for campaign in campaigns], sleep=lambda seconds: None)
+
+
+def insert_coupons(campaign: Campaign, rows: Sequence[tuple[str, int]]) -> None:
+    """As somebody would who writes to the table without asking."""
+    Coupon.objects.bulk_create(
+        Coupon(campaign=campaign, user_id=user, sequence=sequence, code=f"{campaign.pk.hex[:8]}{user}"[:32])
+        for user, sequence in rows
+    )

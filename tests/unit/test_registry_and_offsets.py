@@ -1,0 +1,84 @@
+"""Handlers by topic, the offsets that a batch stands for, and the consumer's settings."""
+
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import TopicPartition
+from django.conf import LazySettings
+
+from consumers.kafka_config import consumer_config
+from consumers.offsets import next_offsets
+from consumers.registry import Handled, Received, handler_of, handles
+
+
+def done(messages: object) -> Handled:
+    return Handled(done=0)
+
+
+def test_a_decorated_function_is_the_topic_s_handler() -> None:
+    topic = uuid4().hex
+    handles(topic, group="g")(done)
+
+    found = handler_of(topic)
+
+    assert (found.topic, found.group, found.handle) == (topic, "g", done)
+
+
+def test_the_decorator_gives_the_function_back() -> None:
+    assert handles(uuid4().hex, group="g")(done) is done
+
+
+def test_a_second_handler_of_a_topic_is_a_mistake_that_is_told() -> None:
+    topic = uuid4().hex
+    handles(topic, group="g")(done)
+
+    with pytest.raises(ValueError, match=f"topic {topic} already has the handler done"):
+        handles(topic, group="other")(done)
+
+
+def test_an_unknown_topic_s_error_names_those_that_there_are() -> None:
+    with pytest.raises(LookupError, match=r"'nope'.*there are: .*coupon_create"):
+        handler_of("nope")
+
+
+def test_the_topic_of_the_tickets_has_its_handler_from_the_start() -> None:
+    assert handler_of("coupon_create").group == "group_1"
+
+
+def test_a_batch_stands_for_the_offset_after_its_last_message_in_each_partition() -> None:
+    batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b""), Received("u", 0, 1, b"")]
+
+    found = {(item.topic, item.partition): item.offset for item in next_offsets(batch)}
+
+    assert found == {("t", 0): 6, ("t", 1): 10, ("u", 0): 2}
+
+
+def test_no_messages_stand_for_no_offsets() -> None:
+    nothing: list[TopicPartition] = next_offsets([])
+
+    assert nothing == []
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_no_offset_moves_by_itself_and_a_new_group_starts_at_the_oldest_message(
+    settings: LazySettings, protocol: str
+) -> None:
+    settings.CONSUMER_GROUP_PROTOCOL = protocol
+
+    config = consumer_config("g")
+
+    assert config["enable.auto.commit"] is False
+    assert config["enable.auto.offset.store"] is False
+    assert config["auto.offset.reset"] == "earliest"
+
+
+def test_the_classic_protocol_rebalances_cooperatively(settings: LazySettings) -> None:
+    settings.CONSUMER_GROUP_PROTOCOL = "classic"
+
+    assert consumer_config("g")["partition.assignment.strategy"] == "cooperative-sticky"
+
+
+def test_what_the_client_settings_say_goes_to_every_client(settings: LazySettings) -> None:
+    settings.KAFKA_CLIENT_CONFIG = {"security.protocol": "SASL_SSL"}
+
+    assert consumer_config("g")["security.protocol"] == "SASL_SSL"

@@ -1,0 +1,271 @@
+"""The worker's loop, step by step, without a broker."""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from django.db import OperationalError
+
+from consumers.registry import Handled, Handler, Received
+from consumers.worker import PoisonFlood, Worker
+from coupons.errors import RetryLater
+from tests.support.clocks import Clock, SteppedEvent
+from tests.support.fake_consumer import TOPIC, BatchEnd, FakeConsumer, Step, assign, error_message, record, revoke
+
+DOWN = RetryLater("Redis is down")
+
+
+class Recorder:
+    """A handler that keeps the offsets of each batch; `answers` are its outcomes in turn, then all is well."""
+
+    def __init__(self, *answers: Handled | Exception) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+        self.times: list[float] = []
+        self._answers = deque(answers)
+        self.bench: Bench | None = None
+
+    def __call__(self, messages: Sequence[Received]) -> Handled:
+        assert self.bench is not None
+        self.batches.append([(message.partition, message.offset) for message in messages])
+        self.times.append(self.bench.clock())
+        self.bench.consumer.journal.append(f"handle {len(messages)}")
+        answer = self._answers.popleft() if self._answers else Handled(done=len(messages))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Bench:
+    """A worker with its fake consumer, run to the end of the plan."""
+
+    def __init__(self, *plan: Step, handler: Recorder | None = None, **options: Any) -> None:
+        self.clock = Clock()
+        self.stop = SteppedEvent(self.clock)
+        self.consumer = FakeConsumer(*plan, clock=self.clock, stop=self.stop)
+        self.handler = handler or Recorder()
+        self.handler.bench = self
+        settings: dict[str, Any] = {"batch_size": 100, "max_rate": 0, "poison_limit": 1_000} | options
+        self.worker = Worker(
+            consumer=cast("Consumer", self.consumer),
+            handler=Handler(TOPIC, "group", self.handler),
+            stop=self.stop,
+            clock=self.clock,
+            **settings,
+        )
+
+    def run(self) -> "Bench":
+        self.worker.run()
+        return self
+
+
+def test_the_offset_is_committed_only_after_the_handler_returned() -> None:
+    bench = Bench(assign(0), record(0), record(1)).run()
+
+    assert bench.consumer.journal == ["handle 2", "commit {0: 2}", "close"]
+
+
+def test_each_partition_s_offset_is_the_one_after_its_last_message() -> None:
+    bench = Bench(assign(0, 1), record(7), record(3, partition=1), record(8), record(4, partition=1)).run()
+
+    assert bench.consumer.committed == [{0: 9, 1: 5}]
+
+
+def test_a_batch_has_at_most_batch_size_messages() -> None:
+    bench = Bench(assign(0), *(record(offset) for offset in range(5)), batch_size=2).run()
+
+    assert [len(batch) for batch in bench.handler.batches] == [2, 2, 1]
+
+
+def test_a_batch_size_of_one_gives_one_message_at_a_time() -> None:
+    bench = Bench(assign(0), record(0), record(1), batch_size=1).run()
+
+    assert bench.handler.batches == [[(0, 0)], [(0, 1)]]
+
+
+@pytest.mark.parametrize("down", [DOWN, OperationalError("server closed the connection")])
+def test_while_a_part_is_down_the_same_batch_is_tried_again_and_then_committed(down: Exception) -> None:
+    handler = Recorder(down, down)
+    bench = Bench(assign(0), record(0), record(1), BatchEnd(), record(2), handler=handler).run()
+
+    assert handler.batches == [[(0, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 2)]]
+    assert bench.consumer.committed == [{0: 2}, {0: 3}]
+
+
+def test_while_a_part_is_down_the_partitions_are_paused_once_and_resumed_after_the_commit() -> None:
+    bench = Bench(assign(0, 1), record(0), handler=Recorder(DOWN, DOWN)).run()
+
+    assert bench.consumer.journal == [
+        "handle 1",
+        "pause [0, 1]",
+        "handle 1",
+        "handle 1",
+        "commit {0: 1}",
+        "resume [0, 1]",
+        "close",
+    ]
+
+
+def test_while_a_part_is_down_polling_goes_on_between_the_tries() -> None:
+    handler = Recorder(*[DOWN] * 8)
+    bench = Bench(assign(0), record(0), handler=handler).run()
+
+    waited = [later - earlier for earlier, later in zip(handler.times, handler.times[1:], strict=False)]
+    assert max(waited) > 2, "the delays grow"
+    assert bench.consumer._polls > 2 * len(handler.times), "a long delay is several polls"
+
+
+def test_the_delays_begin_anew_after_a_success() -> None:
+    handler = Recorder(*[DOWN] * 6, Handled(done=1), DOWN)
+    Bench(assign(0), record(0), BatchEnd(), record(1), handler=handler).run()
+
+    assert handler.times[-1] - handler.times[-2] <= 0.2
+
+
+def test_a_message_of_a_partition_revoked_within_the_same_call_is_dropped() -> None:
+    bench = Bench(assign(0, 1), record(0), record(5, partition=1), revoke(1), record(1)).run()
+
+    assert bench.handler.batches == [[(0, 0), (0, 1)]]
+    assert bench.consumer.committed == [{0: 2}]
+
+
+def test_a_kept_batch_loses_the_messages_of_revoked_partitions_which_are_never_committed() -> None:
+    handler = Recorder(DOWN)
+    plan: list[Step] = [assign(0, 1), record(0), record(5, partition=1), BatchEnd(), revoke(1)]
+    bench = Bench(*plan, handler=handler).run()
+
+    assert handler.batches == [[(0, 0), (1, 5)], [(0, 0)]]
+    assert bench.consumer.committed == [{0: 1}]
+
+
+def test_when_a_whole_kept_batch_is_revoked_the_worker_goes_on_with_what_it_still_has() -> None:
+    handler = Recorder(DOWN)
+    plan: list[Step] = [assign(0, 1), record(5, partition=1), BatchEnd(), revoke(1), record(0)]
+    bench = Bench(*plan, handler=handler).run()
+
+    assert handler.batches == [[(1, 5)], [(0, 0)]]
+    assert bench.consumer.committed == [{0: 1}]
+    assert bench.consumer.paused == set()
+
+
+def test_a_partition_assigned_during_an_outage_is_paused_too_and_resumed_with_the_others() -> None:
+    plan: list[Step] = [assign(0), record(0), BatchEnd(), assign(1), record(9, partition=1)]
+    bench = Bench(*plan, handler=Recorder(DOWN)).run()
+
+    assert "pause [1]" in bench.consumer.journal
+    assert "resume [0, 1]" in bench.consumer.journal
+    assert bench.consumer.committed == [{0: 1}, {1: 10}]
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError._STATE, KafkaError._NO_OFFSET]
+)
+def test_a_commit_that_came_after_a_rebalance_is_let_be(code: int) -> None:
+    bench = Bench(assign(0), record(0), BatchEnd(), record(1))
+    bench.consumer.commit_errors.append(KafkaError(code))
+
+    bench.run()
+
+    assert bench.consumer.committed == [{0: 2}]
+
+
+def test_a_fatal_commit_error_ends_the_worker() -> None:
+    bench = Bench(assign(0), record(0))
+    bench.consumer.commit_errors.append(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "fenced", True))
+
+    with pytest.raises(KafkaException):
+        bench.run()
+
+    assert bench.consumer.closed
+
+
+@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED])
+def test_a_fatal_client_error_ends_the_worker(code: int) -> None:
+    bench = Bench(assign(0), error_message(code))
+
+    with pytest.raises(KafkaException):
+        bench.run()
+
+    assert bench.consumer.closed
+
+
+def test_a_fatal_client_error_during_an_outage_ends_the_worker_too() -> None:
+    bench = Bench(assign(0), record(0), BatchEnd(), error_message(KafkaError._FATAL), handler=Recorder(DOWN))
+
+    with pytest.raises(KafkaException):
+        bench.run()
+
+
+def test_an_error_that_passes_is_logged_and_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    plan: list[Step] = [assign(0), error_message(KafkaError._ALL_BROKERS_DOWN), record(0)]
+    with caplog.at_level(logging.WARNING, "consumers"):
+        bench = Bench(*plan).run()
+
+    assert "consumer.kafka_error" in caplog.text
+    assert bench.consumer.committed == [{0: 1}]
+
+
+def test_a_defect_of_the_handler_ends_the_worker_without_a_commit() -> None:
+    bench = Bench(assign(0), record(0), handler=Recorder(ZeroDivisionError()))
+
+    with pytest.raises(ZeroDivisionError):
+        bench.run()
+
+    assert bench.consumer.committed == []
+    assert bench.consumer.closed
+
+
+def test_a_flood_of_messages_that_cannot_be_written_ends_the_worker() -> None:
+    handler = Recorder(*[Handled(done=0, failed=2)] * 3)
+    bench = Bench(assign(0), *(record(offset) for offset in range(6)), handler=handler, batch_size=2, poison_limit=5)
+
+    with pytest.raises(PoisonFlood, match="6 messages in a row of topic t"):
+        bench.run()
+
+    assert bench.consumer.committed[-1] == {0: 6}, "what was recorded is not recorded again"
+
+
+@pytest.mark.parametrize("good", [Handled(done=1, failed=1), Handled(done=0, duplicates=1, failed=1)])
+def test_one_good_message_among_the_bad_ones_starts_the_count_anew(good: Handled) -> None:
+    handler = Recorder(Handled(done=0, failed=2), good, Handled(done=0, failed=2), good)
+    plan: list[Step] = [assign(0), *(record(offset) for offset in range(8))]
+    bench = Bench(*plan, handler=handler, batch_size=2, poison_limit=3).run()
+
+    assert len(bench.handler.batches) == 4
+
+
+def test_max_rate_holds_back_what_would_exceed_it() -> None:
+    bench = Bench(assign(0), *(record(offset) for offset in range(50)), max_rate=10).run()
+
+    started, ended = bench.handler.times[0], bench.handler.times[-1]
+    assert sum(len(batch) for batch in bench.handler.batches) == 50
+    assert ended - started >= 50 / 10 - 2
+    assert "pause [0]" not in bench.consumer.journal, "a pause would throw away what was fetched ahead"
+
+
+def test_progress_is_logged_with_rows_lag_and_last_offset(caplog: pytest.LogCaptureFixture) -> None:
+    plan: list[Step] = [assign(0), *(record(offset) for offset in range(30))]
+    with caplog.at_level(logging.INFO, "consumers"):
+        Bench(*plan, max_rate=3).run()
+
+    lines = [line for line in caplog.messages if line.startswith("consumer.progress")]
+    assert lines
+    assert "lag=15" in lines[-1]
+    assert "last=t[0]@" in lines[-1]
+
+
+def test_when_stopped_the_batch_in_hand_is_finished_and_no_other_begun() -> None:
+    handler = Recorder()
+    bench = Bench(assign(0), record(0), BatchEnd(), record(1), handler=handler)
+
+    class StopsDuring(Recorder):
+        def __call__(self, messages: Sequence[Received]) -> Handled:
+            bench.stop.set()
+            return handler(messages)
+
+    bench.worker._handler = Handler(TOPIC, "group", StopsDuring())
+    bench.run()
+
+    assert bench.consumer.journal == ["handle 1", "commit {0: 1}", "close"]
