@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 
+from consumers.offsets import on_commit
 from coupons.messaging.kafka import client_config
 
 
@@ -14,6 +15,7 @@ def consumer_config(group: str) -> dict[str, Any]:
             # Offsets move only after the database has committed; nothing may move them by itself.
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            "on_commit": on_commit,
             # A new group starts with the oldest message: a promise may be in it.
             "auto.offset.reset": "earliest",
             # Memory of one process: prefetch at most 16 MiB (default 64 MiB).

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from consumers.registry import Received
 
@@ -34,12 +34,16 @@ def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
 
 
 def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
-    """Commit, and let be what a later commit or a redelivery puts right. A fatal error of the client is raised."""
-    try:
-        consumer.commit(offsets=offsets, asynchronous=False)
-    except KafkaException as error:
-        cause = error.args[0]
-        if cause.fatal():
-            raise
+    """Send the commit and go on; `on_commit` hears how it ended. What is not committed is delivered again.
+
+    Never the synchronous form: it waits without a time-out, and did so for ever after a broker's restart.
+    """
+    consumer.commit(offsets=offsets, asynchronous=True)
+
+
+def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+    """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed."""
+    errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
+    for cause in errors[:1]:
         outcome = "redelivered" if cause.code() in REDELIVERED else "later"
         logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())

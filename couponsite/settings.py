@@ -62,12 +62,12 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "couponsite.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "couponsite.middleware.CsrfViewMiddleware",
+    "couponsite.middleware.AuthenticationMiddleware",
+    "couponsite.middleware.MessageMiddleware",
+    "couponsite.middleware.XFrameOptionsMiddleware",
 ]
 TEMPLATES = [
     {
@@ -90,7 +90,9 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["coupons.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["coupons.api.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.BoundedJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "coupons.api.negotiation.JSONNegotiation",
+    "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }

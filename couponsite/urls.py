@@ -12,9 +12,9 @@ admin.site.site_url = None  # there is no other site to view
 admin.site.index_title = "Campaigns, coupons and failed events"
 
 urlpatterns = [
+    path("api/v1/", include("coupons.api.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
-    path("api/v1/", include("coupons.api.urls")),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("metrics", health.metrics),

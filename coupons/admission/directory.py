@@ -77,6 +77,11 @@ class Directory:
         except FutureTimeout:
             raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
 
+    def loaded(self) -> dict[UUID, int]:
+        """The epochs of the campaigns that are in Redis, those that open last first."""
+        known = sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)
+        return {campaign_id: campaign.epoch for campaign_id, campaign in known if campaign.epoch > 0}
+
     def close(self) -> None:
         self._stopped = True
         self._wake.set()
@@ -99,11 +104,9 @@ class Directory:
 
     def _read(self, wanted: dict[UUID, Future[Known | None]]) -> None:
         asked_at = time.monotonic()
-        changed = Q(id__in=list(wanted))
+        changed = Q()  # the first look: all of them
         if self._latest_change is not None:
-            changed |= Q(updated_at__gt=self._latest_change - COMMIT_LAG)
-        elif not wanted:
-            changed = Q()  # the first look: all of them
+            changed = Q(id__in=list(wanted)) | Q(updated_at__gt=self._latest_change - COMMIT_LAG)
         for campaign_id, epoch, opens_at, updated_at in Campaign.objects.filter(changed).values_list(
             "id", "epoch", "opens_at", "updated_at"
         ):

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,6 +17,8 @@ from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 MAX_WAITING = 100_000
+# So long for others to come along: each write is synced to disk, so one a winner would cost Redis as much again.
+GATHER_SEC = 0.02
 
 
 class Place(Protocol):
@@ -42,13 +45,14 @@ class PublishedMarks:
         self._thread = threading.Thread(target=self._write_all, name="published-marks", daemon=True)
         self._thread.start()
 
-    def note(self, place: Place) -> Callable[[Future[Position]], None]:
+    def note(self, place: Place) -> Callable[[Future[Position | None]], None]:
         """A callback for the delivery's future: it marks the ticket when the message was acknowledged."""
 
-        def mark(delivered: Future[Position]) -> None:
-            if delivered.exception() is None:
+        def mark(delivered: Future[Position | None]) -> None:
+            position = None if delivered.exception() else delivered.result()
+            if position is not None:
                 try:
-                    self._waiting.put_nowait((place.campaign_id, place.user_id, delivered.result()))
+                    self._waiting.put_nowait((place.campaign_id, place.user_id, position))
                 except queue.Full:
                     logger.warning("marks.dropped reason=queue-full")
 
@@ -62,6 +66,7 @@ class PublishedMarks:
         open_ = True
         while open_:
             marks = [self._waiting.get()]
+            time.sleep(GATHER_SEC)
             while len(marks) < 1_000 and not self._waiting.empty():
                 marks.append(self._waiting.get_nowait())
             open_ = None not in marks

@@ -7,7 +7,7 @@ and waits as the first time did. No place is ever given back because of a time-o
 import time
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 
@@ -56,7 +56,9 @@ def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, de
         BREAKER_REFUSALS.inc()
         raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
     started = time.monotonic()
-    ticket = Ticket(campaign_id, held.user_id, held.sequence, moment_of(int(held.score or time.time() * 1000)), trace)
+    ticket = Ticket(
+        campaign_id, held.user_id, held.sequence, moment_of(int(held.score or time.time() * 1000)), trace or uuid4().hex
+    )
     delivered = publisher().publish(ticket)
     delivered.add_done_callback(published_marks().note(ticket))
     try:

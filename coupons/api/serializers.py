@@ -35,6 +35,15 @@ class ApplySerializer(serializers.Serializer[Any]):
     user_id = UserIdField()
 
 
+def read_user_id(data: Any) -> str:
+    """The applicant of a body; raises ValidationError that names the field. The serializer is only for the error."""
+    if isinstance(data, dict) and is_user_id(data.get("user_id")):
+        return str(data["user_id"])
+    serializer = ApplySerializer(data=data)
+    serializer.is_valid(raise_exception=True)
+    return str(serializer.validated_data["user_id"])
+
+
 class MomentField(serializers.DateTimeField):
     """ISO 8601 with an offset: a time without one would mean another moment in another office."""
 

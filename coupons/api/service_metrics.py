@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Count
@@ -9,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coupons.admission import gate
+from coupons.admission.directory import directory
 from coupons.errors import RetryLater, StateStale
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
@@ -54,10 +56,10 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
     stale = GaugeMetricFamily(
         "coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"]
     )
-    for campaign in _campaigns():
-        label = [str(campaign.pk)]
+    for campaign_id, epoch in islice(directory().loaded().items(), MAX_CAMPAIGNS):
+        label = [str(campaign_id)]
         try:
-            description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+            description = gate.describe(campaign_id=campaign_id, epoch=epoch)
         except StateStale:
             stale.add_metric(label, 1)
             continue

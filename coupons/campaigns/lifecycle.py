@@ -56,8 +56,8 @@ def open_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
         campaign.state = CampaignState.OPEN
         campaign.epoch = 1
         _save(campaign, "state", "epoch")
-    load_first_time(campaign)
     _log("opened", campaign, actor)
+    load_first_time(campaign)
     return campaign
 
 
@@ -92,9 +92,9 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str) 
             # Crash after this => Redis is a revision ahead and too low; the keeper's push_again undoes it.
             lower_first(campaign)
         _save(campaign, *changes)
+    _log("changed", campaign, actor)
     if not lowered and campaign.epoch > 0:
         push_change(campaign)
-    _log("changed", campaign, actor)
     return campaign
 
 
@@ -120,8 +120,8 @@ def _move(campaign_id: UUID, *, allowed: Sequence[str], to: CampaignState, verb:
         campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
         campaign.state = to
         _save(campaign, "state")
-    push_change(campaign)
     _log(to, campaign, actor)
+    push_change(campaign)
     return campaign
 
 

@@ -30,6 +30,8 @@ def push_change(campaign: Campaign) -> None:
     """Push what PostgreSQL has just committed; raises PushDidNotArrive, which needs nobody's action."""
     try:
         result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+        if result is PushResult.SUPERSEDED:
+            push_again(campaign.pk)  # a later change, and all is well; or a change that never happened
     except RetryLater as error:
         raise PushDidNotArrive(
             f"Saved, but Redis has not heard of it yet ({error}). The keeper pushes it as soon as it can."

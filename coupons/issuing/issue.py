@@ -4,11 +4,9 @@ Only what the gate holds is issued, so a forged or late message mints nothing; a
 mend began since the gate was asked, so a mend never misses a coupon. PostgreSQL's own constraints stand behind both.
 """
 
-from base64 import b32encode
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from secrets import token_bytes
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -17,6 +15,7 @@ from django.db import DataError, IntegrityError, transaction
 from coupons.admission import gate
 from coupons.admission.gate import Held
 from coupons.errors import StateStale
+from coupons.issuing.insert import insert_coupons
 from coupons.issuing.tickets import IssuableTicket
 from coupons.models import Campaign, Coupon, FailCode
 
@@ -120,28 +119,30 @@ def _write(tickets: list[TicketT], result: Issued[TicketT]) -> None:
     if fresh and _insert(fresh) is None:
         result.written += fresh
         return
-    for ticket in fresh:
+    for ticket in sorted(fresh, key=_writing_order):
         refusal = _insert([ticket])
         if refusal is None:
             result.written.append(ticket)
-        else:
+        elif refusal[0] is not FailCode.CONFLICT or _without_existing([ticket], result):
+            # Else another process wrote this very ticket since we looked, and it is sorted in as a duplicate now.
             result.refused.append(Refusal(ticket, *refusal))
 
 
 def _insert(tickets: Sequence[IssuableTicket]) -> tuple[FailCode, str] | None:
-    """Insert all or none; why not, if none. Sorted, so that two batches with the same users lock in one order."""
-    rows = [
-        Coupon(campaign_id=ticket.campaign_id, user_id=ticket.user_id, sequence=ticket.sequence, code=new_code())
-        for ticket in sorted(tickets, key=lambda ticket: (ticket.campaign_id, ticket.sequence))
-    ]
+    """Insert all or none; why not, if none."""
     try:
         with transaction.atomic():
-            Coupon.objects.bulk_create(rows)
+            insert_coupons(sorted(tickets, key=_writing_order))
     except IntegrityError as error:
         return _refusal_of(error)
     except (DataError, ValueError) as error:  # a NUL byte is a ValueError under psycopg2
         return FailCode.DATABASE_REFUSED, str(error).strip()
     return None
+
+
+def _writing_order(ticket: IssuableTicket) -> tuple[UUID, int]:
+    """The same for everybody, so that two batches with the same tickets or campaigns lock in one order."""
+    return ticket.campaign_id, ticket.sequence
 
 
 def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
@@ -194,8 +195,3 @@ def _check_epochs(result: Issued[TicketT]) -> None:
     for campaign_id, epoch in _epochs(written_to).items():
         if epoch != result.epochs[campaign_id]:
             raise StateStale(f"campaign {campaign_id}: a mend began while the batch was written", reason="epoch")
-
-
-def new_code() -> str:
-    """128 random bits as 26 characters A-Z and 2-7."""
-    return b32encode(token_bytes(16)).rstrip(b"=").decode()

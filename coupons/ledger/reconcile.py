@@ -32,6 +32,7 @@ class Kind(StrEnum):
     BEYOND_QUANTITY = "beyond-quantity"
     COUNT_WRONG = "count-wrong"
     STALE_PENDING = "stale-pending"
+    FAILED_WITHOUT_TICKET = "failed-without-ticket"
 
 
 # What each means for a person, and the way out.
@@ -44,6 +45,8 @@ EXPLANATIONS = {
     Kind.SEQUENCE_TWICE: "one sequence was given to two users; only one of them can be issued. Look at both",
     Kind.BEYOND_QUANTITY: "more coupons than the quantity: the trigger or the CHECK of the database is gone",
     Kind.COUNT_WRONG: "campaign.issued_count is not the number of coupons: rows were deleted, or the trigger is gone",
+    Kind.FAILED_WITHOUT_TICKET: "an open failed event whose ticket the gate does not hold (any more); "
+    "`rebuild_admission ID` takes it in",
     Kind.STALE_PENDING: "pending although the row is there; heals by itself: the keeper settles it",
 }
 HEALS_BY_ITSELF = frozenset({Kind.STALE_PENDING})
@@ -124,36 +127,53 @@ def _ledger_of(campaign: Campaign) -> Ledger:
     ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
     gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
     seen = {ticket.user_id: ticket for ticket in held_by_scan(campaign.pk)}
+    ledger.tickets = len(seen)
     _check_sequences(seen, ledger)
-    unaccounted = set(seen)
-    rows_while_pending: list[str] = []
-    strangers: list[TicketRow] = []
-    for row in issued_tickets(campaign.pk):
-        ticket = seen.get(row.user_id)
-        if ticket is None:
-            strangers.append(row)
-            continue
-        ledger.issued += 1
-        unaccounted.discard(row.user_id)
-        if ticket.sequence != row.sequence:
-            ledger.found(Kind.OTHER_SEQUENCE, f"{row.user_id} ticket #{ticket.sequence}, coupon #{row.sequence}")
-        if ticket.pending:
-            rows_while_pending.append(row.user_id)
-    for row in failed_tickets(campaign.pk):
-        if row.user_id in unaccounted and seen[row.user_id].sequence == row.sequence:
-            ledger.failed += 1
-            unaccounted.discard(row.user_id)
-            if seen[row.user_id].pending:
-                rows_while_pending.append(row.user_id)
-    for user_id in unaccounted:
+    rows = _match_rows(campaign, seen, ledger)
+    for user_id in rows.unaccounted:
         if seen[user_id].pending:
             ledger.pending += 1
         else:
             ledger.found(Kind.LOST, f"{user_id} #{seen[user_id].sequence}")
-    ledger.tickets = len(seen)
-    _look_again(campaign, strangers, rows_while_pending, ledger)
+    _look_again(campaign, rows, ledger)
     _check_counts(campaign, ledger)
     return ledger
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What PostgreSQL has beside the tickets that Redis showed: users without a row, rows without a ticket, and users
+    that were pending although their row is there."""
+
+    unaccounted: set[str]
+    coupons_without_ticket: list[TicketRow] = field(default_factory=list)
+    failed_without_ticket: list[TicketRow] = field(default_factory=list)
+    written_while_pending: list[str] = field(default_factory=list)
+
+
+def _match_rows(campaign: Campaign, seen: Mapping[str, Held], ledger: Ledger) -> _Rows:
+    rows = _Rows(unaccounted=set(seen))
+    for row in issued_tickets(campaign.pk):
+        ticket = seen.get(row.user_id)
+        if ticket is None:
+            rows.coupons_without_ticket.append(row)
+            continue
+        ledger.issued += 1
+        rows.unaccounted.discard(row.user_id)
+        if ticket.sequence != row.sequence:
+            ledger.found(Kind.OTHER_SEQUENCE, f"{row.user_id} ticket #{ticket.sequence}, coupon #{row.sequence}")
+        if ticket.pending:
+            rows.written_while_pending.append(row.user_id)
+    for row in failed_tickets(campaign.pk):
+        ticket = seen.get(row.user_id)
+        if ticket is None or ticket.sequence != row.sequence:
+            rows.failed_without_ticket.append(row)
+        elif row.user_id in rows.unaccounted:
+            ledger.failed += 1
+            rows.unaccounted.discard(row.user_id)
+            if ticket.pending:
+                rows.written_while_pending.append(row.user_id)
+    return rows
 
 
 def _check_sequences(seen: Mapping[str, Held], ledger: Ledger) -> None:
@@ -166,18 +186,27 @@ def _check_sequences(seen: Mapping[str, Held], ledger: Ledger) -> None:
         ledger.first_sequence, ledger.last_sequence = min(users), max(users)
 
 
-def _look_again(campaign: Campaign, strangers: list[TicketRow], rows_while_pending: list[str], ledger: Ledger) -> None:
+def _look_again(campaign: Campaign, rows: _Rows, ledger: Ledger) -> None:
     """Ask the gate once more about what may have changed between reading Redis and reading PostgreSQL."""
-    users = [*(row.user_id for row in strangers), *rows_while_pending]
+    without_ticket = [*rows.coupons_without_ticket, *rows.failed_without_ticket]
+    users = [row.user_id for row in without_ticket] + rows.written_while_pending
     now = gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=users)
-    for row in strangers:
-        ticket = now.get(row.user_id)
-        if ticket is not None and ticket.sequence == row.sequence:
-            ledger.tickets += 1
-            ledger.issued += 1
-        else:
-            ledger.found(Kind.NEVER_ADMITTED, f"{row.user_id} #{row.sequence}")
-    for user_id in rows_while_pending:
+
+    def is_held(row: TicketRow) -> bool:
+        return row.user_id in now and now[row.user_id].sequence == row.sequence
+
+    admitted_since = [row for row in without_ticket if is_held(row)]
+    ledger.tickets += len(admitted_since)
+    ledger.issued += len([row for row in rows.coupons_without_ticket if is_held(row)])
+    ledger.failed += len([row for row in rows.failed_without_ticket if is_held(row)])
+    for kind, suspects in (
+        (Kind.NEVER_ADMITTED, rows.coupons_without_ticket),
+        (Kind.FAILED_WITHOUT_TICKET, rows.failed_without_ticket),
+    ):
+        for row in suspects:
+            if not is_held(row):
+                ledger.found(kind, f"{row.user_id} #{row.sequence}")
+    for user_id in rows.written_while_pending:
         if user_id in now and now[user_id].pending:
             ledger.found(Kind.STALE_PENDING, f"{user_id} #{now[user_id].sequence}")
 

@@ -67,12 +67,7 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     description = gate.describe(campaign_id=campaign_id, epoch=epoch)
     if description.pending == 0:
         return
-    latest_ms = description.now_ms - settings.RELAY_AFTER_MS
-    tickets: list[Held] = []
-    for least, greatest in [(0, latest_ms), *_lost_stretches(lags)]:
-        tickets += gate.pending_between(
-            campaign_id=campaign_id, epoch=epoch, least_score=least, greatest_score=greatest, limit=LIMIT
-        )
+    tickets = _stuck(campaign_id, epoch, lags, latest_ms=description.now_ms - settings.RELAY_AFTER_MS)
     if not tickets:
         return
     written = written_sequences(campaign_id, [ticket.user_id for ticket in tickets])
@@ -88,13 +83,32 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     )
 
 
-def _lost_stretches(lags: Mapping[int, PartitionLag]) -> Iterable[tuple[int, int]]:
-    """Scores of messages that the group has passed, or that the topic does not have."""
+def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, latest_ms: int) -> list[Held]:
+    """Pending tickets that nobody will issue as things stand."""
+
+    def between(least: int, greatest: int) -> list[Held]:
+        return gate.pending_between(
+            campaign_id=campaign_id, epoch=epoch, least_score=least, greatest_score=greatest, limit=LIMIT
+        )
+
+    stuck = between(0, latest_ms)
+    beyond_the_end = between(Position(max(lags) + 1, 0).score, 2**53)
     for partition, lag in lags.items():
         first = Position(partition, 0).score
-        yield first, first + lag.next_offset - 1
-        yield first + lag.end, first + PARTITION_STEP - 1
-    yield Position(max(lags) + 1, 0).score, 2**53
+        stuck += between(first, first + lag.next_offset - 1)
+        beyond_the_end += between(first + lag.end, first + PARTITION_STEP - 1)
+    if beyond_the_end:
+        # What was published since the ends were read looks like this too, so they are read once more.
+        now = partition_lags()
+        stuck += [ticket for ticket in beyond_the_end if _is_beyond(ticket.position, now)]
+    return stuck
+
+
+def _is_beyond(position: Position | None, lags: Mapping[int, PartitionLag]) -> bool:
+    if position is None:
+        return False
+    lag = lags.get(position.partition)
+    return lag is None or position.offset >= lag.end
 
 
 def _publish(campaign_id: UUID, tickets: list[Held], now_ms: int, report: RelayReport) -> None:
@@ -106,13 +120,14 @@ def _publish(campaign_id: UUID, tickets: list[Held], now_ms: int, report: RelayR
         message = Ticket(campaign_id, held.user_id, held.sequence, moment_of(admitted_at_ms), "relay")
         deliveries[held.user_id] = publisher().publish(message)
     wait(deliveries.values(), timeout=settings.DELIVERY_TIMEOUT_MS / 1000 + 1)
-    positions = {
+    acknowledged = {
         user_id: delivery.result()
         for user_id, delivery in deliveries.items()
         if delivery.done() and delivery.exception() is None
     }
     # Crash here => the messages are in the topic and not marked; the next run publishes duplicates, no coupon is lost.
+    positions = {user_id: position for user_id, position in acknowledged.items() if position is not None}
     if positions:
         gate.mark_published(campaign_id=campaign_id, positions=positions)
-    report.published += len(positions)
-    report.unacknowledged += len(deliveries) - len(positions)
+    report.published += len(acknowledged)
+    report.unacknowledged += len(deliveries) - len(acknowledged)

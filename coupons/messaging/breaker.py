@@ -40,5 +40,5 @@ class Breaker:
     def missed(self) -> None:
         with self._lock:
             self._misses += 1
-            if self._misses == self._limit:
-                self._next_probe_at = self._clock() + self._probe_sec
+            # From the end of the miss: a probe takes as long as the accept timeout, and is not to be the next at once.
+            self._next_probe_at = self._clock() + self._probe_sec

@@ -51,9 +51,13 @@ class Publisher:
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
 
-    def publish(self, ticket: Ticket) -> Future[Position]:
-        """Queue the ticket's message. The future gives its position, or LogUnavailable when it was not acknowledged."""
-        delivered: Future[Position] = Future()
+    def publish(self, ticket: Ticket) -> Future[Position | None]:
+        """Queue the ticket's message.
+
+        The future gives its position, None when the broker acknowledged it without saying where (an idempotent
+        producer's second try), or LogUnavailable when it was not acknowledged.
+        """
+        delivered: Future[Position | None] = Future()
         try:
             self._producer.produce(
                 settings.TOPIC, encode(ticket), key=ticket.user_id, on_delivery=self._resolver(delivered)
@@ -62,7 +66,7 @@ class Publisher:
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         return delivered
 
-    def publish_all(self, tickets: Iterable[Ticket]) -> list[Future[Position]]:
+    def publish_all(self, tickets: Iterable[Ticket]) -> list[Future[Position | None]]:
         return [self.publish(ticket) for ticket in tickets]
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
@@ -93,16 +97,20 @@ class Publisher:
         if not self._ready.is_set() and json.loads(document).get("eos", {}).get("idemp_state") == "Assigned":
             self._ready.set()
 
-    def _resolver(self, delivered: Future[Position]) -> Callable[[KafkaError | None, Message], None]:
+    def _resolver(self, delivered: Future[Position | None]) -> Callable[[KafkaError | None, Message], None]:
         def resolve(error: KafkaError | None, message: Message) -> None:
-            partition, offset = message.partition(), message.offset()
-            if error is None and partition is not None and offset is not None:
-                delivered.set_result(Position(partition, offset))
+            if error is None:
+                delivered.set_result(_position(message))
                 return
-            self.failed_fatally |= error is not None and error.fatal()
+            self.failed_fatally |= error.fatal()
             delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
         return resolve
+
+
+def _position(message: Message) -> Position | None:
+    partition, offset = message.partition(), message.offset()
+    return None if partition is None or offset is None else Position(partition, offset)
 
 
 _publishers = PerProcess(Publisher, close=Publisher.close)

@@ -1,5 +1,6 @@
 """The topic as an administrator sees it: made with its settings, looked at, its offsets and the group's."""
 
+import time
 from dataclasses import dataclass
 
 from confluent_kafka import (
@@ -20,6 +21,13 @@ from django.conf import settings
 from coupons.errors import LogUnavailable
 from coupons.messaging.kafka import client_config
 from coupons.per_process import PerProcess
+
+# The first question about any group makes a fresh broker set up the topic of the offsets, for some 100 ms.
+COORDINATOR_COMES_UP = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 
 administrator = PerProcess(lambda: AdminClient(client_config()), close=lambda client: None)
 # Asks for the group's offsets and never subscribes, so it is no member of the group.
@@ -66,7 +74,9 @@ def create_topic() -> bool:
         config=topic_settings(),
     )
     try:
-        administrator().create_topics([topic], operation_timeout=_timeout_sec())[settings.TOPIC].result()
+        administrator().create_topics([topic], operation_timeout=_timeout_sec(), request_timeout=_timeout_sec())[
+            settings.TOPIC
+        ].result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
@@ -116,13 +126,19 @@ def partition_lags() -> dict[int, PartitionLag]:
 def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
     # Not AdminClient.list_consumer_group_offsets: in confluent-kafka 2.16.1 it kills the process (SIGSEGV) when the
     # group's coordinator is not there yet, as on every broker that has just been made (docs/decisions/0006).
-    try:
-        found = group_reader().committed(partitions, timeout=_timeout_sec())
-    except KafkaException as error:
-        raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {error.args[0].str()}") from error
-    for partition in found:
-        if partition.error is not None:
-            raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {partition.error.str()}")
+    deadline = time.monotonic() + _timeout_sec()
+    while True:
+        error = None
+        try:
+            found = group_reader().committed(partitions, timeout=_timeout_sec())
+            error = next((partition.error for partition in found if partition.error is not None), None)
+        except KafkaException as raised:
+            error = raised.args[0]
+        if error is None:
+            break
+        if error.code() not in COORDINATOR_COMES_UP or time.monotonic() > deadline:
+            raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {error.str()}")
+        time.sleep(0.1)
     return {partition.partition: partition.offset if partition.offset >= 0 else None for partition in found}
 
 

@@ -8,7 +8,8 @@ from django.db.models import F
 
 from coupons.admission import gate
 from coupons.errors import GateUnavailable, StateStale
-from coupons.issuing.issue import Issued, issue_coupons, new_code, settle_tickets
+from coupons.issuing.insert import new_codes
+from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
 from coupons.messaging.messages import Ticket
 from coupons.models import Campaign, Coupon, FailCode
 from tests.support.service import Service
@@ -209,7 +210,7 @@ def test_issuing_nothing_is_nothing(service: Service) -> None:
 
 
 def test_codes_are_26_letters_and_digits_and_never_the_same() -> None:
-    codes = {new_code() for _ in range(1_000)}
+    codes = set(new_codes(1_000))
 
     assert len(codes) == 1_000
     assert all(len(code) == 26 and code.isalnum() for code in codes)

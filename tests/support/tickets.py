@@ -73,7 +73,9 @@ def issued_users(campaign: Campaign) -> dict[str, int]:
 
 
 def publish(campaign: Campaign, user_id: str, sequence: int) -> Position:
-    return publisher().publish(ticket(campaign, user_id, sequence)).result(10)
+    position = publisher().publish(ticket(campaign, user_id, sequence)).result(10)
+    assert position is not None
+    return position
 
 
 def publish_and_mark(campaign: Campaign, user_id: str, sequence: int) -> Position:

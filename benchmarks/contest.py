@@ -1,0 +1,203 @@
+"""The demo itself: starts the parts, lets the users go, shows what becomes of them, and checks the ledger."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.crowd import Answer, Crowd
+from benchmarks.figures import percentile
+from benchmarks.services import (
+    CHECKOUT,
+    HOST,
+    MANAGE,
+    Services,
+    answers_ok,
+    free_port,
+    is_free,
+    log_folder,
+)
+from benchmarks.verdict import Row, find_faults
+from coupons.admission import gate
+from coupons.models import Campaign, Coupon
+
+READY_SEC = 30.0
+PATIENCE_SEC = 60.0
+"""How long a user repeats, and how long the last coupons may take after the last answer."""
+LOOK_SEC = 0.1
+PLAIN_LINE_SEC = 1.0
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the text says why and what to do."""
+
+
+def run(*, users: int, quantity: int, threads: int) -> int:
+    if not settings.API_KEYS:
+        raise DemoFailed("COUPON_API_KEYS is empty, so nobody gets in. `make up` makes a key for a local stack.")
+    port = _web_port(settings.WEB_PORT)
+    folder = log_folder()
+    with Services(log_folder=folder) as services:
+        _start_parts(services, port)
+        console.print(f"web, consumer and keeper run; their output is in {folder}/demo-*.log")
+        login = _admin_login()
+        campaign_id = _open_campaign(quantity)
+        console.print(f"campaign {campaign_id}: {users} users on {threads} threads, {quantity} coupons")
+        crowd = Crowd(
+            url=f"http://{HOST}:{port}/api/v1/campaigns/{campaign_id}/apply",
+            api_key=settings.API_KEYS[0],
+            users=[str(number) for number in range(1, users + 1)],
+            threads=threads,
+            patience_sec=PATIENCE_SEC,
+        )
+        _watch(services, crowd, campaign_id, users=users, quantity=quantity)
+        rows = _rows(campaign_id)
+        faults = find_faults(answers=crowd.answers, rows=rows, users=users, quantity=quantity)
+        faults += _ledger_faults(campaign_id)
+    _report(crowd.answers, rows)
+    if faults:
+        console.print("\nNot as promised:", *(f"  - {fault}" for fault in faults), sep="\n", style="red")
+        return 1
+    console.print(
+        f"\nAs promised: {len(rows)} different users, one coupon each, sequences 1 to {len(rows)}.",
+        style="green",
+    )
+    console.print(f"Next: `make run`, then {login}")
+    return 0
+
+
+def _web_port(wanted: int) -> int:
+    if is_free(wanted):
+        return wanted
+    port = free_port()
+    console.print(f"Port {wanted} is in use (`make run`?): the demo's own web server takes {port}.", style="yellow")
+    return port
+
+
+def _start_parts(services: Services, port: int) -> None:
+    web = services.start_web(port=port, name="demo-web")
+    consumer = services.start("demo-consumer", [*MANAGE, "run_coupon_consumer", "--loglevel", "INFO"])
+    services.start("demo-keeper", [*MANAGE, "run_keeper"])
+    ready = f"http://{HOST}:{port}/readyz"
+    services.wait("The web server at /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, of=web)
+    joined = "consumer.assigned"
+    services.wait("The consumer's group", lambda: consumer.has_logged(joined), deadline_sec=READY_SEC, of=consumer)
+
+
+def _admin_login() -> str:
+    """Makes the operator's account if it is missing; says how to log in."""
+    address = f"http://{HOST}:{settings.WEB_PORT}/admin/"
+    name, password = os.environ.get("DJANGO_SUPERUSER_USERNAME"), os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+    if not name or not password:
+        return f"{address} (DJANGO_SUPERUSER_USERNAME and _PASSWORD are not set: `manage.py createsuperuser`)"
+    account = get_user_model().objects.filter(username=name).first()
+    if account is None:
+        _manage("createsuperuser", "--noinput")
+    elif not account.check_password(password):
+        return f"{address} as {name}, whose password was changed since the stack was made"
+    return f"{address} as {name} with the password {password}"
+
+
+def _open_campaign(quantity: int) -> UUID:
+    return UUID(_manage("create_campaign", "--name", "Demo", "--quantity", str(quantity), "--open").strip())
+
+
+def _manage(*arguments: str) -> str:
+    done = subprocess.run([*MANAGE, *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DemoFailed(
+            f"manage.py {arguments[0]} exited with {done.returncode}.\n{done.stdout}{done.stderr}".rstrip()
+        )
+    return done.stdout
+
+
+def _watch(services: Services, crowd: Crowd, campaign_id: UUID, *, users: int, quantity: int) -> None:
+    """Lets the users go and shows what becomes of them, until all coupons are written or the time is up."""
+    winners = min(users, quantity)
+    with _display(winners, users - winners) as show:
+        crowd.start()
+        try:
+            deadline = None
+            while True:
+                finished = crowd.finished  # before the counts, which are then the last ones
+                issued, pending = _issued(campaign_id), _pending(campaign_id) if finished else None
+                show(crowd.admitted, crowd.refused, issued)
+                if finished:
+                    deadline = deadline or time.monotonic() + PATIENCE_SEC
+                    if (issued >= winners and not pending) or time.monotonic() > deadline:
+                        return
+                services.check()
+                time.sleep(LOOK_SEC)
+        finally:
+            crowd.stop()
+
+
+@contextmanager
+def _display(winners: int, losers: int) -> Iterator[Callable[[int, int, int], None]]:
+    """A function that shows the counts: bars on a terminal, else a line a second."""
+    totals = {"admitted": winners, "refused": losers, "issued": winners}
+    if not console.is_terminal:
+        last_at, last = 0.0, ""
+
+        def show_line(*counts: int) -> None:
+            nonlocal last_at, last
+            done = counts == tuple(totals.values())
+            line = "  ".join(f"{name} {count}/{totals[name]}" for name, count in zip(totals, counts, strict=True))
+            if line != last and (done or time.monotonic() - last_at > PLAIN_LINE_SEC):
+                console.print(line)
+                last_at, last = time.monotonic(), line
+
+        yield show_line
+        return
+    columns = TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as progress:
+        tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
+
+        def show_bars(*counts: int) -> None:
+            for task, count in zip(tasks.values(), counts, strict=True):
+                progress.update(task, completed=count)
+
+        yield show_bars
+
+
+def _issued(campaign_id: UUID) -> int:
+    return Campaign.objects.values_list("issued_count", flat=True).get(pk=campaign_id)
+
+
+def _pending(campaign_id: UUID) -> int:
+    epoch = Campaign.objects.values_list("epoch", flat=True).get(pk=campaign_id)
+    return gate.describe(campaign_id=campaign_id, epoch=epoch).pending
+
+
+def _rows(campaign_id: UUID) -> list[Row]:
+    found = Coupon.objects.filter(campaign_id=campaign_id).order_by("sequence")
+    return [Row(*row) for row in found.values_list("user_id", "sequence", "code", "issued_at")]
+
+
+def _ledger_faults(campaign_id: UUID) -> list[str]:
+    """Prints the ledger as the stored program sees it; a fault when it does not close."""
+    command = [*MANAGE, "reconcile_campaigns", str(campaign_id)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    console.print("\nledger (admitted = issued + failed + pending):", style="bold")
+    console.print((done.stdout + done.stderr).rstrip())
+    return [] if done.returncode == 0 else [f"reconcile_campaigns exited with {done.returncode}"]
+
+
+def _report(answers: list[Answer], rows: list[Row]) -> None:
+    sent_at = {answer.user_id: answer.sent_at for answer in answers}
+    waits_ms = [(row.issued_at.timestamp() - sent_at[row.user_id]) * 1000 for row in rows if row.user_id in sent_at]
+    if rows:
+        first, last = rows[0], rows[-1]
+        console.print(f"sequence {first.sequence} went to user {first.user_id}, {last.sequence} to user {last.user_id}")
+    if waits_ms:
+        p50, p99 = percentile(waits_ms, 50), percentile(waits_ms, 99)
+        console.print(f"from click to row: p50 {p50:.0f} ms, p99 {p99:.0f} ms")

@@ -1,0 +1,51 @@
+"""What a figure was measured on: machine and versions, without names of hosts or folders."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from coupons.admission.scripts import admission_redis
+
+PACKAGES = ("django", "djangorestframework", "granian", "confluent-kafka", "redis", "django-redis", "psycopg2-binary")
+
+
+def describe() -> dict[str, Any]:
+    redis: Any = admission_redis().info("server")
+    connection.ensure_connection()
+    memory_kib = int(Path("/proc/meminfo").read_text().split(maxsplit=2)[1])
+    return {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "cpu": _cpu_model(),
+            "memory_gib": round(memory_kib / 1024**2, 1),
+            "kernel": platform.release(),
+            "load_average_at_start": os.getloadavg(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "postgresql": connection.cursor().connection.info.parameter_status("server_version"),
+            "redis-server": redis["redis_version"],
+            **{name: version(name) for name in PACKAGES},
+        },
+        "settings": {
+            "web_workers": os.environ.get("COUPON_WEB_WORKERS", "bin/web's default"),
+            "web_threads": os.environ.get("COUPON_WEB_THREADS", "bin/web's default"),
+            "topic_partitions": settings.TOPIC_PARTITIONS,
+            "consumer_batch_size": settings.CONSUMER_BATCH_SIZE,
+            "producer_linger_ms": settings.PRODUCER_LINGER_MS,
+        },
+    }
+
+
+def _cpu_model() -> str:
+    names = (
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    )
+    return next(names, platform.machine())

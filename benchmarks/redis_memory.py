@@ -1,0 +1,68 @@
+"""Bytes of Redis a winner, pending and issued, and that a refused user costs none."""
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.figures import Mark
+from benchmarks.workload import LOADED_EPOCH, Run, admit_all, eight_digits, open_new
+from coupons.admission import gate
+from coupons.admission.scripts import admission_redis
+
+SETTLE_SEC = 10.0
+
+
+def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
+    count = run.size(100_000, 20_000)
+    result: dict[str, Any] = {"winners": count}
+    marks = []
+    kinds: dict[str, Callable[[int], list[str]]] = {"8-digit ids": eight_digits, "UUIDs": _uuids}
+    for kind, make in kinds.items():
+        pending, issued = _bytes_per_winner(make(count))
+        result[kind] = {"pending": pending, "issued": issued}
+        marks += [
+            Mark(f"Redis, a winner issued, {kind}", issued, 150, " bytes", at_least=False),
+            Mark(f"Redis, a winner pending, {kind}", pending, 350, " bytes", at_least=False),
+        ]
+        run.say(f"{kind}: {pending:.0f} bytes a pending winner, {issued:.0f} an issued one")
+    refused = _bytes_per_refused(count)
+    result["refused"] = refused
+    run.say(f"{refused:.2f} bytes a refused user")
+    return result, [*marks, Mark("Redis, a refused user", refused, 0.5, " bytes", at_least=False)]
+
+
+def _bytes_per_winner(users: list[str]) -> tuple[float, float]:
+    campaign_id = open_new("memory", len(users))
+    empty = _used_bytes()
+    admitted = admit_all(campaign_id, users)
+    assert len(admitted) == len(users)
+    pending = _used_bytes()
+    gate.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=users)
+    issued = _used_bytes()
+    return (pending - empty) / len(users), (issued - empty) / len(users)
+
+
+def _bytes_per_refused(count: int) -> float:
+    campaign_id = open_new("refused", 1)
+    admit_all(campaign_id, ["first"])
+    before = _used_bytes()
+    assert admit_all(campaign_id, eight_digits(count)) == []
+    return (_used_bytes() - before) / count
+
+
+def _used_bytes() -> int:
+    """used_memory without the buffers of connections and of the append-only file, once it stands still."""
+    deadline, last = time.monotonic() + SETTLE_SEC, -1
+    while time.monotonic() < deadline:
+        info: Any = admission_redis().info("memory")
+        used = int(info["used_memory"] - info["mem_clients_normal"] - info["mem_aof_buffer"])
+        if used == last:
+            break
+        last = used
+        time.sleep(0.3)
+    return last
+
+
+def _uuids(count: int) -> list[str]:
+    return [str(uuid.uuid4()) for _ in range(count)]

@@ -1,0 +1,1 @@
+"""What the product is compared with: a bare DRF view and a constant answer, on the same server as the product."""

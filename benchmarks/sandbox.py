@@ -1,0 +1,126 @@
+"""A database, a topic and a consumer group for the benchmarks alone; the stack is left as it was found."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import django
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import sql
+
+DATABASE = "coupons_bench"
+DATABASES = (DATABASE, f"{DATABASE}_large")
+LOCK = 7_205_751
+
+
+class NotReady(Exception):
+    """The benchmarks cannot run here; the text says why and what to do."""
+
+
+@contextmanager
+def sandbox() -> Iterator[psycopg2.extensions.connection]:
+    """Django is set up on a database and a topic of its own, which are removed afterwards. Raises NotReady.
+
+    The connection is one to the stack's usual database; it holds the lock that keeps a second run away.
+    """
+    server, environment = prepare()
+    os.environ.update(environment)
+    django.setup()
+    try:
+        set_up()
+        yield server
+    finally:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing behind
+        clear(server)
+        signal.signal(signal.SIGINT, before)
+
+
+def prepare() -> tuple[psycopg2.extensions.connection, dict[str, str]]:
+    """Empty databases, and the environment in which the product uses the first one. The connection holds a lock."""
+    url = os.environ.get("DATABASE_URL", "")
+    if not url:
+        raise NotReady("DATABASE_URL is not set: use `make bench`, or `bin/stack exec -- ...`.")
+    server = psycopg2.connect(url)
+    server.autocommit = True
+    with server.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
+        if cursor.fetchone() != (True,):
+            raise NotReady("Other benchmarks run on this stack: wait until they have ended.")
+    drop_databases(server)
+    create_database(server, DATABASE)
+    topic = f"coupon_bench_{int(time.time())}"
+    return server, {
+        "DATABASE_URL": urlunsplit(urlsplit(url)._replace(path=f"/{DATABASE}")),
+        "COUPON_TOPIC": topic,
+        "COUPON_CONSUMER_GROUP": topic,
+        "COUPON_LOG_LEVEL": "WARNING",
+        "DJANGO_SETTINGS_MODULE": "couponsite.settings",
+    }
+
+
+def create_database(server: psycopg2.extensions.connection, name: str, *, template: str = "template0") -> None:
+    with server.cursor() as cursor:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+
+
+def drop_databases(server: psycopg2.extensions.connection) -> None:
+    with server.cursor() as cursor:
+        for name in DATABASES:
+            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def using_database(name: str) -> Iterator[None]:
+    """Django's default connection goes to another database meanwhile."""
+    from django.db import connection
+
+    before = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict["NAME"] = name
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = before
+
+
+def set_up() -> None:
+    """Tables and topic; Django is set up by now."""
+    from django.core.management import call_command
+
+    from coupons.messaging.topics import create_topic
+
+    call_command("migrate", verbosity=0)
+    create_topic()
+
+
+def clear(server: psycopg2.extensions.connection) -> None:
+    """Remove the campaigns' keys, the topic with its group, and the databases."""
+    from django.conf import settings
+    from django.db import connection
+
+    from coupons.messaging.producer import close_publisher
+    from coupons.messaging.topics import administrator
+
+    forget_campaigns()
+    connection.close()
+    close_publisher()
+    administrator().delete_consumer_groups([settings.CONSUMER_GROUP])[settings.CONSUMER_GROUP].exception()
+    administrator().delete_topics([settings.TOPIC])[settings.TOPIC].result()
+    drop_databases(server)
+    server.close()
+
+
+def forget_campaigns() -> None:
+    """Remove the keys of every campaign of the current database from Redis."""
+    from coupons.admission.keys import campaign_keys
+    from coupons.admission.scripts import admission_redis
+    from coupons.models import Campaign
+
+    for campaign_id in Campaign.objects.values_list("pk", flat=True):
+        admission_redis().unlink(*campaign_keys(campaign_id))

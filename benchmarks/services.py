@@ -1,0 +1,149 @@
+"""The product's parts as real processes, their output in log files; all are ended, whatever happens."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import urllib3
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+MANAGE = [sys.executable, str(CHECKOUT / "manage.py")]
+WEB_APPLICATION = "couponsite.wsgi:application"
+HOST = "127.0.0.1"
+STOP_SEC = 15.0
+TAIL_LINES = 20
+POLL_SEC = 0.05
+
+
+class ServiceFailed(Exception):
+    """A process ended, or did not become ready; the text holds the end of its log."""
+
+
+class Service:
+    """One process, in a session of its own: a Ctrl-C of the terminal reaches us alone, and we end it."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=CHECKOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raises ServiceFailed when the process has ended."""
+        exit_code = self.process.poll()
+        if exit_code is not None:
+            raise ServiceFailed(f"{self.name} ended with exit code {exit_code}.\n{self.tail()}")
+
+    def tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n".join([f"The end of {self.log}:", *(f"  | {line}" for line in lines)])
+
+    def has_logged(self, text: str) -> bool:
+        return text in self.log.read_text(errors="replace")
+
+
+class Services:
+    """A context that starts processes and ends them all: SIGTERM, wait, then SIGKILL to what is left."""
+
+    def __init__(self, *, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._log_folder = log_folder
+        self._environment = dict(environment or {})
+        self._running: list[Service] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must leave nothing behind
+        try:
+            self.stop(*self._running)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Service:
+        log = self._log_folder / f"{name}.log"
+        service = Service(name, command, log, {**self._environment, **(environment or {})})
+        self._running.append(service)
+        return service
+
+    def start_web(self, *, port: int, name: str = "web", application: str = WEB_APPLICATION) -> Service:
+        """bin/web, or another WSGI application on the same server with the same settings."""
+        script = (CHECKOUT / "bin" / "web").read_text()
+        assert WEB_APPLICATION in script
+        command = ["sh", "-c", script.replace(WEB_APPLICATION, application), str(CHECKOUT / "bin" / "web")]
+        return self.start(name, command, {"WEB_PORT": str(port)})
+
+    def check(self) -> None:
+        for service in self._running:
+            service.check()
+
+    def wait(self, what: str, condition: Callable[[], bool], *, deadline_sec: float, of: Service) -> None:
+        """Until the condition holds. Raises ServiceFailed when a process ends or the deadline passes."""
+        deadline = time.monotonic() + deadline_sec
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceFailed(f"{what}: not within {deadline_sec:.0f} s.\n{of.tail()}")
+            time.sleep(POLL_SEC)
+
+    def stop(self, *services: Service) -> None:
+        """End these, side by side, with the processes that they have started."""
+        for service in services:
+            if service.process.poll() is None:
+                service.process.terminate()
+        deadline = time.monotonic() + STOP_SEC
+        for service in services:
+            try:
+                service.process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                os.killpg(service.process.pid, signal.SIGKILL)
+                service.process.wait()
+        self._running = [service for service in self._running if service not in services]
+
+
+def answers_ok(url: str) -> bool:
+    """Whether a GET of the address is answered with 200 now."""
+    try:
+        return urllib3.request("GET", url, timeout=3, retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def log_folder() -> Path:
+    """Beside the stack's settings file, where its servers log too."""
+    named = os.environ.get("COUPON_ENV_FILE")
+    return (Path(named).resolve().parent if named else CHECKOUT / ".stack") / "log"

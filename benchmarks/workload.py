@@ -1,0 +1,71 @@
+"""Campaigns, tickets and messages in bulk, made by the product's own scripts and functions."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis, source
+from coupons.campaigns.lifecycle import create_campaign, open_campaign
+from coupons.clock import moment_of
+from coupons.messaging.messages import Ticket
+from coupons.messaging.producer import publisher
+
+CHUNK = 5_000
+LOADED_EPOCH = 1
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How large and how often. `sizes` shrink in the quick run."""
+
+    quick: bool
+    repeats: int
+    log_folder: Path
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    def say(self, text: str) -> None:
+        print(f"  {text}", flush=True)
+
+
+def open_new(name: str, quantity: int) -> UUID:
+    campaign = create_campaign(name=name, quantity=quantity, actor="benchmark")
+    open_campaign(campaign_id=campaign.pk, actor="benchmark")
+    return campaign.pk
+
+
+def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
+    """admit.lua for each user, many to a round trip; the tickets of those who are in."""
+    redis = admission_redis()
+    script = redis.register_script(source("admit"))
+    script.sha = redis.script_load(source("admit"))
+    tickets = []
+    for chunk in chunks(users):
+        pipeline = redis.pipeline(transaction=False)
+        for user in chunk:
+            pipeline.evalsha(script.sha, 3, *campaign_keys(campaign_id), LOADED_EPOCH, user)
+        for user, (code, *values) in zip(chunk, pipeline.execute(), strict=True):
+            if code == b"ADMITTED":
+                tickets.append(Ticket(campaign_id, user, values[0], moment_of(values[1])))
+    return tickets
+
+
+def publish_all(tickets: Sequence[Ticket]) -> None:
+    for chunk in chunks(tickets):
+        for delivered in publisher().publish_all(chunk):
+            delivered.result(timeout=30)
+
+
+def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+
+
+def eight_digits(count: int) -> list[str]:
+    return [str(number) for number in itertools.islice(itertools.count(10_000_000), count)]
