@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.registry import Received
 
@@ -45,5 +45,7 @@ def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
     """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed."""
     errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
     for cause in errors[:1]:
+        if cause.fatal():
+            raise KafkaException(cause)  # comes out of the worker's poll()
         outcome = "redelivered" if cause.code() in REDELIVERED else "later"
         logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())

@@ -14,9 +14,13 @@ CODE_BYTES = 16
 
 # Table and columns are the model's, so a renamed field cannot be forgotten here; issued_at is the column's default.
 # bulk_create does the same at half the speed: it makes an object and a piece of SQL a row (docs/decisions/0007).
-_FIELDS = [Coupon._meta.get_field(name).attname for name in ("campaign", "user_id", "sequence", "code")]  # type: ignore[union-attr]
+_TABLE = connection.ops.quote_name(Coupon._meta.db_table)
+_COLUMNS = ", ".join(
+    connection.ops.quote_name(getattr(Coupon, name).field.attname)
+    for name in ("campaign", "user_id", "sequence", "code")
+)
 _INSERT = (
-    f"INSERT INTO {Coupon._meta.db_table} ({', '.join(_FIELDS)}) "  # noqa: S608  no value of anybody's in it
+    f"INSERT INTO {_TABLE} ({_COLUMNS}) "  # noqa: S608  no value of anybody's in it
     "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[])"
 )
 

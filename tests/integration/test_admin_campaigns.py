@@ -11,7 +11,7 @@ from coupons.admin.steps import STEPS
 from coupons.admission import gate
 from coupons.campaigns import lifecycle
 from coupons.campaigns.push import push_change
-from coupons.errors import OperatorError
+from coupons.errors import OperatorError, PushDidNotArrive
 from coupons.models import Campaign, CampaignState
 from tests.support.operators import (
     CAMPAIGNS,
@@ -145,6 +145,8 @@ def test_a_step_is_offered_exactly_where_lifecycle_allows_it(service: Service, n
     try:
         STEPS[name].act(campaign_id=campaign.pk, actor="test")
         allowed = True
+    except PushDidNotArrive:
+        allowed = True  # a draft that was loaded before: only this test makes one
     except OperatorError:
         allowed = False
 

@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
+from consumers.offsets import on_commit
 from tests.support.clocks import Clock, SteppedEvent
 
 TOPIC = "t"
@@ -51,6 +52,7 @@ class FakeConsumer:
         self.journal: list[str] = []
         self.committed: list[dict[int, int]] = []
         self.commit_errors: deque[KafkaError] = deque()
+        self._failed_commits: deque[KafkaError] = deque()
         self.closed = False
 
     def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
@@ -60,6 +62,8 @@ class FakeConsumer:
     def poll(self, timeout: float) -> Message | None:
         self._polls += 1
         assert self._polls < MAX_POLLS, "the worker polls for ever"
+        while self._failed_commits:
+            on_commit(self._failed_commits.popleft(), [])
         while self._plan:
             if isinstance(self._plan[0], Message) and self._held_back(self._plan[0]):
                 break
@@ -108,9 +112,10 @@ class FakeConsumer:
         self.journal.append(f"resume {sorted(_numbers(partitions))}")
 
     def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
-        assert not asynchronous
+        assert asynchronous, "the synchronous form waits without a time-out"
         if self.commit_errors:
-            raise KafkaException(self.commit_errors.popleft())
+            self._failed_commits.append(self.commit_errors.popleft())
+            return
         self.committed.append({offset.partition: offset.offset for offset in offsets})
         self.journal.append(f"commit {self.committed[-1]}")
 
