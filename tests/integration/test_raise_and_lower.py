@@ -1,5 +1,7 @@
 """A quantity is raised in PostgreSQL first and lowered in Redis first; and what happens when one of them is away."""
 
+import logging
+
 import pytest
 from django.db import IntegrityError, transaction
 
@@ -153,3 +155,24 @@ def test_postgresql_itself_refuses_a_quantity_below_what_is_issued(service: Serv
 
     with pytest.raises(IntegrityError, match="campaign_issued_within_quantity"), transaction.atomic():
         Campaign.objects.filter(pk=campaign.pk).update(quantity=2)
+
+
+def test_a_pause_arrives_although_a_half_done_lower_has_used_up_its_revision(service: Service) -> None:
+    campaign = service.campaign(10)
+    lower_in_redis_only(campaign, 5)
+
+    pause_campaign(campaign_id=campaign.pk, actor="test")
+
+    assert (in_redis(campaign).state, in_redis(campaign).quantity) == ("paused", 10)
+
+
+def test_a_change_that_did_not_arrive_is_logged_with_its_actor_all_the_same(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    campaign = service.campaign(1)
+    service.stack("pause", "redis")
+
+    with caplog.at_level(logging.INFO, logger="coupons.campaigns"), pytest.raises(PushDidNotArrive):
+        change_campaign(campaign_id=campaign.pk, changes={"quantity": 2}, actor="kim")
+
+    assert "actor=kim" in caplog.text

@@ -138,3 +138,19 @@ def test_a_redis_that_is_away_is_no_verdict(service: Service, healthy: Campaign)
 
     with pytest.raises(GateUnavailable):
         ledger_of(healthy)
+
+
+def test_an_open_failed_event_whose_ticket_the_gate_lacks_is_named(service: Service) -> None:
+    campaign = service.campaign(1)
+    admit(campaign, "a")
+    insert_coupons(campaign, [("thief", 9)])
+    consume(received(campaign, "a", 1))
+    redis, keys = admission_redis(), campaign_keys(campaign.pk)
+    redis.hdel(keys.tickets, "a")
+    redis.hincrby(keys.campaign, "admitted", -1)
+    redis.hincrby(keys.campaign, "settled", -1)
+
+    ledger = ledger_of(campaign)
+
+    assert ledger.differences[Kind.FAILED_WITHOUT_TICKET].examples == ["a #1"]
+    assert not ledger.closes

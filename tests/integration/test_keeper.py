@@ -1,0 +1,65 @@
+"""The keeper: one round does what the parts allow, and says once what they do not."""
+
+import logging
+import threading
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.ledger.keeper import Keeper
+from coupons.ledger.mend import stale_campaigns
+from coupons.models import Campaign
+from tests.integration.test_raise_and_lower import in_redis
+from tests.support.service import Service
+from tests.support.tickets import admit
+
+
+def a_keeper() -> Keeper:
+    return Keeper(interval_sec=1, stop=threading.Event())
+
+
+def make_stale(campaign: Campaign) -> None:
+    admission_redis().hset(campaign_keys(campaign.pk).campaign, "run_id", "0")
+
+
+def test_a_round_mends_what_is_stale_and_pushes_what_did_not_arrive(service: Service) -> None:
+    stale, behind = service.campaign(10), service.campaign(10)
+    admit(stale, "a")
+    make_stale(stale)
+    Campaign.objects.filter(pk=behind.pk).update(quantity=20, revision=9)
+
+    assert a_keeper().round()
+
+    assert stale_campaigns() == []
+    assert in_redis(behind).quantity == 20
+
+
+def test_a_campaign_that_cannot_be_mended_does_not_keep_changes_from_the_others(
+    service: Service, settings: LazySettings
+) -> None:
+    behind, stale = service.campaign(10), service.campaign(10)
+    make_stale(stale)
+    Campaign.objects.filter(pk=behind.pk).update(quantity=20, revision=9)
+    settings.TOPIC = "coupon_create_not_there"  # without a topic no mend can end
+
+    assert not a_keeper().round()
+
+    assert in_redis(behind).quantity == 20
+
+
+def test_a_part_that_stays_down_is_logged_once_and_its_return_too(
+    service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper, topic = a_keeper(), settings.TOPIC
+    service.campaign(10)
+    settings.TOPIC = "coupon_create_not_there"
+    with caplog.at_level(logging.INFO, logger="coupons.ledger.keeper"):
+        keeper.round()
+        keeper.round()
+        settings.TOPIC = topic
+        keeper.round()
+
+    said = [record.message.split(" error=")[0] for record in caplog.records if "step=relay" in record.message]
+    assert said == ["keeper.waiting step=relay", "keeper.recovered step=relay"]
