@@ -1,6 +1,9 @@
 """Problems as HTTP answers: DRF's exception handler, Django's error pages for the API, and our own."""
 
 import logging
+import math
+import time
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -26,10 +29,12 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
     problem = _problem_of(error)
     if problem is None:
         return None
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.warning("api.%s error=%s", problem.code, " ".join(str(error).split()))
     set_rollback()
     response = problem_response(problem)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _outages.log(problem.code, error)
+        # Django would log each of these once more; handler500's, the defects, are not among them.
+        response._has_been_logged = True  # type: ignore[attr-defined]
     header = getattr(error, "auth_header", None)
     if header:
         response["WWW-Authenticate"] = header
@@ -53,6 +58,24 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     return _json(Problem(Code.INTERNAL)) if _is_api(request) else defaults.server_error(request)
 
+
+class _OutageLog:
+    """One line a second for each code: during an outage every request would write the same one."""
+
+    def __init__(self) -> None:
+        self._last_at: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def log(self, code: str, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._last_at.get(code, -math.inf) < 1.0:
+            self._unsaid[code] += 1
+            return
+        self._last_at[code] = now
+        logger.warning("api.%s more_like_it=%d error=%s", code, self._unsaid.pop(code, 0), " ".join(str(error).split()))
+
+
+_outages = _OutageLog()
 
 _CODES: list[tuple[type[Exception], Code]] = [
     (exceptions.NotAuthenticated, Code.UNAUTHENTICATED),

@@ -1,0 +1,20 @@
+"""What the log says while users get 503: one line a second, not one or two a request."""
+
+import pytest
+
+from coupons.admission.scripts import admission_redis
+from tests.support.http import Api, assert_problem
+from tests.support.service import Service
+
+
+def test_an_outage_is_one_line_however_many_ask(api: Api, service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    campaign = service.campaign(10)
+    admission_redis().flushall()
+    caplog.clear()
+
+    for user in range(5):
+        assert_problem(api.apply(campaign, str(user)), 503, "unavailable")
+
+    logged = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+    assert [record.name for record in logged] == ["coupons.api.problem_responses"]
+    assert "state is not current (missing)" in logged[0].message
