@@ -120,11 +120,18 @@ def reconcile(*, campaign_ids: Iterable[UUID] | None = None) -> Iterator[Ledger]
     if campaign_ids is not None:
         campaigns = campaigns.filter(pk__in=list(campaign_ids))
     for campaign in campaigns:
-        yield _ledger_of(campaign)
+        yield reconcile_campaign(campaign)
 
 
-def _ledger_of(campaign: Campaign) -> Ledger:
+def reconcile_campaign(campaign: Campaign) -> Ledger:
+    """The ledger of one campaign; one that was never opened holds nothing, and closes. Raises as `reconcile` does."""
     ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
+    if campaign.epoch > 0:
+        _compare(campaign, ledger)
+    return ledger
+
+
+def _compare(campaign: Campaign, ledger: Ledger) -> None:
     gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
     seen = {ticket.user_id: ticket for ticket in held_by_scan(campaign.pk)}
     ledger.tickets = len(seen)
@@ -137,7 +144,6 @@ def _ledger_of(campaign: Campaign) -> Ledger:
             ledger.found(Kind.LOST, f"{user_id} #{seen[user_id].sequence}")
     _look_again(campaign, rows, ledger)
     _check_counts(campaign, ledger)
-    return ledger
 
 
 @dataclass(slots=True)

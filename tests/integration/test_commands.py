@@ -148,8 +148,26 @@ def test_reconcile_as_json_is_one_document(service: Service) -> None:
     }
 
 
-def test_reconcile_of_an_unknown_campaign_is_refused(service: Service) -> None:
-    assert run("reconcile_campaigns", uuid4()).code == 1
+def test_reconcile_of_an_unknown_campaign_could_not_look(service: Service) -> None:
+    assert run("reconcile_campaigns", uuid4()).code == 2
+
+
+def test_a_draft_s_ledger_closes_with_nothing_in_it(service: Service) -> None:
+    ran = run("reconcile_campaigns", service.campaign(opened=False).pk)
+
+    assert ran.code == 0
+    assert "tickets 0 = issued 0 + failed 0 + pending 0 (quantity 10): closes" in ran.out
+
+
+def test_one_stale_campaign_does_not_keep_reconcile_from_looking_at_the_others(service: Service) -> None:
+    stale, other = service.campaign(), service.campaign()
+    admission_redis().delete(campaign_keys(stale.pk).campaign)
+
+    ran = run("reconcile_campaigns")
+
+    assert ran.code == 2
+    assert str(other.pk) in ran.out
+    assert f"Could not look: campaign {stale.pk}: Redis's state is not current (missing)" in ran.err
 
 
 def test_retry_says_what_it_did_and_leaves_its_last_run_where_operators_look(

@@ -3,16 +3,19 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from coupons.errors import OperatorError
-from coupons.ledger.reconcile import EXPLANATIONS, HEALS_BY_ITSELF, Ledger, reconcile
-from coupons.management.command import CouponCommand, campaign_id
+from django.core.management.base import CommandError
+
+from coupons.errors import StateStale
+from coupons.ledger.reconcile import EXPLANATIONS, HEALS_BY_ITSELF, Ledger, reconcile_campaign
+from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
 
 
 class Command(CouponCommand):
     help = (
         "Check the ledger of campaigns: tickets (Redis) = issued + failed (PostgreSQL) + pending, user by user. "
-        "Exits 0 when it closes, 1 when it does not, 2 when it could not look."
+        "Exits 0 when it closes, 1 when it does not, 2 when it could not look (a part does not answer, a campaign's "
+        "state in Redis is not current, there is no such campaign)."
     )
     examples = """
   manage.py reconcile_campaigns
@@ -24,22 +27,35 @@ class Command(CouponCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     def run(self, **options: Any) -> None:
-        chosen = [options["campaign"]] if options["campaign"] else None
-        if chosen and not Campaign.objects.filter(pk__in=chosen, epoch__gt=0).exists():
-            raise OperatorError(f"No campaign that was ever opened has the id {options['campaign']}.")
-        closes = True
-        documents = []
-        for ledger in reconcile(campaign_ids=chosen):
-            closes &= ledger.closes
-            documents.append(ledger.document())
-            if not options["json"]:
-                self._print(ledger)
+        campaigns = Campaign.objects.order_by("created_at")
+        if options["campaign"]:
+            campaigns = campaigns.filter(pk=options["campaign"])
+            if not campaigns.exists():
+                raise CommandError(f"There is no campaign {options['campaign']}.", returncode=EXIT_UNAVAILABLE)
+        ledgers: list[Ledger] = []
+        unseen: list[str] = []
+        for campaign in campaigns:
+            try:
+                ledgers.append(reconcile_campaign(campaign))
+            except StateStale as error:
+                unseen.append(str(error))
+            else:
+                self._print(ledgers[-1], as_json=options["json"])
+        closes = all(ledger.closes for ledger in ledgers)
         if options["json"]:
-            self.stdout.write(json.dumps({"closes": closes, "campaigns": documents}, indent=2))
+            documents = [ledger.document() for ledger in ledgers]
+            document = {"closes": closes and not unseen, "campaigns": documents, "could_not_look": unseen}
+            self.stdout.write(json.dumps(document, indent=2))
+        for reason in unseen:
+            self.stderr.write(f"Could not look: {reason}. The keeper mends it, or `manage.py rebuild_admission`.")
         if not closes:
-            sys.exit(1)
+            sys.exit(EXIT_REFUSED)
+        if unseen:
+            sys.exit(EXIT_UNAVAILABLE)
 
-    def _print(self, ledger: Ledger) -> None:
+    def _print(self, ledger: Ledger, *, as_json: bool) -> None:
+        if as_json:
+            return
         verdict = "closes" if ledger.closes else "DOES NOT CLOSE"
         self.stdout.write(
             f"{ledger.campaign_id} {ledger.name}: tickets {ledger.tickets} = issued {ledger.issued} + failed "
