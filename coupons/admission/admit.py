@@ -37,5 +37,5 @@ def _admit(campaign_id: UUID, known: Known, user_id: str) -> Admission:
         raise
     except StateStale:
         if known.epoch == 0:  # a draft: Redis has nothing of it, and nothing is wrong with that
-            return Admission(Outcome.NOT_OPEN, opens_at_ms=milliseconds(known.opens_at))
+            return Admission(Outcome.NOT_OPEN, known.epoch, opens_at_ms=milliseconds(known.opens_at))
         raise

@@ -68,6 +68,7 @@ class Admission:
     """The gate's answer to one application. `ticket` is there when the user is in, `opens_at_ms` for NOT_OPEN."""
 
     outcome: Outcome
+    epoch: int
     ticket: Held | None = None
     opens_at_ms: int | None = None
     now_ms: int | None = None
@@ -110,12 +111,12 @@ def admit(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
     outcome = Outcome(code)
     if outcome is Outcome.ADMITTED:
         sequence, admitted_at_ms = values
-        return Admission(outcome, Held(user_id, sequence, float(admitted_at_ms)), now_ms=admitted_at_ms)
+        return Admission(outcome, epoch, Held(user_id, sequence, float(admitted_at_ms)), now_ms=admitted_at_ms)
     if outcome is Outcome.ALREADY_ADMITTED:
-        return Admission(outcome, _held(user_id, *values))
+        return Admission(outcome, epoch, _held(user_id, *values))
     if outcome is Outcome.NOT_OPEN:
-        return Admission(outcome, opens_at_ms=values[0], now_ms=values[1])
-    return Admission(outcome)
+        return Admission(outcome, epoch, opens_at_ms=values[0], now_ms=values[1])
+    return Admission(outcome, epoch)
 
 
 def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:

@@ -57,7 +57,12 @@ def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, de
         raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
     started = time.monotonic()
     ticket = Ticket(
-        campaign_id, held.user_id, held.sequence, moment_of(int(held.score or time.time() * 1000)), trace or uuid4().hex
+        campaign_id=campaign_id,
+        user_id=held.user_id,
+        sequence=held.sequence,
+        admitted_at=moment_of(int(held.score or time.time() * 1000)),
+        trace=trace or uuid4().hex,
+        epoch=admission.epoch,
     )
     delivered = publisher().publish(ticket)
     delivered.add_done_callback(published_marks().note(ticket))

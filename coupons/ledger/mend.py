@@ -14,7 +14,7 @@ has, together hold every ticket. The order is the proof:
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -29,9 +29,10 @@ from coupons.errors import StateStale
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import failed_tickets, issued_tickets
 from coupons.messaging.log import read_log
-from coupons.messaging.messages import InvalidMessage, decode
+from coupons.messaging.messages import InvalidMessage, Ticket, decode
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
+from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 SLACK_SEC = 1.0
@@ -86,9 +87,11 @@ def mend_campaigns(
         # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.
         Campaign.objects.filter(pk__in=ids).update(epoch=F("epoch") + 1, updated_at=Now())
         sleep(promise_window_sec())
-        logged = _unread_tickets(set(ids))
+        campaigns = list(Campaign.objects.filter(pk__in=ids))
+        logged = _unread_tickets(campaigns)
         reports = []
-        for campaign in Campaign.objects.filter(pk__in=ids):
+        for campaign in campaigns:
+            campaign.refresh_from_db()  # with the changes that operators made meanwhile
             state = _gather(campaign.pk, mendings[campaign.pk], logged.get(campaign.pk, {}))
             finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
@@ -103,22 +106,36 @@ def promise_window_sec() -> float:
     return float(window_ms / 1000 + SLACK_SEC)
 
 
-def _unread_tickets(campaign_ids: set[UUID]) -> Logged:
-    """Tickets of the topic that the group has not committed. Of two of one user the later admission counts: an earlier
-    one was given up by a former mend."""
-    logged: Logged = {campaign_id: {} for campaign_id in campaign_ids}
+def _unread_tickets(campaigns: Sequence[Campaign]) -> Logged:
+    """Tickets of the topic that the group has not committed.
+
+    Not among them: what landed after a former mend had noted the end, for an epoch before that mend. Nobody was
+    promised it, and its place has been given to somebody else since.
+    """
     lags = partition_lags()  # the committed offsets first, then the ends
+    logged: Logged = {campaign.pk: {} for campaign in campaigns}
+    former = {campaign.pk: (campaign.log_epoch, campaign.log_ends) for campaign in campaigns}
     for message in read_log({partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}):
         try:
             ticket = decode(message.payload)
         except InvalidMessage:
             continue  # the consumer makes a failed event of it
-        if ticket.campaign_id not in campaign_ids:
+        if ticket.campaign_id not in logged or _came_late(ticket, message.position, *former[ticket.campaign_id]):
             continue
         tickets = logged[ticket.campaign_id]
         if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
             tickets[ticket.user_id] = (ticket.sequence, float(message.position.score))
+    # Crash here => the next mend takes these ends for a former one's. No promise is lost by that: the window has
+    # passed, so what lands from now on for an older epoch was promised to nobody.
+    ends = {str(partition): lag.end for partition, lag in lags.items()}
+    for campaign in campaigns:
+        Campaign.objects.filter(pk=campaign.pk).update(log_epoch=campaign.epoch, log_ends=ends)
     return logged
+
+
+def _came_late(ticket: Ticket, position: Position, log_epoch: int, log_ends: Mapping[str, int]) -> bool:
+    before_that_mend = ticket.epoch is not None and ticket.epoch < log_epoch
+    return before_that_mend and position.offset >= log_ends.get(str(position.partition), 0)
 
 
 def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:

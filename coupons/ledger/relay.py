@@ -75,12 +75,8 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     if done:
         report.settled += gate.settle(campaign_id=campaign_id, epoch=epoch, user_ids=done)
     settled = set(done)
-    _publish(
-        campaign_id,
-        [ticket for ticket in tickets if ticket.user_id not in settled],
-        description.now_ms,
-        report,
-    )
+    unwritten = [ticket for ticket in tickets if ticket.user_id not in settled]
+    _publish(campaign_id, epoch, unwritten, description.now_ms, report)
 
 
 def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, latest_ms: int) -> list[Held]:
@@ -111,13 +107,13 @@ def _is_beyond(position: Position | None, lags: Mapping[int, PartitionLag]) -> b
     return lag is None or position.offset >= lag.end
 
 
-def _publish(campaign_id: UUID, tickets: list[Held], now_ms: int, report: RelayReport) -> None:
+def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, report: RelayReport) -> None:
     """In the order of admission, as far as one partition keeps it."""
     in_order = sorted(tickets, key=lambda ticket: ticket.sequence)
     deliveries = {}
     for held in in_order:
         admitted_at_ms = now_ms if held.position is not None else int(held.score or now_ms)
-        message = Ticket(campaign_id, held.user_id, held.sequence, moment_of(admitted_at_ms), "relay")
+        message = Ticket(campaign_id, held.user_id, held.sequence, moment_of(admitted_at_ms), "relay", epoch)
         deliveries[held.user_id] = publisher().publish(message)
     wait(deliveries.values(), timeout=settings.DELIVERY_TIMEOUT_MS / 1000 + 1)
     acknowledged = {

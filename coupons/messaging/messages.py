@@ -16,13 +16,14 @@ _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Ticket(NamedTuple):
-    """An admitted user's place, and when Redis gave it."""
+    """An admitted user's place, when Redis gave it, and in which epoch (None in messages that do not say)."""
 
     campaign_id: UUID
     user_id: str
     sequence: int
     admitted_at: datetime
     trace: str = ""
+    epoch: int | None = None
 
 
 class InvalidMessage(Exception):
@@ -43,7 +44,7 @@ def is_user_id(text: object) -> bool:
 
 
 def encode(ticket: Ticket) -> bytes:
-    fields = {
+    fields: dict[str, str | int] = {
         "v": VERSION,
         "campaign_id": str(ticket.campaign_id),
         "user_id": ticket.user_id,
@@ -51,6 +52,8 @@ def encode(ticket: Ticket) -> bytes:
         "admitted_at": ticket.admitted_at.isoformat(timespec="milliseconds"),
         "trace": ticket.trace,
     }
+    if ticket.epoch is not None:
+        fields["epoch"] = ticket.epoch
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
@@ -69,13 +72,14 @@ def decode(payload: bytes | None) -> Ticket:
         raise InvalidMessage(FailCode.INVALID_MESSAGE, reason, named)
     if type(sequence) is not int or not 1 <= sequence <= MAX_SEQUENCE:
         raise InvalidMessage(FailCode.INVALID_MESSAGE, f"sequence is no whole number from 1 to {MAX_SEQUENCE}", named)
-    trace = fields.get("trace")
+    trace, epoch = fields.get("trace"), fields.get("epoch")
     return Ticket(
         campaign_id=UUID(campaign_id),
         user_id=str(user_id),
         sequence=sequence,
         admitted_at=_admitted_at(fields.get("admitted_at"), named),
         trace=trace[:64] if isinstance(trace, str) else "",
+        epoch=epoch if type(epoch) is int else None,
     )
 
 

@@ -72,7 +72,7 @@ def test_sold_out_is_said_when_all_are_taken(a_gate: MakeGate) -> None:
     place = a_gate(quantity=1)
     place.admit("a")
 
-    assert place.admit("b") == gate.Admission(Outcome.SOLD_OUT)
+    assert place.admit("b") == gate.Admission(Outcome.SOLD_OUT, epoch=1)
 
 
 def test_before_the_opening_by_redis_s_clock_nobody_gets_in(a_gate: MakeGate) -> None:

@@ -13,6 +13,7 @@ from coupons.admission.scripts import admission_redis
 from coupons.ledger.mend import stale_campaigns
 from coupons.ledger.reconcile import reconcile
 from coupons.ledger.relay import relay_pending
+from coupons.messaging.producer import publisher
 from coupons.models import Campaign, FailEventHistory
 from tests.support.service import Service
 from tests.support.tickets import (
@@ -26,6 +27,7 @@ from tests.support.tickets import (
     publish,
     publish_and_mark,
     received,
+    ticket,
 )
 
 pytestmark = pytest.mark.usefixtures("group_coordinator")
@@ -200,3 +202,39 @@ def test_settings_are_those_of_postgresql(service: Service) -> None:
 
     found = gate.describe(campaign_id=campaign.pk, epoch=2).settings
     assert (found.quantity, found.state, found.revision) == (7, "paused", 9)
+
+
+def publish_late(campaign: Campaign, user_id: str, sequence: int, *, epoch: int) -> None:
+    """A message that waited in a producer's queue, admitted in that epoch."""
+    late = ticket(campaign, user_id, sequence)._replace(epoch=epoch)
+    assert publisher().publish(late).result(10) is not None
+
+
+def test_a_message_that_landed_after_a_former_mend_is_not_taken_in_by_the_next(service: Service) -> None:
+    """Its place was given to somebody else: taking it in again would put one user too many inside."""
+    campaign = service.campaign(1)
+    admit(campaign, "lost")
+    admission_redis().flushall()
+    mend(campaign)
+    publish_late(campaign, "lost", 1, epoch=1)
+    campaign.refresh_from_db()
+    admit(campaign, "winner")
+    publish_late(campaign, "winner", 1, epoch=2)
+    admission_redis().flushall()
+
+    mend(campaign)
+
+    assert set(held(campaign, "lost", "winner")) == {"winner"}
+
+
+def test_a_message_of_the_time_before_a_mend_is_taken_in_if_it_landed_before_it(service: Service) -> None:
+    campaign = service.campaign(2)
+    admit(campaign, "a")
+    publish_late(campaign, "a", 1, epoch=1)
+    admission_redis().flushall()
+    mend(campaign)
+    admission_redis().flushall()
+
+    mend(campaign)
+
+    assert set(held(campaign, "a")) == {"a"}

@@ -166,3 +166,9 @@ def test_numbers_uuids_slugs_and_mail_addresses_are_user_ids(user_id: str) -> No
 @pytest.mark.parametrize("text", ["", "x" * 129, "a b", "a/b", "a\n", "\u0661", 42, None])
 def test_anything_else_is_no_user_id(text: object) -> None:
     assert not is_user_id(text)
+
+
+def test_the_epoch_travels_along_and_may_be_missing() -> None:
+    assert decode(encode(TICKET)).epoch is None
+    assert decode(encode(TICKET._replace(epoch=7))).epoch == 7
+    assert decode(encode(TICKET).replace(b'"v":1', b'"v":1,"epoch":"7"')).epoch is None
