@@ -28,6 +28,7 @@ demo: up ## all set-up, then USERS=1000 on THREADS=32 over QUANTITY=100 coupons,
 
 .PHONY: test
 test: venv ## all set-up, then the test suite on a stack of its own; ARGS="-k word" for pytest
+	@bin/stack packages
 	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m "not system" $(ARGS)
 
 .PHONY: test-system

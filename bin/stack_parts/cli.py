@@ -250,6 +250,7 @@ def _wait_for(command: list[str], environment: dict[str, str]) -> int:
 
 def _install_packages(home: Home, which: str) -> None:
     if which == "servers":
+        packages.ensure([packages.CURL])
         if mode(home) == "native":
             _can_run_natively(home, list(settings.PARTS))
     else:

@@ -64,6 +64,11 @@ def setpriv() -> Path | None:
     return Path(found) if found else None
 
 
+def curl() -> Path | None:
+    found = shutil.which("curl")
+    return Path(found) if found else None
+
+
 def _major(program: Path) -> int:
     return _first_number(program, "--version", r"(?:v=|PostgreSQL\) )(\d+)")
 
@@ -86,6 +91,7 @@ REDIS = Need(f"Redis >= {settings.REDIS_MAJOR} (redis-server)", redis_server, "r
 JAVA = Need(f"Java >= {settings.JAVA_MAJOR}", java, "java")
 MAVEN = Need("Maven (mvn)", maven, "maven")
 SETPRIV = Need("setpriv", setpriv, "setpriv")
+CURL = Need("curl (the README's session)", curl, "curl")
 
 
 def missing(needs: Iterable[Need]) -> list[Need]:

@@ -94,5 +94,6 @@ APT_PACKAGES: Final = {
     "java": ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "default-jre-headless"),
     "maven": ("maven",),
     "setpriv": ("util-linux",),
+    "curl": ("curl",),
 }
 APT_PACKAGES_SYSTEM_TESTS: Final = ("cron", "nginx", "chromium", "chromium-driver", "iproute2")

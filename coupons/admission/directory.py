@@ -88,6 +88,7 @@ class Directory:
         self._thread.join(timeout=5)
 
     def _keep_current(self) -> None:
+        self._wake.set()  # the first look is at once
         while not self._stopped:
             self._wake.wait(settings.DIRECTORY_REFRESH_MS / 1000)
             self._wake.clear()

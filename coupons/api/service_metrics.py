@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError
 from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
 
 from coupons.admission import gate
 from coupons.admission.directory import directory
-from coupons.errors import RetryLater, StateStale
+from coupons.admission.scripts import admission_redis
+from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 
@@ -33,7 +35,7 @@ class ServiceCollector(Collector):
             try:
                 yield from list(read())
                 errors.add_metric([part], 0)
-            except (RetryLater, DatabaseError, InterfaceError) as error:
+            except (RetryLater, RedisError, *DATABASE_DOWN) as error:
                 logger.warning("metrics.part_down part=%s error=%s", part, " ".join(str(error).split()))
                 errors.add_metric([part], 1)
         yield errors
@@ -56,7 +58,8 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
     stale = GaugeMetricFamily(
         "coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"]
     )
-    for campaign_id, epoch in islice(directory().loaded().items(), MAX_CAMPAIGNS):
+    admission_redis().ping()  # also where there is no campaign to ask for
+    for campaign_id, epoch in _loaded():
         label = [str(campaign_id)]
         try:
             description = gate.describe(campaign_id=campaign_id, epoch=epoch)
@@ -67,6 +70,14 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
         admitted.add_metric(label, description.admitted)
         pending.add_metric(label, description.pending)
     return [admitted, pending, stale]
+
+
+def _loaded() -> list[tuple[UUID, int]]:
+    """The campaigns that Redis should have, and their epochs; without PostgreSQL those that this process knows."""
+    try:
+        return [(campaign.pk, campaign.epoch) for campaign in _campaigns()]
+    except DATABASE_DOWN:
+        return list(islice(directory().loaded().items(), MAX_CAMPAIGNS))
 
 
 def _from_kafka() -> Iterable[GaugeMetricFamily]:

@@ -26,7 +26,11 @@ def scrape(service: Service) -> Samples:
 
 @pytest.fixture
 def scraped(service: Service, tmp_path: Path) -> Service:
-    service.web(COUPON_METRICS_DIR=str(tmp_path / "metrics"), COUPON_KAFKA_REQUEST_TIMEOUT_MS="1500")
+    service.web(
+        COUPON_METRICS_DIR=str(tmp_path / "metrics"),
+        COUPON_KAFKA_REQUEST_TIMEOUT_MS="1500",
+        COUPON_DIRECTORY_REFRESH_MS="50",
+    )
     return service
 
 

@@ -195,6 +195,8 @@ class Service:
         process = self.start("web", [str(ROOT / "bin" / "web")], WEB_PORT=str(port), **more)
         wait_until(lambda: self._is_ready() or process.exit_code is not None, within_sec=40, what="web is ready")
         assert process.exit_code is None, process.output
+        for number in range(1, int(more.get("COUPON_WEB_WORKERS", "2")) + 1):
+            process.says(f"Started worker-{number}")  # one that answers is not yet all of them
         return process
 
     def _is_ready(self) -> bool:
