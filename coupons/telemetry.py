@@ -4,6 +4,8 @@ In several processes (bin/web) prometheus_client keeps the values in PROMETHEUS_
 What is true of the whole service (pending, lag, issued, failed) is read at the scrape, in coupons/api/health.py.
 """
 
+from functools import cache
+
 from prometheus_client import Counter, Histogram
 
 APPLIES = Counter("coupon_applies_total", "Applications answered, by outcome", ["outcome"])
@@ -13,6 +15,14 @@ APPLY_SECONDS = Histogram(
     ["outcome"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
 )
+
+
+@cache
+def answered(outcome: str) -> tuple[Counter, Histogram]:
+    """The two metrics of an application with this outcome, looked up once: `labels()` takes a lock each time."""
+    return APPLIES.labels(outcome), APPLY_SECONDS.labels(outcome)
+
+
 GATE_SECONDS = Histogram(
     "coupon_gate_duration_seconds",
     "One admission script, from the call to the reply",

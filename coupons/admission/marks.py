@@ -18,7 +18,7 @@ from coupons.positions import Position
 logger = logging.getLogger(__name__)
 MAX_WAITING = 100_000
 # So long for others to come along: each write is synced to disk, so one a winner would cost Redis as much again.
-GATHER_SEC = 0.02
+GATHER_SEC = 0.05
 
 
 class Place(Protocol):

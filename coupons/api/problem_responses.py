@@ -1,5 +1,6 @@
 """Problems as HTTP answers: DRF's exception handler, Django's error pages for the API, and our own."""
 
+import json
 import logging
 import math
 import time
@@ -8,10 +9,9 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework import exceptions
-from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
@@ -20,11 +20,20 @@ from coupons.problems import CONTENT_TYPE, Code, Problem, jittered
 logger = logging.getLogger(__name__)
 
 
-def problem_response(problem: Problem) -> Response:
-    return Response(problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE)
+def json_response(
+    document: dict[str, Any], status: int, headers: dict[str, str] | None = None, content_type: str = "application/json"
+) -> HttpResponse:
+    """As DRF's only renderer would write it, without its way through renderer and template response: on the path of an
+    application that is a tenth of the CPU time."""
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return HttpResponse(body, content_type=content_type, status=status, headers=headers)
 
 
-def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
+def problem_response(problem: Problem) -> HttpResponse:
+    return json_response(problem.document(), problem.status, problem.headers(), CONTENT_TYPE)
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """DRF's EXCEPTION_HANDLER. None lets an unknown error go on to Django, which logs it and calls handler500."""
     problem = _problem_of(error)
     if problem is None:
@@ -45,18 +54,18 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
-        return _json(Problem(Code.INVALID, "The request could not be read."))
+        return problem_response(Problem(Code.INVALID, "The request could not be read."))
     return defaults.bad_request(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _is_api(request):
-        return _json(Problem(Code.NOT_FOUND, "There is nothing at this address."))
+        return problem_response(Problem(Code.NOT_FOUND, "There is nothing at this address."))
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _json(Problem(Code.INTERNAL)) if _is_api(request) else defaults.server_error(request)
+    return problem_response(Problem(Code.INTERNAL)) if _is_api(request) else defaults.server_error(request)
 
 
 class _OutageLog:
@@ -111,10 +120,6 @@ def _invalid(error: exceptions.ValidationError) -> Problem:
     field = "body" if field == "non_field_errors" else field
     first = messages[0] if isinstance(messages, list) else messages
     return Problem(Code.INVALID, f"{field}: {first}", extra={"errors": errors})
-
-
-def _json(problem: Problem) -> JsonResponse:
-    return JsonResponse(problem.document(), status=problem.status, headers=problem.headers(), content_type=CONTENT_TYPE)
 
 
 def _is_api(request: HttpRequest) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
 
+from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import LimitOffsetPagination
@@ -16,7 +17,7 @@ from coupons.admission import gate
 from coupons.admission.gate import Description, Outcome
 from coupons.api.accept import Acceptance, accept
 from coupons.api.authentication import caller_name
-from coupons.api.problem_responses import problem_response
+from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
 from coupons.api.tickets import find_ticket
 from coupons.campaigns import lifecycle
@@ -26,7 +27,7 @@ from coupons.errors import PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
 from coupons.models import Campaign
 from coupons.problems import Code, Problem, jittered
-from coupons.telemetry import APPLIES, APPLY_SECONDS
+from coupons.telemetry import answered
 
 RETRY_PAUSED_SEC = 5
 RETRY_NOT_OPEN_MAX_SEC = 3600
@@ -37,7 +38,7 @@ class ApplyView(APIView):
 
     scopes = {"POST": "apply"}
 
-    def post(self, request: Request, campaign_id: str) -> Response:
+    def post(self, request: Request, campaign_id: str) -> HttpResponse:
         started, outcome = time.monotonic(), "error"
         try:
             user_id = read_user_id(request.data)
@@ -51,8 +52,9 @@ class ApplyView(APIView):
             outcome = type(error).__name__.lower()
             raise
         finally:
-            APPLIES.labels(outcome).inc()
-            APPLY_SECONDS.labels(outcome).observe(time.monotonic() - started)
+            applies, seconds = answered(outcome)
+            applies.inc()
+            seconds.observe(time.monotonic() - started)
 
 
 class TicketView(APIView):
@@ -139,13 +141,13 @@ def get_campaign(text: str) -> Campaign:
     return campaign
 
 
-def _apply_response(campaign_id: str, acceptance: Acceptance) -> Response:
+def _apply_response(campaign_id: str, acceptance: Acceptance) -> HttpResponse:
     if acceptance.ticket is None:
         return problem_response(_refusal(acceptance))
     status_url = reverse("ticket", args=[campaign_id, acceptance.ticket.user_id])
     document = {"status": "pending", "sequence": acceptance.ticket.sequence, "status_url": status_url}
     status = 202 if acceptance.outcome is Outcome.ADMITTED else 200
-    return Response(document, status=status, headers={"Location": status_url})
+    return json_response(document, status, {"Location": status_url})
 
 
 def _refusal(acceptance: Acceptance) -> Problem:

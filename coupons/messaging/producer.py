@@ -7,6 +7,7 @@ and a child's flush() on its parent's producer would wait for reports that never
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
@@ -22,6 +23,7 @@ from coupons.positions import Position
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
 STATISTICS_MS = 250
+GATHER_SEC = 0.002
 
 
 class Publisher:
@@ -91,7 +93,9 @@ class Publisher:
 
     def _poll(self) -> None:
         while not self._stopped:
-            self._producer.poll(POLL_SEC)
+            if self._producer.poll(POLL_SEC):
+                # Let more reports come along: each wake-up of this thread takes the interpreter from a request.
+                time.sleep(GATHER_SEC)
 
     def _on_statistics(self, document: str) -> None:
         if not self._ready.is_set() and json.loads(document).get("eos", {}).get("idemp_state") == "Assigned":
