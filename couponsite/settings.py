@@ -161,7 +161,7 @@ CONSUMER_GROUP_PROTOCOL = choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="cons
 KAFKA_REQUEST_TIMEOUT_MS = integer("COUPON_KAFKA_REQUEST_TIMEOUT_MS", default=5_000, least=100, most=60_000)
 # A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
-PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=2, least=0, most=100)
+PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
 
 # --- The promise ------------------------------------------------------------------------------------------------
 # From the start of the Redis call to Kafka's acknowledgement, by the process's monotonic clock; later is a 503.
