@@ -34,10 +34,10 @@ class Campaign(models.Model):
     epoch = models.PositiveBigIntegerField(default=0, editable=False)
     issued_count = models.PositiveIntegerField(default=0, editable=False)
     log_epoch = models.PositiveBigIntegerField(
-        default=0, editable=False, help_text="The epoch that log_ends belongs to"
+        db_default=0, editable=False, help_text="The epoch that log_ends belongs to"
     )
     log_ends = models.JSONField(
-        default=dict, editable=False, help_text="Where the last mend found the topic's end: partition -> offset"
+        null=True, editable=False, help_text="Where the last mend found the topic's end: partition -> offset"
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -114,7 +114,7 @@ def _unread_tickets(campaigns: Sequence[Campaign]) -> Logged:
     """
     lags = partition_lags()  # the committed offsets first, then the ends
     logged: Logged = {campaign.pk: {} for campaign in campaigns}
-    former = {campaign.pk: (campaign.log_epoch, campaign.log_ends) for campaign in campaigns}
+    former = {campaign.pk: (campaign.log_epoch, campaign.log_ends or {}) for campaign in campaigns}
     for message in read_log({partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}):
         try:
             ticket = decode(message.payload)
