@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -67,9 +67,6 @@ class Publisher:
         except (BufferError, KafkaException) as error:  # the queue is full, or the client had a fatal error
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         return delivered
-
-    def publish_all(self, tickets: Iterable[Ticket]) -> list[Future[Position | None]]:
-        return [self.publish(ticket) for ticket in tickets]
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
         """Wait until the broker has given this producer its id; False when it has not by then.

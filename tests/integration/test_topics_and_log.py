@@ -136,7 +136,7 @@ def test_a_message_that_kafka_does_not_take_is_told_in_its_future(service: Servi
 
 def test_closing_the_publisher_flushes_what_is_queued(service: Service) -> None:
     campaign = service.campaign(opened=False)
-    deliveries = publisher().publish_all([ticket(campaign, f"u{number}", number + 1) for number in range(500)])
+    deliveries = [publisher().publish(ticket(campaign, f"u{number}", number + 1)) for number in range(500)]
     close_publisher()
 
     assert all(delivery.done() and delivery.exception() is None for delivery in deliveries)
