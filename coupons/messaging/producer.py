@@ -17,6 +17,7 @@ from django.conf import settings
 from coupons.errors import LogUnavailable
 from coupons.messaging.kafka import client_config
 from coupons.messaging.messages import Ticket, encode
+from coupons.messaging.sticky import StickyPartitions
 from coupons.per_process import PerProcess
 from coupons.positions import Position
 
@@ -30,6 +31,10 @@ class Publisher:
     """A producer, and the thread that polls it so that delivery reports arrive without traffic."""
 
     def __init__(self) -> None:
+        self._stopped = False
+        self._ready = threading.Event()
+        self._partitions = StickyPartitions()
+        self.failed_fatally = False
         self._producer = Producer(
             client_config(
                 **{
@@ -41,15 +46,13 @@ class Publisher:
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
                     # Below the delivery time-out, so that a hanging broker is left and asked again within it.
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
-                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`).
+                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`), and
+                    # which partitions there are.
                     "statistics.interval.ms": STATISTICS_MS,
                     "stats_cb": self._on_statistics,
                 }
             )
         )
-        self._stopped = False
-        self._ready = threading.Event()
-        self.failed_fatally = False
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
 
@@ -62,7 +65,11 @@ class Publisher:
         delivered: Future[Position | None] = Future()
         try:
             self._producer.produce(
-                settings.TOPIC, encode(ticket), key=ticket.user_id, on_delivery=self._resolver(delivered)
+                settings.TOPIC,
+                encode(ticket),
+                key=ticket.user_id,
+                partition=self._partitions.current(settings.TOPIC),
+                on_delivery=self._resolver(delivered),
             )
         except (BufferError, KafkaException) as error:  # the queue is full, or the client had a fatal error
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
@@ -95,7 +102,9 @@ class Publisher:
                 time.sleep(GATHER_SEC)
 
     def _on_statistics(self, document: str) -> None:
-        if not self._ready.is_set() and json.loads(document).get("eos", {}).get("idemp_state") == "Assigned":
+        statistics = json.loads(document)
+        self._partitions.learn(statistics)
+        if statistics.get("eos", {}).get("idemp_state") == "Assigned":
             self._ready.set()
 
     def _resolver(self, delivered: Future[Position | None]) -> Callable[[KafkaError | None, Message], None]:

@@ -9,6 +9,7 @@ from coupons.errors import LogUnavailable
 from coupons.messaging import topics
 from coupons.messaging.log import read_log
 from coupons.messaging.producer import close_publisher, publisher
+from coupons.models import Campaign
 from coupons.positions import Position
 from tests.support.service import Service, message
 from tests.support.tickets import commit_group, publish, ticket
@@ -118,12 +119,38 @@ def test_the_reader_moves_no_group_s_offsets(one_partition: Service) -> None:
     assert topics.partition_lags()[0].committed is None
 
 
-def test_the_same_user_s_messages_lie_in_one_partition_in_their_order(service: Service) -> None:
+def test_waiting_messages_lie_together_and_all_partitions_get_their_turn(service: Service) -> None:
     campaign = service.campaign(opened=False)
-    positions = [publish(campaign, "a", sequence) for sequence in (1, 2, 3)]
+    wait_until(lambda: _stay_together(campaign), what="the partitions are known")
 
-    assert {position.partition for position in positions} == {positions[0].partition}
-    assert [position.offset for position in positions] == [0, 1, 2]
+    seen = set[int]()
+
+    def all_seen() -> bool:
+        seen.add(publish(campaign, "a", 1).partition)
+        return len(seen) == 4
+
+    wait_until(all_seen, what=lambda: f"only {seen}")
+
+
+def _stay_together(campaign: Campaign) -> bool:
+    """Whether users of whom each has another key are published to one partition."""
+    deliveries = [publisher().publish(ticket(campaign, f"u{number}", number + 1)) for number in range(20)]
+    positions = [delivery.result(10) for delivery in deliveries]
+    return len({position.partition for position in positions if position}) == 1
+
+
+def test_a_topic_made_anew_with_fewer_partitions_is_published_to(service: Service, settings: LazySettings) -> None:
+    campaign = service.campaign(opened=False)
+    wait_until(lambda: _stay_together(campaign), what="the partitions are known")
+    topics.administrator().delete_topics([settings.TOPIC])[settings.TOPIC].result(20)
+    settings.TOPIC_PARTITIONS = 1
+    wait_until(topics.create_topic, what="the topic is made anew")
+
+    def published() -> bool:
+        delivered = publisher().publish(ticket(campaign, "b", 1))
+        return delivered.exception(settings.DELIVERY_TIMEOUT_MS / 1000 + 3) is None
+
+    wait_until(lambda: all(published() for _ in range(5)), within_sec=40, what="five messages in a row are taken")
 
 
 def test_a_message_that_kafka_does_not_take_is_told_in_its_future(service: Service, settings: LazySettings) -> None:

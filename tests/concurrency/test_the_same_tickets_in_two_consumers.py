@@ -1,0 +1,40 @@
+"""A ticket's message may come twice, on two partitions: two consumers then write the same rows at the same time."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import connection
+
+from consumers.registry import Received
+from coupons.models import Coupon, FailEventHistory
+from tests.support.service import Service
+from tests.support.tickets import admit, consume, issued_users, received
+
+USERS = [f"u{number}" for number in range(60)]
+
+
+def test_two_consumers_write_the_same_tickets_at_the_same_time_and_each_becomes_one_coupon(service: Service) -> None:
+    """In another order each, over three campaigns, in batches that overlap: no deadlock, no failed event."""
+    shuffle = random.Random(20261124).shuffle
+    campaigns = [service.campaign(len(USERS)) for _ in range(3)]
+    tickets = [
+        received(campaign, user, sequence, offset=sequence)
+        for campaign in campaigns
+        for user, sequence in zip(USERS, admit(campaign, *USERS), strict=True)
+    ]
+
+    def consume_in_batches(messages: list[Received]) -> int:
+        try:
+            return sum(consume(*messages[start : start + 45]).done for start in range(0, len(messages), 45))
+        finally:
+            connection.close()
+
+    orders = [list(tickets) for _ in range(2)]
+    for order in orders:
+        shuffle(order)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(consume_in_batches, orders))
+
+    assert sum(done) == len(tickets) == Coupon.objects.count()
+    assert all(issued_users(campaign) == dict(zip(USERS, range(1, 61), strict=True)) for campaign in campaigns)
+    assert not FailEventHistory.objects.exists()
