@@ -7,3 +7,6 @@ class CouponsConfig(AppConfig):
 
     def ready(self) -> None:
         from coupons import checks  # noqa: F401  registers the system checks
+        from coupons.database_wait import limit_waits
+
+        limit_waits()

@@ -38,6 +38,14 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
                 id="coupons.E002",
             )
         )
+    if settings.DB_ANSWER_TIMEOUT_MS <= settings.DB_STATEMENT_TIMEOUT_MS:
+        found.append(
+            Error(
+                "COUPON_DB_ANSWER_TIMEOUT_MS is not above COUPON_DB_STATEMENT_TIMEOUT_MS.",
+                hint="A slow statement would cost its connection, and go on in the server.",
+                id="coupons.E007",
+            )
+        )
     if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:
         found.append(
             Error(

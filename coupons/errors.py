@@ -29,6 +29,10 @@ class StateStale(RetryLater):
         self.reason = reason
 
 
+class DatabaseUnavailable(RetryLater):
+    """PostgreSQL has not answered for a while, so this call did not wait for it."""
+
+
 class LogUnavailable(RetryLater):
     """Kafka did not answer in time."""
 

@@ -33,4 +33,6 @@ PUBLISH_SECONDS = Histogram(
     "From producing a message to Kafka's acknowledgement",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
-BREAKER_REFUSALS = Counter("coupon_breaker_refusals_total", "Applications that did not wait because Kafka hangs")
+BREAKER_REFUSALS = Counter(
+    "coupon_breaker_refusals_total", "Calls that did not wait for a part because it hangs", ["part"]
+)

@@ -99,10 +99,13 @@ REST_FRAMEWORK = {
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------
 # Every wait has an end: a database that hangs must neither hold a web thread nor cost a consumer its membership
-# (max.poll.interval.ms is 5 minutes, so the two time-outs below stay far under it).
+# (max.poll.interval.ms is 5 minutes, so the time-outs below stay far under it).
 DB_CONNECT_TIMEOUT_SEC = integer("COUPON_DB_CONNECT_TIMEOUT_SEC", default=3, least=1, most=60)
 DB_STATEMENT_TIMEOUT_MS = integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=240_000)
 DB_LOCK_TIMEOUT_MS = integer("COUPON_DB_LOCK_TIMEOUT_MS", default=5_000, least=100, most=240_000)
+# The two above are kept by the server; this one by us, when the server itself hangs. Above the statement time-out, so
+# that a slow statement is ended by the server, with its reason (coupons/database_wait.py).
+DB_ANSWER_TIMEOUT_MS = integer("COUPON_DB_ANSWER_TIMEOUT_MS", default=12_000, least=100, most=250_000)
 DATABASES = {
     "default": {
         **env.db_url_config(url("DATABASE_URL", schemes=("postgres", "postgresql"))),
@@ -118,7 +121,9 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     keepalives_interval=2,
     keepalives_count=3,
     tcp_user_timeout=10_000,
-    options=f"-c statement_timeout={DB_STATEMENT_TIMEOUT_MS} -c lock_timeout={DB_LOCK_TIMEOUT_MS}",
+    options=f"-c statement_timeout={DB_STATEMENT_TIMEOUT_MS} -c lock_timeout={DB_LOCK_TIMEOUT_MS} "
+    # A statement whose client has gone (killed, or tired of waiting) ends, and frees its locks, within a second.
+    "-c client_connection_check_interval=1000",
 )
 
 # --- Redis: admission lives here, nothing else does ----------------------------------------------------------------
@@ -166,6 +171,10 @@ PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, mo
 # --- The promise ------------------------------------------------------------------------------------------------
 # From the start of the Redis call to Kafka's acknowledgement, by the process's monotonic clock; later is a 503.
 ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
+# The API's reads (ticket, campaigns) wait no longer than this for PostgreSQL: the threads are admission's.
+API_DATABASE_TIMEOUT_MS = integer("COUPON_API_DATABASE_TIMEOUT_MS", default=1_000, least=50, most=30_000)
+# After so many calls in a row without an answer nobody waits for that part any more, but one probe in so long. Kafka's
+# acknowledgements, Redis, and PostgreSQL where the API reads (coupons/api/patience.py).
 BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=10_000)
 BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, most=60_000)
 # How often a process looks for epochs that mends have raised. Must stay under the 1 s that a mend waits for it.

@@ -15,7 +15,7 @@ from django.conf import LazySettings
 from coupons.admission.directory import directory
 from coupons.admission.marks import published_marks
 from coupons.admission.scripts import admission_redis
-from coupons.api import accept
+from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
 from coupons.messaging import topics
 from coupons.messaging.producer import close_publisher, publisher
 from tests.support.service import Service
@@ -52,7 +52,8 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     admission_redis().flushall()
     topics.create_topic()
     assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
-    accept.breaker.succeeded()
+    for breaker in (kafka_breaker, redis_breaker, postgresql_breaker):
+        breaker.succeeded()
     made = Service(settings)
     yield made
     made.close()

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Q
 
+from coupons.database_wait import answers_within
 from coupons.errors import RetryLater
 from coupons.models import Campaign
 from coupons.per_process import PerProcess
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MISS_LEASE_SEC = 1.0  # so long "there is no such campaign" may be repeated without asking again
 MAX_MISSES = 10_000
+ANSWER_SEC = 5.0
+HANGS_AFTER_SEC = 1.0  # then nobody waits for the look that is under way: it will not be answered soon
 # A row's updated_at is the start of its transaction, which may commit later than one that started after it.
 COMMIT_LAG = timedelta(seconds=30)
 
@@ -51,6 +54,7 @@ class Directory:
         self._missed: dict[UUID, float] = {}  # campaign -> monotonic time of the query that lacked it
         self._wanted: dict[UUID, Future[Known | None]] = {}
         self._latest_change: datetime | None = None
+        self._reading_since: float | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
@@ -69,6 +73,9 @@ class Directory:
         missed_at = self._missed.get(campaign_id)
         if known is None and missed_at is not None and time.monotonic() - missed_at < MISS_LEASE_SEC:
             return None
+        reading_since = self._reading_since
+        if reading_since is not None and time.monotonic() - reading_since > HANGS_AFTER_SEC:
+            raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL does not answer")
         with self._lock:
             answer = self._wanted.setdefault(campaign_id, Future())
         self._wake.set()
@@ -94,13 +101,17 @@ class Directory:
             self._wake.clear()
             with self._lock:
                 wanted, self._wanted = self._wanted, {}
+            self._reading_since = time.monotonic()
             try:
-                self._read(wanted)
+                with answers_within(ANSWER_SEC):
+                    self._read(wanted)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("directory.unavailable error=%s", str(error).strip())
                 for answer in wanted.values():
                     answer.set_exception(DirectoryUnavailable(str(error)))
                 connection.close()  # the next look makes a new one
+            finally:
+                self._reading_since = None
         connection.close()
 
     def _read(self, wanted: dict[UUID, Future[Known | None]]) -> None:

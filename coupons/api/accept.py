@@ -14,14 +14,12 @@ from django.conf import settings
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held, Outcome
 from coupons.admission.marks import published_marks
+from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, Unconfirmed
-from coupons.messaging.breaker import Breaker
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.telemetry import BREAKER_REFUSALS, PUBLISH_SECONDS
-
-breaker = Breaker(failures=settings.BREAKER_FAILURES, probe_sec=settings.BREAKER_PROBE_MS / 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,8 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
     `Unconfirmed` says that the place is kept; any other RetryLater that nobody knows. Repeating is safe after both.
     """
     deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
-    admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline)
+    with asking_redis():
+        admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline)
     if admission is None:
         return None
     if admission.ticket is not None and not admission.ticket.on_its_way:
@@ -52,8 +51,8 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
 
 
 def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, deadline: float) -> None:
-    if not breaker.allow():
-        BREAKER_REFUSALS.inc()
+    if not kafka_breaker.allow():
+        BREAKER_REFUSALS.labels("kafka").inc()
         raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
     started = time.monotonic()
     ticket = Ticket(
@@ -69,7 +68,7 @@ def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, de
     try:
         delivered.result(timeout=max(deadline - time.monotonic(), 0))
     except (FutureTimeout, LogUnavailable) as error:
-        breaker.missed()
+        kafka_breaker.missed()
         raise Unconfirmed(f"Kafka has not acknowledged in time ({str(error) or 'no answer'})") from error
-    breaker.succeeded()
+    kafka_breaker.succeeded()
     PUBLISH_SECONDS.observe(time.monotonic() - started)

@@ -12,9 +12,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from coupons.admission.scripts import admission_redis
 from coupons.api.service_metrics import ServiceCollector
+from coupons.database_wait import answers_within
 from coupons.messaging.topics import partition_count
 
-PART_TIMEOUT_SEC = 2.0
+PART_TIMEOUT_SEC = 1.5
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -68,7 +69,7 @@ def _ask_kafka() -> str:
 
 def _ask_postgresql() -> str:
     try:
-        with connection.cursor() as cursor:
+        with answers_within(PART_TIMEOUT_SEC), connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         return "ok"
     finally:

@@ -13,11 +13,13 @@ from redis.exceptions import RedisError
 from coupons.admission import gate
 from coupons.admission.directory import directory
 from coupons.admission.scripts import admission_redis
+from coupons.database_wait import answers_within
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 
 logger = logging.getLogger(__name__)
+PART_SEC = 3.0
 MAX_CAMPAIGNS = 200  # the newest ones: a label value each
 
 
@@ -33,7 +35,8 @@ class ServiceCollector(Collector):
         ]
         for part, read in parts:
             try:
-                yield from list(read())
+                with answers_within(PART_SEC):
+                    yield from list(read())
                 errors.add_metric([part], 0)
             except (RetryLater, RedisError, *DATABASE_DOWN) as error:
                 logger.warning("metrics.part_down part=%s error=%s", part, " ".join(str(error).split()))

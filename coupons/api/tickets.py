@@ -4,9 +4,10 @@ from typing import Any
 from uuid import UUID
 
 from coupons.admission import gate
-from coupons.admission.directory import directory
+from coupons.admission.directory import Known, directory
 from coupons.admission.gate import EpochAhead, Held
-from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.api.patience import asking_postgresql, asking_redis
+from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
 
 LOOK_UP_SEC = 1.0
@@ -19,8 +20,9 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
     """
     held, unknown = _held(campaign_id, user_id)
     try:
-        written = _written(campaign_id, user_id)
-    except DATABASE_DOWN:
+        with asking_postgresql():
+            written = _written(campaign_id, user_id)
+    except (DatabaseUnavailable, *DATABASE_DOWN):
         if held is not None and held.pending:
             return _pending(held)  # as far as anybody can see: still on its way
         raise
@@ -40,14 +42,19 @@ def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | No
         known = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC)
         if known is None or known.epoch == 0:
             return None, None
-        try:
-            tickets = gate.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
-        except EpochAhead:
-            newer = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC, newer_than=known.epoch) or known
-            tickets = gate.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
+        with asking_redis():
+            tickets = _ask_gate(campaign_id, known, user_id)
     except RetryLater as error:
         return None, error
     return tickets.get(user_id), None
+
+
+def _ask_gate(campaign_id: UUID, known: Known, user_id: str) -> dict[str, Held]:
+    try:
+        return gate.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
+    except EpochAhead:
+        newer = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC, newer_than=known.epoch) or known
+        return gate.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
 
 
 def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The REST API: views parse, call one function, present. DESIGN section 7 is the contract."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 from uuid import UUID
 
@@ -14,16 +14,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from coupons.admission import gate
-from coupons.admission.gate import Description, Outcome
+from coupons.admission.gate import Outcome
 from coupons.api.accept import Acceptance, accept
 from coupons.api.authentication import caller_name
+from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
 from coupons.api.tickets import find_ticket
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
 from coupons.clock import moment_of
-from coupons.errors import PushDidNotArrive, RetryLater
+from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
 from coupons.models import Campaign
 from coupons.problems import Code, Problem, jittered
@@ -77,8 +78,9 @@ class CampaignListView(APIView):
     def get(self, request: Request) -> Response:
         paginator = LimitOffsetPagination()
         paginator.default_limit, paginator.max_limit = 50, 100
-        page = paginator.paginate_queryset(Campaign.objects.all(), request, view=self) or []
-        return paginator.get_paginated_response([_present(campaign) for campaign in page])
+        with asking_postgresql():
+            page = paginator.paginate_queryset(Campaign.objects.all(), request, view=self) or []
+        return paginator.get_paginated_response(_present_all(page))
 
     def post(self, request: Request) -> Response:
         serializer = CampaignSerializer(data=request.data)
@@ -94,7 +96,9 @@ class CampaignView(APIView):
     scopes = {"GET": "read", "PATCH": "manage"}
 
     def get(self, request: Request, campaign_id: str) -> Response:
-        return Response(_present(get_campaign(campaign_id)))
+        with asking_postgresql():
+            campaign = get_campaign(campaign_id)
+        return Response(_present(campaign))
 
     def patch(self, request: Request, campaign_id: str) -> Response:
         serializer = CampaignSerializer(data=request.data, partial=True)
@@ -169,16 +173,24 @@ def _refusal(acceptance: Acceptance) -> Problem:
 
 
 def _present(campaign: Campaign) -> dict[str, Any]:
-    return campaign_document(campaign, _description(campaign))
+    return _present_all([campaign])[0]
 
 
-def _description(campaign: Campaign) -> Description | None:
-    if campaign.epoch == 0:
-        return None
-    try:
-        return gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
-    except RetryLater:
-        return None
+def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
+    """With what the gate says of each. Once Redis has not answered, the others are not asked about: each would wait."""
+    documents, answers = [], True
+    for campaign in campaigns:
+        description = None
+        if answers and campaign.epoch > 0:
+            try:
+                with asking_redis():
+                    description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+            except GateUnavailable:
+                answers = False
+            except RetryLater:
+                pass  # this one's state is not current; the others' may be
+        documents.append(campaign_document(campaign, description))
+    return documents
 
 
 def _changed(change: Callable[[], Campaign]) -> Response:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coupons.messaging.breaker import Breaker
+from coupons.breaker import Breaker
 from tests.support.clocks import Clock
 
 

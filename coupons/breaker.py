@@ -1,4 +1,4 @@
-"""A circuit breaker for Kafka's acknowledgements: while the broker hangs, nobody waits for it but a probe a second."""
+"""A circuit breaker: while a part hangs, nobody waits for it but a probe a second."""
 
 import threading
 import time
@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 class Breaker:
     """Opens after `failures` misses in a row; then `allow()` lets one caller through every `probe_sec`.
+
+    A call that ended quickly, with whatever error, is neither a miss nor a success: it cost nobody a wait.
 
     Thread-safe. One success closes it. `clock` is monotonic, in seconds.
     """
