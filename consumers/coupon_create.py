@@ -9,6 +9,13 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 
 from consumers.registry import Handled, Received, handles
+from coupons.failpoints import (
+    CONSUMER_COMMITTED,
+    CONSUMER_FAILURES_RECORDED,
+    CONSUMER_INSERTED,
+    CONSUMER_SETTLED,
+    failpoint,
+)
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Refusal, issue_coupons, settle_tickets
 from coupons.messaging.messages import InvalidMessage, Ticket, decode
@@ -42,11 +49,15 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     tickets, failures = _decode_all(messages)
     with transaction.atomic():
         issued = issue_coupons(tickets)
+        failpoint(CONSUMER_INSERTED)
         failures += [_refused(refusal) for refusal in issued.refused]
         if failures:
             record_failures(failures)
+            failpoint(CONSUMER_FAILURES_RECORDED)
     # Crash here => committed, but pending in Redis and not committed in Kafka: the redelivery settles it.
+    failpoint(CONSUMER_COMMITTED)
     settle_tickets(issued)
+    failpoint(CONSUMER_SETTLED)
     return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=len(failures))
 
 

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class CouponsConfig(AppConfig):
@@ -8,5 +9,9 @@ class CouponsConfig(AppConfig):
     def ready(self) -> None:
         from coupons import checks  # noqa: F401  registers the system checks
         from coupons.database_wait import limit_waits
+        from coupons.failpoints import reason_against, switch_on
 
         limit_waits()
+        # Refused by check coupons.E006 and by couponsite/wsgi.py; where neither runs it stays off.
+        if reason_against(settings.DATABASES["default"]["NAME"]) is None:
+            switch_on(settings.FAILPOINTS)

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from coupons.admission.scripts import admission_redis
 from coupons.errors import RetryLater
+from coupons.failpoints import reason_against
 from coupons.messaging import topics
 
 WANTED_OF_REDIS = {
@@ -55,6 +56,16 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             )
         )
     return found
+
+
+@register("coupons")
+def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Every command runs this at its start, a consumer's worker process too; the web server calls it by itself."""
+    if settings.FAILPOINTS is None:
+        return []
+    reason = reason_against(settings.DATABASES["default"]["NAME"])
+    hint = "Unset COUPON_FAILPOINTS: it kills processes on purpose."
+    return [] if reason is None else [Error(f"{reason}.", hint=hint, id="coupons.E006")]
 
 
 @register("coupons", deploy=True)

@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+from coupons.failpoints import check_folder
 
 
 def required(name: str, *, default: str | None = None, hint: str = "") -> str:
@@ -61,6 +64,16 @@ def url(name: str, *, schemes: Sequence[str]) -> str:
     if not usable:
         raise ImproperlyConfigured(f"{name} is no URL that starts with {' or '.join(f'{s}://' for s in schemes)}.")
     return value
+
+
+def failpoints_folder(name: str) -> Path | None:
+    """None = off. What is armed in it already is checked, too."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return None
+    folder = Path(value)
+    check_folder(folder)
+    return folder
 
 
 def key_value_pairs(name: str) -> dict[str, str]:

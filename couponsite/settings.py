@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from couponsite.env import boolean, choice, integer, key_value_pairs, required, string_list, url
+from couponsite.env import boolean, choice, failpoints_folder, integer, key_value_pairs, required, string_list, url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -206,6 +206,9 @@ CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 # --- Metrics -------------------------------------------------------------------------------------------------------
 # bin/web sets it from COUPON_METRICS_DIR; prometheus_client reads it when it is imported.
 METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+
+# --- Failpoints: for tests alone, refused with any other database (coupons/failpoints.py) ----------------------------
+FAILPOINTS = failpoints_folder("COUPON_FAILPOINTS")
 
 # --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))

@@ -26,6 +26,16 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
+def refuse_failpoints_outside_tests() -> None:
+    """The system checks do not run under a web server; this one must."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from coupons.checks import check_failpoints
+
+    for message in check_failpoints(None):
+        raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
+
+
 def warm_up_this_process() -> None:
     """Before the first user comes, and after Django's settings are there."""
     from coupons.api.warm_up import warm_up
@@ -40,4 +50,5 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 application = with_static_files(get_wsgi_application())
+refuse_failpoints_outside_tests()
 warm_up_this_process()

@@ -12,6 +12,7 @@ from coupons.admission import scripts
 from coupons.admission.gate import CampaignSettings, Held
 from coupons.admission.keys import building_keys, campaign_keys, mender_key
 from coupons.errors import GateUnavailable, StateStale
+from coupons.failpoints import MEND_BUILT, failpoint
 
 CHUNK = 1_000
 BUILDING_TTL_SEC = 3_600
@@ -82,6 +83,7 @@ def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, sta
     keys = campaign_keys(mending.campaign_id)
     tickets_key, pending_key = building_keys(mending.campaign_id, mending.token)
     _build(tickets_key, pending_key, state)
+    failpoint(MEND_BUILT)
     reply = scripts.run(
         "finish_mend",
         [*keys, mender_key(mending.campaign_id), tickets_key, pending_key],

@@ -17,6 +17,7 @@ from coupons.admission.marks import published_marks
 from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, Unconfirmed
+from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED, failpoint
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.telemetry import BREAKER_REFUSALS, PUBLISH_SECONDS
@@ -44,6 +45,7 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
         return None
     if admission.ticket is not None and not admission.ticket.on_its_way:
         # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
+        failpoint(WEB_ADMITTED)
         _publish(campaign_id, admission, admission.ticket, trace, deadline)
     if admission.ticket is not None and time.monotonic() > deadline:
         raise Unconfirmed(f"campaign {campaign_id}: answered too late")
@@ -64,11 +66,13 @@ def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, de
         epoch=admission.epoch,
     )
     delivered = publisher().publish(ticket)
+    failpoint(WEB_PRODUCED)
     delivered.add_done_callback(published_marks().note(ticket))
     try:
         delivered.result(timeout=max(deadline - time.monotonic(), 0))
     except (FutureTimeout, LogUnavailable) as error:
         kafka_breaker.missed()
         raise Unconfirmed(f"Kafka has not acknowledged in time ({str(error) or 'no answer'})") from error
+    failpoint(WEB_ACKNOWLEDGED)
     kafka_breaker.succeeded()
     PUBLISH_SECONDS.observe(time.monotonic() - started)

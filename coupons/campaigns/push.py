@@ -10,6 +10,7 @@ from coupons.admission import gate
 from coupons.admission.gate import CampaignSettings, Description, PushResult
 from coupons.clock import milliseconds
 from coupons.errors import OperatorError, PushDidNotArrive, RetryLater
+from coupons.failpoints import PUSH_COMMITTED, PUSH_LOWERED, failpoint
 from coupons.models import Campaign
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ def settings_of(campaign: Campaign) -> CampaignSettings:
 
 def push_change(campaign: Campaign) -> None:
     """Push what PostgreSQL has just committed; raises PushDidNotArrive, which needs nobody's action."""
+    # Crash here => Redis goes on by the former settings; the keeper's push_again brings it in step.
+    failpoint(PUSH_COMMITTED)
     try:
         result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
         if result is PushResult.SUPERSEDED:
@@ -43,6 +46,7 @@ def push_change(campaign: Campaign) -> None:
 def load_first_time(campaign: Campaign) -> None:
     """Make the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
     # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper mends it into being.
+    failpoint(PUSH_COMMITTED)
     try:
         loaded = gate.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
     except RetryLater as error:
@@ -65,6 +69,7 @@ def lower_first(campaign: Campaign) -> None:
         )
     if result is PushResult.SUPERSEDED:
         raise OperatorError("Another change of this campaign is on its way to Redis; try again in a few seconds.")
+    failpoint(PUSH_LOWERED)
 
 
 def in_step(campaign: Campaign, description: Description) -> bool:

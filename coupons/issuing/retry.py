@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
+from coupons.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISSUED, RETRY_SETTLED, failpoint
 from coupons.issuing.backoff import retry_delay_sec
 from coupons.issuing.database_time import from_now
 from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
@@ -88,6 +89,7 @@ def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[FailEventHist
             updated_at=Now(),
         )
     # Crash here => the rows are PROCESSING until the lease ends, then due again.
+    failpoint(RETRY_CLAIMED)
     for event in events:
         event.attempts += 1
     return events
@@ -106,6 +108,7 @@ def _retry(event: FailEventHistory, actor: str, report: RetryReport) -> None:
     started_at = timezone.now()
     with transaction.atomic():
         result, code, reason = _issue(event)
+        failpoint(RETRY_ISSUED)
         if not _finish(event, code):
             report.lost += 1
             transaction.set_rollback(True)
@@ -113,8 +116,11 @@ def _retry(event: FailEventHistory, actor: str, report: RetryReport) -> None:
         FailAttempt.objects.create(
             event=event, started_at=started_at, actor=actor, error_code=code or "", error_message=reason
         )
+    # Crash here => the row is done and its ticket pending; the relay finds the row and settles it.
+    failpoint(RETRY_COMMITTED)
     if result is not None:
         settle_tickets(result)
+    failpoint(RETRY_SETTLED)
     if code is None:
         report.succeeded += 1
     else:

@@ -26,6 +26,7 @@ from coupons.admission import gate
 from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend, held_by_scan
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale
+from coupons.failpoints import MEND_BEGUN, MEND_EPOCH_RAISED, MEND_LOG_READ, MEND_SWAPPED, failpoint
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import failed_tickets, issued_tickets
 from coupons.messaging.log import read_log
@@ -85,15 +86,19 @@ def mend_campaigns(
         token = uuid4().hex
         mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in ids}
         # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.
+        failpoint(MEND_BEGUN)
         Campaign.objects.filter(pk__in=ids).update(epoch=F("epoch") + 1, updated_at=Now())
+        failpoint(MEND_EPOCH_RAISED)
         sleep(promise_window_sec())
         campaigns = list(Campaign.objects.filter(pk__in=ids))
         logged = _unread_tickets(campaigns)
+        failpoint(MEND_LOG_READ)
         reports = []
         for campaign in campaigns:
             campaign.refresh_from_db()  # with the changes that operators made meanwhile
             state = _gather(campaign.pk, mendings[campaign.pk], logged.get(campaign.pk, {}))
             finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
+            failpoint(MEND_SWAPPED)
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("mend.done epoch=%d %s", campaign.epoch, report)

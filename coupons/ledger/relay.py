@@ -18,6 +18,7 @@ from coupons.admission import gate
 from coupons.admission.gate import Held
 from coupons.clock import moment_of
 from coupons.errors import StateStale
+from coupons.failpoints import RELAY_PUBLISHED, failpoint
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import written_sequences
 from coupons.messaging.messages import Ticket
@@ -122,6 +123,7 @@ def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, re
         if delivery.done() and delivery.exception() is None
     }
     # Crash here => the messages are in the topic and not marked; the next run publishes duplicates, no coupon is lost.
+    failpoint(RELAY_PUBLISHED)
     positions = {user_id: position for user_id, position in acknowledged.items() if position is not None}
     if positions:
         gate.mark_published(campaign_id=campaign_id, positions=positions)

@@ -1,5 +1,7 @@
 """System checks: settings that contradict each other, a topic that is missing, a Redis that forgets."""
 
+from pathlib import Path
+
 import pytest
 from django.conf import LazySettings
 
@@ -93,3 +95,18 @@ def test_a_redis_that_does_not_answer_is_a_warning(service: Service) -> None:
     service.stack("pause", "redis")
 
     assert ids(checks.check_redis(None)) == ["coupons.W003"]
+
+
+def test_failpoints_are_an_error_with_any_database_but_a_tests(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", "coupons")
+    assert ids(checks.check_failpoints(None)) == []
+    settings.FAILPOINTS = tmp_path
+    found = list(checks.check_failpoints(None))
+
+    assert ids(found) == ["coupons.E006"]
+    assert "'coupons' is no test's" in found[0].msg
+    assert found[0].hint
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", "test_coupons")
+    assert ids(checks.check_failpoints(None)) == []

@@ -1,0 +1,166 @@
+"""Points of the code at which a test ends, stops or delays the process, to show that nothing is lost there.
+
+COUPON_FAILPOINTS names a folder. Whoever passes a point whose `POINT.armed` lies in it, and succeeds in renaming that
+file to `POINT.done-PID`, does the action that stands in it:
+
+    kill  stop  raise  exit  sleep:MS      at the first passage since it was armed
+    kill@3                                 at the third passage of one process
+
+One rename is why it is a folder and not a list of actions in the environment: it is done once among all processes (a
+worker that its parent starts again would die again), it can be armed while they run, and it tells the test who did it.
+
+Off, as everywhere outside tests (check coupons.E006), a passage costs a function call and one comparison:
+`python -m timeit -s 'from coupons.failpoints import WEB_ADMITTED, failpoint' 'failpoint(WEB_ADMITTED)'`, 30 to 50 ns.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+
+# The name says what has just happened.
+WEB_ADMITTED: Final = "web.admitted"  # Redis holds the ticket, nothing is produced
+WEB_PRODUCED: Final = "web.produced"  # the message is in the producer's queue, nobody has acknowledged it
+WEB_ACKNOWLEDGED: Final = "web.acknowledged"  # Kafka has the message, the user has no answer
+CONSUMER_INSERTED: Final = "consumer.inserted"  # the batch's coupons are inserted, the transaction is open
+CONSUMER_FAILURES_RECORDED: Final = "consumer.failures-recorded"  # its FAIL rows too, the transaction is open
+CONSUMER_COMMITTED: Final = "consumer.committed"  # the database has committed, Redis has them pending still
+CONSUMER_SETTLED: Final = "consumer.settled"  # off pending, the group's offset has not moved
+RETRY_CLAIMED: Final = "retry.claimed"  # up to 100 rows are PROCESSING and committed, none is tried
+RETRY_ISSUED: Final = "retry.issued"  # one row's coupon is inserted, the transaction is open
+RETRY_COMMITTED: Final = "retry.committed"  # one row is SUCCESS, or FAIL again, and committed; Redis not told
+RETRY_SETTLED: Final = "retry.settled"  # Redis told, the other rows of the claim are PROCESSING still
+MEND_BEGUN: Final = "mend.begun"  # Redis has closed the campaigns, PostgreSQL has the old epoch
+MEND_EPOCH_RAISED: Final = "mend.epoch-raised"  # PostgreSQL has the new epoch, nothing is read
+MEND_LOG_READ: Final = "mend.log-read"  # the topic is read and its ends are noted, PostgreSQL is not read
+MEND_BUILT: Final = "mend.built"  # one campaign's new state lies in Redis beside the old one
+MEND_SWAPPED: Final = "mend.swapped"  # one campaign admits again, the others of the pass are closed
+PUSH_COMMITTED: Final = "push.committed"  # PostgreSQL has an operator's change, Redis not
+PUSH_LOWERED: Final = "push.lowered"  # Redis has a lower quantity, PostgreSQL has not committed it
+RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
+
+POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))
+ACTIONS: Final = ("kill", "stop", "raise", "exit", "sleep:MS")
+EXIT_CODE: Final = 86
+
+
+class InjectedDefect(Exception):
+    """Raised at a failpoint: as if the code had a defect there."""
+
+
+class Action(NamedTuple):
+    verb: str
+    milliseconds: int
+    passage: int
+
+
+def failpoint(point: str) -> None:
+    """Do here what a test has armed, if it has."""
+    if _folder is not None:
+        _pass(_folder, point)
+
+
+def switch_on(folder: Path | None) -> None:
+    """Look into this folder from now on; None = off."""
+    global _folder  # noqa: PLW0603  one process, one folder; anything cleverer would cost time at every passage
+    _folder = folder
+
+
+def arm(folder: Path, point: str, action: str) -> None:
+    """The next process to pass does it. Forgets who did it the last time."""
+    _check_point(point)
+    parse_action(action)
+    for done in folder.glob(f"{point}.done-*"):
+        done.unlink()
+    fresh = folder / f"{point}.new"
+    fresh.write_text(action)
+    fresh.rename(folder / f"{point}.armed")  # never half written for one who passes
+
+
+def disarm(folder: Path, point: str) -> bool:
+    """False when it had happened already, or was never armed."""
+    _check_point(point)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / f"{point}.armed").unlink()
+        return True
+    return False
+
+
+def done_by(folder: Path, point: str) -> int | None:
+    """The pid of the process that did what was armed; None while nobody has."""
+    _check_point(point)
+    return next((int(path.name.rpartition("-")[2]) for path in folder.glob(f"{point}.done-*")), None)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ImproperlyConfigured that names what is wrong with it."""
+    if not folder.is_dir():
+        raise ImproperlyConfigured(f"COUPON_FAILPOINTS names {str(folder)!r}, which is no folder.")
+    for path in folder.glob("*.armed"):
+        _check_point(path.stem)
+        with contextlib.suppress(FileNotFoundError):  # somebody has just done it
+            parse_action(path.read_text())
+
+
+def reason_against(database_name: str) -> str | None:
+    """Why failpoints must not be on in a service of this database; None when it is a test's."""
+    if database_name.startswith("test_"):
+        return None
+    return f"COUPON_FAILPOINTS is set, and the database {database_name!r} is no test's: its name would begin with test_"
+
+
+def parse_action(text: str) -> Action:
+    match = _ACTION.fullmatch(text.strip())
+    if match is None:
+        raise ImproperlyConfigured(
+            f"failpoint action {text!r} is none of {', '.join(ACTIONS)}, each with @N if wanted."
+        )
+    return Action(match["verb"] or "sleep", int(match["ms"] or 0), int(match["passage"] or 1))
+
+
+_ACTION = re.compile(r"(?:(?P<verb>kill|stop|raise|exit)|sleep:(?P<ms>\d+))(?:@(?P<passage>[1-9]\d*))?")
+_folder: Path | None = None
+_passages: Counter[tuple[str, int]] = Counter()
+_lock = threading.Lock()
+
+
+def _check_point(point: str) -> None:
+    if point not in POINTS:
+        raise ImproperlyConfigured(f"failpoint {point!r} is none of {', '.join(sorted(POINTS))}.")
+
+
+def _pass(folder: Path, point: str) -> None:
+    armed = folder / f"{point}.armed"
+    try:
+        with armed.open() as file:
+            armed_at = os.fstat(file.fileno()).st_mtime_ns  # armed again => counted anew
+            action = parse_action(file.read())
+        with _lock:
+            _passages[point, armed_at] += 1
+            if _passages[point, armed_at] != action.passage:
+                return
+        armed.rename(folder / f"{point}.done-{os.getpid()}")
+    except FileNotFoundError:  # not armed, or another process was first
+        return
+    _act(point, action)
+
+
+def _act(point: str, action: Action) -> None:
+    match action.verb:
+        case "kill":
+            signal.raise_signal(signal.SIGKILL)
+        case "stop":
+            signal.raise_signal(signal.SIGSTOP)  # to this thread: it does not go one step on
+        case "raise":
+            raise InjectedDefect(point)
+        case "exit":
+            raise SystemExit(EXIT_CODE)
+        case "sleep":
+            time.sleep(action.milliseconds / 1000)
