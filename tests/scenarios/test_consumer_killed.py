@@ -1,18 +1,19 @@
 """A consumer dies by SIGKILL: what it had in hand comes again, nothing is written twice, nothing is lost."""
 
 import signal
-import sys
 
+from coupons.failpoints import CONSUMER_COMMITTED, CONSUMER_FAILURES_RECORDED, CONSUMER_INSERTED, CONSUMER_SETTLED
 from coupons.messaging.topics import partition_lags
-from tests.support.dying_consumer import POINTS
+from coupons.models import FailEventHistory
 from tests.support.promises import Promises, apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 
 def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_twice(service: Service) -> None:
+    """Row 16: three consumers, each of which dies at another point of its first batch."""
     campaign = service.campaign(60)
-    dying = [service.start(point, [sys.executable, "-m", "tests.support.dying_consumer", point]) for point in POINTS]
+    dying = [service.manage("run_coupon_consumer", "--solo") for _ in range(3)]
     wait_until(
         lambda: (
             sorted(number for consumer in dying for number in consumer.partitions) == [0, 1, 2, 3]
@@ -21,13 +22,39 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
         what=lambda: f"partitions for each: {[consumer.partitions for consumer in dying]}",
     )
 
+    points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
+    for point in points:
+        service.arm(point, "kill")
+
     promises = apply_all(campaign, range(60))
 
+    assert {service.wait_for(point) for point in points} == {consumer.pid for consumer in dying}
     assert [consumer.wait() for consumer in dying] == [-signal.SIGKILL] * 3
     assert 0 < issued(campaign) < 60, "two had committed to the database, one had not"
     assert {lag.committed for lag in partition_lags().values()} == {None}, "and none to Kafka"
     service.consumer("--solo")
     assert_kept(campaign, promises)
+
+
+def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(service: Service) -> None:
+    """Row 16, with the parent that users run: also while a batch's failures are recorded."""
+    campaign = service.campaign(100)
+    consumer = service.consumer("--concurrency", "3")
+    points = (CONSUMER_INSERTED, CONSUMER_FAILURES_RECORDED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
+    for point in points:
+        service.arm(point, "kill")
+    for number in range(12):
+        service.produce(b"no message of ours %d" % number, key=str(number))
+
+    promises = apply_all(campaign, range(80))
+
+    killed = {service.wait_for(point) for point in points}
+    assert len(killed) == 4
+    assert consumer.pid not in killed
+    assert_kept(campaign, promises)
+    assert consumer.output.count("exit=-9") == 4
+    assert FailEventHistory.objects.count() == 12, "one for each foreign message, whoever died over it"
+    assert consumer.stop() == 0
 
 
 def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(service: Service) -> None:

@@ -1,7 +1,10 @@
 """Runs of the retry command that meet each other, or die."""
 
+import signal
+
 from django.db.models import Count
 
+from coupons.failpoints import RETRY_ISSUED
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
@@ -21,11 +24,11 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
     consumer.stop()
     Campaign.objects.filter(pk=campaign.pk).update(quantity=1_000)
 
-    killed = service.manage("retry_failed_coupons", **DUE_AT_ONCE)
-    wait_until(lambda: with_status(EventStatus.SUCCESS) >= 120, what=lambda: killed.output)
-    killed.kill()
-    left = with_status(EventStatus.PROCESSING)
-    assert 0 < left <= 100, "what it had claimed and not tried"
+    service.arm(RETRY_ISSUED, "kill@150")
+    killed = service.run("retry_failed_coupons", **DUE_AT_ONCE)
+    assert killed.exit_code == -signal.SIGKILL
+    assert with_status(EventStatus.SUCCESS) == 149
+    assert with_status(EventStatus.PROCESSING) == 51, "what it had claimed, and the one whose coupon was rolled back"
 
     runs = [service.manage("retry_failed_coupons", **DUE_AT_ONCE) for _ in range(2)]
     assert [run.wait() for run in runs] == [0, 0]

@@ -24,6 +24,7 @@ from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.models import Campaign
+from tests.support.injection import Injection
 from tests.support.waiting import STEP_SEC, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,10 +112,11 @@ class Process:
         Path(self._log.name).unlink()
 
 
-class Service:
+class Service(Injection):
     """`web()`, `consumer()`, `keeper()` start processes against the test's database, topic and group."""
 
     def __init__(self, settings: LazySettings) -> None:
+        super().__init__()
         self._settings = settings
         self.topic = str(settings.TOPIC)
         self._processes: list[Process] = []
@@ -135,6 +137,7 @@ class Service:
             "COUPON_TOPIC": self._settings.TOPIC,
             "COUPON_CONSUMER_GROUP": self._settings.CONSUMER_GROUP,
             "COUPON_METRICS_DIR": "",
+            **self.injection_environment,
         }
 
     def start(self, name: str, command: Sequence[str], **more: str) -> Process:
@@ -247,11 +250,13 @@ class Service:
         assert producer.flush(10) == 0
 
     def close(self) -> None:
+        self.close_injection()
         for part in list(self._stopped):
             self.stack("start", part)  # resumes a paused one
         for process in reversed(self._processes):
             process.close()
         hanging = self._end_left_over()
+        self.remove_injection()
         # A broker with the topics of a thousand tests would take a minute to start again after a kill.
         topics.administrator().delete_topics([self.topic])[self.topic].exception(20)
         assert not hanging, f"did not end when asked to, nor when their parent did: {hanging}"

@@ -1,0 +1,57 @@
+"""A service whose database is no test's does not start with failpoints, whichever way it is started."""
+
+import socket
+
+import pytest
+
+from tests.support.service import ROOT, Service
+from tests.support.waiting import wait_until
+
+REASON = "coupons.E006"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run_coupon_consumer"],
+        ["run_coupon_consumer", "--solo", "--child-of=1"],
+        ["run_keeper"],
+        ["run_jobs"],
+        ["retry_failed_coupons"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_starts(service: Service, command: list[str]) -> None:
+    refused = service.run(*command, DATABASE_URL=other_database(service))
+
+    assert refused.exit_code == 1
+    assert REASON in refused.output
+    assert "'coupons' is no test's" in refused.output
+
+
+def test_the_web_server_serves_nobody(service: Service) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    web = service.start("web", [str(ROOT / "bin" / "web")], WEB_PORT=str(port), DATABASE_URL=other_database(service))
+
+    wait_until(lambda: web.output.count(f"ImproperlyConfigured: {REASON}") >= 2, what=lambda: web.output)
+
+    assert "Started worker" not in web.output
+    assert web.stop() == 0
+
+
+def test_a_consumers_worker_with_an_unknown_point_does_not_start(service: Service) -> None:
+    (service.failpoints / "web.typo.armed").write_text("kill")
+
+    refused = service.run("run_coupon_consumer", "--solo")
+
+    assert refused.exit_code == 1
+    assert "failpoint 'web.typo' is none of consumer.committed, " in refused.output
+    (service.failpoints / "web.typo.armed").unlink()
+
+
+def other_database(service: Service) -> str:
+    url, _, name = service.environment["DATABASE_URL"].rpartition("/")
+    assert name.startswith("test_")
+    return f"{url}/{name.removeprefix('test_')}"
