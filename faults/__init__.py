@@ -1,0 +1,1 @@
+"""Fault injection, and the proof that nothing was lost."""

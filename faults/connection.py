@@ -1,0 +1,67 @@
+"""The two ends of a connection through the proxy, and what sockets need for a reset that loses nothing else."""
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+import sys
+import termios
+from enum import Flag, auto
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+
+
+class Direction(Flag):
+    REQUESTS = auto()
+    ANSWERS = auto()
+    BOTH = REQUESTS | ANSWERS
+
+
+class Connection:
+    """Both ends of a client's connection, and the directions in which bytes of it were lost."""
+
+    def __init__(self, client: asyncio.StreamWriter) -> None:
+        self.writers = [client]
+        self.lost: set[Direction] = set()
+        self.carrying: asyncio.Future[Any] | None = None
+
+    def reset(self) -> None:
+        for writer in self.writers:
+            with contextlib.suppress(OSError):  # closed already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+            writer.transport.abort()
+        if self.carrying is not None:
+            self.carrying.cancel()  # also of a direction that waits for another rule
+
+    async def close(self) -> None:
+        for writer in self.writers:
+            writer.close()
+        for writer in self.writers:
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+
+async def flush(writer: asyncio.StreamWriter) -> None:
+    """What was written has reached the other kernel: a RST would throw it away. A second at most."""
+    writer.transport.set_write_buffer_limits(high=0)
+    await writer.drain()
+    for _ in range(1_000):
+        if not int.from_bytes(fcntl.ioctl(writer.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4)), sys.byteorder):
+            return
+        await asyncio.sleep(0.001)
+
+
+_RST = b"\1\0\0\0\0\0\0\0"  # struct linger { on, 0 seconds }
+
+
+def bound_socket(port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        made.bind((LOOPBACK, port))
+    except OSError:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,266 @@
+"""A TCP proxy on loopback whose link can be made slow, silent, lossy or dead while connections run through it.
+
+    with Proxy("127.0.0.1", 6379) as proxy:
+        ...                            # clients connect to proxy.address
+        proxy.drop_answers()           # Redis does what it is asked, and nobody hears of it
+        proxy.let_pass()
+
+Own code: Toxiproxy is a daemon in Go, from another package manager (its Python packages are clients of it), and no
+well-kept Python package was found that runs in the test's own process.
+
+One event loop in a thread of its own. The methods may be called from any thread; when they return the new rule holds
+for every byte that has not been passed on. A rule holds for requests (client to server), answers, or both, of all
+connections, also later ones, until the next call for that direction.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+import threading
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import Enum, auto
+from types import TracebackType
+from typing import Any, Self
+
+from faults.connection import LOOPBACK, Connection, Direction, bound_socket, flush
+
+__all__ = ["CHUNK_BYTES", "LOOPBACK", "Direction", "Proxy"]
+
+CHUNK_BYTES = 64 * 1024
+"""Read at once, and the most that waits for a slow reader in either direction of a connection, about four times."""
+CALL_TIMEOUT_SEC = 10.0
+
+
+class Kind(Enum):
+    PASS = auto()
+    DELAY = auto()
+    HOLD = auto()
+    SWALLOW = auto()
+    CUT = auto()
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What happens to the bytes of one direction. Compared by identity: a rule that is set again begins anew."""
+
+    kind: Kind = Kind.PASS
+    delay_ms: float = 0
+    jitter_ms: float = 0
+    after_bytes: int = 0
+
+
+class Proxy:
+    """Listens from `start()` (or `with`) to `close()`, which leaves no thread and no socket.
+
+    `listen_port` 0 chooses a free port. `seed` decides the jitter.
+    """
+
+    def __init__(self, target_host: str, target_port: int, *, listen_port: int = 0, seed: int = 0) -> None:
+        self._target = (target_host, target_port)
+        self._wanted_port = listen_port
+        self._random = random.Random(seed)
+        self._rules = {Direction.REQUESTS: Rule(), Direction.ANSWERS: Rule()}
+        self._resets_new = False
+        self._connections: set[Connection] = set()
+        self._changed = asyncio.Event()
+        self._listener: socket.socket | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self._thread: threading.Thread | None = None
+        self.accepted = 0  # connections of clients, in all
+        self.passed_bytes: Counter[Direction] = Counter()
+        self.swallowed_bytes: Counter[Direction] = Counter()
+
+    # --- life ---
+
+    def start(self) -> Self:
+        # Bound and never listening: it keeps the port ours while the listener is closed.
+        self._reserved = bound_socket(self._wanted_port)
+        self.port: int = self._reserved.getsockname()[1]
+        self.address = f"{LOOPBACK}:{self.port}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
+        self._thread.start()
+        self._call(self._listen())
+        return self
+
+    def close(self) -> None:
+        """Every connection is reset, the port is free. Closing twice is no error."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        thread.join(CALL_TIMEOUT_SEC)
+        self._loop.close()
+        self._reserved.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def connections(self) -> int:
+        """Of clients, open now."""
+        return len(self._connections)
+
+    # --- what the link does ---
+
+    def let_pass(self, direction: Direction = Direction.BOTH) -> None:
+        """All is well again, also after refuse() and reset().
+
+        What was held goes on. A connection that lost bytes is reset: TCP never shows a gap, and a firewall that has
+        forgotten a connection does the same.
+        """
+        self._call(self._apply(Rule(), direction, listen=True))
+
+    def delay(self, milliseconds: float, *, jitter_ms: float = 0, direction: Direction = Direction.BOTH) -> None:
+        """Each chunk (at most CHUNK_BYTES) comes so much later, and up to `jitter_ms` more; in order."""
+        self._call(self._apply(Rule(Kind.DELAY, delay_ms=milliseconds, jitter_ms=jitter_ms), direction))
+
+    def hold(self, direction: Direction = Direction.BOTH) -> None:
+        """Bytes wait and none is lost: a link that is cut for a while and whose packets are sent again."""
+        self._call(self._apply(Rule(Kind.HOLD), direction))
+
+    def blackhole(self, direction: Direction = Direction.BOTH) -> None:
+        """Bytes and ends of connections are swallowed, connections stay. New ones are accepted and get nothing."""
+        self._call(self._apply(Rule(Kind.SWALLOW), direction))
+
+    def drop_answers(self) -> None:
+        """The server does what it is asked, the reply is lost."""
+        self.blackhole(Direction.ANSWERS)
+
+    def cut_after(self, count: int, *, direction: Direction = Direction.ANSWERS) -> None:
+        """Each connection passes `count` more bytes, and is reset instead of the next one."""
+        self._call(self._apply(Rule(Kind.CUT, after_bytes=count), direction))
+
+    def refuse(self) -> None:
+        """Nobody listens: new connections are refused. Those that are open go on."""
+        self._call(self._close_listener())
+
+    def reset(self, *, new: bool = True) -> None:
+        """RST to both ends of every connection; with `new` also of those that come, until let_pass()."""
+        self._call(self._reset_all(new))
+
+    # --- in the loop's thread ---
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_TIMEOUT_SEC)
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = bound_socket(self.port)
+            self._listener.setblocking(False)
+            self._listener.listen(1024)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    async def _close_listener(self) -> None:
+        # Not an asyncio.Server: closed while it accepts, it leaves a connection open that nobody serves.
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.remove_reader(listener)
+            listener.close()
+
+    async def _apply(self, rule: Rule, direction: Direction, *, listen: bool = False) -> None:
+        for one in (Direction.REQUESTS, Direction.ANSWERS):
+            if one in direction:
+                self._rules[one] = rule
+        for connection in list(self._connections):
+            if any(self._rules[lost].kind is not Kind.SWALLOW for lost in connection.lost):
+                connection.reset()
+        if listen:
+            self._resets_new = False
+            await self._listen()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _reset_all(self, new: bool) -> None:
+        self._resets_new = new
+        for connection in list(self._connections):
+            connection.reset()
+
+    async def _end(self) -> None:
+        await self._close_listener()
+        await self._reset_all(new=True)
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            client, _ = listener.accept()
+            self.accepted += 1
+            task = self._loop.create_task(self._serve(client))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, client: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=client, limit=CHUNK_BYTES)
+        connection = Connection(writer)
+        self._connections.add(connection)
+        try:
+            if self._resets_new:
+                connection.reset()
+                return
+            server_reader, server_writer = await asyncio.open_connection(*self._target, limit=CHUNK_BYTES)
+            connection.writers.append(server_writer)
+            connection.carrying = asyncio.gather(
+                self._carry(Direction.REQUESTS, reader, server_writer, connection),
+                self._carry(Direction.ANSWERS, server_reader, writer, connection),
+            )
+            await connection.carrying
+        except (OSError, asyncio.CancelledError):  # one end is gone, or the target does not listen: so is the other
+            connection.reset()
+        finally:
+            self._connections.discard(connection)
+            await connection.close()
+
+    async def _carry(
+        self,
+        direction: Direction,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        connection: Connection,
+    ) -> None:
+        """One direction of one connection, to its end."""
+        writer.transport.set_write_buffer_limits(high=CHUNK_BYTES)
+        passed: Counter[Rule] = Counter()
+        while True:
+            chunk = await reader.read(CHUNK_BYTES)
+            rule = await self._rule_to_act_on(direction, chunk)
+            if rule.kind is Kind.SWALLOW and chunk:
+                connection.lost |= {direction}
+                self.swallowed_bytes[direction] += len(chunk)
+                continue
+            if rule.kind is Kind.CUT and len(chunk) > rule.after_bytes - passed[rule]:
+                rest = chunk[: rule.after_bytes - passed[rule]]
+                self.passed_bytes[direction] += len(rest)
+                writer.write(rest)
+                await flush(writer)
+                connection.reset()
+                return
+            if not chunk:
+                writer.write_eof()
+                return
+            passed[rule] += len(chunk)
+            self.passed_bytes[direction] += len(chunk)
+            writer.write(chunk)
+            await writer.drain()  # a slow reader stops us, and we stop the sender
+
+    async def _rule_to_act_on(self, direction: Direction, chunk: bytes) -> Rule:
+        """Waits as long as the rule says. Under HOLD, and at an end that SWALLOW keeps secret, until another holds."""
+        while True:
+            rule, changed = self._rules[direction], self._changed
+            if rule.kind is Kind.DELAY:
+                await asyncio.sleep((rule.delay_ms + self._random.uniform(0, rule.jitter_ms)) / 1000)
+                if self._rules[direction].kind in (Kind.PASS, Kind.DELAY):
+                    return rule
+            elif rule.kind is Kind.HOLD or (rule.kind is Kind.SWALLOW and not chunk):
+                await changed.wait()
+            else:
+                return rule
