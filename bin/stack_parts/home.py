@@ -91,8 +91,9 @@ class Home:
             state = State(**json.loads(self.state_file.read_text()))
         except FileNotFoundError:
             state = State(mode="native", ports={}, secrets=new_secrets())
-            for name in settings.PORT_RANGES:
-                state.ports[name] = choose_port(name, seed=str(self.root), taken=set(state.ports.values()))
+        # all of a new stack; of one that an older checkout made, what has been added since
+        for name in [name for name in settings.PORT_RANGES if name not in state.ports]:
+            state.ports[name] = choose_port(name, seed=str(self.root), taken=set(state.ports.values()))
         self._save_state(state)
         return state
 

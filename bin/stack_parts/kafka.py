@@ -22,7 +22,8 @@ POM = CHECKOUT / "bin" / "kafka-pom.xml"
 class Kafka(Server):
     name = "kafka"
     program = "java"
-    port_names = ("kafka", "kafka_controller")
+    # not kafka_proxy: a test's proxy may listen there while the broker is started again
+    port_names = ("kafka", "kafka_controller", "kafka_proxied")
 
     def needs(self) -> list[packages.Need]:
         return [packages.JAVA, *([] if self._jars_are_current() else [packages.MAVEN])]
@@ -37,14 +38,17 @@ class Kafka(Server):
         data = self.home.data(self.name)
         data.mkdir(parents=True, exist_ok=True)
         ports = self.home.state().ports
+        listeners = {"PLAINTEXT": "kafka", "CONTROLLER": "kafka_controller", "PROXIED": "kafka_proxied"}
+        advertised = {"PLAINTEXT": "kafka", "PROXIED": "kafka_proxy"}
         own = {
-            "listeners": f"PLAINTEXT://{LOOPBACK}:{ports['kafka']},CONTROLLER://{LOOPBACK}:{ports['kafka_controller']}",
-            "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{ports['kafka']}",
+            "listeners": ",".join(f"{name}://{LOOPBACK}:{ports[port]}" for name, port in listeners.items()),
+            "advertised.listeners": ",".join(f"{name}://{LOOPBACK}:{ports[port]}" for name, port in advertised.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
             "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{ports['kafka_controller']}",
             # relative to the working directory: a comma in a folder's name would make two of it
             "log.dirs": "data",
         }
-        lines = (f"{name}={value}" for name, value in (own | settings.KAFKA_SETTINGS).items())
+        lines = (f"{name}={value}" for name, value in (settings.KAFKA_SETTINGS | own).items())
         (data / "server.properties").write_text("\n".join(lines) + "\n")
         if not (data / "data" / "meta.properties").exists():
             self._format(data)

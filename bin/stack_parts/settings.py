@@ -81,6 +81,9 @@ PORT_RANGES: Final = {
     "redis": (26000, 1000),
     "kafka": (27000, 1000),
     "kafka_controller": (28000, 1000),
+    # a third listener whose clients are sent to another port: a test's proxy listens there, and passes on to here
+    "kafka_proxied": (29000, 1000),
+    "kafka_proxy": (30000, 1000),
     "web": (8000, 1000),
 }
 

@@ -1,13 +1,19 @@
-"""What a test does to the processes of its service from outside: failpoints armed in a folder that they all look at."""
+"""What a test does to its service from outside: failpoints in its processes, proxies before its servers."""
 
 import os
 import shutil
 import signal
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from stack_parts.home import Home
 
 from coupons import failpoints
+from faults.proxy import LOOPBACK, Proxy
 from tests.support.waiting import wait_until
+
+VARIABLES = {"redis": "REDIS_URL", "kafka": "KAFKA_BOOTSTRAP_SERVERS", "postgres": "DATABASE_URL"}
 
 
 class Injection:
@@ -15,10 +21,26 @@ class Injection:
 
     def __init__(self) -> None:
         self.failpoints = Path(tempfile.mkdtemp(prefix="failpoints-"))
+        self._proxies: dict[str, Proxy] = {}
 
-    @property
-    def injection_environment(self) -> dict[str, str]:
-        return {"COUPON_FAILPOINTS": str(self.failpoints)}
+    def through_proxies(self, environment: dict[str, str]) -> dict[str, str]:
+        """The environment with the failpoints' folder, and with each server that has a proxy at the proxy's address."""
+        addresses = {
+            variable: with_address(environment[variable], self._proxies[part].address)
+            for part, variable in VARIABLES.items()
+            if part in self._proxies
+        }
+        return {**environment, **addresses, "COUPON_FAILPOINTS": str(self.failpoints)}
+
+    def proxy(self, part: str) -> Proxy:
+        """The proxy before "redis", "kafka" or "postgres". The first call starts it, for processes that start later.
+
+        This process's own clients never use it.
+        """
+        if part not in self._proxies:
+            target, listen = server_ports(part)
+            self._proxies[part] = Proxy(LOOPBACK, target, listen_port=listen).start()
+        return self._proxies[part]
 
     def arm(self, point: str, action: str) -> None:
         """The next process of the service that passes the point does it, also one that runs already."""
@@ -45,7 +67,9 @@ class Injection:
         os.kill(self.wait_for(point), signal.SIGCONT)
 
     def close_injection(self) -> None:
-        """Nobody dies any more, and who stopped goes on and may end."""
+        """Every link is well, nobody dies any more, and who stopped goes on and may end."""
+        for proxy in self._proxies.values():
+            proxy.let_pass()
         for point in failpoints.POINTS:
             failpoints.disarm(self.failpoints, point)
             pid = failpoints.done_by(self.failpoints, point)
@@ -53,6 +77,8 @@ class Injection:
                 os.kill(pid, signal.SIGCONT)
 
     def remove_injection(self) -> None:
+        for proxy in self._proxies.values():
+            proxy.close()
         shutil.rmtree(self.failpoints)
 
     def _is_ours(self, pid: int) -> bool:
@@ -61,3 +87,21 @@ class Injection:
             return str(self.failpoints).encode() in Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             return False
+
+
+def server_ports(part: str) -> tuple[int, int]:
+    """Where the server listens, and where its proxy must; 0 = anywhere.
+
+    Kafka tells its clients its address, so a listener of its own tells the address of its proxy (a native stack's only).
+    """
+    ports = Home.current().state().ports
+    return (ports["kafka_proxied"], ports["kafka_proxy"]) if part == "kafka" else (ports[part], 0)
+
+
+def with_address(value: str, address: str) -> str:
+    """The URL, or the plain host:port, with another host and port."""
+    if "://" not in value:
+        return address
+    parts = urlsplit(value)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{address}"))

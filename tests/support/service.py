@@ -130,15 +130,15 @@ class Service(Injection):
     def environment(self) -> dict[str, str]:
         database = connection.settings_dict
         user, password = quote(database["USER"]), quote(database["PASSWORD"])
-        return {
+        own = {
             **os.environ,
             "DATABASE_URL": f"postgres://{user}:{password}@{database['HOST']}:{database['PORT']}/{database['NAME']}",
             "COUPON_API_KEYS": API_KEY,
             "COUPON_TOPIC": self._settings.TOPIC,
             "COUPON_CONSUMER_GROUP": self._settings.CONSUMER_GROUP,
             "COUPON_METRICS_DIR": "",
-            **self.injection_environment,
         }
+        return self.through_proxies(own)
 
     def start(self, name: str, command: Sequence[str], **more: str) -> Process:
         process = Process(name, command, {**self.environment, **more})

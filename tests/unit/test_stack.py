@@ -1,5 +1,6 @@
 """bin/stack: its choice of ports and its settings file."""
 
+import json
 import os
 import socket
 import stat
@@ -66,6 +67,15 @@ def test_every_range_is_below_the_ephemeral_ports_and_apart_from_the_others() ->
     ends = [first + count for first, count in ranges]
     assert all(end <= following[0] for end, following in zip(ends, ranges[1:], strict=False))
     assert ends[-1] <= 32768
+
+
+def test_a_stack_of_an_older_checkout_gets_the_ports_that_have_been_added_since(home: Home) -> None:
+    before = dict(home.state().ports)
+    older = json.loads(home.state_file.read_text())
+    del older["ports"]["kafka_proxy"]
+    home.state_file.write_text(json.dumps(older))
+
+    assert home.state().ports == before
 
 
 def test_a_stack_remembers_its_ports_and_moves_only_the_one_that_was_taken(home: Home) -> None:
