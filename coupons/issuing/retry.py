@@ -116,7 +116,7 @@ def _retry(event: FailEventHistory, actor: str, report: RetryReport) -> None:
         FailAttempt.objects.create(
             event=event, started_at=started_at, actor=actor, error_code=code or "", error_message=reason
         )
-    # Crash here => the row is done and its ticket pending; the relay finds the row and settles it.
+    # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
     failpoint(RETRY_COMMITTED)
     if result is not None:
         settle_tickets(result)

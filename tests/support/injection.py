@@ -92,7 +92,7 @@ class Injection:
 def server_ports(part: str) -> tuple[int, int]:
     """Where the server listens, and where its proxy must; 0 = anywhere.
 
-    Kafka tells its clients its address, so a listener of its own tells the address of its proxy (a native stack's only).
+    Kafka tells its clients its address, so a native stack's has a listener that tells the address of its proxy.
     """
     ports = Home.current().state().ports
     return (ports["kafka_proxied"], ports["kafka_proxy"]) if part == "kafka" else (ports[part], 0)
