@@ -57,6 +57,23 @@ def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(ser
     assert consumer.stop() == 0
 
 
+def test_a_worker_stopped_after_its_commit_and_resumed_when_another_did_its_batch_does_no_harm(
+    service: Service,
+) -> None:
+    campaign = service.campaign(100)
+    consumer = service.consumer("--concurrency", "2")
+    wait_until(lambda: consumer.output.count("consumer.assigned") >= 2, what="both have partitions")
+    service.arm(CONSUMER_COMMITTED, "stop")
+    promises = apply_all(campaign, range(40))
+    service.wait_for(CONSUMER_COMMITTED)
+
+    wait_until(lambda: issued(campaign) == 40, what="the other one, with all the partitions, has written the rest")
+    service.resume(CONSUMER_COMMITTED)
+
+    assert_kept(campaign, promises | apply_all(campaign, range(40, 60)))
+    assert consumer.stop() == 0
+
+
 def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(service: Service) -> None:
     campaign = service.campaign(400)
     parent = service.consumer("--concurrency", "2", "--max-rate", "100", "--batch-size", "10")
