@@ -5,7 +5,9 @@ that time from the server. `benchmarks/README.md` has this one's limit.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass
+from typing import Any
 
 
 class BrokenConnection(Exception):
@@ -21,6 +23,18 @@ class Reply:
     def header(self, name: str) -> str | None:
         """`name` in lower case; so is the value."""
         return _header(self.lowered_head, name)
+
+    def document(self) -> dict[str, Any]:
+        """The body's JSON object; empty if it has none."""
+        try:
+            document = json.loads(self.body)
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def retry_after_sec(self) -> float | None:
+        text = self.header("retry-after") or ""
+        return float(text) if text.isdecimal() else None
 
 
 class Connection(asyncio.Protocol):
@@ -92,6 +106,12 @@ def post(*, host: str, port: int, path: str, headers: dict[str, str], body: byte
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def apply_request(*, host: str, port: int, path: str, api_key: str, user_id: str) -> bytes:
+    """The bytes with which a user applies; `path` is the campaign's."""
+    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+    return post(host=host, port=port, path=path, headers=headers, body=json.dumps({"user_id": user_id}).encode())
 
 
 def _header(lowered_head: bytes, name: str) -> str | None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.arguments import positive
 from benchmarks.figures import summarize
-from benchmarks.http_client import BrokenConnection, Connection, Reply, connect, post
+from benchmarks.http_client import BrokenConnection, Connection, Reply, apply_request, connect
 
 REQUEST_TIMEOUT_SEC = 10.0
 LONGEST_WAIT_SEC = 1.0
@@ -119,9 +119,7 @@ async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records
     for user_id, due in users:
         if due > time.time():
             await asyncio.sleep(due - time.time())
-        body = json.dumps({"user_id": user_id}).encode()
-        headers = {"Authorization": f"Bearer {plan.api_key}", "Content-Type": "application/json"}
-        message = post(host=plan.host, port=plan.port, path=plan.path, headers=headers, body=body)
+        message = apply_request(host=plan.host, port=plan.port, path=plan.path, api_key=plan.api_key, user_id=user_id)
         for attempt in itertools.count(1):
             wait_sec = LONGEST_WAIT_SEC / 4
             try:
@@ -132,7 +130,7 @@ async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records
                 record = Record(user_id, due, time.time(), 0, str(error), None, attempt)
             else:
                 record = _read(reply, user_id, due, attempt)
-                wait_sec = min(float(reply.header("retry-after") or wait_sec), LONGEST_WAIT_SEC)
+                wait_sec = min(reply.retry_after_sec() or wait_sec, LONGEST_WAIT_SEC)
             if record.status not in NOT_FINAL | {0} or record.end - due > plan.patience_sec:
                 break
             await asyncio.sleep(wait_sec)
@@ -143,10 +141,7 @@ async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records
 
 def _read(reply: Reply, user_id: str, start: float, attempt: int) -> Record:
     end = time.time()
-    try:
-        document = json.loads(reply.body)
-    except ValueError:
-        document = {}
+    document = reply.document()
     return Record(user_id, start, end, reply.status, document.get("code", ""), document.get("sequence"), attempt)
 
 

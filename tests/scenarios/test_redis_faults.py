@@ -1,110 +1,61 @@
 """Redis loses or rewinds what it knows, or does not answer: 503, mended by the keeper, nothing lost, nobody beyond."""
 
-import threading
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-
-import urllib3
-
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.models import Campaign, Coupon, FailEventHistory
-from tests.support.promises import Promises, apply_all, assert_kept, issued
+from coupons.models import Coupon
+from faults.visits import Habits
+from tests.support.promises import apply_all, assert_history_holds, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
-
-
-class Crowd:
-    """Users who apply over HTTP and repeat until somebody tells them for good."""
-
-    def __init__(self, service: Service, campaign: Campaign) -> None:
-        self._service = service
-        self._campaign = campaign
-        self._numbers = iter(range(10**9))
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self.promises: Promises = {}
-        self.changed: list[tuple[str, int, int]] = []  # who was promised two different places
-        self.answers: Counter[tuple[int, str]] = Counter()
-
-    def run(self, threads: int = 6) -> "Crowd":
-        self._pool = ThreadPoolExecutor(threads)
-        self._running = [self._pool.submit(self._apply_on) for _ in range(threads)]
-        return self
-
-    def stop(self) -> None:
-        self._stopped.set()
-        for running in self._running:
-            running.result(30)
-        self._pool.shutdown()
-
-    def _apply_on(self) -> None:
-        while not self._stopped.is_set():
-            with self._lock:
-                user = str(next(self._numbers))
-            while (answer := self._service.apply(self._campaign, user)).status == 503:
-                self._note(answer, user)
-                if self._stopped.wait(0.05):
-                    return
-            self._note(answer, user)
-
-    def _note(self, answer: urllib3.BaseHTTPResponse, user: str) -> None:
-        document = answer.json()
-        with self._lock:
-            self.answers[answer.status, document.get("code", "")] += 1
-            if answer.status in (200, 202):
-                self.promises[user] = document["sequence"]
 
 
 def test_redis_hangs_restarts_and_is_flushed_under_traffic(service: Service) -> None:
     """After each fault users are promised again; at the end every promise is kept and nobody is beyond the quantity."""
     _, consumer, keeper = service.everything()
-    campaign = service.campaign(2_000)
-    crowd = Crowd(service, campaign).run()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
+    crowd.goes_on("after the start", users=50)
 
-    def goes_on(what: str) -> None:
-        before = len(crowd.promises)
-        wait_until(lambda: len(crowd.promises) >= before + 50, within_sec=40, what=f"users are promised after {what}")
-
-    goes_on("the start")
-    refused = crowd.answers[503, "unavailable"]
-    service.stack("pause", "redis")
-    wait_until(lambda: crowd.answers[503, "unavailable"] > refused, what="503 while Redis hangs")
-    service.stack("resume", "redis")
-    goes_on("the hang")
+    with crowd.history.during("redis hangs"):
+        service.stack("pause", "redis")
+        crowd.is_told(503, "unavailable", times=5)
+        service.stack("resume", "redis")
+    crowd.goes_on("after the hang", users=50)
     assert "mend.done" not in keeper.output, "a hang loses nothing, so nothing is mended"
 
-    service.stack("kill", "redis")
-    service.stack("start", "redis")
-    goes_on("the restart")
-    keeper.says("mend.done")
+    with crowd.history.during("redis restarts"):
+        service.stack("kill", "redis")
+        service.stack("start", "redis")
+        keeper.says("mend.done")
+    crowd.goes_on("after the restart", users=50)
     assert keeper.output.count("mend.done") == 1
 
-    admission_redis().flushall()
-    goes_on("the flush")
-    assert keeper.output.count("mend.done") == 2
-    crowd.stop()
+    with crowd.history.during("redis is flushed"):
+        admission_redis().flushall()
+        wait_until(lambda: keeper.output.count("mend.done") == 2, within_sec=40)
+    crowd.goes_on("after the flush", users=50)
 
+    assert_history_holds(crowd, campaigns=[campaign])
     assert set(crowd.answers) <= {(202, ""), (200, ""), (503, "unavailable"), (503, "unconfirmed")}
-    repeated = {user: service.apply(campaign, user).json()["sequence"] for user in list(crowd.promises)[:100]}
-    assert repeated.items() <= crowd.promises.items(), "the same places as before"
-    assert_kept(campaign, crowd.promises, within_sec=60)
+    promises = crowd.promises(campaign.pk)
+    repeated = {user: service.apply(campaign, user).json()["sequence"] for user in list(promises)[:100]}
+    assert repeated.items() <= promises.items(), "the same places as before"
     assert consumer.stop() == 0
 
 
 def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(service: Service) -> None:
     _, _, keeper = service.everything()
     campaign = service.campaign(300)
-    crowd = Crowd(service, campaign).run()
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
 
-    wait_until(lambda: len(crowd.promises) >= 200)
+    crowd.goes_on("before the flush", users=200)
     admission_redis().flushall()
-    wait_until(lambda: crowd.answers[409, "sold-out"] >= 20, within_sec=40, what="sold out at last")
-    crowd.stop()
+    crowd.is_told(409, "sold-out")
 
+    verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
     assert "mend.done" in keeper.output
-    ledger = assert_kept(campaign, crowd.promises, failed=FailEventHistory.objects.filter(campaign=campaign).count())
-    assert ledger.tickets == 300, "sold out is said only while as many tickets are held as there are coupons"
+    assert verdict.sold_out >= 20
+    assert issued(campaign) == 300, "sold out is said only while as many tickets are held as there are coupons"
 
 
 def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> None:

@@ -1,13 +1,22 @@
 """Promises and what became of them: the check that every scenario ends with."""
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
+from coupons.admission import gate
 from coupons.api.accept import Acceptance, accept
-from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.campaigns.lifecycle import change_campaign
+from coupons.campaigns.push import in_step
+from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
 from coupons.ledger.reconcile import Ledger, reconcile
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
+from faults.crowd import Crowd
+from faults.history import QUANTITY_CHANGED, Event
+from faults.history_check import check_files
+from faults.verdict import CampaignVerdict
 from tests.support.waiting import wait_until
 
 Promises = dict[str, int]  # user -> sequence
@@ -49,6 +58,62 @@ def assert_kept(
     assert ledger.closes, ledger.document()
     assert (ledger.tickets, ledger.issued, ledger.failed) == (len(rows) + failed, len(rows), failed)
     return ledger
+
+
+def assert_history_holds(
+    *crowds: Crowd, campaigns: Iterable[Campaign], failed: int = 0, within_sec: float = 60.0, strangers: int = 0
+) -> dict[UUID, CampaignVerdict]:
+    """Ends the crowds, waits for quiet, and asks both the verifier and the history checker; each campaign's verdict.
+
+    `failed` tickets in all may be held by failed events, `strangers` may be held by users of no crowd. A crowd that was
+    promised nothing proves nothing, so that fails too.
+    """
+    for crowd in crowds:
+        crowd.stop()
+    held_by_failures = 0
+    for campaign in campaigns:
+        wait_until(
+            lambda campaign=campaign: _is_quiet(campaign),  # type: ignore[misc]
+            within_sec=within_sec,
+            what=lambda campaign=campaign: f"quiet; {_state(campaign)}",  # type: ignore[misc]
+        )
+        ledger = next(reconcile(campaign_ids=[campaign.pk]))
+        assert ledger.closes, ledger.document()
+        held_by_failures += ledger.failed
+    verdict = check_files([crowd.path for crowd in crowds])
+    for crowd in crowds:
+        crowd.keep_history |= not verdict.holds
+    assert verdict.holds, f"{verdict}\nhistories: {[str(crowd.path) for crowd in crowds]}"
+    assert all(crowd.promised for crowd in crowds), str(verdict)
+    assert sum(each.strangers for each in verdict.campaigns) == strangers, str(verdict)
+    assert held_by_failures == failed, str(verdict)
+    return {UUID(each.campaign_id): each for each in verdict.campaigns}
+
+
+def change_quantity(crowd: Crowd, campaign: Campaign, quantity: int) -> None:
+    """As an operator does it, and noted in the crowd's history: from when to when nobody can say which one holds.
+
+    Returns when Redis has it. Raises OperatorError, RetryLater: then nothing has changed.
+    """
+    campaign.refresh_from_db()
+    start, before = time.monotonic(), campaign.quantity
+    try:
+        change_campaign(campaign_id=campaign.pk, changes={"quantity": quantity}, actor="test")
+    except PushDidNotArrive:
+        wait_until(lambda: _redis_has_it(campaign), within_sec=60, what="the keeper has pushed the change")
+    details = {"before": before, "after": quantity}
+    event = Event(
+        what=QUANTITY_CHANGED, start=start, end=time.monotonic(), campaign_id=str(campaign.pk), details=details
+    )
+    crowd.history.event(event)
+
+
+def _redis_has_it(campaign: Campaign) -> bool:
+    campaign.refresh_from_db()
+    try:
+        return in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+    except RetryLater:
+        return False
 
 
 def _accept(campaign: Campaign, user: str) -> Acceptance | None:

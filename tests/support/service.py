@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,14 @@ from confluent_kafka import Producer
 from django.conf import LazySettings
 from django.db import connection
 
+from benchmarks.services import free_port
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.models import Campaign
 from tests.support.injection import Injection
+from faults.crowd import Crowd
+from faults.visits import Habits
 from tests.support.waiting import STEP_SEC, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +125,8 @@ class Service(Injection):
         self._stopped: set[str] = set()
         self._pool = urllib3.PoolManager(maxsize=64, timeout=urllib3.Timeout(10), retries=False)
         self.url = ""
+        self.addresses: list[str] = []  # of every web server that was started; one may be down
+        self._crowds: list[Crowd] = []
 
     # --- processes ---
 
@@ -193,8 +197,9 @@ class Service(Injection):
 
     def web(self, **more: str) -> Process:
         """A web server that admits; its address is `url` from then on."""
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        self.addresses.append(self.url)
         process = self.start("web", [str(ROOT / "bin" / "web")], WEB_PORT=str(port), **more)
         wait_until(lambda: self._is_ready() or process.exit_code is not None, within_sec=40, what="web is ready")
         assert process.exit_code is None, process.output
@@ -224,6 +229,20 @@ class Service(Injection):
     def patch(self, path: str, body: object) -> urllib3.BaseHTTPResponse:
         return self._pool.request("PATCH", f"{self.url}/api/v1/{path}", json=body, headers=HEADERS)
 
+    def crowd(
+        self, *campaigns: Campaign, addresses: Sequence[str] | None = None, habits: Habits | None = None
+    ) -> Crowd:
+        """Users who apply from now on, to all web servers of this test; end it with `assert_history_holds`."""
+        crowd = Crowd(
+            addresses=addresses or self.addresses,
+            campaign_ids=[campaign.pk for campaign in campaigns],
+            api_key=API_KEY,
+            habits=habits,
+            name=f"c{len(self._crowds)}-",
+        )
+        self._crowds.append(crowd)
+        return crowd.start()
+
     # --- servers ---
 
     def stack(self, verb: str, part: str) -> None:
@@ -251,6 +270,8 @@ class Service(Injection):
 
     def close(self) -> None:
         self.close_injection()
+        for crowd in self._crowds:
+            crowd.close()
         for part in list(self._stopped):
             self.stack("start", part)  # resumes a paused one
         for process in reversed(self._processes):
@@ -282,9 +303,3 @@ def message(campaign_id: UUID | str, user_id: str, sequence: int, **more: Any) -
         "trace": "test",
     }
     return json.dumps(fields | more).encode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,0 +1,245 @@
+"""A crowd that applies over HTTP while faults happen: new users at a bounded rate, each until a final answer.
+
+Some come back after they have won, and some ask twice at the same time; every request goes into a history. So many
+`connections`, so many users at once: in an outage they repeat, and nobody new comes, as the load would else grow with
+the outage.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from benchmarks.http_client import BrokenConnection, Connection, Reply, apply_request, connect
+from faults.history import NO_ANSWER, NO_CONNECTION, HistoryWriter, Request
+from faults.tally import Tally
+from faults.visits import Habits, Visit, Visits, wait_for
+
+NOT_TOLD_SEC = 0.25
+
+
+class NotInTime(Exception):
+    """What was waited for did not come; the text holds what the crowd was told instead."""
+
+
+class Crowd:
+    """A context: users come from its beginning to its end, or between `start` and `stop`. It runs on a thread.
+
+    `addresses` is read anew at each connection, so the caller may change that list. A broken connection leads to the
+    next address. `name` must differ between crowds of one campaign: user ids begin with it.
+    """
+
+    def __init__(
+        self,
+        *,
+        addresses: Sequence[str],
+        campaign_ids: Sequence[object],
+        api_key: str,
+        history: HistoryWriter | None = None,
+        habits: Habits | None = None,
+        name: str = "u",
+    ) -> None:
+        self.addresses = addresses
+        self.campaign_ids = [str(campaign_id) for campaign_id in campaign_ids]
+        self.api_key = api_key
+        self.history = history or HistoryWriter.temporary()
+        self.habits = habits or Habits()
+        self.tally = Tally()
+        self.keep_history = False  # set by who found something in it
+        self._name = name
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=f"crowd-{name}", daemon=True)
+        self._started = threading.Event()
+
+    # --- for the caller's thread ---
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(within_sec=0.0 if error else 10.0)
+
+    def start(self) -> Self:
+        self._thread.start()
+        self._started.wait()
+        return self
+
+    def stop(self, *, within_sec: float = 10.0) -> None:
+        """Nobody new comes. Who has begun goes on until a final answer, but no longer than this. May be called again.
+
+        Every request's line is written when this returns.
+        """
+        if self._thread.is_alive():
+            self._tell(self._closing)
+            self._thread.join(within_sec)
+        if self._thread.is_alive():
+            self._tell(self._over)
+            self._thread.join(self.habits.request_timeout_sec + 5)
+        if self._thread.is_alive():
+            raise NotInTime("the crowd does not end")
+
+    def close(self) -> None:
+        """Stop, and remove the history, unless somebody found something in it."""
+        self.stop(within_sec=0)
+        self.history.close()
+        if not self.keep_history:
+            self.path.unlink(missing_ok=True)
+
+    @property
+    def path(self) -> Path:
+        """The history's file."""
+        return self.history.path
+
+    @property
+    def promised(self) -> int:
+        """Users who were promised a coupon."""
+        return self.tally.promised
+
+    @property
+    def answers(self) -> Counter[tuple[int, str]]:
+        """How often each (status, code) was the answer; status 0 = none."""
+        return self.tally.copy()
+
+    def promises(self, campaign_id: object) -> dict[str, int]:
+        """user -> the sequence that was promised first."""
+        return self.tally.promises(str(campaign_id))
+
+    def goes_on(self, when: str = "", *, users: int = 30, campaign_id: object = None, within_sec: float = 60.0) -> None:
+        """Waits until so many further users were promised a coupon (of that campaign). Raises NotInTime."""
+        named = None if campaign_id is None else str(campaign_id)
+        before = self.tally.promised_of(named)
+        self.wait_until(
+            lambda: self.tally.promised_of(named) >= before + users,
+            within_sec=within_sec,
+            what=lambda: f"{self.tally.promised_of(named) - before} of {users} further users were promised {when}",
+        )
+
+    def is_told(self, status: int, code: str = "", *, times: int = 20, within_sec: float = 60.0) -> None:
+        """Waits until so many further requests were answered so; status 0 with any code. Raises NotInTime."""
+        before = self.tally.count(status, code)
+        self.wait_until(
+            lambda: self.tally.count(status, code) >= before + times,
+            within_sec=within_sec,
+            what=lambda: f"{self.tally.count(status, code) - before} of {times} answers were {status} {code}",
+        )
+
+    def wait_until(self, condition: Callable[[], bool], *, within_sec: float, what: Callable[[], str]) -> None:
+        """Looks again whenever a request has ended. Raises NotInTime, also at once when no user comes any more."""
+        with self.tally.news:
+            deadline = time.monotonic() + within_sec
+            while not condition():
+                if time.monotonic() > deadline or not self._thread.is_alive():
+                    raise NotInTime(f"not within {within_sec:g} s: {what()}; in all {dict(self.tally.answers)}")
+                self.tally.news.wait(0.1)
+
+    def _tell(self, event: asyncio.Event) -> None:
+        with suppress(RuntimeError):  # the loop has just ended by itself
+            self._loop.call_soon_threadsafe(event.set)
+
+    # --- on the crowd's thread ---
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closing, self._over = asyncio.Event(), asyncio.Event()
+        self._visits = Visits(self.campaign_ids, self.habits, self._name, self.tally)
+        self._started.set()
+        await asyncio.gather(*(self._receive(number) for number in range(self.habits.connections)))
+
+    async def _receive(self, number: int) -> None:
+        line, second = _Line(self, number), _Line(self, number + 1)
+        while (visit := await self._visits.next(self._closing)) is not None:
+            if visit.twice:
+                await asyncio.gather(self._apply(line, visit), self._apply(second, visit))
+            else:
+                await self._apply(line, visit)
+        line.close()
+        second.close()
+        await asyncio.sleep(0)  # transports close in the loop's next turn
+
+    async def _apply(self, line: "_Line", visit: Visit) -> None:
+        began, attempt, final = time.monotonic(), 0, False
+        while not final:
+            attempt += 1
+            request, wait_sec = await line.ask(visit, attempt)
+            final = wait_sec is None
+            self.history.request(request)
+            self.tally.note(request, final=final)
+            if wait_sec is None or self._over.is_set() or request.end - began > self.habits.patience_sec:
+                break
+            await wait_for(self._over, min(wait_sec, self.habits.longest_wait_sec))
+        self.tally.left(final=final)
+
+
+class _Line:
+    """A connection to whichever address answers."""
+
+    def __init__(self, crowd: Crowd, number: int) -> None:
+        self._crowd = crowd
+        self._next = number
+        self._connection: Connection | None = None
+        self._address = ""
+
+    async def ask(self, visit: Visit, attempt: int) -> tuple[Request, float | None]:
+        """One request, and after how many seconds to repeat it; None = the answer is final."""
+        start, reply, code, sent = time.monotonic(), None, NO_CONNECTION, False
+        try:
+            connection = await self._connect()
+            start = time.monotonic()
+            sent = True
+            reply = await connection.request(self._message(visit), timeout_sec=self._crowd.habits.request_timeout_sec)
+        except BrokenConnection as error:
+            code = str(error) if sent else NO_CONNECTION
+        document = reply.document() if reply else {"code": code}
+        request = Request(
+            campaign_id=visit.campaign_id,
+            user_id=visit.user_id,
+            attempt=attempt,
+            start=start,
+            end=time.monotonic(),
+            status=reply.status if reply else NO_ANSWER,
+            code=document.get("code", ""),
+            sequence=document.get("sequence"),
+            state=str(document.get("status", "")) if reply and reply.status < 400 else "",
+            address=self._address,
+        )
+        return request, _wait_sec(reply)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connect(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._next += 1
+            self._address = self._crowd.addresses[self._next % len(self._crowd.addresses)]
+            parts = urlsplit(self._address)
+            limit = asyncio.timeout(self._crowd.habits.request_timeout_sec)
+            try:
+                async with limit:
+                    self._connection = await connect(parts.hostname or "", parts.port or 80)
+            except TimeoutError as error:
+                raise BrokenConnection("timeout") from error
+        return self._connection
+
+    def _message(self, visit: Visit) -> bytes:
+        parts = urlsplit(self._address)
+        return apply_request(
+            host=parts.hostname or "",
+            port=parts.port or 80,
+            path=f"/api/v1/campaigns/{visit.campaign_id}/apply",
+            api_key=self._crowd.api_key,
+            user_id=visit.user_id,
+        )
+
+
+def _wait_sec(reply: Reply | None) -> float | None:
+    if reply is None or reply.status >= 500:
+        return (reply.retry_after_sec() if reply else None) or NOT_TOLD_SEC
+    return reply.retry_after_sec()

@@ -1,0 +1,266 @@
+"""Proves from a history and the database: promises were kept, nobody was refused too early, the order was right.
+
+    bin/stack exec -- .venv/bin/python -m faults.history_check FILE...
+
+Run it when all is quiet: a ticket that is still pending looks lost. It exits 0 when the history holds, 1 when it does
+not, 2 when it could not look. A history shows only when a request began and when its answer was there; in between, at
+one unknown moment, the gate decided. What follows from that, per campaign:
+
+- A promise (202, or 200 to a repeat) became a coupon of that user with that sequence, or an open failed event that
+  holds it. All promises to a user name one sequence, and no request that began after one had ended was refused.
+- Coupons, and the tickets of failed events with them, are no more than the quantity; one a user, one a sequence.
+- Order: a promise that had ended before another user's first request began was decided before it, so its sequence is
+  smaller. A mend changes nothing in that: it goes on after the highest sequence ever seen, and every promised one is
+  seen. Holes are no finding.
+- "Sold out" in an answer that ended at `e` means that at some moment before `e` at least `quantity` tickets were held.
+  Who held one then? Whoever has a row or was promised one in the end (a ticket is not given back), was admitted by a
+  request that was promised, got no answer or a 5xx, and the first such one began before `e`: an upper bound, so too few
+  of them is a proof. Rows of users whom this history does not show as possibly admitted came from elsewhere at a time
+  that nobody knows; they count as held, and their number is told (`strangers`).
+- A mend may forget a ticket that was promised to nobody, so its user need not have a row. Where a mend ended after the
+  answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them. Mends are
+  known by `mended` events; if the campaign's epoch tells of more than those, each answer may have been before one.
+- The quantity is the least that may have been in force while the answer was given. A change is in force from the
+  beginning of its event at the earliest, and at the latest `staleness_sec` after its end: DESIGN gives every process
+  200 ms. A quantity that changed without an event is unknown to this check.
+"""
+
+import argparse
+import sys
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from faults.history import MENDED, QUANTITY_CHANGED, BrokenHistory, Event, History, Request, read_history
+from faults.verdict import CampaignRows, CampaignVerdict, CannotTell, Kind, Verdict
+
+STALENESS_SEC = 0.2
+REFUSALS = frozenset({404, 409, 410})
+SOLD_OUT = "sold-out"
+
+
+def check_history(history: History, rows: Iterable[CampaignRows], *, staleness_sec: float = STALENESS_SEC) -> Verdict:
+    """Raises CannotTell when a campaign of the history has no rows, or the history no request."""
+    requests: dict[str, list[Request]] = defaultdict(list)
+    for request in history.requests:
+        requests[request.campaign_id].append(request)
+    campaigns = {each.campaign_id: each for each in rows}
+    if not requests or not requests.keys() <= campaigns.keys():
+        raise CannotTell(f"no requests, or no such campaigns: {sorted(requests.keys() - campaigns.keys())}")
+    return Verdict(
+        [
+            _check_campaign(requests[campaign_id], history.events, campaigns[campaign_id], staleness_sec)
+            for campaign_id in requests
+        ]
+    )
+
+
+@dataclass(slots=True)
+class _User:
+    """What the history shows of one user."""
+
+    first_asked: float = float("inf")
+    first_chance: float = float("inf")  # when the first request began that may have admitted
+    promised_at: float = float("inf")  # when the first promise had been read
+    told: list[int] = field(default_factory=list)  # each sequence once, in the order of the answers
+
+    @property
+    def maybe_admitted(self) -> bool:
+        return self.first_chance < float("inf")
+
+
+class _Campaign:
+    """Everything known of one campaign, by user."""
+
+    def __init__(self, requests: Sequence[Request], rows: CampaignRows, verdict: CampaignVerdict) -> None:
+        self.requests = sorted(requests, key=lambda request: request.end)
+        self.began = min(request.start for request in requests)
+        self.rows = rows
+        self.verdict = verdict
+        self.users: dict[str, _User] = defaultdict(_User)
+        self.written: dict[str, list[int]] = defaultdict(list)
+        for user_id, sequence in [*rows.coupons, *rows.failed]:
+            self.written[user_id].append(sequence)
+        for request in self.requests:
+            self._see(request)
+
+    def _see(self, request: Request) -> None:
+        if not request.was_sent:
+            return
+        user = self.users[request.user_id]
+        user.first_asked = min(user.first_asked, request.start)
+        if request.may_have_admitted:
+            user.first_chance = min(user.first_chance, request.start)
+        if request.promises:
+            user.promised_at = min(user.promised_at, request.end)
+            if request.sequence is None:
+                self.verdict.found(Kind.WITHOUT_SEQUENCE, f"{request.user_id}, {request.status}")
+            elif request.sequence not in user.told:
+                user.told.append(request.sequence)
+
+    def sequence_of(self, user_id: str) -> int | None:
+        """The written one, unless only others were promised."""
+        told, written = self.users[user_id].told, self.written.get(user_id, [])
+        known = [sequence for sequence in written if sequence in told] or told or written
+        return known[0] if known else None
+
+    def at(self, moment: float) -> str:
+        return f"{moment - self.began:+.3f} s"
+
+
+def _check_campaign(
+    requests: Sequence[Request], events: Sequence[Event], rows: CampaignRows, staleness_sec: float
+) -> CampaignVerdict:
+    verdict = CampaignVerdict(rows.campaign_id, requests=len(requests))
+    campaign = _Campaign(requests, rows, verdict)
+    mine = [event for event in events if event.campaign_id in (None, rows.campaign_id)]
+    _check_promises(campaign)
+    _check_rows(campaign)
+    _check_order(campaign)
+    _check_sold_out(campaign, mine, staleness_sec)
+    return verdict
+
+
+def _check_promises(campaign: _Campaign) -> None:
+    found = campaign.verdict.found
+    owners: dict[int, str] = {}
+    for user_id, user in campaign.users.items():
+        written = campaign.written.get(user_id, [])
+        campaign.verdict.promised += bool(user.told)
+        if len(user.told) > 1:
+            found(Kind.CHANGED, f"{user_id}: {user.told}")
+        if user.told and not written:
+            found(Kind.LOST, f"{user_id} #{user.told[0]}, promised at {campaign.at(user.promised_at)}")
+        elif user.told and not set(user.told) & set(written):
+            found(Kind.OTHER_SEQUENCE, f"{user_id}: promised {user.told}, written {written}")
+        for sequence in user.told:
+            if owners.setdefault(sequence, user_id) != user_id:
+                found(Kind.SEQUENCE_TWICE, f"#{sequence} promised to {owners[sequence]} and {user_id}")
+    for request in campaign.requests:
+        promised_at = campaign.users[request.user_id].promised_at if request.was_sent else float("inf")
+        if request.status in REFUSALS and request.start > promised_at:
+            answer = f"{request.status} {request.code} at {campaign.at(request.start)} to {campaign.at(request.end)}"
+            found(Kind.REFUSED_AFTER_PROMISE, f"{request.user_id}, promised by {campaign.at(promised_at)}: {answer}")
+
+
+def _check_rows(campaign: _Campaign) -> None:
+    rows, found = campaign.rows, campaign.verdict.found
+    for user_id, times in Counter(user_id for user_id, _ in rows.coupons).items():
+        if times > 1:
+            found(Kind.TWO_COUPONS, f"{user_id}: {campaign.written[user_id]}")
+    owners: dict[int, str] = {}
+    for user_id, sequence in [*rows.coupons, *rows.failed]:
+        if owners.setdefault(sequence, user_id) != user_id:
+            found(Kind.SEQUENCE_TWICE, f"#{sequence} written for {owners[sequence]} and {user_id}")
+    held = max(len(rows.coupons), len(campaign.written))
+    if held > rows.quantity:
+        found(Kind.BEYOND_QUANTITY, f"{held} of {rows.quantity}, {len(rows.coupons)} of them coupons")
+
+
+def _check_order(campaign: _Campaign) -> None:
+    """Walks through the users in the order of their first requests, beside the promises in the order of their ends."""
+    users = [(user_id, user, campaign.sequence_of(user_id)) for user_id, user in list(campaign.users.items())]
+    known = [(user_id, user, sequence) for user_id, user, sequence in users if sequence is not None]
+    promises = iter(sorted((user.promised_at, sequence, user_id) for user_id, user, sequence in known if user.told))
+    highest, coming = (0, "", 0.0), next(promises, None)
+    for user_id, user, sequence in sorted(known, key=lambda each: each[1].first_asked):
+        while coming is not None and coming[0] < user.first_asked:
+            highest, coming = max(highest, (coming[1], coming[2], coming[0])), next(promises, None)
+        if highest[0] > sequence:
+            campaign.verdict.found(
+                Kind.OUT_OF_ORDER,
+                f"{user_id} asked first at {campaign.at(user.first_asked)} and has #{sequence}; {highest[1]} had been "
+                f"promised #{highest[0]} by {campaign.at(highest[2])}",
+            )
+
+
+def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec: float) -> None:
+    rows, verdict = campaign.rows, campaign.verdict
+    quantities = _quantities(rows, events, staleness_sec)
+    last_mend = _last_mend(rows, events)
+    holders: list[float] = []
+    forgotten: list[float] = []
+    for user_id, user in campaign.users.items():
+        if user.maybe_admitted:
+            (holders if user.told or user_id in campaign.written else forgotten).append(user.first_chance)
+    verdict.strangers = sum(not campaign.users[user_id].maybe_admitted for user_id in campaign.written)
+    holders.sort()
+    forgotten.sort()
+    for request in campaign.requests:
+        if request.code != SOLD_OUT:
+            continue
+        verdict.sold_out += 1
+        held = bisect_left(holders, request.end) + verdict.strangers
+        if request.start < last_mend:
+            held += bisect_left(forgotten, request.end)
+        least = min(each for each, since, until in quantities if since < request.end and until > request.start)
+        if held < least:
+            verdict.found(
+                Kind.SOLD_OUT_EARLY,
+                f"{request.user_id} at {campaign.at(request.start)} to {campaign.at(request.end)}: at most {held} "
+                f"tickets were held, of {least}",
+            )
+
+
+def _quantities(rows: CampaignRows, events: Sequence[Event], staleness_sec: float) -> list[tuple[int, float, float]]:
+    """Each quantity, and from when to when it may have been in force at the most. Raises CannotTell."""
+    changes = sorted((event for event in events if event.what == QUANTITY_CHANGED), key=lambda event: event.end)
+    if not changes:
+        return [(rows.quantity, float("-inf"), float("inf"))]
+    if changes[-1].details["after"] != rows.quantity:
+        raise CannotTell(f"campaign {rows.campaign_id}: its quantity is {rows.quantity}, not what the history says")
+    first = changes[0]
+    periods = [(int(first.details["before"]), float("-inf"), first.end + staleness_sec)]
+    periods += [(int(one.details["after"]), one.start, next_.end + staleness_sec) for one, next_ in pairwise(changes)]
+    return [*periods, (rows.quantity, changes[-1].start, float("inf"))]
+
+
+def _last_mend(rows: CampaignRows, events: Sequence[Event]) -> float:
+    """When the last mend ended: an answer that began later was not followed by one."""
+    mends = [event.end for event in events if event.what == MENDED]
+    if rows.epoch - 1 > len(mends):
+        return float("inf")
+    return max(mends, default=float("-inf"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="history_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, nargs="+", help="a history; several are one, of the same campaigns")
+    parser.add_argument("--staleness-sec", type=float, default=STALENESS_SEC, help="(default %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        verdict = check_files(options.file, staleness_sec=options.staleness_sec)
+    except (BrokenHistory, CannotTell, OSError) as error:
+        print(f"history_check: {error}", file=sys.stderr)
+        return 2
+    print(verdict)
+    return 0 if verdict.holds else 1
+
+
+def check_files(paths: Sequence[Path], *, staleness_sec: float = STALENESS_SEC) -> Verdict:
+    """Against the database of the settings. Raises CannotTell, BrokenHistory and OSError."""
+    from django.db import DatabaseError, InterfaceError
+
+    from faults.history_rows import load_rows  # Django must be set up before it
+
+    history = sum((read_history(path) for path in paths), History([], []))
+    try:
+        rows = load_rows({request.campaign_id for request in history.requests})
+    except (DatabaseError, InterfaceError) as error:
+        raise CannotTell(f"the database does not answer: {' '.join(str(error).split())}") from error
+    return check_history(history, rows, staleness_sec=staleness_sec)
+
+
+if __name__ == "__main__":
+    import os
+
+    import django
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
+    django.setup()
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The rows that a history is checked against, from the database."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from coupons.ledger.rows import failed_tickets, issued_tickets
+from coupons.models import Campaign
+from faults.verdict import CampaignRows
+
+
+def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
+    """Of each campaign that there is. Raises database errors."""
+    campaigns = Campaign.objects.filter(pk__in=[str(campaign_id) for campaign_id in campaign_ids])
+    return [
+        CampaignRows(
+            campaign_id=str(campaign.pk),
+            quantity=campaign.quantity,
+            epoch=campaign.epoch,
+            coupons=list(issued_tickets(campaign.pk)),
+            failed=list(failed_tickets(campaign.pk)),
+        )
+        for campaign in campaigns
+    ]

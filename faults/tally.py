@@ -1,0 +1,60 @@
+"""Live counters of a crowd, for every thread."""
+
+import threading
+from collections import Counter
+
+from faults.history import NO_ANSWER, Request
+
+
+class Tally:
+    """`news` is notified when a request has ended; it is the lock, too."""
+
+    def __init__(self) -> None:
+        self.news = threading.Condition()
+        self.answers: Counter[tuple[int, str]] = Counter()
+        self.refused = 0  # visits that ended with a final answer that is no promise
+        self.gave_up = 0  # visits that ended without a final answer
+        self.winners: list[tuple[str, str]] = []
+        self._promises: dict[str, dict[str, int]] = {}
+
+    @property
+    def promised(self) -> int:
+        return len(self.winners)
+
+    @property
+    def unanswered(self) -> int:
+        return self.count(NO_ANSWER)
+
+    def copy(self) -> Counter[tuple[int, str]]:
+        with self.news:
+            return Counter(self.answers)
+
+    def promises(self, campaign_id: str) -> dict[str, int]:
+        with self.news:
+            return dict(self._promises.get(campaign_id, {}))
+
+    def promised_of(self, campaign_id: str | None) -> int:
+        return self.promised if campaign_id is None else len(self._promises.get(campaign_id, {}))
+
+    def count(self, status: int, code: str = "") -> int:
+        """Requests answered so; of status 0 those with any code."""
+        with self.news:
+            if status == NO_ANSWER:
+                return sum(times for (told, _), times in self.answers.items() if told == NO_ANSWER)
+            return self.answers[status, code]
+
+    def note(self, request: Request, *, final: bool) -> None:
+        with self.news:
+            self.answers[request.status, request.code] += 1
+            if request.promises:
+                promises = self._promises.setdefault(request.campaign_id, {})
+                if request.user_id not in promises:
+                    promises[request.user_id] = request.sequence or 0
+                    self.winners.append((request.campaign_id, request.user_id))
+            elif final:
+                self.refused += 1
+            self.news.notify_all()
+
+    def left(self, *, final: bool) -> None:
+        with self.news:
+            self.gave_up += not final

@@ -1,0 +1,105 @@
+"""What a history is checked against, and what the check says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+EXAMPLES = 5
+
+
+class CannotTell(Exception):
+    """The history and the rows do not belong together, or prove nothing."""
+
+
+class Kind(StrEnum):
+    """What can be wrong, each with what it means."""
+
+    LOST = "lost"
+    OTHER_SEQUENCE = "other-sequence"
+    CHANGED = "promise-changed"
+    WITHOUT_SEQUENCE = "promise-without-sequence"
+    REFUSED_AFTER_PROMISE = "refused-after-promise"
+    SEQUENCE_TWICE = "sequence-twice"
+    TWO_COUPONS = "two-coupons"
+    BEYOND_QUANTITY = "beyond-quantity"
+    OUT_OF_ORDER = "out-of-order"
+    SOLD_OUT_EARLY = "sold-out-early"
+
+
+MEANINGS = {
+    Kind.LOST: "promised, and there is neither a coupon nor an open failed event",
+    Kind.OTHER_SEQUENCE: "promised, and the row has another sequence",
+    Kind.CHANGED: "one user was promised different sequences",
+    Kind.WITHOUT_SEQUENCE: "a 2xx that names no sequence",
+    Kind.REFUSED_AFTER_PROMISE: "refused by a request that began after the promise had been read",
+    Kind.SEQUENCE_TWICE: "one sequence for two users",
+    Kind.TWO_COUPONS: "one user has several coupons",
+    Kind.BEYOND_QUANTITY: "more coupons and failed tickets than the quantity",
+    Kind.OUT_OF_ORDER: "asked first after somebody else's promise had been read, and has a smaller sequence",
+    Kind.SOLD_OUT_EARLY: "told sold out while fewer tickets can have been held than the quantity",
+}
+
+
+@dataclass(slots=True)
+class Finding:
+    kind: Kind
+    campaign_id: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind} x {self.count} in campaign {self.campaign_id}: {MEANINGS[self.kind]}", *self.examples]
+        return "\n    ".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignRows:
+    """What the database has of a campaign. Rows are (user id, sequence); `failed` are the open events with a ticket."""
+
+    campaign_id: str
+    quantity: int
+    epoch: int = 1
+    coupons: Sequence[tuple[str, int]] = ()
+    failed: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(slots=True)
+class CampaignVerdict:
+    """What was looked at in one campaign, and what is wrong with it."""
+
+    campaign_id: str
+    requests: int = 0
+    promised: int = 0
+    sold_out: int = 0
+    strangers: int = 0
+    findings: dict[Kind, Finding] = field(default_factory=dict)
+
+    def found(self, kind: Kind, example: str) -> None:
+        finding = self.findings.setdefault(kind, Finding(kind, self.campaign_id))
+        finding.count += 1
+        if len(finding.examples) < EXAMPLES:
+            finding.examples.append(example)
+
+    def __str__(self) -> str:
+        head = (
+            f"campaign {self.campaign_id}: {self.requests} requests, {self.promised} users promised, "
+            f"{self.sold_out} answers sold out, {self.strangers} tickets from elsewhere: "
+            f"{'DOES NOT HOLD' if self.findings else 'holds'}"
+        )
+        return "\n  ".join([head, *map(str, self.findings.values())])
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    campaigns: list[CampaignVerdict]
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for campaign in self.campaigns for finding in campaign.findings.values()]
+
+    @property
+    def holds(self) -> bool:
+        return not self.findings
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.campaigns))

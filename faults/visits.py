@@ -1,0 +1,69 @@
+"""Who comes, how often, and how they behave."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from faults.tally import Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How the users behave. `request_timeout_sec` must be longer than the server's accept deadline.
+
+    `returning` and `twins` are shares: of all visits those of earlier winners, of the new users those who ask twice at
+    the same time. `patience_sec`: so long a user repeats. `longest_wait_sec` caps Retry-After.
+    """
+
+    users_per_sec: float = 40.0
+    connections: int = 16
+    request_timeout_sec: float = 5.0
+    longest_wait_sec: float = 1.0
+    patience_sec: float = 120.0
+    returning: float = 0.1
+    twins: float = 0.05
+    seed: int = 1
+
+
+class Visit(NamedTuple):
+    campaign_id: str
+    user_id: str
+    twice: bool = False
+
+
+class Visits:
+    """Who comes next, and when."""
+
+    def __init__(self, campaign_ids: Sequence[str], habits: Habits, name: str, tally: Tally) -> None:
+        self._campaign_ids = campaign_ids
+        self._habits = habits
+        self._name = name
+        self._tally = tally
+        self._random = random.Random(habits.seed)
+        self._number = 0
+        self._due = time.monotonic()
+
+    async def next(self, closing: asyncio.Event) -> Visit | None:
+        """The next visit when it is due; None when there is none any more. After an outage nothing is caught up."""
+        self._due = max(self._due + 1 / self._habits.users_per_sec, time.monotonic())
+        await wait_for(closing, self._due - time.monotonic())
+        if closing.is_set():
+            return None
+        if self._tally.winners and self._random.random() < self._habits.returning:
+            return Visit(*self._random.choice(self._tally.winners))
+        self._number += 1
+        campaign_id = self._campaign_ids[self._number % len(self._campaign_ids)]
+        return Visit(campaign_id, f"{self._name}{self._number}", self._random.random() < self._habits.twins)
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """So long, or until the event."""
+    if seconds <= 0:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
