@@ -141,7 +141,7 @@ def read_history(path: Path) -> History:
         except (ValueError, TypeError, KeyError) as error:
             raise BrokenHistory(f"{path}, line {number}: {error}") from error
     if last:
-        with suppress(ValueError):  # torn: it has no line's end either
+        with suppress(ValueError, TypeError, KeyError):  # torn: it has no line's end either
             _read_line(last, history)
     return history
 

@@ -10,7 +10,7 @@ from faults.verdict import CampaignRows
 
 def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
     """Of each campaign that there is. Raises database errors."""
-    campaigns = Campaign.objects.filter(pk__in=[str(campaign_id) for campaign_id in campaign_ids])
+    campaigns = Campaign.objects.filter(pk__in=[each for each in map(str, campaign_ids) if _is_uuid(each)])
     return [
         CampaignRows(
             campaign_id=str(campaign.pk),
@@ -21,3 +21,10 @@ def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
         )
         for campaign in campaigns
     ]
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

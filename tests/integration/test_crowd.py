@@ -1,0 +1,156 @@
+"""The crowd and the history checker with the real service."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
+from coupons.models import Coupon
+from faults.crowd import NotInTime
+from faults.history import NO_ANSWER, Request, read_history
+from faults.visits import Habits
+from tests.support.promises import assert_history_holds, change_quantity, issued
+from tests.support.service import PYTHON, ROOT, Service
+
+QUICK = Habits(users_per_sec=150, connections=8, returning=0.2, twins=0.2)
+
+
+def test_several_campaigns_a_raise_and_a_pause_hold(service: Service) -> None:
+    service.web()
+    service.consumer("--solo")
+    small, large = service.campaign(30), service.campaign(10_000)
+    crowd = service.crowd(small, large, habits=QUICK)
+
+    crowd.is_told(409, "sold-out")
+    change_quantity(crowd, small, 60)
+    crowd.goes_on("after the raise", users=30, campaign_id=small.pk)
+    crowd.is_told(409, "sold-out")
+    with crowd.history.during("pause"):
+        pause_campaign(campaign_id=large.pk, actor="test")
+        crowd.is_told(409, "paused", times=5)
+        resume_campaign(campaign_id=large.pk, actor="test")
+    crowd.goes_on("after the pause", campaign_id=large.pk)
+    change_quantity(crowd, small, 61)
+
+    verdicts = assert_history_holds(crowd, campaigns=[small, large])
+    assert verdicts[small.pk].sold_out >= 40
+    assert verdicts[small.pk].promised == issued(small) >= 60
+    assert verdicts[large.pk].promised == issued(large)
+    assert crowd.tally.gave_up == 0
+    assert_somebody_came_back_and_somebody_asked_twice(read_history(crowd.path).requests)
+
+
+def assert_somebody_came_back_and_somebody_asked_twice(requests: list[Request]) -> None:
+    """And was told 200, the one after the promise, the other at the same time."""
+    admitted = {request.user_id: request for request in requests if request.status == 202}
+    repeats = [(admitted[request.user_id], request) for request in requests if request.status == 200]
+    assert any(repeat.start > first.end for first, repeat in repeats)
+    assert any(repeat.start < first.end and first.start < repeat.end for first, repeat in repeats)
+
+
+def test_a_broken_connection_leads_to_the_next_address(service: Service) -> None:
+    first, _ = service.web(), service.web()
+    service.consumer("--solo")
+    campaign = service.campaign(10_000)
+    crowd = service.crowd(campaign, habits=QUICK)
+    crowd.goes_on("at both")
+
+    os.killpg(first.pid, signal.SIGKILL)  # its workers, too: they outlive a parent that is killed
+    first.wait()
+    crowd.is_told(NO_ANSWER, times=4)
+    crowd.goes_on("at the other one", users=60)
+    service.web()
+    crowd.goes_on("with a third one", users=60)
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert {request.address for request in read_history(crowd.path).requests} == set(service.addresses)
+
+
+def test_nobody_new_comes_while_all_connections_wait_and_who_waits_is_answered_at_the_end(service: Service) -> None:
+    """Kafka hangs: eight users repeat, and no ninth comes. Then their places are confirmed."""
+    web = service.web()
+    service.consumer("--solo")
+    campaign = service.campaign(10_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=150, connections=8, returning=0, twins=0))
+    crowd.goes_on("at first")
+
+    service.stack("pause", "kafka")
+    crowd.is_told(503, "unconfirmed", times=24)
+    hanging = time.monotonic()
+    with pytest.raises(NotInTime, match="0 of 1 further users were promised while Kafka hangs"):
+        crowd.goes_on("while Kafka hangs", users=1, within_sec=0.5)
+    resumed = time.monotonic()
+    service.stack("resume", "kafka")
+    crowd.stop(within_sec=30)
+
+    requests = read_history(crowd.path).requests
+    assert 1 <= len({request.user_id for request in requests if hanging < request.start < resumed}) <= 8
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert crowd.tally.gave_up == 0
+    assert web.exit_code is None
+
+
+def test_the_checker_finds_a_coupon_that_was_taken_away(service: Service) -> None:
+    """As a program of its own, on the running stack's database: 0 = holds, 1 = does not, 2 = could not look."""
+    service.web()
+    service.consumer("--solo")
+    campaign = service.campaign(10_000)
+    crowd = service.crowd(campaign, habits=QUICK)
+    crowd.goes_on()
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert "promised, 0 answers sold out, 0 tickets from elsewhere: holds" in _look(service, crowd.path, 0)
+
+    victim = Coupon.objects.filter(campaign=campaign).earliest("sequence")
+    with_other_sequence = Coupon.objects.filter(campaign=campaign).latest("sequence")
+    Coupon.objects.filter(pk=with_other_sequence.pk).update(sequence=9_999)
+    victim.delete()
+    said = _look(service, crowd.path, 1)
+    assert f"lost x 1 in campaign {campaign.pk}" in said
+    assert f"{victim.user_id} #{victim.sequence}" in said
+    assert "other-sequence x 1" in said
+
+    for nowhere in ("no-campaign", str(uuid4())):
+        request = {"campaign_id": nowhere, "user_id": "1", "start": 1, "end": 2, "status": 202}
+        crowd.path.write_text(json.dumps({"request": request}) + "\n")
+        assert f"no such campaigns: ['{nowhere}']" in _look(service, crowd.path, 2)
+
+
+def _look(service: Service, history: Path, exit_code: int) -> str:
+    command = [PYTHON, "-m", "faults.history_check", str(history)]
+    environment = {**os.environ, **service.environment}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == exit_code, ended
+    return ended.stdout + ended.stderr
+
+
+def test_what_a_killed_crowd_wrote_is_there(service: Service, tmp_path: Path) -> None:
+    """Every request that it counted before SIGKILL is a line."""
+    service.web()
+    service.consumer("--solo")
+    campaign = service.campaign(10_000)
+    program = f"""
+import time
+from pathlib import Path
+from uuid import uuid4
+from faults.crowd import Crowd
+from faults.history import HistoryWriter
+crowd = Crowd(addresses=["{service.url}"], campaign_ids=["{campaign.pk}"], api_key="test-key",
+              history=HistoryWriter(Path("{tmp_path / "history"}")))
+with crowd:
+    while True:
+        crowd.goes_on(users=5)
+        print("promised", crowd.promised, flush=True)
+"""
+    crowd = service.start("crowd", [PYTHON, "-c", program])
+    crowd.says("promised 2")
+    counted = int(crowd.output.split()[-1])
+    os.kill(crowd.pid, signal.SIGKILL)
+    assert crowd.wait() == -signal.SIGKILL
+    promised = {request.user_id for request in read_history(tmp_path / "history").requests if request.promises}
+    assert len(promised) >= counted

@@ -1,0 +1,68 @@
+"""The history's file: every line that was written is read, also when the writer was killed in the middle of one."""
+
+from pathlib import Path
+
+import pytest
+
+from faults.history import BrokenHistory, Event, HistoryWriter, Request, read_history
+from faults.history_check import main
+
+ONE = Request(campaign_id="c", user_id="auth0|a", start=1.5, end=2.0, status=202, sequence=1, state="pending")
+TWO = Request(campaign_id="c", user_id="b", start=1.5, end=2.0, status=0, code="timeout", attempt=3)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    with HistoryWriter(tmp_path / "history") as history:
+        history.request(ONE)
+        with history.during("redis restarts", campaign_id="c", how="kill"):
+            history.request(TWO)
+    found = read_history(tmp_path / "history")
+    assert found.requests == [ONE, TWO]
+    clock, restart = found.events
+    assert clock.what == "clock"
+    assert clock.details["wall"] > 1_000_000_000
+    assert (restart.what, restart.campaign_id, restart.details) == ("redis restarts", "c", {"how": "kill"})
+    assert clock.end <= restart.start <= restart.end
+
+
+def test_an_event_is_written_also_when_its_block_fails(tmp_path: Path) -> None:
+    history = HistoryWriter(tmp_path / "history")
+    with history, pytest.raises(ValueError, match="no"), history.during("raise"):
+        raise ValueError("no")
+    assert [event.what for event in read_history(tmp_path / "history").events] == ["clock", "raise"]
+
+
+def test_two_writers_append_to_one_file(tmp_path: Path) -> None:
+    with HistoryWriter(tmp_path / "history") as one, HistoryWriter(tmp_path / "history") as other:
+        one.request(ONE)
+        other.request(TWO)
+        one.event(Event(what="end", start=3, end=3))
+    found = read_history(tmp_path / "history")
+    assert (found.requests, len(found.events)) == ([ONE, TWO], 3)
+
+
+@pytest.mark.parametrize("lost_bytes", [1, 2, 30, 60])
+def test_a_torn_last_line_is_left_out_and_the_next_writer_goes_on_after_it(tmp_path: Path, lost_bytes: int) -> None:
+    path = tmp_path / "history"
+    with HistoryWriter(path) as history:
+        history.request(ONE)
+        history.request(TWO)
+    path.write_bytes(path.read_bytes()[:-lost_bytes])
+    assert read_history(path).requests == ([ONE, TWO] if lost_bytes == 1 else [ONE])  # of 1 only the line's end is lost
+
+    with HistoryWriter(path) as history:
+        history.request(TWO)
+    assert read_history(path).requests == [ONE, TWO]
+
+
+def test_a_line_that_is_broken_elsewhere_is_no_evidence(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    for middle in (b"{", b"{}", b'{"request":{"user":1}}'):
+        path.write_bytes(middle + b"\n{}")
+        with pytest.raises(BrokenHistory, match="line 1"):
+            read_history(path)
+
+
+def test_a_history_that_cannot_be_read_is_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "missing")]) == 2
+    assert "history_check: " in capsys.readouterr().err
