@@ -1,55 +1,22 @@
 """Operators change a campaign while a crowd applies: no moment at which somebody is admitted who must not be."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from coupons.admission import gate
-from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign, resume_campaign
+from coupons.campaigns.lifecycle import open_campaign, pause_campaign, resume_campaign
 from coupons.errors import OperatorError
 from coupons.models import Campaign
-from tests.support.promises import Promises, assert_kept
+from faults.history import read_history
+from faults.visits import Habits
+from tests.support.promises import assert_history_holds, change_quantity, issued
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
-
-class Users:
-    """Who applied over HTTP, one after the other in each thread, and what they were told."""
-
-    def __init__(self) -> None:
-        self.promises: Promises = {}
-        self.answers: Counter[int] = Counter()
-        self.first_admitted_at: datetime | None = None
-        self.lock = threading.Lock()
-
-
-@contextmanager
-def applying(service: Service, campaign: Campaign, threads: int = 12) -> Iterator[Users]:
-    users, stop = Users(), threading.Event()
-
-    def apply_on(thread: int) -> None:
-        number = 0
-        while not stop.is_set():
-            user = f"{thread}-{number}"
-            number += 1
-            answer = service.apply(campaign, user)
-            with users.lock:
-                users.answers[answer.status] += 1
-                if answer.status == 202:
-                    users.promises[user] = answer.json()["sequence"]
-                    users.first_admitted_at = users.first_admitted_at or datetime.now(UTC)
-
-    with ThreadPoolExecutor(threads) as pool:
-        running = [pool.submit(apply_on, thread) for thread in range(threads)]
-        try:
-            yield users
-        finally:
-            stop.set()
-        for one in running:
-            one.result(20)
+HURRY = Habits(users_per_sec=400, connections=12, longest_wait_sec=0.02)
 
 
 def admitted(campaign: Campaign) -> int:
@@ -60,27 +27,26 @@ def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(ser
     service.web()
     service.consumer()
     campaign = service.campaign(50)
+    crowd = service.crowd(campaign, habits=HURRY)
 
-    with applying(service, campaign) as users:
-        wait_until(lambda: users.answers[409] > 50, what="50 are in, others are refused")
-        assert admitted(campaign) == 50
-        change_campaign(campaign_id=campaign.pk, changes={"quantity": 10_000}, actor="test")
-        wait_until(lambda: len(users.promises) > 100, what="others are admitted after the raise")
+    crowd.is_told(409, "sold-out", times=50)
+    assert admitted(campaign) == 50
+    change_quantity(crowd, campaign, 10_000)
+    crowd.goes_on("after the raise", users=50)
 
-        pause_campaign(campaign_id=campaign.pk, actor="test")
-        at_pause, refused = admitted(campaign), users.answers[409]
-        wait_until(lambda: users.answers[409] > refused + 100)
-        assert admitted(campaign) == at_pause, "when the pause has returned, no process admits"
+    pause_campaign(campaign_id=campaign.pk, actor="test")
+    at_pause = admitted(campaign)
+    crowd.is_told(409, "paused", times=100)
+    assert admitted(campaign) == at_pause, "when the pause has returned, no process admits"
 
-        change_campaign(campaign_id=campaign.pk, changes={"quantity": at_pause + 70}, actor="test")
-        resume_campaign(campaign_id=campaign.pk, actor="test")
-        wait_until(lambda: admitted(campaign) == at_pause + 70)
-        refused = users.answers[409]
-        wait_until(lambda: users.answers[409] > refused + 50, what="and sold out again")
+    change_quantity(crowd, campaign, at_pause + 70)
+    resume_campaign(campaign_id=campaign.pk, actor="test")
+    wait_until(lambda: admitted(campaign) == at_pause + 70)
+    crowd.is_told(409, "sold-out", times=50)
 
-    assert set(users.answers) == {202, 409}
-    ledger = assert_kept(campaign, users.promises)
-    assert ledger.issued == len(users.promises) == at_pause + 70
+    verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
+    assert set(crowd.answers) == {(202, ""), (200, ""), (409, "sold-out"), (409, "paused")}
+    assert issued(campaign) == verdict.promised == at_pause + 70
 
 
 def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(service: Service) -> None:
@@ -88,48 +54,46 @@ def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(servic
     service.web()
     service.consumer("--solo")
     campaign = service.campaign(3_000)
+    crowd = service.crowd(campaign, habits=HURRY)
     outcomes = Counter[str]()
 
-    with applying(service, campaign) as users:
-        wait_until(lambda: len(users.promises) > 20)
-        for _ in range(15):
-            try:
-                lower = change_campaign(
-                    campaign_id=campaign.pk, changes={"quantity": admitted(campaign) + 4}, actor="test"
-                )
-            except OperatorError:
-                outcomes["refused"] += 1
-                continue
-            outcomes["lowered"] += 1
-            wait_until(lambda lower=lower: admitted(campaign) == lower.quantity)  # type: ignore[misc]
-            change_campaign(campaign_id=campaign.pk, changes={"quantity": 3_000}, actor="test")
-        lower = change_campaign(campaign_id=campaign.pk, changes={"quantity": admitted(campaign) + 50}, actor="test")
-        refused = users.answers[409]
-        wait_until(lambda: users.answers[409] > refused + 20, what="sold out at the lower quantity")
+    crowd.goes_on("at first", users=20)
+    for _ in range(15):
+        lowered_to = admitted(campaign) + 4
+        try:
+            change_quantity(crowd, campaign, lowered_to)
+        except OperatorError:
+            outcomes["refused"] += 1
+            continue
+        outcomes["lowered"] += 1
+        wait_until(lambda lowered_to=lowered_to: admitted(campaign) == lowered_to)  # type: ignore[misc]
+        change_quantity(crowd, campaign, 3_000)
+    lowered_to = admitted(campaign) + 50
+    change_quantity(crowd, campaign, lowered_to)
+    crowd.is_told(409, "sold-out", times=20)
 
     assert outcomes["lowered"] > 0
-    ledger = assert_kept(campaign, users.promises)
-    assert ledger.issued == ledger.quantity == lower.quantity
+    verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
+    assert issued(campaign) == verdict.promised == lowered_to
 
 
 def test_nobody_is_in_before_the_opening_and_exactly_the_quantity_after_it(service: Service) -> None:
     service.web()
     opens_at = datetime.now(UTC) + timedelta(seconds=1.5)
     campaign = service.campaign(80, opens_at=opens_at)
+    opens_in_sec, now = (opens_at - datetime.now(UTC)).total_seconds(), time.monotonic()
+    crowd = service.crowd(campaign, habits=HURRY)
 
-    with applying(service, campaign) as users:
-        wait_until(lambda: datetime.now(UTC) > opens_at - timedelta(milliseconds=100))
-        assert users.answers[409] > 20, "they came before the opening"
-        wait_until(lambda: len(users.promises) == 80)
-        refused = users.answers[409]
-        wait_until(lambda: users.answers[409] > refused + 50)
-
-    assert users.first_admitted_at is not None
-    assert users.first_admitted_at >= opens_at - timedelta(milliseconds=1), "Redis's clock is this machine's"
-    assert users.first_admitted_at - opens_at < timedelta(seconds=2)
-    assert sorted(users.promises.values()) == list(range(1, 81))
+    crowd.is_told(409, "not-open")
+    crowd.goes_on("after the opening", users=80)
+    crowd.is_told(409, "sold-out", times=50)
     service.consumer("--solo")
-    assert_kept(campaign, users.promises)
+    assert_history_holds(crowd, campaigns=[campaign])
+
+    first = min(request.end for request in read_history(crowd.path).requests if request.promises)
+    waited_sec = first - (now + opens_in_sec)
+    assert -0.001 <= waited_sec < 2, "Redis's clock is this machine's"
+    assert sorted(crowd.promises(campaign.pk).values()) == list(range(1, 81))
 
 
 def test_ten_operators_who_open_a_campaign_at_once_open_it_once(service: Service) -> None:
