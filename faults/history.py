@@ -81,6 +81,16 @@ class History:
     def __add__(self, other: "History") -> "History":
         return History(self.requests + other.requests, self.events + other.events)
 
+    def answer_seconds(self, *, since: float = 0.0, until: float = float("inf")) -> list[float]:
+        """How long each request took that was sent in this time. One without an answer counts until it was given up."""
+        asked = [request for request in self.requests if request.was_sent and since <= request.start < until]
+        return sorted(request.end - request.start for request in asked)
+
+    def time_of(self, what: str) -> tuple[float, float]:
+        """From when to when the events of this name were. Raises ValueError if there was none."""
+        found = [event for event in self.events if event.what == what]
+        return min(event.start for event in found), max(event.end for event in found)
+
 
 class HistoryWriter:
     """Appends to a file. A line is with the operating system when the call returns: SIGKILL loses none before it."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.history import BrokenHistory, Event, HistoryWriter, Request, read_history
+from faults.history import BrokenHistory, Event, History, HistoryWriter, Request, read_history
 from faults.history_check import main
 
 ONE = Request(campaign_id="c", user_id="auth0|a", start=1.5, end=2.0, status=202, sequence=1, state="pending")
@@ -66,3 +66,15 @@ def test_a_line_that_is_broken_elsewhere_is_no_evidence(tmp_path: Path) -> None:
 def test_a_history_that_cannot_be_read_is_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "missing")]) == 2
     assert "history_check: " in capsys.readouterr().err
+
+
+def test_answers_during_an_event_are_timed() -> None:
+    def asked(start: float, end: float, status: int = 503, code: str = "") -> Request:
+        return Request(campaign_id="c", user_id="a", start=start, end=end, status=status, code=code)
+
+    requests = [asked(9, 9.5), asked(10, 12), asked(11, 11.5), asked(11, 16, 0, "timeout"), asked(20, 20.1)]
+    never_sent = asked(12, 12.1, 0, "no-connection")
+    history = History([*requests, never_sent], [Event(what="hang", start=10, end=13), Event(what="x", start=1, end=99)])
+    since, until = history.time_of("hang")
+    assert history.answer_seconds(since=since, until=until) == [0.5, 2, 5]
+    assert len(history.answer_seconds()) == 5
