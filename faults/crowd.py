@@ -22,6 +22,7 @@ from faults.tally import Tally
 from faults.visits import Habits, Visit, Visits, wait_for
 
 NOT_TOLD_SEC = 0.25
+REQUESTS_PER_CONNECTION = 10
 
 
 class NotInTime(Exception):
@@ -32,7 +33,8 @@ class Crowd:
     """A context: users come from its beginning to its end, or between `start` and `stop`. It runs on a thread.
 
     `addresses` is read anew at each connection, so the caller may change that list. A broken connection leads to the
-    next address. `name` must differ between crowds of one campaign: user ids begin with it.
+    next address, and so do ten requests on one: a server that is back gets its share. `name` must differ between
+    crowds of one campaign: user ids begin with it.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class Crowd:
         return self.tally.promises(str(campaign_id))
 
     def goes_on(self, when: str = "", *, users: int = 30, campaign_id: object = None, within_sec: float = 60.0) -> None:
-        """Waits until so many further users were promised a coupon (of that campaign). Raises NotInTime."""
+        """Waits until so many further users, from this call on, were promised a coupon (of that campaign). NotInTime."""
         named = None if campaign_id is None else str(campaign_id)
         before = self.tally.promised_of(named)
         self.wait_until(
@@ -185,6 +187,7 @@ class _Line:
         self._next = number
         self._connection: Connection | None = None
         self._address = ""
+        self._requests = 0
 
     async def ask(self, visit: Visit, attempt: int) -> tuple[Request, float | None]:
         """One request, and after how many seconds to repeat it; None = the answer is final."""
@@ -216,7 +219,11 @@ class _Line:
             self._connection.close()
 
     async def _connect(self) -> Connection:
+        self._requests += 1
+        if self._requests > REQUESTS_PER_CONNECTION:
+            self.close()
         if self._connection is None or self._connection.closed:
+            self._requests = 1
             self._next += 1
             self._address = self._crowd.addresses[self._next % len(self._crowd.addresses)]
             parts = urlsplit(self._address)
