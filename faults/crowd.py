@@ -114,7 +114,7 @@ class Crowd:
         return self.tally.promises(str(campaign_id))
 
     def goes_on(self, when: str = "", *, users: int = 30, campaign_id: object = None, within_sec: float = 60.0) -> None:
-        """Waits until so many further users, from this call on, were promised a coupon (of that campaign). NotInTime."""
+        """Waits until so many further users were promised a coupon (of that campaign), from this call on. NotInTime."""
         named = None if campaign_id is None else str(campaign_id)
         before = self.tally.promised_of(named)
         self.wait_until(

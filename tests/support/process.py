@@ -1,0 +1,92 @@
+"""A program of the service under test."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Process:
+    """A program of the service, its output in a file."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self._log = tempfile.NamedTemporaryFile(prefix=f"{name}-", suffix=".log", delete=False)  # noqa: SIM115
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return Path(self._log.name).read_text(errors="replace")
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def partitions(self) -> set[int]:
+        """What a consumer process has been assigned and not revoked since, by its log lines."""
+        owned: set[int] = set()
+        for what, text in re.findall(r"consumer\.(assigned|revoked) partitions=([\d,]+)", self.output):
+            numbers = {int(number) for number in text.split(",")}
+            owned = owned | numbers if what == "assigned" else owned - numbers
+        return owned
+
+    def says(self, text: str, *, within_sec: float = 30.0) -> None:
+        wait_until(
+            lambda: text in self.output,
+            within_sec=within_sec,
+            what=lambda: f"{self.name} says {text!r}:\n{self.output}",
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(10)
+
+    def wait(self, *, within_sec: float = 30.0) -> int:
+        return self._process.wait(within_sec)
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.exit_code is None:
+            self.signal(signal.SIGTERM)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end on SIGTERM:\n{self.output}") from None
+
+    def close(self) -> None:
+        if self.exit_code is None:
+            try:
+                os.killpg(self.pid, signal.SIGCONT)
+                os.killpg(self.pid, signal.SIGTERM)
+                self.wait(within_sec=15)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                self._process.kill()
+                self._process.wait(10)
+        # Captured by pytest, which shows it when the test failed.
+        print(f"--- {self.name}, exit code {self.exit_code} ---\n{self.output[-8_000:]}")
+        self._log.close()
+        Path(self._log.name).unlink()
