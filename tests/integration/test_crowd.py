@@ -15,8 +15,9 @@ from coupons.models import Coupon
 from faults.crowd import Crowd, NotInTime
 from faults.history import NO_ANSWER, Request, read_history
 from faults.visits import Habits
+from tests.support.process import ROOT
 from tests.support.promises import assert_history_holds, change_quantity, issued
-from tests.support.service import PYTHON, ROOT, Service
+from tests.support.service import PYTHON, Service
 from tests.support.waiting import wait_until
 
 QUICK = Habits(users_per_sec=150, connections=8, returning=0.2, twins=0.2)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from coupons.models import Campaign, EventStatus, FailEventHistory, JobRun
+from tests.support.process import ROOT
 from tests.support.promises import Promises, apply_all, assert_kept
-from tests.support.service import ROOT, Service
+from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system

@@ -6,8 +6,9 @@ from django.db import connection, transaction
 
 from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode, FailEventHistory
+from tests.support.process import Process
 from tests.support.promises import Promises, apply_all, assert_kept, issued
-from tests.support.service import Process, Service
+from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
 # The consumer must come back to Kafka within this, or the group takes its partitions away.

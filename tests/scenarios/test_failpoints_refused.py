@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from tests.support.service import ROOT, Service
+from tests.support.process import ROOT
+from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 REASON = "coupons.E006"

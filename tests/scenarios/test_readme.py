@@ -5,7 +5,8 @@ import re
 import subprocess
 
 from coupons.models import Campaign
-from tests.support.service import ROOT, Service
+from tests.support.process import ROOT
+from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 

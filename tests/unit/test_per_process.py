@@ -5,7 +5,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from coupons.per_process import PerProcess
-from tests.support.service import ROOT
+from tests.support.process import ROOT
 
 
 class Client:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Process
+from tests.support.process import Process
 from tests.support.waiting import wait_until
 
 PARENT = """
