@@ -11,6 +11,8 @@ import signal
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
+from couponsite.orphans import end_with_parent
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 
 
@@ -48,6 +50,7 @@ if multiprocessing.parent_process() is not None:
     # SIGTERM meanwhile would be lost, and the stop would last as long as the server's kill time-out.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
 
 application = with_static_files(get_wsgi_application())
 refuse_failpoints_outside_tests()

@@ -66,6 +66,23 @@ def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(se
     assert {issued[user] for user in users} == set(range(6, 14))
 
 
+def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service: Service) -> None:
+    web = service.web()
+    campaign = service.campaign(100)
+    promises = apply_until_answered(service, campaign, range(5))
+    workers = {pid: words for pid, words in service.left_over().items() if pid != web.pid}
+    assert len(workers) >= 2, workers
+
+    web.kill()
+
+    wait_until(lambda: not workers.keys() & service.left_over().keys(), what=lambda: f"{service.left_over()}")
+    assert answer(service, campaign, "6") is None, "nobody listens any more"
+    assert web.output.count("web.parent_gone") == 2
+    assert "web.not_finished" not in web.output
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
 def apply_until_answered(service: Service, campaign: Campaign, users: range) -> Promises:
     """One after the other; a worker that is just being started answers nobody yet."""
 
