@@ -7,6 +7,8 @@ USERS ?= 1000
 QUANTITY ?= 100
 THREADS ?= 32
 ARGS ?=
+MINUTES ?= 10
+SEED ?=
 
 PYTHON_HERE := .venv/bin/python
 MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
@@ -35,6 +37,12 @@ test: venv ## all set-up, then the test suite on a stack of its own; ARGS="-k wo
 test-system: venv ## what needs cron, nginx, a browser or root
 	@bin/stack packages system-tests
 	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m system $(ARGS)
+
+.PHONY: soak
+soak: venv ## a seeded schedule of faults, several at once: MINUTES=10 SEED=... ARGS=--kills
+	@bin/stack packages
+	@$(subst .stack/test,.stack/soak,$(TEST_STACK)) PYTHONPATH=bin bin/stack run -- $(PYTHON_HERE) -m faults.soak \
+		--minutes $(MINUTES) --seed "$(SEED)" $(ARGS)
 
 .PHONY: up
 up: ## packages, .venv, the three servers, database, migrations, topic: ready to use

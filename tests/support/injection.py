@@ -5,15 +5,11 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-
-from stack_parts.home import Home
 
 from coupons import failpoints
+from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import LOOPBACK, Proxy
 from tests.support.waiting import wait_until
-
-VARIABLES = {"redis": "REDIS_URL", "kafka": "KAFKA_BOOTSTRAP_SERVERS", "postgres": "DATABASE_URL"}
 
 
 class Injection:
@@ -87,21 +83,3 @@ class Injection:
             return str(self.failpoints).encode() in Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             return False
-
-
-def server_ports(part: str) -> tuple[int, int]:
-    """Where the server listens, and where its proxy must; 0 = anywhere.
-
-    Kafka tells its clients its address, so a native stack's has a listener that tells the address of its proxy.
-    """
-    ports = Home.current().state().ports
-    return (ports["kafka_proxied"], ports["kafka_proxy"]) if part == "kafka" else (ports[part], 0)
-
-
-def with_address(value: str, address: str) -> str:
-    """The URL, or the plain host:port, with another host and port."""
-    if "://" not in value:
-        return address
-    parts = urlsplit(value)
-    user, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}{at}{address}"))

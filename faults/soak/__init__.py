@@ -1,0 +1,1 @@
+"""A seeded schedule of faults, several at once, until something is unexplained. `make soak`."""

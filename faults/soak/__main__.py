@@ -1,0 +1,170 @@
+"""`make soak MINUTES=30 SEED=...`: faults by a seeded schedule, several at once, over several campaigns and processes.
+
+It goes in rounds: users come and things go wrong for 90 s, then all is healed, and the verifier and the history checker
+look at every promise. It stops at the first thing that nobody can explain, with all that is needed to study it in one
+folder. The same seed gives the same schedule. --kills is another schedule: each process and server by SIGKILL in turn,
+one every ten seconds for five minutes, while 70 users a second ask for 20,000 coupons.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import django
+import psycopg2
+from psycopg2 import sql
+
+from faults.soak.schedule import kill_each, make_round
+from faults.visits import Habits
+
+if TYPE_CHECKING:
+    from faults.soak.round import Round
+
+RESULTS = Path(__file__).parents[1] / "results"
+DATABASE = "test_soak"
+ROUND_SEC = 90.0
+EVERY_SEC = 7.0
+KILLS_SEC, KILLS_EVERY_SEC = 300.0, 10.0
+KILLED = ("web-1", "consumer-1", "keeper-1", "redis", "kafka", "postgres")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 = all is explained, 1 = something is not, 2 = it could not begin, 130 = interrupted."""
+    options = parse(arguments)
+    url = os.environ.get("DATABASE_URL", "")
+    if not url:
+        print("soak: DATABASE_URL is not set: use `make soak`.", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(os.environ.get("STACK_HOME", ".stack")).resolve() / "soak" / options.seed
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        with _database(url) as topic:
+            return _soak(options, url, topic, folder)
+    except KeyboardInterrupt:
+        print("soak: interrupted; its processes have ended.", file=sys.stderr)
+        return 130
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="of rounds (default %(default)s)")
+    parser.add_argument("--seed", default="", help="default: a new one, which is printed")
+    parser.add_argument("--kills", action="store_true", help="kill -9 of each in turn for five minutes instead")
+    parser.add_argument("--users-per-sec", type=float, help="new users; default 40, with --kills 70")
+    options = parser.parse_args(arguments)
+    options.seed = options.seed or secrets.token_hex(4)
+    return options
+
+
+@contextmanager
+def _database(url: str) -> Iterator[str]:
+    """An empty database, whose name lets failpoints be on, and a topic; left as they are for who wants to look."""
+    with_name = urlunsplit(urlsplit(url)._replace(path=f"/{DATABASE}"))
+    server = psycopg2.connect(url)
+    server.autocommit = True
+    with server.cursor() as cursor:
+        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
+        cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(DATABASE)))
+    server.close()
+    topic = f"coupon_soak_{int(time.time())}"
+    os.environ.update(
+        DATABASE_URL=with_name,
+        COUPON_TOPIC=topic,
+        COUPON_CONSUMER_GROUP=topic,
+        COUPON_LOG_LEVEL="ERROR",
+        DJANGO_SETTINGS_MODULE="couponsite.settings",
+    )
+    django.setup()
+    from benchmarks.sandbox import set_up
+    from coupons.admission.scripts import admission_redis
+
+    admission_redis().flushall()
+    set_up()
+    yield topic
+
+
+def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> int:
+    from faults.soak.evidence import keep_evidence
+    from faults.soak.round import run_round
+    from faults.soak.world import World
+
+    print(f"soak: seed {options.seed}; logs and histories in {folder}", flush=True)
+    failpoints = Path(tempfile.mkdtemp(prefix="failpoints-", dir=folder))
+    done: list[dict[str, Any]] = []
+    began = time.monotonic()
+    with World(folder, topic=topic, database=DATABASE, failpoints=failpoints) as world:
+        for task in _rounds(options, began):
+            run_round(task, world, folder=folder, database=DATABASE, url=url, say=lambda text: print(text, flush=True))
+            done.append(task.figures)
+            print(_line(task), flush=True)
+            if task.findings:
+                keep_evidence(folder, task.campaigns)
+                (folder / "findings.txt").write_text("\n\n".join(task.findings) + "\n")
+                print("\nUNEXPLAINED:", *task.findings, f"Everything to study it: {folder}", sep="\n  ")
+                print(f"The same again: make soak SEED={options.seed} MINUTES={options.minutes:g}")
+                break
+    _write(options, done, minutes=(time.monotonic() - began) / 60, findings=task.findings)
+    return 1 if task.findings else 0
+
+
+def _rounds(options: argparse.Namespace, began: float) -> Iterator["Round"]:
+    from faults.soak.round import Round
+
+    if options.kills:
+        habits = Habits(users_per_sec=options.users_per_sec or 70, connections=64, patience_sec=600)
+        steps = kill_each(KILLED, seconds=KILLS_SEC, every_sec=KILLS_EVERY_SEC)
+        yield Round(1, KILLS_SEC, steps, [20_000], habits, until_sold_out=True)
+        return
+    number = 0
+    while time.monotonic() - began < options.minutes * 60:
+        number += 1
+        habits = Habits(users_per_sec=options.users_per_sec or 40, connections=32, seed=number, patience_sec=600)
+        steps = make_round(options.seed, number, seconds=ROUND_SEC, every_sec=EVERY_SEC)
+        yield Round(number, ROUND_SEC, steps, [100, 600, 10_000], habits)
+
+
+def _line(task: "Round") -> str:
+    figures = task.figures
+    found = f"{len(task.findings)} UNEXPLAINED" if task.findings else "all explained"
+    quiet = f"quiet after {figures['quiet_after_sec']} s"
+    return (
+        f"  round {task.number}: {len(task.steps)} faults, {figures['requests']} requests, "
+        f"{figures['promised']} promised, p99 {figures['p99_sec']} s, {quiet}: {found}"
+    )
+
+
+def _write(options: argparse.Namespace, rounds: list[dict[str, Any]], *, minutes: float, findings: list[str]) -> None:
+    kind = "kills" if options.kills else "soak"
+    now = datetime.now(UTC)
+    document = {
+        "kind": kind,
+        "seed": options.seed,
+        "ended_at": now.isoformat(timespec="seconds"),
+        "minutes": round(minutes, 1),
+        "unexplained": len(findings),
+        "rounds": rounds,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{kind}-{now:%Y%m%dT%H%M%SZ}.json"
+    file.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"{len(rounds)} rounds in {minutes:.1f} minutes, {len(findings)} unexplained; figures: {file}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

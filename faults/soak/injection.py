@@ -1,0 +1,229 @@
+"""Each fault of the schedule: what does it, and what ends it."""
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+from uuid import UUID
+
+import psycopg2
+from confluent_kafka import KafkaException
+from django.db import connection
+from psycopg2 import sql
+from redis.exceptions import RedisError
+
+from coupons import failpoints
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
+from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
+from coupons.messaging.topics import create_topic
+from coupons.models import Campaign
+from faults.crowd import Crowd
+from faults.history import QUANTITY_CHANGED, Event
+from faults.soak.schedule import Fault, Step
+from faults.soak.world import World
+
+T = TypeVar("T")
+DOWN = (RetryLater, RedisError, KafkaException, psycopg2.Error, *DATABASE_DOWN)
+Undo = Callable[[], object]
+SETTLE_SEC = 60.0
+MORE_COUPONS = 40
+
+
+def nothing() -> None:
+    """What ends a fault that is over at once."""
+
+
+class Injection:
+    """`inject` begins a step's fault and returns what ends it. `chance` is the step's own, for what it leaves open."""
+
+    def __init__(self, world: World, crowd: Crowd, campaigns: list[UUID], *, database: str, url: str) -> None:
+        self._world = world
+        self._crowd = crowd
+        self._campaigns = campaigns
+        self._database = database
+        self._url = url
+
+    def inject(self, step: Step) -> Undo:
+        fault = step.fault
+        if fault.part.startswith("link to "):
+            return self._link(fault)
+        undo: Undo = getattr(self, f"_{fault.name}")(fault, random.Random(f"{step.at_sec}{fault.name}"))
+        return undo
+
+    # --- servers ---
+
+    def _killed(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.stack("kill", fault.target)
+        return lambda: self._world.stack("start", fault.target)
+
+    def _hanging(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.stack("pause", fault.target)
+        return lambda: self._world.stack("resume", fault.target)
+
+    def _flushed(self, fault: Fault, chance: random.Random) -> Undo:
+        admission_redis().flushall()
+        return nothing
+
+    def _key_lost(self, fault: Fault, chance: random.Random) -> Undo:
+        admission_redis().delete(chance.choice(campaign_keys(chance.choice(self._campaigns))))
+        return nothing
+
+    def _scripts_forgotten(self, fault: Fault, chance: random.Random) -> Undo:
+        admission_redis().script_flush()
+        return nothing
+
+    def _wiped(self, fault: Fault, chance: random.Random) -> Undo:
+        for verb in ("kill", "wipe", "start"):
+            self._world.stack(verb, "kafka")
+        until(create_topic)
+        return nothing
+
+    def _connections_ended(self, fault: Fault, chance: random.Random) -> Undo:
+        self._sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._database])
+        return nothing
+
+    def _table_locked(self, fault: Fault, chance: random.Random) -> Undo:
+        locker = psycopg2.connect(self._url.rpartition("/")[0] + f"/{self._database}", connect_timeout=3)
+        with locker.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '20s'")
+            cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(fault.target)))
+        return locker.close
+
+    def _read_only(self, fault: Fault, chance: random.Random) -> Undo:
+        name = sql.Identifier(self._database)
+        self._sql(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        self._connections_ended(fault, chance)
+
+        def undo() -> bool:
+            self._sql(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+            self._connections_ended(fault, chance)
+            return True
+
+        return lambda: until(undo)
+
+    # --- links ---
+
+    def _link(self, fault: Fault) -> Undo:
+        proxy = self._world.proxies[fault.target]
+        rules: dict[str, Callable[[], object]] = {
+            "delayed": lambda: proxy.delay(150, jitter_ms=100),
+            "held": proxy.hold,
+            "swallowed": proxy.blackhole,
+            "reset": proxy.reset,
+            "cut": lambda: proxy.cut_after(3_000),
+        }
+        rules[fault.name]()
+        return proxy.let_pass
+
+    # --- processes ---
+
+    def _process_killed(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.kill(fault.target)
+        return nothing
+
+    def _process_stopped(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.stop(fault.target)
+        return lambda: self._world.start_again(fault.target)
+
+    def _process_hanging(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.pause(fault.target)
+        return lambda: self._world.resume(fault.target)
+
+    def _child_killed(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.kill_child(fault.target)
+        return nothing
+
+    def _dies_at(self, fault: Fault, chance: random.Random) -> Undo:
+        """Whoever passes there within the step's time."""
+        failpoints.arm(self._world.failpoints, fault.target, f"kill@{chance.randint(1, 5)}")
+        return lambda: failpoints.disarm(self._world.failpoints, fault.target)
+
+    # --- people and jobs ---
+
+    def _quantity_raised(self, fault: Fault, chance: random.Random) -> Undo:
+        campaign = self._campaign(chance)
+        if campaign is None:
+            return nothing
+        began, before = time.monotonic(), campaign.quantity
+        after = before + MORE_COUPONS
+        with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
+            change_campaign(campaign_id=campaign.pk, changes={"quantity": after}, actor="soak")
+        # Whether it was done or not shows the row; until Redis has it nobody can say which one holds.
+        quantity = until(lambda: Campaign.objects.values_list("quantity", flat=True).get(pk=campaign.pk))
+        if quantity == after:
+            self._changed(campaign.pk, began, before, after)
+        return nothing
+
+    def _changed(self, campaign_id: UUID, began: float, before: int, after: int) -> None:
+        until(lambda: _redis_quantity(campaign_id) == after)
+        self._crowd.history.event(
+            Event(
+                what=QUANTITY_CHANGED,
+                start=began,
+                end=time.monotonic(),
+                campaign_id=str(campaign_id),
+                details={"before": before, "after": after},
+            )
+        )
+
+    def _admission_paused(self, fault: Fault, chance: random.Random) -> Undo:
+        campaign = self._campaign(chance)
+        if campaign is None:
+            return nothing
+        with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
+            pause_campaign(campaign_id=campaign.pk, actor="soak")
+        return lambda: until(lambda: _resumed(campaign.pk))
+
+    def _retried(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.manage("retry_failed_coupons")
+        return nothing
+
+    # --- helpers ---
+
+    def _campaign(self, chance: random.Random) -> Campaign | None:
+        connection.close()
+        try:
+            return Campaign.objects.get(pk=chance.choice(self._campaigns))
+        except DATABASE_DOWN:
+            return None  # the operator sees an error page and goes for a coffee
+
+    def _sql(self, statement: str | sql.Composable, values: list[str] | None = None) -> None:
+        """On the server itself, past every proxy. Raises psycopg2.Error when another fault has it."""
+        server = psycopg2.connect(self._url, connect_timeout=3)
+        server.autocommit = True
+        with server.cursor() as cursor:
+            cursor.execute(statement, values)
+        server.close()
+
+
+def until(attempt: Callable[[], T]) -> T:
+    """Its first true value. What is down in between is another fault's; the last error is raised after SETTLE_SEC."""
+    deadline = time.monotonic() + SETTLE_SEC
+    while True:
+        error: Exception | None = None
+        try:
+            if value := attempt():
+                return value
+        except DOWN as raised:
+            error = raised
+        connection.close()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {SETTLE_SEC:.0f} s") from error
+        time.sleep(0.2)
+
+
+def _resumed(campaign_id: UUID) -> bool:
+    try:
+        resume_campaign(campaign_id=campaign_id, actor="soak")
+    except PushDidNotArrive:
+        return True
+    except OperatorError:
+        return True  # it is open: the pause was not done
+    return True
+
+
+def _redis_quantity(campaign_id: UUID) -> int:
+    return int(admission_redis().hget(campaign_keys(campaign_id).campaign, "quantity") or 0)

@@ -1,0 +1,167 @@
+"""One round: users come, things go wrong by the schedule, all heals, and then every promise is looked at."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from coupons import failpoints
+from coupons.campaigns.lifecycle import create_campaign, open_campaign
+from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.ledger.reconcile import Ledger, reconcile
+from coupons.messaging.topics import partition_lags
+from faults.crowd import Crowd
+from faults.history import HistoryWriter, read_history
+from faults.history_check import check_files
+from faults.soak.injection import Injection
+from faults.soak.schedule import Step
+from faults.soak.world import API_KEY, World
+from faults.verdict import CannotTell
+from faults.visits import Habits
+
+QUIET_SEC = 120.0
+LAST_ANSWERS_SEC = 60.0
+PARTS = ("postgres", "redis", "kafka")
+
+
+@dataclass(slots=True)
+class Round:
+    """What is to be done, and what was found: `findings` empty = every promise is explained."""
+
+    number: int
+    seconds: float
+    steps: Sequence[Step]
+    quantities: Sequence[int]
+    habits: Habits
+    until_sold_out: bool = False
+    campaigns: list[UUID] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def run_round(task: Round, world: World, *, folder: Path, database: str, url: str, say: Callable[[str], None]) -> None:
+    """Fills the round's figures and findings. A fault that could not be injected is a finding too."""
+    for number, quantity in enumerate(task.quantities):
+        campaign = create_campaign(name=f"soak {task.number}.{number}", quantity=quantity, actor="soak")
+        task.campaigns.append(open_campaign(campaign_id=campaign.pk, actor="soak").pk)
+    history = HistoryWriter(folder / f"history-{task.number:02}.jsonl")
+    crowd = Crowd(
+        addresses=world.addresses,
+        campaign_ids=task.campaigns,
+        api_key=API_KEY,
+        history=history,
+        habits=task.habits,
+        name=f"r{task.number}-",
+    )
+    injection = Injection(world, crowd, task.campaigns, database=database, url=url)
+    began = time.monotonic()
+    with crowd:
+        _inject_all(task, injection, crowd, began, say)
+        _sleep_until(began + task.seconds)
+        _heal(world)
+        healed = time.monotonic()
+        if task.until_sold_out:
+            crowd.is_told(409, "sold-out", times=50, within_sec=600)
+        crowd.stop(within_sec=LAST_ANSWERS_SEC)
+    stopped = time.monotonic()
+    quiet = _wait_until_quiet(task)
+    task.figures = _figures(task, crowd, history.path, healed=healed, began=began)
+    task.figures["quiet_after_sec"] = round(time.monotonic() - stopped, 1)
+    history.close()
+    if quiet is not None:
+        task.findings.append(quiet)
+    task.findings += world.unexplained
+    world.unexplained.clear()
+    _verify(task, history.path)
+
+
+def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, say: Callable[[str], None]) -> None:
+    """Each step on a thread of its own, as they overlap; returns when all have ended."""
+
+    def one(step: Step) -> None:
+        _sleep_until(began + step.at_sec)
+        say(f"    {step}")
+        try:
+            with crowd.history.during(f"{step.fault.part}: {step.fault.name} {step.fault.target}".strip()):
+                undo = injection.inject(step)
+                _sleep_until(began + step.end_sec)
+                undo()
+        except Exception as error:  # noqa: BLE001  whatever it is, the schedule did not happen as it says
+            task.findings.append(f"could not inject {step}: {type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=one, args=(step,), daemon=True) for step in task.steps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(task.seconds + 300)
+
+
+def _heal(world: World) -> None:
+    for part in PARTS:
+        world.stack("start", part)  # resumes a paused one, and says nothing to one that runs
+    for proxy in world.proxies.values():
+        proxy.let_pass()
+    for point in failpoints.POINTS:
+        failpoints.disarm(world.failpoints, point)
+    world.resume_all()
+    for name in world.programs:
+        world.start_again(name)
+
+
+def _wait_until_quiet(task: Round) -> str | None:
+    """The group has read all, nothing is pending; why not, if not in time."""
+    deadline = time.monotonic() + QUIET_SEC
+    state = ""
+    while time.monotonic() < deadline:
+        connection.close()
+        try:
+            unread = sum(lag.lag for lag in partition_lags().values())
+            ledgers = _ledgers(task)
+            state = f"{unread} unread; {[ledger.document() for ledger in ledgers]}"
+            if unread == 0 and all(ledger.pending == 0 and not ledger.differences for ledger in ledgers):
+                return None
+        except (RetryLater, *DATABASE_DOWN) as error:
+            state = f"{type(error).__name__}: {error}"
+        time.sleep(1)
+    return f"not quiet {QUIET_SEC:.0f} s after the last user: {state}"
+
+
+def _ledgers(task: Round) -> list[Ledger]:
+    return list(reconcile(campaign_ids=task.campaigns))
+
+
+def _verify(task: Round, path: Path) -> None:
+    connection.close()
+    try:
+        ledgers, verdict = _ledgers(task), check_files([path])
+    except (RetryLater, CannotTell, *DATABASE_DOWN) as error:
+        task.findings.append(f"could not look: {error}")
+        return
+    task.findings += [f"ledger: {ledger.document()}" for ledger in ledgers if not ledger.closes]
+    task.findings += [str(finding) for finding in verdict.findings]
+    task.figures["failed_events_with_ticket"] = sum(ledger.failed for ledger in ledgers)
+    task.figures["issued"] = sum(ledger.issued for ledger in ledgers)
+
+
+def _figures(task: Round, crowd: Crowd, path: Path, *, healed: float, began: float) -> dict[str, Any]:
+    seconds = read_history(path).answer_seconds()
+    return {
+        "round": task.number,
+        "steps": [str(step).strip() for step in task.steps],
+        "seconds": round(healed - began, 1),
+        "requests": len(seconds),
+        "promised": crowd.promised,
+        "gave_up": crowd.tally.gave_up,
+        "answers": {f"{status} {code}".strip(): times for (status, code), times in crowd.answers.most_common()},
+        "p50_sec": round(seconds[len(seconds) // 2], 3),
+        "p99_sec": round(seconds[max(round(len(seconds) * 0.99) - 1, 0)], 3),
+    }
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(moment - time.monotonic(), 0))

@@ -1,0 +1,219 @@
+"""The service under the soak: its processes behind proxies, each started again when it ends, as a supervisor would."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+from benchmarks.services import CHECKOUT, HOST, MANAGE, Service, Services, answers_ok, free_port
+from faults.links import VARIABLES, server_ports, with_address
+from faults.proxy import Proxy
+
+API_KEY = "soak-key"
+AGAIN_AFTER_SEC = 0.5
+WATCH_SEC = 0.2
+START_SEC = 60.0
+STACK_SEC = 120.0
+JOBS_SEC = 120.0
+ORPHANS_END_SEC = 45.0  # consumers/child.py gives itself 30 s for the batch in hand
+# Ended by us, or by a failpoint; 71 and 0: by themselves because their parent or we said so.
+EXPECTED_EXITS = frozenset({0, 71, -signal.SIGKILL, -signal.SIGTERM})
+
+
+@dataclass(slots=True)
+class Program:
+    """One process of the service, and whether it shall run now."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    wanted: bool = True
+    starts: int = 0
+    group: int = 0  # of the former process, whose children may still be ending
+    ended_at: float = 0.0
+    running: Service | None = None
+
+
+class World:
+    """A context. `tend` runs on a thread of its own; `unexplained` lists processes that ended for no reason of ours."""
+
+    def __init__(self, folder: Path, *, topic: str, database: str, failpoints: Path) -> None:
+        self.folder = folder
+        self.failpoints = failpoints
+        self.unexplained: list[str] = []
+        self.proxies: dict[str, Proxy] = {}
+        self._topic = topic
+        self._database = database
+        self._services = Services(log_folder=folder / "log")
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        ports = {"web-1": free_port(), "web-2": free_port()}
+        self.addresses = [f"http://{HOST}:{port}" for port in ports.values()]
+        consumer = [*MANAGE, "run_coupon_consumer"]
+        keeper = [*MANAGE, "run_keeper"]
+        web = [str(CHECKOUT / "bin" / "web")]
+        self.programs = {
+            "web-1": Program("web-1", web, {"WEB_PORT": str(ports["web-1"])}),
+            "web-2": Program("web-2", web, {"WEB_PORT": str(ports["web-2"])}),
+            "consumer-1": Program("consumer-1", [*consumer, "--concurrency", "2"]),
+            "consumer-2": Program("consumer-2", [*consumer, "--solo"]),
+            "keeper-1": Program("keeper-1", keeper),
+            "keeper-2": Program("keeper-2", keeper),
+        }
+
+    def __enter__(self) -> Self:
+        for part in VARIABLES:
+            target, listen = server_ports(part)
+            self.proxies[part] = Proxy(HOST, target, listen_port=listen).start()
+        for program in self.programs.values():
+            self._start(program)
+        self._thread = threading.Thread(target=self._tend, name="supervisor", daemon=True)
+        self._thread.start()
+        self.wait_until_ready()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self.resume_all()
+        self._services.__exit__(None, None, None)
+        for proxy in self.proxies.values():
+            proxy.close()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SEC
+        while not all(answers_ok(f"{address}/readyz") for address in self.addresses):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the web servers are not ready after {START_SEC:.0f} s; see {self.folder}/log")
+            time.sleep(0.2)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the process alone; its children have to notice."""
+        self._signal(name, signal.SIGKILL)
+
+    def kill_child(self, name: str) -> None:
+        with suppress(ProcessLookupError):
+            parent = self._pid(name)
+            children = [pid for pid in members(parent) if pid != parent]
+            if children:
+                os.kill(max(children), signal.SIGKILL)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP to it and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid(name), signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid(name), signal.SIGCONT)
+
+    def resume_all(self) -> None:
+        """Also who stopped or sleeps at a failpoint."""
+        for name in self.programs:
+            self.resume(name)
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, and it stays down until `start_again`."""
+        self.programs[name].wanted = False
+        self._signal(name, signal.SIGTERM)
+
+    def start_again(self, name: str) -> None:
+        self.programs[name].wanted = True
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command that ends, in the service's environment."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=CHECKOUT,
+            env={**os.environ, **self._environment()},
+            capture_output=True,
+            text=True,
+            timeout=JOBS_SEC,
+            check=False,
+        )
+
+    def stack(self, verb: str, part: str) -> None:
+        """bin/stack VERB PART."""
+        command = [str(CHECKOUT / "bin" / "stack"), verb, part]
+        subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True, timeout=STACK_SEC)
+
+    def _environment(self) -> dict[str, str]:
+        own = {
+            "REDIS_URL": os.environ["REDIS_URL"],
+            "KAFKA_BOOTSTRAP_SERVERS": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
+            "DATABASE_URL": urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self._database}")),
+        }
+        through = {
+            variable: with_address(own[variable], self.proxies[part].address) for part, variable in VARIABLES.items()
+        }
+        return {
+            **through,
+            "COUPON_API_KEYS": API_KEY,
+            "COUPON_TOPIC": self._topic,
+            "COUPON_CONSUMER_GROUP": self._topic,
+            "COUPON_FAILPOINTS": str(self.failpoints),
+            "COUPON_METRICS_DIR": "",
+            "COUPON_LOG_LEVEL": "INFO",
+        }
+
+    def _start(self, program: Program) -> None:
+        program.starts += 1
+        environment = {**self._environment(), **program.environment}
+        program.running = self._services.start(f"{program.name}.{program.starts:03}", program.command, environment)
+
+    def _tend(self) -> None:
+        while not self._stopped.wait(WATCH_SEC):
+            with self._lock:
+                for program in self.programs.values():
+                    self._look_at(program)
+
+    def _look_at(self, program: Program) -> None:
+        ended = program.running is not None and program.running.process.poll() is not None
+        if ended and program.running is not None:
+            code = program.running.process.returncode
+            if code not in EXPECTED_EXITS:
+                self.unexplained.append(f"{program.name} ended by itself, exit code {code}: {program.running.log}")
+            program.group, program.ended_at = program.running.process.pid, time.monotonic()
+            program.running = None
+        if program.running is None and program.wanted and self._has_ended(program):
+            self._start(program)
+
+    def _has_ended(self, program: Program) -> bool:
+        """With all its children: those of a killed parent must end by themselves."""
+        waited_sec = time.monotonic() - program.ended_at
+        if waited_sec < AGAIN_AFTER_SEC:
+            return False
+        left = members(program.group)
+        if left and waited_sec > ORPHANS_END_SEC:
+            self.unexplained.append(f"children of {program.name} did not end after it: {left}")
+            with suppress(ProcessLookupError):
+                os.killpg(program.group, signal.SIGKILL)
+        return not left
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid(name), number)
+
+    def _pid(self, name: str) -> int:
+        running = self.programs[name].running
+        if running is None:
+            raise ProcessLookupError(name)
+        return running.process.pid
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a process group; a zombie that nobody has waited for is none."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, of_group = stat.read_text().rpartition(") ")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                found.append(int(stat.parent.name))
+    return found

@@ -1,0 +1,65 @@
+"""The soak's schedule: the same seed gives the same one, and nothing in it is outside the promise."""
+
+from itertools import pairwise
+
+from coupons.failpoints import POINTS
+from faults.soak import schedule
+from faults.soak.injection import Injection
+from faults.soak.schedule import AFTER_LOSS_SEC, CALM_SEC, FAILPOINTS, KINDS, Step, kill_each, make_round
+
+SECONDS = 90.0
+
+
+def rounds(count: int = 300) -> list[list[Step]]:
+    return [make_round("seed", number, seconds=SECONDS, every_sec=7) for number in range(count)]
+
+
+def test_a_seed_and_a_number_give_the_same_round_again_and_others_give_others() -> None:
+    assert rounds(20) == rounds(20)
+    assert make_round("seed", 1, seconds=SECONDS, every_sec=7) != make_round("seed", 2, seconds=SECONDS, every_sec=7)
+    assert make_round("seed", 1, seconds=SECONDS, every_sec=7) != make_round("dees", 1, seconds=SECONDS, every_sec=7)
+
+
+def test_no_part_has_two_faults_at_a_time_but_different_parts_often_have() -> None:
+    together = 0
+    for steps in rounds():
+        parts = {step.fault.part for step in steps}
+        for part in parts:
+            own = [step for step in steps if step.fault.part == part]
+            assert all(after.at_sec > before.end_sec for before, after in pairwise(own))
+        together += any(after.at_sec < before.end_sec for before, after in pairwise(steps))
+    assert together > 200
+
+
+def test_the_data_of_redis_and_of_kafka_are_not_both_lost_at_a_time() -> None:
+    both = 0
+    for steps in rounds():
+        lost = {part: [step.at_sec for step in steps if step.fault.loses == part] for part in ("redis", "kafka")}
+        assert all(abs(one - other) > AFTER_LOSS_SEC for one in lost["redis"] for other in lost["kafka"])
+        both += bool(lost["redis"] and lost["kafka"])
+    assert both, "far enough from each other they may"
+
+
+def test_all_is_well_at_the_beginning_and_at_the_end_of_a_round() -> None:
+    for steps in rounds():
+        assert steps
+        assert all(CALM_SEC <= step.at_sec <= step.end_sec <= SECONDS - CALM_SEC + 0.1 for step in steps)
+
+
+def test_every_kind_of_fault_comes_and_can_be_injected() -> None:
+    assert {step.fault for steps in rounds() for step in steps} == set(KINDS)
+    names = {kind.name for kind in KINDS if not kind.part.startswith("link to ")}
+    assert all(callable(getattr(Injection, f"_{name}")) for name in names)
+    assert {kind.name for kind in KINDS if kind.part.startswith("link to ")} == set(schedule.LINKS)
+    assert set(FAILPOINTS) <= POINTS
+
+
+def test_the_kills_come_one_after_the_other_and_meet_each_in_turn() -> None:
+    steps = kill_each(("web-1", "redis"), seconds=50, every_sec=10)
+
+    assert [(step.at_sec, step.fault.name, step.fault.target) for step in steps] == [
+        (10.0, "process_killed", "web-1"),
+        (20.0, "killed", "redis"),
+        (30.0, "process_killed", "web-1"),
+        (40.0, "killed", "redis"),
+    ]
