@@ -17,15 +17,8 @@ PACKAGES = ("django", "djangorestframework", "granian", "confluent-kafka", "redi
 def describe() -> dict[str, Any]:
     redis: Any = admission_redis().info("server")
     connection.ensure_connection()
-    memory_kib = int(Path("/proc/meminfo").read_text().split(maxsplit=2)[1])
     return {
-        "machine": {
-            "cpus": os.cpu_count(),
-            "cpu": _cpu_model(),
-            "memory_gib": round(memory_kib / 1024**2, 1),
-            "kernel": platform.release(),
-            "load_average_at_start": os.getloadavg(),
-        },
+        "machine": describe_machine(),
         "versions": {
             "python": platform.python_version(),
             "postgresql": connection.cursor().connection.info.parameter_status("server_version"),
@@ -39,6 +32,18 @@ def describe() -> dict[str, Any]:
             "consumer_batch_size": settings.CONSUMER_BATCH_SIZE,
             "producer_linger_ms": settings.PRODUCER_LINGER_MS,
         },
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Asks no server."""
+    memory_kib = int(Path("/proc/meminfo").read_text().split(maxsplit=2)[1])
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "memory_gib": round(memory_kib / 1024**2, 1),
+        "kernel": platform.release(),
+        "load_average_at_start": os.getloadavg(),
     }
 
 

@@ -1,0 +1,23 @@
+"""docs/faults.md is what the command makes of the results: nobody has typed in it."""
+
+import json
+
+import pytest
+
+from faults import table
+from faults.rows import ROWS
+
+
+def test_the_document_is_what_the_results_say() -> None:
+    assert table.DOCUMENT.read_text() == table.document(), "`.venv/bin/python -m faults.table` makes it anew"
+
+
+def test_every_row_of_the_matrix_has_been_run() -> None:
+    records = json.loads(table.MATRIX.read_text())["records"]
+
+    assert sorted({record["row"] for record in records}) == list(ROWS) == list(range(1, 29))
+
+
+def test_a_folder_without_records_is_refused(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert table.main(["--collect", str(tmp_path)]) == 2
+    assert "make test" in capsys.readouterr().err
