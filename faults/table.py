@@ -110,12 +110,10 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         "## Soak",
         "",
         "`make soak MINUTES=10 SEED=...`: a seeded schedule, several faults at once, rounds of 90 s; `ARGS=--kills`:",
-        "SIGKILL to web, consumer, keeper, Redis, Kafka and PostgreSQL in turn, one every ten seconds.",
+        "SIGKILL to web, consumer, keeper, Redis, Kafka and PostgreSQL in turn, one every ten seconds. *p99* of all answers",
+        "and *until quiet* are of the worst round.",
         "",
-        (
-            "| run | seed | ended | minutes | rounds | faults | requests | promised | longest p99 | longest until quiet "
-            "| unexplained |"
-        ),
+        "| run | seed | ended | minutes | rounds | faults | requests | promised | p99 | until quiet | unexplained |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
