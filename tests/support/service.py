@@ -142,6 +142,9 @@ class Service(Injection):
         url = f"{self.url}/api/v1/campaigns/{campaign.pk}/tickets/{quote(user_id, safe='')}"
         return self._pool.request("GET", url, headers=HEADERS)
 
+    def get(self, path: str) -> urllib3.BaseHTTPResponse:
+        return self._pool.request("GET", f"{self.url}{path}")
+
     def post(self, path: str) -> urllib3.BaseHTTPResponse:
         return self._pool.request("POST", f"{self.url}/api/v1/{path}", headers=HEADERS)
 

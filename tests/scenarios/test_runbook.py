@@ -1,0 +1,67 @@
+"""docs/runbook.md: each of its commands runs as it stands there, against a service that is at work."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from coupons.models import Coupon
+from tests.support.process import ROOT
+from tests.support.promises import apply_all, assert_kept
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", RUNBOOK, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_each_command_of_the_runbook_runs_and_harms_nothing(service: Service, tmp_path: Path) -> None:
+    service.everything()
+    campaign = service.campaign(50)
+    promises = apply_all(campaign, range(20))
+    wait_until(lambda: Coupon.objects.count() == 20, within_sec=40)
+    assert len(blocks()) > 10
+    environment = service.environment | {
+        "WEB_PORT": service.url.rsplit(":", 1)[1],
+        "ID": str(campaign.pk),
+        "BACKUP": str(tmp_path / "coupons.dump"),
+    }
+
+    for block in blocks():
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+    promises |= apply_all(campaign, range(20, 25))
+    assert_kept(campaign, promises)
+
+
+@pytest.mark.parametrize("words", ["coupon_stale", "coupon_consumer_lag"])
+def test_the_metrics_that_the_runbook_names_are_there(service: Service, words: str) -> None:
+    service.web()
+    service.campaign(1)
+
+    assert words in RUNBOOK
+    wait_until(lambda: words in service.get("/metrics").data.decode())
+
+
+def test_every_file_and_setting_that_the_runbook_names_exists() -> None:
+    settings = (ROOT / "couponsite" / "settings.py").read_text()
+    named = set(re.findall(r"COUPON_[A-Z_]+", RUNBOOK))
+    files = re.findall(r"\]\(([^)#]+)\)", RUNBOOK)
+
+    assert len(named) >= 3
+    assert all(f'"{name}"' in settings for name in named)
+    assert files
+    assert all((ROOT / "docs" / file).is_file() for file in files)
