@@ -14,6 +14,7 @@ from benchmarks.figures import median_ratio
 from benchmarks.sandbox import DATABASE, DATABASES, using_database
 from benchmarks.workload import LOADED_EPOCH, Run, admit_all, eight_digits, open_new
 from coupons.admission import gate
+from coupons.database_wait import unlimited_waits
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.retry import retry_due_events
 from coupons.messaging.messages import Ticket, encode
@@ -58,7 +59,7 @@ def measure(run: Run, server: psycopg2.extensions.connection) -> dict[str, Any]:
 
 
 def _fill(name: str, finished: int) -> None:
-    with using_database(name), connection.cursor() as cursor:
+    with using_database(name), unlimited_waits(), connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         cursor.execute(FILL_EVENTS, [finished])
         cursor.execute(FILL_ATTEMPTS)

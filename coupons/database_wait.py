@@ -36,7 +36,10 @@ def limit_waits() -> None:
 
 @contextmanager
 def unlimited_waits() -> Iterator[None]:
-    """For COPY, which psycopg2 refuses beside a wait callback. Of all threads, so for programs that have one only."""
+    """For COPY, which psycopg2 refuses beside a wait callback, and for statements that take minutes.
+
+    Of all threads, so for programs that have one only.
+    """
     set_wait_callback(None)
     try:
         yield
