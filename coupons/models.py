@@ -33,11 +33,10 @@ class Campaign(models.Model):
     revision = models.PositiveBigIntegerField(default=0, editable=False)
     epoch = models.PositiveBigIntegerField(default=0, editable=False)
     issued_count = models.PositiveIntegerField(default=0, editable=False)
-    log_epoch = models.PositiveBigIntegerField(
-        db_default=0, editable=False, help_text="The epoch that log_ends belongs to"
-    )
     log_ends = models.JSONField(
-        null=True, editable=False, help_text="Where the last mend found the topic's end: partition -> offset"
+        db_default=models.Value({}, output_field=models.JSONField()),
+        editable=False,
+        help_text="Where each mend found the topic's end: epoch -> partition -> offset",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)

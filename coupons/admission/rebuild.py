@@ -1,6 +1,5 @@
-"""The gate's side of a mend: close a campaign, read what is left of it, build its new state beside, swap it in."""
+"""The gate's side of a mend: close a campaign, build its new state beside the old one, swap it in."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -9,7 +8,7 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from coupons.admission import scripts
-from coupons.admission.gate import CampaignSettings, Held
+from coupons.admission.gate import CampaignSettings
 from coupons.admission.keys import building_keys, campaign_keys, mender_key
 from coupons.errors import GateUnavailable, StateStale
 from coupons.failpoints import MEND_BUILT, failpoint
@@ -58,23 +57,6 @@ def begin_mend(*, campaign_id: UUID, token: str) -> Mending:
     except RedisError as error:
         raise GateUnavailable(f"Redis: {error}") from error
     return Mending(campaign_id, token, reply[1].decode(), int(next_sequence or 1))
-
-
-def held_by_scan(campaign_id: UUID) -> Iterator[Held]:
-    """Every ticket in Redis, read in chunks and without asking whether the state is current. Raises GateUnavailable.
-
-    A ticket that is admitted or settled meanwhile may show either way; one may come twice.
-    """
-    keys = campaign_keys(campaign_id)
-    client = scripts.admission_redis()
-    try:
-        scan = client.hscan_iter(keys.tickets, count=CHUNK)
-        while chunk := list(islice(scan, CHUNK)):
-            scores = client.zmscore(keys.pending, [user for user, _ in chunk])
-            for (user, sequence), score in zip(chunk, scores, strict=True):
-                yield Held(user.decode(), int(sequence), score)
-    except RedisError as error:
-        raise GateUnavailable(f"Redis: {error}") from error
 
 
 def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:

@@ -14,26 +14,28 @@ has, together hold every ticket. The order is the proof:
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db.models import F
+from django.db import transaction
+from django.db.models import Count, F
 from django.db.models.functions import Now
 
 from coupons.admission import gate
-from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend, held_by_scan
+from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend
+from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale
 from coupons.failpoints import MEND_BEGUN, MEND_EPOCH_RAISED, MEND_LOG_READ, MEND_SWAPPED, failpoint
+from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
-from coupons.ledger.rows import failed_tickets, issued_tickets
+from coupons.ledger.rows import failed_tickets, issued_tickets, refused_tickets
 from coupons.messaging.log import read_log
-from coupons.messaging.messages import InvalidMessage, Ticket, decode
+from coupons.messaging.messages import InvalidMessage, decode
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
-from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 SLACK_SEC = 1.0
@@ -70,12 +72,13 @@ def stale_campaigns() -> list[UUID]:
 
 
 def mend_campaigns(
-    *, campaign_ids: Iterable[UUID], sleep: Callable[[float], None] = time.sleep
+    *, campaign_ids: Iterable[UUID], whole_topic: bool = False, sleep: Callable[[float], None] = time.sleep
 ) -> list[MendReport] | None:
     """Mend these campaigns in one pass, also if they were current; None when another mender is at work.
 
-    Until it is through they answer 503. Raises RetryLater when Redis or Kafka does not answer: then they stay closed,
-    and the next mend starts from the beginning.
+    Until it is through they answer 503. `whole_topic`: read also what the group has read already, for rows that
+    PostgreSQL has lost; what was refused as `not-admitted` stays out. Raises RetryLater when Redis or Kafka does not
+    answer: then they stay closed, and the next mend starts from the beginning.
     """
     started = time.monotonic()
     with only_one(Work.MEND) as mine:
@@ -91,14 +94,16 @@ def mend_campaigns(
         failpoint(MEND_EPOCH_RAISED)
         sleep(promise_window_sec())
         campaigns = list(Campaign.objects.filter(pk__in=ids))
-        logged = _unread_tickets(campaigns)
+        logged = _logged_tickets(campaigns, whole_topic=whole_topic)
         failpoint(MEND_LOG_READ)
         reports = []
         for campaign in campaigns:
             campaign.refresh_from_db()  # with the changes that operators made meanwhile
             state = _gather(campaign.pk, mendings[campaign.pk], logged.get(campaign.pk, {}))
+            _part_twins(state)
             finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
             failpoint(MEND_SWAPPED)
+            _recount(campaign.pk)
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("mend.done epoch=%d %s", campaign.epoch, report)
@@ -111,36 +116,35 @@ def promise_window_sec() -> float:
     return float(window_ms / 1000 + SLACK_SEC)
 
 
-def _unread_tickets(campaigns: Sequence[Campaign]) -> Logged:
-    """Tickets of the topic that the group has not committed.
+def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logged:
+    """Tickets of the topic that the group has not committed, or all that the topic still has.
 
-    Not among them: what landed after a former mend had noted the end, for an epoch before that mend. Nobody was
-    promised it, and its place has been given to somebody else since.
+    Not among them: what landed after a former mend had noted the end (ledger/late.py).
     """
     lags = partition_lags()  # the committed offsets first, then the ends
     logged: Logged = {campaign.pk: {} for campaign in campaigns}
-    former = {campaign.pk: (campaign.log_epoch, campaign.log_ends or {}) for campaign in campaigns}
-    for message in read_log({partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}):
+    former = {campaign.pk: campaign.log_ends for campaign in campaigns}
+    stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
+    refused = {campaign.pk: set(refused_tickets(campaign.pk)) if whole_topic else set() for campaign in campaigns}
+    for message in read_log(stretches):
         try:
             ticket = decode(message.payload)
         except InvalidMessage:
             continue  # the consumer makes a failed event of it
-        if ticket.campaign_id not in logged or _came_late(ticket, message.position, *former[ticket.campaign_id]):
+        if ticket.campaign_id not in logged or came_late(ticket, message.position, former[ticket.campaign_id]):
+            continue
+        if (ticket.user_id, ticket.sequence) in refused[ticket.campaign_id]:
             continue
         tickets = logged[ticket.campaign_id]
         if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
             tickets[ticket.user_id] = (ticket.sequence, float(message.position.score))
     # Crash here => the next mend takes these ends for a former one's. No promise is lost by that: the window has
     # passed, so what lands from now on for an older epoch was promised to nobody.
-    ends = {str(partition): lag.end for partition, lag in lags.items()}
+    ends = {partition: lag.end for partition, lag in lags.items()}
     for campaign in campaigns:
-        Campaign.objects.filter(pk=campaign.pk).update(log_epoch=campaign.epoch, log_ends=ends)
+        log_ends = with_ends(campaign.log_ends, campaign.epoch, ends)
+        Campaign.objects.filter(pk=campaign.pk).update(log_ends=log_ends)
     return logged
-
-
-def _came_late(ticket: Ticket, position: Position, log_epoch: int, log_ends: Mapping[str, int]) -> bool:
-    before_that_mend = ticket.epoch is not None and ticket.epoch < log_epoch
-    return before_that_mend and position.offset >= log_ends.get(str(position.partition), 0)
 
 
 def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
@@ -148,7 +152,7 @@ def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, fl
     state = BuiltState()
     for user_id, (sequence, score) in logged.items():
         state.add_pending(user_id, sequence, score)
-    for ticket in held_by_scan(campaign_id):
+    for ticket in scan_held(campaign_id):
         known = logged.get(ticket.user_id)
         # Its place in the log, if it has one, is news. One that was off pending is pending again with score 0, to be
         # published by the relay, unless a row of PostgreSQL overrules it below.
@@ -160,3 +164,48 @@ def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, fl
         state.add_settled(row.user_id, row.sequence)
     state.highest_sequence = max(state.highest_sequence, mending.next_sequence - 1)
     return state
+
+
+def _part_twins(state: BuiltState) -> None:
+    """One sequence for two users would leave one of them in a conflict for ever: the one with a row keeps it, else the
+    first found, and the other gets the next sequence and is published again. Only a Redis that was tampered with, or
+    rewound outside the promise (DESIGN, "The old Redis primary"), holds such."""
+    owners: dict[int, str] = {}
+    twins: list[str] = []
+    for user_id, sequence in state.tickets.items():
+        owner = owners.setdefault(sequence, user_id)
+        if owner != user_id:
+            leaves = user_id if user_id in state.pending else owner
+            owners[sequence] = owner if leaves == user_id else user_id
+            twins.append(leaves)
+    for user_id in twins:
+        if user_id in state.pending:
+            logger.error(
+                "mend.twins user=%s sequence=%d becomes=%d", user_id, state.tickets[user_id], state.highest_sequence + 1
+            )
+            state.add_pending(user_id, state.highest_sequence + 1, 0.0)
+
+
+def _recount(campaign_id: UUID) -> None:
+    """Set issued_count right if rows were deleted, or written while the trigger was off: it would refuse good ones.
+
+    Not while there are more coupons than the quantity, which the database could not store: that is raised first.
+    """
+    counted, coupons = _counts(campaign_id)
+    if counted == coupons:
+        return
+    with transaction.atomic():
+        # The trigger takes this lock too, so what counts next has seen every insert or waits for it.
+        campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
+        counted, coupons = _counts(campaign_id)
+        if coupons > campaign.quantity:
+            return
+        Campaign.objects.filter(pk=campaign_id).update(issued_count=coupons)
+    logger.error("mend.recounted campaign=%s issued_count=%d coupons=%d", campaign_id, counted, coupons)
+
+
+def _counts(campaign_id: UUID) -> tuple[int, int]:
+    """issued_count, and the number of coupons, of one moment."""
+    return (
+        Campaign.objects.filter(pk=campaign_id).annotate(rows=Count("coupons")).values_list("issued_count", "rows")[0]
+    )

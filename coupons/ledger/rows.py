@@ -5,7 +5,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 
+from coupons.ledger.books import EventRow
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
 
 CHUNK = 10_000
@@ -29,6 +32,28 @@ def failed_tickets(campaign_id: UUID, user_ids: Sequence[str] | None = None) -> 
     if user_ids is not None:
         events = events.filter(user_id__in=user_ids)
     yield from _stream(events.order_by().values_list("user_id", "sequence"))
+
+
+def event_rows(campaign_id: UUID) -> Iterator[EventRow]:
+    """Every failed event of the campaign that names a ticket, also those that ended well."""
+    events = FailEventHistory.objects.filter(campaign_id=campaign_id, sequence__isnull=False).exclude(user_id="")
+    lease_ended = Q(event_status=EventStatus.PROCESSING, next_attempt_at__lt=Now())
+    with transaction.atomic():
+        for user_id, sequence, status, code, stuck in (
+            events.order_by()
+            .annotate(stuck=lease_ended)
+            .values_list("user_id", "sequence", "event_status", "error_code", "stuck")
+            .iterator(chunk_size=CHUNK)
+        ):
+            yield EventRow(user_id, sequence or 0, status != EventStatus.SUCCESS, code in HELD_CODES, stuck)
+
+
+def refused_tickets(campaign_id: UUID) -> Iterator[TicketRow]:
+    """Every ticket that was refused because the gate did not hold it: nobody was promised it."""
+    events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).exclude(error_code__in=HELD_CODES)
+    yield from _stream(
+        events.filter(campaign_id=campaign_id, sequence__isnull=False).order_by().values_list("user_id", "sequence")
+    )
 
 
 def written_sequences(campaign_id: UUID, user_ids: Sequence[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 
 from coupons.admission import gate
 from coupons.admission.gate import Outcome
@@ -14,7 +15,7 @@ from coupons.ledger.mend import stale_campaigns
 from coupons.ledger.reconcile import reconcile
 from coupons.ledger.relay import relay_pending
 from coupons.messaging.producer import publisher
-from coupons.models import Campaign, FailEventHistory
+from coupons.models import Campaign, Coupon, FailEventHistory
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
@@ -210,8 +211,12 @@ def publish_late(campaign: Campaign, user_id: str, sequence: int, *, epoch: int)
     assert publisher().publish(late).result(10) is not None
 
 
-def test_a_message_that_landed_after_a_former_mend_is_not_taken_in_by_the_next(service: Service) -> None:
-    """Its place was given to somebody else: taking it in again would put one user too many inside."""
+@pytest.mark.parametrize("mends", [1, 2, 3])
+def test_a_message_that_landed_after_a_mend_is_not_taken_in_by_those_that_follow(service: Service, mends: int) -> None:
+    """Its place was given to somebody else: taking it in again would put one user too many inside.
+
+    Each mend notes other ends: what was late for the first lies before those of the second.
+    """
     campaign = service.campaign(1)
     admit(campaign, "lost")
     admission_redis().flushall()
@@ -220,9 +225,10 @@ def test_a_message_that_landed_after_a_former_mend_is_not_taken_in_by_the_next(s
     campaign.refresh_from_db()
     admit(campaign, "winner")
     publish_late(campaign, "winner", 1, epoch=2)
-    admission_redis().flushall()
 
-    mend(campaign)
+    for _ in range(mends):
+        admission_redis().flushall()
+        mend(campaign)
 
     assert set(held(campaign, "lost", "winner")) == {"winner"}
 
@@ -238,3 +244,60 @@ def test_a_message_of_the_time_before_a_mend_is_taken_in_if_it_landed_before_it(
     mend(campaign)
 
     assert set(held(campaign, "a")) == {"a"}
+
+
+def test_of_two_users_with_one_sequence_the_one_with_a_row_keeps_it(busy: Campaign) -> None:
+    """Else the other would be in a conflict for ever. It is published again as what it is now."""
+    admission_redis().hset(campaign_keys(busy.pk).tickets, mapping={"kept": 1, "logged": 2})
+
+    mend(busy)
+
+    assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 5, "kept": 6}
+    assert set(pending_users(busy)[:2]) == {"logged", "kept"}
+
+
+def test_a_count_that_is_wrong_is_right_after_a_mend(busy: Campaign) -> None:
+    Coupon.objects.filter(campaign=busy).delete()
+    Campaign.objects.update(issued_count=10)
+
+    mend(busy)
+
+    busy.refresh_from_db()
+    assert busy.issued_count == 0
+
+
+def test_a_count_that_the_quantity_does_not_allow_is_left_to_a_person(busy: Campaign) -> None:
+    """The mend goes through all the same: who is in must not wait for it."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE coupons_coupon DISABLE TRIGGER coupon_count_issued")
+        insert_coupons(busy, [(f"x{number}", 100 + number) for number in range(10)])
+        cursor.execute("ALTER TABLE coupons_coupon ENABLE TRIGGER coupon_count_issued")
+
+    mend(busy)
+
+    busy.refresh_from_db()
+    assert (busy.issued_count, busy.epoch) == (1, 2)
+    assert not stale_campaigns()
+
+
+def test_the_whole_topic_brings_back_what_postgresql_has_lost(busy: Campaign) -> None:
+    """All of Redis and the rows of what the group had read are gone: an older copy of the database."""
+    commit_group(publish(busy, "read", 5))
+    flush(busy)
+
+    mend(busy)
+    assert held(busy, "read") == {}, "without being asked to, a mend trusts that what was read has a row"
+
+    mend(busy, whole_topic=True)
+    assert held(busy, "read")["read"].sequence == 5
+    assert relay_pending() is not None
+    assert pending_users(busy)[-1] == "read", "it is published again"
+
+
+def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaign) -> None:
+    commit_group(publish(busy, "forged", 9))
+    consume(received(busy, "forged", 9))
+
+    mend(busy, whole_topic=True)
+
+    assert held(busy, "forged") == {}

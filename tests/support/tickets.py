@@ -94,9 +94,10 @@ def messages_in_topic() -> int:
     return sum(lag.end - lag.start for lag in topics.partition_lags().values())
 
 
-def mend(*campaigns: Campaign) -> list[MendReport] | None:
+def mend(*campaigns: Campaign, whole_topic: bool = False) -> list[MendReport] | None:
     """Without the wait for open promises: a test has none."""
-    return mend_campaigns(campaign_ids=[campaign.pk for campaign in campaigns], sleep=lambda seconds: None)
+    ids = [campaign.pk for campaign in campaigns]
+    return mend_campaigns(campaign_ids=ids, whole_topic=whole_topic, sleep=lambda seconds: None)
 
 
 def insert_coupons(campaign: Campaign, rows: Sequence[tuple[str, int]]) -> None:

@@ -16,10 +16,17 @@ class Command(CouponCommand):
     examples = """
   manage.py rebuild_admission
   manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (also if it is current)
+  manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10 --whole-topic
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("campaign", nargs="*", type=campaign_id, help="campaign ids; default: the stale ones")
+
+        parser.add_argument(
+            "--whole-topic",
+            action="store_true",
+            help="read also what the consumers have read already: after PostgreSQL lost rows (a backup was restored)",
+        )
 
     def run(self, **options: Any) -> None:
         ids = options["campaign"] or stale_campaigns()
@@ -31,7 +38,7 @@ class Command(CouponCommand):
         if unknown:
             raise OperatorError(f"No campaign that was ever opened has the id {', '.join(unknown)}.")
         self.stderr.write(f"Mending {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
-        reports = mend_campaigns(campaign_ids=ids)
+        reports = mend_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"])
         if reports is None:
             raise OperatorError("Another mend is at work (the keeper's, most likely); nothing was done.")
         for report in reports:

@@ -1,0 +1,48 @@
+"""Reads all of a campaign's keys in chunks, without asking whether the state is current. All raise GateUnavailable.
+
+What is there from the beginning of a scan to its end is seen at least once; what comes or goes meanwhile may be seen.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from coupons.admission.gate import Held
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.errors import GateUnavailable
+
+CHUNK = 1_000
+
+
+def scan_tickets(campaign_id: UUID) -> Iterator[tuple[str, int]]:
+    """Every user with the sequence; a user may come twice."""
+    try:
+        for user, sequence in admission_redis().hscan_iter(campaign_keys(campaign_id).tickets, count=CHUNK):
+            yield user.decode(errors="replace"), int(sequence)
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
+
+
+def scan_pending(campaign_id: UUID) -> Iterator[tuple[str, float]]:
+    """Every pending user with the score (positions.py); a user may come twice."""
+    try:
+        for user, score in admission_redis().zscan_iter(campaign_keys(campaign_id).pending, count=CHUNK):
+            yield user.decode(errors="replace"), float(score)
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
+
+
+def scan_held(campaign_id: UUID) -> Iterator[Held]:
+    """Every ticket with its score."""
+    tickets = scan_tickets(campaign_id)
+    pending_key = campaign_keys(campaign_id).pending
+    while chunk := list(islice(tickets, CHUNK)):
+        try:
+            scores = admission_redis().zmscore(pending_key, [user for user, _ in chunk])
+        except RedisError as error:
+            raise GateUnavailable(f"Redis: {error}") from error
+        for (user, sequence), score in zip(chunk, scores, strict=True):
+            yield Held(user, sequence, score)

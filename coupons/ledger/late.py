@@ -1,0 +1,29 @@
+"""Which messages landed too late to be anybody's promise (docs/decisions/0010-messages-that-come-late.md)."""
+
+from collections.abc import Mapping
+
+from coupons.messaging.messages import Ticket
+from coupons.positions import Position
+
+# Epoch of a mend -> partition -> where that mend found the end of the topic. JSON's keys are text.
+LogEnds = Mapping[str, Mapping[str, int]]
+MENDS_KEPT = 1_000
+
+
+def came_late(ticket: Ticket, position: Position, log_ends: LogEnds) -> bool:
+    """Whether the message was made before a mend and landed after that mend had noted the topic's end.
+
+    Then the mend did not see it, nobody was promised it, and its place has been given to somebody else since. It stays
+    late for ever, also for the mends that come later. A message that names no epoch is never late.
+    """
+    if ticket.epoch is None:
+        return False
+    next_mend = min((int(epoch) for epoch in log_ends if int(epoch) > ticket.epoch), default=None)
+    return next_mend is not None and position.offset >= log_ends[str(next_mend)].get(str(position.partition), 0)
+
+
+def with_ends(log_ends: LogEnds, epoch: int, ends: Mapping[int, int]) -> dict[str, dict[str, int]]:
+    """These with one more mend's; of the oldest ones none is kept beyond MENDS_KEPT."""
+    newest = sorted(map(int, log_ends))[-(MENDS_KEPT - 1) :]
+    kept = {str(each): dict(log_ends[str(each)]) for each in newest}
+    return {**kept, str(epoch): {str(partition): end for partition, end in ends.items()}}
