@@ -1,226 +1,288 @@
-"""The ledger of a campaign: tickets = issued + failed + pending, compared user by user, and each difference named.
+"""The ledger: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), user by user, and each
+difference named. Bounded memory at ten million tickets (books.py).
 
-Redis is read first and PostgreSQL after it. A ticket leaves pending only after its row is committed, so whoever Redis
-does not show as pending must have a row; and a coupon that Redis did not show yet is looked up in Redis once more. So
-a campaign under load gives no false alarm.
+Nothing stands still while it looks, and a healthy service under load gives no alarm. That rests on the order of
+reading: first what the group has committed and what the topic holds, then the tickets, then who is pending, then failed
+events, then coupons. A message was a ticket before, a ticket leaves pending after its row is committed, an offset is
+committed after that, and a retry makes a coupon of a failed event: so each thing that is read has its reason in what is
+read later. What may have come since is asked for once more, user by user, before it is called a difference.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from datetime import timedelta
+from itertools import islice
+from types import TracebackType
+from typing import Self
 from uuid import UUID
 
-from django.db.models import Count
+from django.conf import settings
+from django.db.models import Count, F, Q
+from django.db.models.functions import Now
 
 from coupons.admission import gate
-from coupons.admission.gate import Held
-from coupons.admission.rebuild import held_by_scan
-from coupons.ledger.rows import TicketRow, failed_tickets, issued_tickets
-from coupons.models import Campaign
+from coupons.admission.gate import Description, Held
+from coupons.admission.scan import scan_pending, scan_tickets
+from coupons.campaigns.push import in_step
+from coupons.ledger import questions
+from coupons.ledger.books import Books
+from coupons.ledger.differences import Kind, Ledger
+from coupons.ledger.rows import event_rows, issued_tickets
+from coupons.ledger.topic import TopicLedger, read_topic
+from coupons.messaging.topics import PartitionLag, partition_lags
+from coupons.models import HELD_CODES, Campaign, Coupon, EventStatus, FailEventHistory
+from coupons.positions import PARTITION_STEP
 
-EXAMPLES = 10
-
-
-class Kind(StrEnum):
-    """What can be wrong between the gate and the database."""
-
-    LOST = "lost"
-    NEVER_ADMITTED = "never-admitted"
-    OTHER_SEQUENCE = "other-sequence"
-    SEQUENCE_TWICE = "sequence-twice"
-    BEYOND_QUANTITY = "beyond-quantity"
-    COUNT_WRONG = "count-wrong"
-    STALE_PENDING = "stale-pending"
-    FAILED_WITHOUT_TICKET = "failed-without-ticket"
-
-
-# What each means for a person, and the way out.
-EXPLANATIONS = {
-    Kind.LOST: "a ticket that is not pending and has neither coupon nor failed event; `rebuild_admission ID` makes it "
-    "pending again, and the keeper publishes it",
-    Kind.NEVER_ADMITTED: "a coupon without a ticket: somebody wrote to the table; `rebuild_admission ID` takes it in",
-    Kind.OTHER_SEQUENCE: "ticket and coupon of the user differ in the sequence; `rebuild_admission ID` takes the "
-    "coupon's",
-    Kind.SEQUENCE_TWICE: "one sequence was given to two users; only one of them can be issued. Look at both",
-    Kind.BEYOND_QUANTITY: "more coupons than the quantity: the trigger or the CHECK of the database is gone",
-    Kind.COUNT_WRONG: "campaign.issued_count is not the number of coupons: rows were deleted, or the trigger is gone",
-    Kind.FAILED_WITHOUT_TICKET: "an open failed event whose ticket the gate does not hold (any more); "
-    "`rebuild_admission ID` takes it in",
-    Kind.STALE_PENDING: "pending although the row is there; heals by itself: the keeper settles it",
-}
-HEALS_BY_ITSELF = frozenset({Kind.STALE_PENDING})
-
-
-@dataclass(slots=True)
-class Difference:
-    kind: Kind
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, example: str) -> None:
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-
-
-@dataclass(slots=True)
-class Ledger:
-    """One campaign's ledger, in tickets."""
-
-    campaign_id: UUID
-    name: str
-    quantity: int
-    tickets: int = 0
-    issued: int = 0
-    failed: int = 0
-    pending: int = 0
-    first_sequence: int | None = None
-    last_sequence: int | None = None
-    differences: dict[Kind, Difference] = field(default_factory=dict)
-
-    @property
-    def closes(self) -> bool:
-        """Whether every ticket is accounted for. A difference that heals by itself leaves none unaccounted."""
-        balanced = self.tickets == self.issued + self.failed + self.pending
-        return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
-
-    def found(self, kind: Kind, example: str) -> None:
-        self.differences.setdefault(kind, Difference(kind)).add(example)
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "campaign_id": str(self.campaign_id),
-            "name": self.name,
-            "quantity": self.quantity,
-            "tickets": self.tickets,
-            "issued": self.issued,
-            "failed": self.failed,
-            "pending": self.pending,
-            "first_sequence": self.first_sequence,
-            "last_sequence": self.last_sequence,
-            "closes": self.closes,
-            "differences": [
-                {
-                    "kind": str(found.kind),
-                    "count": found.count,
-                    "examples": found.examples,
-                    "meaning": EXPLANATIONS[found.kind],
-                    "heals_by_itself": found.kind in HEALS_BY_ITSELF,
-                }
-                for found in self.differences.values()
-            ],
-        }
+CHUNK = 1_000
 
 
 def reconcile(*, campaign_ids: Iterable[UUID] | None = None) -> Iterator[Ledger]:
-    """The ledgers of all loaded campaigns, or of these. Raises RetryLater (Redis down, or a state that is not current)
+    """The ledgers of all loaded campaigns, or of these. Raises RetryLater (a part is down, or a state is not current)
     and database errors: then nobody could look, which is no verdict."""
-    campaigns = Campaign.objects.filter(epoch__gt=0).order_by("created_at")
-    if campaign_ids is not None:
-        campaigns = campaigns.filter(pk__in=list(campaign_ids))
-    for campaign in campaigns:
-        yield reconcile_campaign(campaign)
+    with Reconciliation(campaign_ids=campaign_ids) as looking:
+        for campaign in looking.campaigns:
+            yield looking.ledger_of(campaign)
 
 
 def reconcile_campaign(campaign: Campaign) -> Ledger:
     """The ledger of one campaign; one that was never opened holds nothing, and closes. Raises as `reconcile` does."""
-    ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
-    if campaign.epoch > 0:
-        _compare(campaign, ledger)
-    return ledger
+    with Reconciliation(campaign_ids=[campaign.pk]) as looking:
+        for loaded in looking.campaigns:
+            return looking.ledger_of(loaded)
+    return Ledger(campaign.pk, campaign.name, campaign.quantity)
 
 
-def _compare(campaign: Campaign, ledger: Ledger) -> None:
-    gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
-    seen = {ticket.user_id: ticket for ticket in held_by_scan(campaign.pk)}
-    ledger.tickets = len(seen)
-    _check_sequences(seen, ledger)
-    rows = _match_rows(campaign, seen, ledger)
-    for user_id in rows.unaccounted:
-        if seen[user_id].pending:
-            ledger.pending += 1
-        else:
-            ledger.found(Kind.LOST, f"{user_id} #{seen[user_id].sequence}")
-    _look_again(campaign, rows, ledger)
-    _check_counts(campaign, ledger)
+class Reconciliation:
+    """A context in which the topic is read once for all campaigns. Raises as `reconcile` does."""
+
+    def __init__(self, *, campaign_ids: Iterable[UUID] | None = None) -> None:
+        self._lags = partition_lags()
+        # After the offsets: whoever wrote what the group has read had a campaign by then.
+        campaigns = Campaign.objects.filter(epoch__gt=0).order_by("created_at")
+        if campaign_ids is not None:
+            campaigns = campaigns.filter(pk__in=list(campaign_ids))
+        self.campaigns: Sequence[Campaign] = list(campaigns)
+        self._books = Books()
+        try:
+            self.topic: TopicLedger = read_topic(
+                self._lags, self.campaigns, self._books, check_others=campaign_ids is None
+            )
+        except BaseException:
+            self._books.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._books.close()
+
+    def ledger_of(self, campaign: Campaign) -> Ledger:
+        """Raises StateStale also when a mend came while it looked: look again."""
+        ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
+        before = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
+        self._fill_books(campaign.pk)
+        _Comparison(campaign, ledger, self._books, before).run()
+        after = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        _check_counts(campaign, ledger, self._books, after)
+        return ledger
+
+    def _fill_books(self, campaign_id: UUID) -> None:
+        self._books.clear()
+        self._books.write_tickets(scan_tickets(campaign_id))
+        self._books.write_pending(scan_pending(campaign_id))
+        self._books.write_events(event_rows(campaign_id))
+        self._books.write_coupons(issued_tickets(campaign_id))
+        self._books.sort()
+
+
+Suspect = tuple[str, int]  # user and sequence
 
 
 @dataclass(slots=True)
-class _Rows:
-    """What PostgreSQL has beside the tickets that Redis showed: users without a row, rows without a ticket, and users
-    that were pending although their row is there."""
+class _Now:
+    """What Redis and, after it, PostgreSQL say now of some users."""
 
-    unaccounted: set[str]
-    coupons_without_ticket: list[TicketRow] = field(default_factory=list)
-    failed_without_ticket: list[TicketRow] = field(default_factory=list)
-    written_while_pending: list[str] = field(default_factory=list)
+    held: dict[str, Held]
+    coupons: set[Suspect] = field(default_factory=set)
+    events: set[Suspect] = field(default_factory=set)
+    open_held: set[Suspect] = field(default_factory=set)
+    written_long_ago: set[str] = field(default_factory=set)
 
+    def holds(self, suspect: Suspect) -> bool:
+        user_id, sequence = suspect
+        return user_id in self.held and self.held[user_id].sequence == sequence
 
-def _match_rows(campaign: Campaign, seen: Mapping[str, Held], ledger: Ledger) -> _Rows:
-    rows = _Rows(unaccounted=set(seen))
-    for row in issued_tickets(campaign.pk):
-        ticket = seen.get(row.user_id)
-        if ticket is None:
-            rows.coupons_without_ticket.append(row)
-            continue
-        ledger.issued += 1
-        rows.unaccounted.discard(row.user_id)
-        if ticket.sequence != row.sequence:
-            ledger.found(Kind.OTHER_SEQUENCE, f"{row.user_id} ticket #{ticket.sequence}, coupon #{row.sequence}")
-        if ticket.pending:
-            rows.written_while_pending.append(row.user_id)
-    for row in failed_tickets(campaign.pk):
-        ticket = seen.get(row.user_id)
-        if ticket is None or ticket.sequence != row.sequence:
-            rows.failed_without_ticket.append(row)
-        elif row.user_id in rows.unaccounted:
-            ledger.failed += 1
-            rows.unaccounted.discard(row.user_id)
-            if ticket.pending:
-                rows.written_while_pending.append(row.user_id)
-    return rows
+    def is_written(self, suspect: Suspect) -> bool:
+        return suspect in self.coupons or suspect in self.open_held
 
 
-def _check_sequences(seen: Mapping[str, Held], ledger: Ledger) -> None:
-    users: dict[int, str] = {}
-    for user_id, ticket in seen.items():
-        other = users.setdefault(ticket.sequence, user_id)
-        if other != user_id:
-            ledger.found(Kind.SEQUENCE_TWICE, f"#{ticket.sequence} of {other} and {user_id}")
-    if users:
-        ledger.first_sequence, ledger.last_sequence = min(users), max(users)
+class _Comparison:
+    """One campaign's books, question by question."""
+
+    def __init__(self, campaign: Campaign, ledger: Ledger, books: Books, before: Description) -> None:
+        self._campaign = campaign
+        self._ledger = ledger
+        self._books = books
+        self._before = before
+        self._latest_ms = before.now_ms - settings.RELAY_AFTER_MS
+        self._values: dict[str, str | float] = {
+            "campaign": str(campaign.pk),
+            "latest": self._latest_ms,
+            "positions": PARTITION_STEP,
+            "next_sequence": before.next_sequence,
+        }
+
+    def run(self) -> None:
+        ledger = self._ledger
+        numbers = [number or 0 for number in self._books.numbers(questions.NUMBERS)]
+        ledger.tickets, ledger.issued, ledger.failed, ledger.pending = numbers[:4]
+        if ledger.tickets:
+            ledger.first_sequence, ledger.last_sequence = numbers[4:]
+        ledger.unread = self._books.numbers(questions.UNREAD, **self._values)[0] or 0
+        self._check_tickets()
+        self._check_rows()
+        self._check_twins()
+        self._check_holes()
+
+    def _check_tickets(self) -> None:
+        """Tickets that no row tells of."""
+        ends: Mapping[int, PartitionLag] = {}  # asked for when somebody needs them
+
+        def is_on_its_way(held: Held) -> bool:
+            """Published since the topic was read."""
+            nonlocal ends
+            if held.position is None:
+                return (held.score or 0.0) >= self._latest_ms
+            ends = ends or partition_lags()
+            lag = ends.get(held.position.partition)
+            return lag is not None and lag.next_offset <= held.position.offset < lag.end
+
+        def is_stuck(suspect: Suspect, now: _Now) -> bool:
+            held = now.held.get(suspect[0])
+            return held is not None and held.pending and not now.is_written(suspect) and not is_on_its_way(held)
+
+        def is_lost(suspect: Suspect, now: _Now) -> bool:
+            held = now.held.get(suspect[0])
+            lost = (held is None or not held.pending) and not now.is_written(suspect)
+            if not lost:
+                self._ledger.pending += 1
+            return lost
+
+        def is_settled_late(suspect: Suspect, now: _Now) -> bool:
+            held = now.held.get(suspect[0])
+            return held is not None and held.pending and suspect[0] in now.written_long_ago
+
+        self._look_again(Kind.LOST, questions.LOST, is_lost)
+        self._look_again(Kind.UNWRITTEN, questions.PENDING_AND_READ, is_stuck)
+        self._look_again(Kind.UNPUBLISHED, questions.PENDING_WITHOUT_MESSAGE, is_stuck)
+        self._look_again(Kind.STALE_PENDING, questions.WRITTEN_AND_PENDING, is_settled_late)
+        self._look_again(
+            Kind.PENDING_WITHOUT_TICKET,
+            questions.PENDING_WITHOUT_TICKET,
+            lambda suspect, now: suspect[0] not in now.held,
+        )
+
+    def _check_rows(self) -> None:
+        """Rows and messages that no ticket tells of."""
+        ledger = self._ledger
+
+        def was_never_admitted(suspect: Suspect, now: _Now) -> bool:
+            if now.holds(suspect):  # admitted and issued while we looked
+                ledger.tickets += 1
+                ledger.issued += 1
+            return not now.holds(suspect)
+
+        def has_no_ticket(suspect: Suspect, now: _Now) -> bool:
+            if now.holds(suspect):
+                ledger.tickets += 1
+                ledger.failed += 1
+            return not now.holds(suspect)
+
+        def has_no_trace(suspect: Suspect, now: _Now) -> bool:
+            return not now.holds(suspect) and suspect not in now.coupons and suspect not in now.events
+
+        self._look_again(Kind.NEVER_ADMITTED, questions.COUPON_WITHOUT_TICKET, was_never_admitted)
+        self._look_again(Kind.FAILED_WITHOUT_TICKET, questions.FAILED_WITHOUT_TICKET, has_no_ticket)
+        self._look_again(Kind.NOT_HELD, questions.UNREAD_AND_NOT_HELD, has_no_trace)
+        self._look_again(Kind.UNRECORDED, questions.READ_WITHOUT_A_TRACE, has_no_trace)
+        self._look_again(
+            Kind.SUCCESS_WITHOUT_COUPON,
+            questions.SUCCESS_WITHOUT_COUPON,
+            lambda suspect, now: suspect not in now.coupons,
+        )
+        for user_id, sequence in self._ask(questions.STUCK):
+            ledger.found(Kind.STUCK_PROCESSING, f"{user_id} #{sequence}")
+
+    def _check_twins(self) -> None:
+        for user_id, coupons in self._ask(questions.USER_TWICE):
+            self._ledger.found(Kind.USER_TWICE, f"{user_id}: {coupons} coupons")
+        for users, sequence in self._ask(questions.SEQUENCE_TWICE):
+            self._ledger.found(Kind.SEQUENCE_TWICE, f"#{sequence} of {users}")
+        for text, sequence in self._ask(questions.OTHER_SEQUENCE):
+            self._ledger.found(Kind.OTHER_SEQUENCE, f"{text} #{sequence}")
+
+    def _check_holes(self) -> None:
+        """A mend leaves holes; without one there is none."""
+        kind = Kind.GAP if self._campaign.epoch > 1 else Kind.VANISHED
+        for first, last in self._ask(questions.HOLES):
+            self._ledger.found(kind, f"#{first}" if int(first) == last else f"#{first} to #{last}")
+
+    def _look_again(self, kind: Kind, query: str, still: Callable[[Suspect, _Now], bool]) -> None:
+        suspects = self._ask(query)
+        while chunk := list(islice(suspects, CHUNK)):
+            now = self._now([user_id for user_id, _ in chunk])
+            for suspect in chunk:
+                if still(suspect, now):
+                    user_id, sequence = suspect
+                    self._ledger.found(kind, f"{user_id} #{sequence}" if sequence else user_id)
+
+    def _ask(self, query: str) -> Iterator[Suspect]:
+        wanted = {name: value for name, value in self._values.items() if f":{name}" in query}
+        return self._books.rows(query, **wanted)
+
+    def _now(self, user_ids: Sequence[str]) -> _Now:
+        campaign = self._campaign
+        now = _Now(gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=user_ids))
+        long_ago = Q(at__lt=Now() - timedelta(milliseconds=settings.RELAY_AFTER_MS))
+        events = FailEventHistory.objects.filter(campaign=campaign, user_id__in=user_ids, sequence__isnull=False)
+        for event in events.annotate(at=F("updated_at"), is_old=long_ago):
+            suspect = (event.user_id, event.sequence or 0)
+            now.events.add(suspect)
+            if event.event_status != EventStatus.SUCCESS and event.error_code in HELD_CODES:
+                now.open_held.add(suspect)
+                if event.is_old:
+                    now.written_long_ago.add(event.user_id)
+        coupons = Coupon.objects.filter(campaign=campaign, user_id__in=user_ids)
+        for user_id, sequence, is_old in coupons.annotate(at=F("issued_at"), is_old=long_ago).values_list(
+            "user_id", "sequence", "is_old"
+        ):
+            now.coupons.add((user_id, sequence))
+            if is_old:
+                now.written_long_ago.add(user_id)
+        return now
 
 
-def _look_again(campaign: Campaign, rows: _Rows, ledger: Ledger) -> None:
-    """Ask the gate once more about what may have changed between reading Redis and reading PostgreSQL."""
-    without_ticket = [*rows.coupons_without_ticket, *rows.failed_without_ticket]
-    users = [row.user_id for row in without_ticket] + rows.written_while_pending
-    now = gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=users)
-
-    def is_held(row: TicketRow) -> bool:
-        return row.user_id in now and now[row.user_id].sequence == row.sequence
-
-    admitted_since = [row for row in without_ticket if is_held(row)]
-    ledger.tickets += len(admitted_since)
-    ledger.issued += len([row for row in rows.coupons_without_ticket if is_held(row)])
-    ledger.failed += len([row for row in rows.failed_without_ticket if is_held(row)])
-    for kind, suspects in (
-        (Kind.NEVER_ADMITTED, rows.coupons_without_ticket),
-        (Kind.FAILED_WITHOUT_TICKET, rows.failed_without_ticket),
-    ):
-        for row in suspects:
-            if not is_held(row):
-                ledger.found(kind, f"{row.user_id} #{row.sequence}")
-    for user_id in rows.written_while_pending:
-        if user_id in now and now[user_id].pending:
-            ledger.found(Kind.STALE_PENDING, f"{user_id} #{now[user_id].sequence}")
-
-
-def _check_counts(campaign: Campaign, ledger: Ledger) -> None:
-    # One statement, so that count and rows are of the same moment.
-    counted = Campaign.objects.filter(pk=campaign.pk).annotate(rows=Count("coupons")).get()
+def _check_counts(campaign: Campaign, ledger: Ledger, books: Books, after: Description) -> None:
+    # One statement, so that count, rows and quantity are of the same moment, and later than the tickets.
+    counted = (
+        Campaign.objects.filter(pk=campaign.pk)
+        .annotate(
+            rows=Count("coupons"), at_rest=Q(updated_at__lt=Now() - timedelta(milliseconds=settings.RELAY_AFTER_MS))
+        )
+        .get()
+    )
+    ledger.quantity, ledger.coupons = counted.quantity, counted.rows
     if counted.issued_count != counted.rows:
         ledger.found(Kind.COUNT_WRONG, f"issued_count {counted.issued_count}, coupons {counted.rows}")
-    if counted.rows > counted.quantity:
-        ledger.found(Kind.BEYOND_QUANTITY, f"{counted.rows} coupons, quantity {counted.quantity}")
+    if max(ledger.tickets, counted.rows) > counted.quantity:
+        text = f"{ledger.tickets} tickets, {counted.rows} coupons, quantity {counted.quantity}"
+        ledger.found(Kind.BEYOND_QUANTITY, text)
+    highest = books.numbers(questions.HIGHEST)[0] or 0
+    if after.next_sequence <= highest:
+        ledger.found(Kind.REDIS_BEHIND, f"#{after.next_sequence} is next, #{highest} is held")
+    if counted.at_rest and not in_step(counted, after):
+        revision = f"revision {after.settings.revision}, PostgreSQL {counted.revision}"
+        ledger.found(Kind.SETTINGS_DIFFER, f"Redis has {revision}")

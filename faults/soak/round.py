@@ -13,7 +13,8 @@ from django.db import connection
 from coupons import failpoints
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.errors import DATABASE_DOWN, RetryLater
-from coupons.ledger.reconcile import Ledger, reconcile
+from coupons.ledger.differences import Ledger
+from coupons.ledger.reconcile import reconcile
 from coupons.messaging.topics import partition_lags
 from faults.crowd import Crowd
 from faults.history import HistoryWriter, read_history

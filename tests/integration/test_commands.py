@@ -12,10 +12,20 @@ from django.core.management import call_command
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.ledger.mend import promise_window_sec
+from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory, JobRun
+from coupons.positions import Position
 from tests.support.commands import Ran, run
 from tests.support.service import Service
-from tests.support.tickets import admit, consume, insert_coupons, messages_in_topic, pending_users, received
+from tests.support.tickets import (
+    admit,
+    commit_group,
+    consume,
+    insert_coupons,
+    messages_in_topic,
+    pending_users,
+    received,
+)
 
 
 def lose_redis(campaign: Campaign) -> None:
@@ -123,8 +133,29 @@ def test_reconcile_prints_the_sum_and_each_difference_with_its_meaning(service: 
     out = run("reconcile_campaigns").out
 
     assert "tickets 0 = issued 0 + failed 0 + pending 0 (quantity 10): DOES NOT CLOSE" in out
-    assert "never-admitted x 1: a coupon without a ticket" in out
+    assert "written-never-admitted x 1: a coupon without a ticket" in out
     assert "thief #7" in out
+    assert f"-> manage.py rebuild_admission {campaign.pk}" in out
+
+
+def test_reconcile_says_what_heals_by_itself_and_when(service: Service) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a")
+    admission_redis().zadd(campaign_keys(campaign.pk).pending, {"a": 5.0})
+    ran = run("reconcile_campaigns")
+
+    assert ran.code == 0
+    assert "admitted-never-published x 1: a pending ticket, and no message of it is in the topic." in ran.out
+    assert "-> heals by itself: the keeper publishes it again within 11 s." in ran.out
+
+
+def test_reconcile_counts_messages_that_left_no_trace(service: Service) -> None:
+    service.produce(b"no JSON")
+    commit_group(*(Position(number, 0) for number, lag in partition_lags().items() if lag.end))
+    ran = run("reconcile_campaigns")
+
+    assert ran.code == 1
+    assert "topic: 1 messages that the group has read, that name no ticket of a known campaign" in ran.out
 
 
 def test_reconcile_as_json_is_one_document(service: Service) -> None:
@@ -141,6 +172,7 @@ def test_reconcile_as_json_is_one_document(service: Service) -> None:
         "issued": 1,
         "failed": 0,
         "pending": 0,
+        "unread": 0,
         "first_sequence": 1,
         "last_sequence": 1,
         "closes": True,

@@ -1,17 +1,22 @@
-"""The ledger: it closes on a healthy state, and each kind of difference is found and named."""
+"""The ledger's numbers, what is no verdict, and what only single cases show; test_corruptions.py has the kinds."""
 
-from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 
+from coupons.admission.gate import EpochAhead
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.errors import GateUnavailable, StateStale
-from coupons.ledger.reconcile import EXPLANATIONS, HEALS_BY_ITSELF, Kind, Ledger, reconcile
-from coupons.models import Campaign, Coupon
-from tests.support.service import Service
-from tests.support.tickets import admit, consume, insert_coupons, issue, received, ticket
+from coupons.errors import GateUnavailable, LogUnavailable, StateStale
+from coupons.issuing.failures import Failure, record_failures
+from coupons.ledger.differences import EXPLANATIONS, Kind, Ledger
+from coupons.ledger.reconcile import Reconciliation, reconcile
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign, FailCode
+from coupons.positions import Position
+from tests.support.service import Service, message
+from tests.support.tickets import admit, commit_group, consume, insert_coupons, mend, received
 
 
 def ledger_of(campaign: Campaign) -> Ledger:
@@ -50,55 +55,6 @@ def test_drafts_have_no_ledger(service: Service) -> None:
     assert list(reconcile()) == []
 
 
-def settle_without_a_row(campaign: Campaign) -> None:
-    redis, keys = admission_redis(), campaign_keys(campaign.pk)
-    redis.zrem(keys.pending, "c")
-    redis.hincrby(keys.campaign, "settled", 1)
-
-
-def give_the_sequence_twice(campaign: Campaign) -> None:
-    admission_redis().hset(campaign_keys(campaign.pk).tickets, "c", 2)
-
-
-def other_sequence(campaign: Campaign) -> None:
-    admission_redis().hset(campaign_keys(campaign.pk).tickets, "b", 9)
-
-
-def write_to_the_table(campaign: Campaign) -> None:
-    insert_coupons(campaign, [("thief", 8)])
-
-
-def delete_a_coupon(campaign: Campaign) -> None:
-    Coupon.objects.filter(campaign=campaign, user_id="b").delete()
-
-
-def issue_without_settling(campaign: Campaign) -> None:
-    issue(ticket(campaign, "c", 3))
-
-
-SPOILT: list[tuple[Callable[[Campaign], None], Kind, str]] = [
-    (settle_without_a_row, Kind.LOST, "c #3"),
-    (give_the_sequence_twice, Kind.SEQUENCE_TWICE, "#2 of "),
-    (other_sequence, Kind.OTHER_SEQUENCE, "b ticket #9, coupon #2"),
-    (write_to_the_table, Kind.NEVER_ADMITTED, "thief #8"),
-    (delete_a_coupon, Kind.LOST, "b #2"),
-    (delete_a_coupon, Kind.COUNT_WRONG, "issued_count 2, coupons 1"),
-    (issue_without_settling, Kind.STALE_PENDING, "c #3"),
-]
-
-
-@pytest.mark.parametrize(("spoil", "kind", "example"), SPOILT, ids=[str(spoilt[1]) for spoilt in SPOILT])
-def test_each_difference_is_found_and_named(
-    healthy: Campaign, spoil: Callable[[Campaign], None], kind: Kind, example: str
-) -> None:
-    spoil(healthy)
-    ledger = ledger_of(healthy)
-
-    assert kind in ledger.differences
-    assert ledger.differences[kind].examples[0].startswith(example)
-    assert ledger.closes == (kind in HEALS_BY_ITSELF)
-
-
 def test_more_coupons_than_the_quantity_are_found_when_the_trigger_is_gone(healthy: Campaign) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE coupons_coupon DISABLE TRIGGER coupon_count_issued")
@@ -110,12 +66,14 @@ def test_more_coupons_than_the_quantity_are_found_when_the_trigger_is_gone(healt
     ledger = ledger_of(healthy)
 
     assert not ledger.closes
-    assert ledger.differences[Kind.BEYOND_QUANTITY].examples == ["11 coupons, quantity 10"]
+    assert ledger.differences[Kind.BEYOND_QUANTITY].examples == ["3 tickets, 11 coupons, quantity 10"]
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_has_its_explanation(kind: Kind) -> None:
-    assert len(EXPLANATIONS[kind]) > 20
+    explanation = EXPLANATIONS[kind]
+    assert len(explanation.meaning) > 20
+    assert bool(explanation.heals) != bool(explanation.command), "somebody heals it, or a person does"
 
 
 def test_a_difference_keeps_ten_examples_and_the_whole_count(service: Service) -> None:
@@ -154,3 +112,45 @@ def test_an_open_failed_event_whose_ticket_the_gate_lacks_is_named(service: Serv
 
     assert ledger.differences[Kind.FAILED_WITHOUT_TICKET].examples == ["a #1"]
     assert not ledger.closes
+
+
+def test_a_message_that_names_no_campaign_must_have_left_a_failed_event(service: Service) -> None:
+    """What the group has not read yet need not have one."""
+    service.produce(b"no JSON", message(uuid4(), "a", 1))
+    with Reconciliation() as looking:
+        unread = looking.topic
+    everything = [Position(number, lag.end - 1) for number, lag in partition_lags().items() if lag.end]
+    commit_group(*everything)
+    with Reconciliation() as looking:
+        read = looking.topic
+
+    assert (unread.messages, unread.unread, unread.closes) == (2, 2, True)
+    assert (read.messages, read.unread, read.unrecorded, read.closes) == (2, 0, 2, False)
+    assert len(read.examples) == 2
+
+
+def test_one_that_left_a_failed_event_is_no_difference(service: Service) -> None:
+    service.produce(b"no JSON")
+    [place] = [Position(number, 0) for number, lag in partition_lags().items() if lag.end]
+    failure = Failure(FailCode.INVALID_MESSAGE, "test", b"no JSON", service.topic, place.partition, place.offset, {})
+    record_failures([failure])
+    commit_group(place)
+
+    with Reconciliation() as looking:
+        assert looking.topic.closes
+
+
+def test_a_kafka_that_is_away_is_no_verdict(service: Service, healthy: Campaign) -> None:
+    service.stack("pause", "kafka")
+
+    with pytest.raises(LogUnavailable):
+        ledger_of(healthy)
+
+
+def test_a_mend_that_came_while_it_looked_is_no_verdict(healthy: Campaign) -> None:
+    """It has read some of the old state and some of the new."""
+    with Reconciliation() as looking:
+        mend(healthy)
+
+        with pytest.raises(EpochAhead):
+            looking.ledger_of(looking.campaigns[0])

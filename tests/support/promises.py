@@ -10,7 +10,8 @@ from coupons.api.accept import Acceptance, accept
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.campaigns.push import in_step
 from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
-from coupons.ledger.reconcile import Ledger, reconcile
+from coupons.ledger.differences import Ledger
+from coupons.ledger.reconcile import reconcile_campaign
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
 from faults.crowd import Crowd
@@ -54,7 +55,7 @@ def assert_kept(
     assert not broken, f"{len(broken)} promises broken, user -> (promised, issued): {dict(list(broken.items())[:5])}"
     campaign.refresh_from_db()
     assert len(rows) <= campaign.quantity
-    ledger = next(reconcile(campaign_ids=[campaign.pk]))
+    ledger = reconcile_campaign(campaign)
     assert ledger.closes, ledger.document()
     assert (ledger.tickets, ledger.issued, ledger.failed) == (len(rows) + failed, len(rows), failed)
     return ledger
@@ -77,7 +78,7 @@ def assert_history_holds(
             within_sec=within_sec,
             what=lambda campaign=campaign: f"quiet; {_state(campaign)}",  # type: ignore[misc]
         )
-        ledger = next(reconcile(campaign_ids=[campaign.pk]))
+        ledger = reconcile_campaign(campaign)
         assert ledger.closes, ledger.document()
         held_by_failures += ledger.failed
     verdict = check_files([crowd.path for crowd in crowds])
@@ -131,7 +132,7 @@ def _is_quiet(campaign: Campaign) -> bool:
     """The group has committed all of the topic, and nothing is pending."""
     try:
         unread = sum(lag.lag for lag in partition_lags().values())
-        ledger = next(reconcile(campaign_ids=[campaign.pk]))
+        ledger = reconcile_campaign(campaign)
     except (RetryLater, *DATABASE_DOWN):
         return False
     return unread == 0 and ledger.pending == 0 and not ledger.differences
@@ -140,7 +141,7 @@ def _is_quiet(campaign: Campaign) -> bool:
 def _state(campaign: Campaign) -> str:
     try:
         lags = {number: (lag.committed, lag.end) for number, lag in partition_lags().items()}
-        ledger = next(reconcile(campaign_ids=[campaign.pk]))
+        ledger = reconcile_campaign(campaign)
     except (RetryLater, *DATABASE_DOWN) as error:
         return f"nobody can tell: {error}"
     return f"partition -> (committed, end) {lags}; {ledger.document()}"

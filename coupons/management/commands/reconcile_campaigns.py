@@ -2,20 +2,25 @@ import json
 import sys
 from argparse import ArgumentParser
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError
 
 from coupons.errors import StateStale
-from coupons.ledger.reconcile import EXPLANATIONS, HEALS_BY_ITSELF, Ledger, reconcile_campaign
+from coupons.ledger.differences import EXPLANATIONS, Ledger
+from coupons.ledger.reconcile import Reconciliation
+from coupons.ledger.topic import MEANING, TopicLedger
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
 
 
 class Command(CouponCommand):
     help = (
-        "Check the ledger of campaigns: tickets (Redis) = issued + failed (PostgreSQL) + pending, user by user. "
-        "Exits 0 when it closes, 1 when it does not, 2 when it could not look (a part does not answer, a campaign's "
-        "state in Redis is not current, there is no such campaign)."
+        "Check the ledger of campaigns: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), "
+        "compared user by user. Names every difference, says which heal by themselves and when, and gives the command "
+        "for each other one. Exits 0 when it closes, 1 when it does not, 2 when it could not look (a part does not "
+        "answer, a campaign's state in Redis is not current, there is no such campaign). It changes nothing, needs "
+        "about 350 bytes of disk a ticket below TMPDIR, and little memory."
     )
     examples = """
   manage.py reconcile_campaigns
@@ -27,25 +32,23 @@ class Command(CouponCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     def run(self, **options: Any) -> None:
-        campaigns = Campaign.objects.order_by("created_at")
-        if options["campaign"]:
-            campaigns = campaigns.filter(pk=options["campaign"])
-            if not campaigns.exists():
-                raise CommandError(f"There is no campaign {options['campaign']}.", returncode=EXIT_UNAVAILABLE)
+        chosen = options["campaign"]
+        drafts = self._drafts(chosen)
         ledgers: list[Ledger] = []
         unseen: list[str] = []
-        for campaign in campaigns:
-            try:
-                ledgers.append(reconcile_campaign(campaign))
-            except StateStale as error:
-                unseen.append(str(error))
-            else:
-                self._print(ledgers[-1], as_json=options["json"])
-        closes = all(ledger.closes for ledger in ledgers)
+        with Reconciliation(campaign_ids=[chosen] if chosen else None) as looking:
+            for campaign in looking.campaigns:
+                try:
+                    ledgers.append(looking.ledger_of(campaign))
+                except StateStale as error:
+                    unseen.append(str(error))
+        ledgers += drafts
+        topic = None if chosen else looking.topic
+        closes = all(ledger.closes for ledger in ledgers) and (topic is None or topic.closes)
         if options["json"]:
-            documents = [ledger.document() for ledger in ledgers]
-            document = {"closes": closes and not unseen, "campaigns": documents, "could_not_look": unseen}
-            self.stdout.write(json.dumps(document, indent=2))
+            self._print_json(ledgers, topic, closes=closes, unseen=unseen)
+        else:
+            self._print(ledgers, topic)
         for reason in unseen:
             self.stderr.write(f"Could not look: {reason}. The keeper mends it, or `manage.py rebuild_admission`.")
         if not closes:
@@ -53,16 +56,41 @@ class Command(CouponCommand):
         if unseen:
             sys.exit(EXIT_UNAVAILABLE)
 
-    def _print(self, ledger: Ledger, *, as_json: bool) -> None:
-        if as_json:
-            return
-        verdict = "closes" if ledger.closes else "DOES NOT CLOSE"
-        self.stdout.write(
-            f"{ledger.campaign_id} {ledger.name}: tickets {ledger.tickets} = issued {ledger.issued} + failed "
-            f"{ledger.failed} + pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
-        )
-        for found in ledger.differences.values():
-            heals = " (heals by itself)" if found.kind in HEALS_BY_ITSELF else ""
-            self.stdout.write(f"  {found.kind} x {found.count}{heals}: {EXPLANATIONS[found.kind]}")
-            for example in found.examples:
-                self.stdout.write(f"    {example}")
+    def _drafts(self, chosen: UUID | None) -> list[Ledger]:
+        """Campaigns that were never opened hold nothing."""
+        campaigns = Campaign.objects.order_by("created_at")
+        if chosen:
+            campaigns = campaigns.filter(pk=chosen)
+            if not campaigns.exists():
+                raise CommandError(f"There is no campaign {chosen}.", returncode=EXIT_UNAVAILABLE)
+        drafts = campaigns.filter(epoch=0)
+        return [Ledger(campaign.pk, campaign.name, campaign.quantity) for campaign in drafts]
+
+    def _print_json(self, ledgers: list[Ledger], topic: TopicLedger | None, *, closes: bool, unseen: list[str]) -> None:
+        document = {
+            "closes": closes and not unseen,
+            "campaigns": [ledger.document() for ledger in ledgers],
+            "topic": topic.document() if topic else None,
+            "could_not_look": unseen,
+        }
+        self.stdout.write(json.dumps(document, indent=2))
+
+    def _print(self, ledgers: list[Ledger], topic: TopicLedger | None) -> None:
+        for ledger in ledgers:
+            verdict = "closes" if ledger.closes else "DOES NOT CLOSE"
+            self.stdout.write(
+                f"{ledger.campaign_id} {ledger.name}: tickets {ledger.tickets} = issued {ledger.issued} + failed "
+                f"{ledger.failed} + pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
+            )
+            for found in ledger.differences.values():
+                explanation = EXPLANATIONS[found.kind]
+                self.stdout.write(f"  {found.kind} x {found.count}: {explanation.meaning}.")
+                for example in found.examples:
+                    self.stdout.write(f"    {example}")
+                if explanation.heals:
+                    self.stdout.write(f"  -> heals by itself: {explanation.heals()}.")
+                else:
+                    self.stdout.write(f"  -> {ledger.command(found.kind)}")
+        if topic is not None and not topic.closes:
+            self.stdout.write(f"topic: {topic.unrecorded} {MEANING}")
+            self.stdout.write(f"    {' '.join(topic.examples)}")

@@ -1,0 +1,219 @@
+"""What can be wrong between Redis, the topic and PostgreSQL: each kind, what it means, what heals it and when."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+EXAMPLES = 10
+
+
+class Kind(StrEnum):
+    """Stable names: scripts and alarms rely on them."""
+
+    # A ticket that no row tells of.
+    UNPUBLISHED = "admitted-never-published"
+    UNWRITTEN = "published-never-written"
+    LOST = "lost"
+    VANISHED = "ticket-vanished"
+    GAP = "gap"
+    # A row or a message that no ticket tells of.
+    NEVER_ADMITTED = "written-never-admitted"
+    FAILED_WITHOUT_TICKET = "failed-without-ticket"
+    NOT_HELD = "published-not-held"
+    UNRECORDED = "read-without-a-trace"
+    SUCCESS_WITHOUT_COUPON = "success-without-coupon"
+    # Two that exclude each other.
+    USER_TWICE = "two-for-one-user"
+    SEQUENCE_TWICE = "two-for-one-sequence"
+    OTHER_SEQUENCE = "other-sequence"
+    # Counts, settings and what should have gone on.
+    BEYOND_QUANTITY = "beyond-quantity"
+    COUNT_WRONG = "count-wrong"
+    REDIS_BEHIND = "redis-behind"
+    PENDING_WITHOUT_TICKET = "pending-without-ticket"
+    STALE_PENDING = "stale-pending"
+    STUCK_PROCESSING = "stuck-in-processing"
+    SETTINGS_DIFFER = "settings-differ"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`heals` says who mends it and when, if somebody does; otherwise `command` is what a person types."""
+
+    meaning: str
+    heals: Callable[[], str] | None = None
+    command: str = ""
+
+
+def _relay() -> str:
+    return f"the keeper publishes it again within {_seconds(settings.RELAY_AFTER_MS + 2 * settings.KEEPER_INTERVAL_MS)}"
+
+
+def _settle() -> str:
+    return f"the keeper's relay settles it within {_seconds(settings.RELAY_AFTER_MS + 2 * settings.KEEPER_INTERVAL_MS)}"
+
+
+def _push() -> str:
+    return f"the keeper pushes the change again within {_seconds(2 * settings.KEEPER_INTERVAL_MS)}"
+
+
+def _retry() -> str:
+    return "the next `retry_failed_coupons` takes it up again, within five minutes"
+
+
+def _never() -> str:
+    return "nothing is to be healed: a mend leaves such holes, and sold out is counted by tickets, not by sequence"
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.0f} s"
+
+
+REBUILD = "manage.py rebuild_admission {id}"
+LOOK = "manage.py reconcile_campaigns {id} --json"
+EXPLANATIONS = {
+    Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=_relay),
+    Kind.UNWRITTEN: Explanation(
+        "a pending ticket whose message the group has read, and there is neither coupon nor failed event", heals=_relay
+    ),
+    Kind.LOST: Explanation(
+        "a ticket that is not pending and has neither coupon nor failed event: a row was deleted, or PostgreSQL is an "
+        "older copy. The command makes it pending, and the keeper publishes it",
+        command=REBUILD,
+    ),
+    Kind.VANISHED: Explanation(
+        "a sequence that was given and that nobody holds, although no mend explains it: a ticket was removed from "
+        "Redis. The command takes back what the topic and PostgreSQL still know",
+        command=REBUILD + " --whole-topic",
+    ),
+    Kind.GAP: Explanation("sequences that nobody holds and that are not given again", heals=_never),
+    Kind.NEVER_ADMITTED: Explanation(
+        "a coupon without a ticket: somebody wrote to the table, or Redis lost the ticket. The command takes it in",
+        command=REBUILD,
+    ),
+    Kind.FAILED_WITHOUT_TICKET: Explanation(
+        "an open failed event that holds a ticket which Redis does not have. The command takes it in", command=REBUILD
+    ),
+    Kind.NOT_HELD: Explanation(
+        "a message that the group has not read, for a ticket which Redis does not have: Redis lost it, or somebody "
+        "else wrote to the topic. The command makes it a ticket again, if it is run before the consumer reads the "
+        "message, which becomes a failed event `not-admitted` then",
+        command=REBUILD,
+    ),
+    Kind.UNRECORDED: Explanation(
+        "a message that the group has read, and there is no ticket, no coupon and no failed event of it: a row was "
+        "deleted. The command takes it back from the topic",
+        command=REBUILD + " --whole-topic",
+    ),
+    Kind.SUCCESS_WITHOUT_COUPON: Explanation(
+        "a failed event that ended in SUCCESS, and its coupon is not there: a row was deleted, or PostgreSQL is an "
+        "older copy. The command takes it back from the topic",
+        command=REBUILD + " --whole-topic",
+    ),
+    Kind.USER_TWICE: Explanation(
+        "two coupons of one user: the constraint coupon_one_per_user is gone. Decide which one stays, then restore it",
+        command="manage.py dbshell",
+    ),
+    Kind.SEQUENCE_TWICE: Explanation(
+        "one sequence for two users. The command leaves it to the one who has a row and gives the other the next one",
+        command=REBUILD,
+    ),
+    Kind.OTHER_SEQUENCE: Explanation(
+        "ticket and coupon of a user differ in the sequence. The command takes the coupon's", command=REBUILD
+    ),
+    Kind.BEYOND_QUANTITY: Explanation(
+        "more tickets or coupons than the quantity. The command raises it to what was given, so that each is issued",
+        command="manage.py change_campaign {id} --quantity {least_quantity}",
+    ),
+    Kind.COUNT_WRONG: Explanation(
+        "campaign.issued_count is not the number of coupons: rows were deleted, or the trigger is gone. The command "
+        "counts anew",
+        command=REBUILD,
+    ),
+    Kind.REDIS_BEHIND: Explanation(
+        "Redis would give a sequence that somebody holds already: it is an older copy. The command continues after the "
+        "highest",
+        command=REBUILD,
+    ),
+    Kind.PENDING_WITHOUT_TICKET: Explanation("a user who is pending in Redis and has no ticket there", command=REBUILD),
+    Kind.STALE_PENDING: Explanation("pending although the row is there", heals=_settle),
+    Kind.STUCK_PROCESSING: Explanation("a failed event whose retry was killed: its lease has ended", heals=_retry),
+    Kind.SETTINGS_DIFFER: Explanation("Redis has not heard of an operator's change", heals=_push),
+}
+HEALS_BY_ITSELF = frozenset(kind for kind, explanation in EXPLANATIONS.items() if explanation.heals)
+
+
+@dataclass(slots=True)
+class Difference:
+    kind: Kind
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, example: str) -> None:
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer."""
+
+    campaign_id: UUID
+    name: str
+    quantity: int
+    tickets: int = 0
+    issued: int = 0
+    failed: int = 0
+    pending: int = 0
+    coupons: int = 0
+    unread: int = 0
+    first_sequence: int | None = None
+    last_sequence: int | None = None
+    differences: dict[Kind, Difference] = field(default_factory=dict)
+
+    @property
+    def closes(self) -> bool:
+        """Whether every ticket is accounted for. A difference that heals by itself leaves none unaccounted."""
+        balanced = self.tickets == self.issued + self.failed + self.pending
+        return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
+
+    def found(self, kind: Kind, example: str) -> None:
+        self.differences.setdefault(kind, Difference(kind)).add(example)
+
+    def command(self, kind: Kind) -> str:
+        """What a person types against this kind; empty when it heals by itself."""
+        least_quantity = max(self.tickets, self.coupons)
+        return EXPLANATIONS[kind].command.format(id=self.campaign_id, least_quantity=least_quantity)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "campaign_id": str(self.campaign_id),
+            "name": self.name,
+            "quantity": self.quantity,
+            "tickets": self.tickets,
+            "issued": self.issued,
+            "failed": self.failed,
+            "pending": self.pending,
+            "unread": self.unread,
+            "first_sequence": self.first_sequence,
+            "last_sequence": self.last_sequence,
+            "closes": self.closes,
+            "differences": [self._describe(found) for found in self.differences.values()],
+        }
+
+    def _describe(self, found: Difference) -> dict[str, Any]:
+        explanation = EXPLANATIONS[found.kind]
+        return {
+            "kind": str(found.kind),
+            "count": found.count,
+            "examples": found.examples,
+            "meaning": explanation.meaning,
+            "heals_by_itself": explanation.heals is not None,
+            "heals": explanation.heals() if explanation.heals else None,
+            "command": self.command(found.kind) or None,
+        }
