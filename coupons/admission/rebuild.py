@@ -19,12 +19,13 @@ BUILDING_TTL_SEC = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """A mend that has begun. `next_sequence` is what the old state said, 1 if it said nothing."""
+    """A mend that has begun. `next_sequence` and `epoch` are what the old state said: 1 and 0 if it said nothing."""
 
     campaign_id: UUID
     token: str
     run_id: str
     next_sequence: int
+    epoch: int
 
 
 @dataclass(slots=True)
@@ -53,10 +54,10 @@ def begin_mend(*, campaign_id: UUID, token: str) -> Mending:
     keys = campaign_keys(campaign_id)
     reply = scripts.run("begin_mend", [keys.campaign, mender_key(campaign_id)], [token])
     try:
-        next_sequence = scripts.admission_redis().hget(keys.campaign, "next_sequence")
+        next_sequence, epoch = scripts.admission_redis().hmget(keys.campaign, "next_sequence", "epoch")
     except RedisError as error:
         raise GateUnavailable(f"Redis: {error}") from error
-    return Mending(campaign_id, token, reply[1].decode(), int(next_sequence or 1))
+    return Mending(campaign_id, token, reply[1].decode(), int(next_sequence or 1), int(epoch or 0))
 
 
 def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:

@@ -4,7 +4,8 @@ Ten million of each do not fit into memory, and a comparison in PostgreSQL would
 SQLite sorts and joins on disk with a bounded cache, and a question about the ledger is a query that anyone can read.
 What is read goes into heap tables first and is sorted once: a B-tree filled in random order is many times slower.
 
-About 350 bytes of disk a ticket while it works, below TMPDIR; `python -m benchmarks verifier` measures time and memory.
+About 350 bytes of disk a ticket while it works, below TMPDIR. `make bench ARGS="--only ledger"` measures time and
+memory.
 """
 
 import sqlite3

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, F
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
 from coupons.admission import gate
 from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend
@@ -63,12 +63,17 @@ def stale_campaigns() -> list[UUID]:
     for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
         try:
             gate.describe(campaign_id=campaign_id, epoch=epoch)
-        except gate.EpochAhead:
-            continue  # mended since this epoch was read
         except StateStale as error:
+            if isinstance(error, gate.EpochAhead) and _has_risen(campaign_id, epoch):
+                continue  # mended since this epoch was read
             logger.warning("mend.stale reason=%s", error)
             stale.append(campaign_id)
     return stale
+
+
+def _has_risen(campaign_id: UUID, epoch: int) -> bool:
+    """An epoch rises in PostgreSQL first. Where it has not, PostgreSQL is an older copy: a dump was restored."""
+    return Campaign.objects.filter(pk=campaign_id, epoch__gt=epoch).exists()
 
 
 def mend_campaigns(
@@ -90,7 +95,9 @@ def mend_campaigns(
         mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in ids}
         # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.
         failpoint(MEND_BEGUN)
-        Campaign.objects.filter(pk__in=ids).update(epoch=F("epoch") + 1, updated_at=Now())
+        for mending in mendings.values():
+            above_both = Greatest(F("epoch"), mending.epoch) + 1  # of Redis and a PostgreSQL that may be an older copy
+            Campaign.objects.filter(pk=mending.campaign_id).update(epoch=above_both, updated_at=Now())
         failpoint(MEND_EPOCH_RAISED)
         sleep(promise_window_sec())
         campaigns = list(Campaign.objects.filter(pk__in=ids))

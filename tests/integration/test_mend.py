@@ -301,3 +301,19 @@ def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaig
     mend(busy, whole_topic=True)
 
     assert held(busy, "forged") == {}
+
+
+def test_an_older_copy_of_postgresql_is_noticed_by_its_epoch_and_mended_above_redis_s(busy: Campaign) -> None:
+    """Its epoch would be given a second time, and processes and messages that know the first one would take it so."""
+    mend(busy)
+    mend(busy)
+    assert stale_campaigns() == []
+    Campaign.objects.update(epoch=1)
+
+    assert stale_campaigns() == [busy.pk]
+    mend(busy)
+
+    busy.refresh_from_db()
+    assert busy.epoch == 4
+    assert stale_campaigns() == []
+    assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 3, "kept": 4}

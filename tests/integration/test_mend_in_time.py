@@ -1,5 +1,7 @@
 """A mend beside everything else that goes on: its wait, its order, one at a time, and what it leaves when it fails."""
 
+from dataclasses import replace
+
 import pytest
 from django.conf import LazySettings
 from django.db import connections
@@ -93,7 +95,7 @@ def test_a_second_mender_s_token_wins_over_a_first(service: Service) -> None:
 def test_a_state_built_on_a_server_that_restarted_is_not_swapped_in(service: Service) -> None:
     campaign = service.campaign()
     mending = begin_mend(campaign_id=campaign.pk, token="t")
-    elsewhere = type(mending)(campaign.pk, "t", "0" * 40, 1)
+    elsewhere = replace(mending, run_id="0" * 40)
 
     with pytest.raises(StateStale, match="INCOMPLETE"):
         finish_mend(elsewhere, epoch=2, settings=CampaignSettings(1, "open", 10, 0, None), state=BuiltState())

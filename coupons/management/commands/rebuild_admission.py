@@ -1,5 +1,6 @@
 from argparse import ArgumentParser
 from typing import Any
+from uuid import UUID
 
 from coupons.errors import OperatorError
 from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
@@ -11,17 +12,19 @@ class Command(CouponCommand):
     help = (
         "Mend the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the keeper does "
         "by itself when a state is not current. Meanwhile these campaigns answer 503; nothing that was promised is "
-        "lost. Without ids: those that are stale. Exits 1 when another mend is at work, 2 when a part does not answer."
+        "lost. Without ids: those that are stale; --all after PostgreSQL was restored from an older copy. Exits 1 when "
+        "another mend is at work, 2 when a part does not answer."
     )
     examples = """
   manage.py rebuild_admission
   manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (also if it is current)
-  manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10 --whole-topic
+  manage.py rebuild_admission --all                      (PostgreSQL was restored from an older copy)
+  manage.py rebuild_admission --all --whole-topic        (and Redis is lost as well)
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("campaign", nargs="*", type=campaign_id, help="campaign ids; default: the stale ones")
-
+        parser.add_argument("--all", action="store_true", help="every campaign that was ever opened")
         parser.add_argument(
             "--whole-topic",
             action="store_true",
@@ -29,7 +32,7 @@ class Command(CouponCommand):
         )
 
     def run(self, **options: Any) -> None:
-        ids = options["campaign"] or stale_campaigns()
+        ids = self._every_campaign() if options["all"] else options["campaign"] or stale_campaigns()
         if not ids:
             self.stdout.write("Every campaign's state in Redis is current; nothing to mend.")
             return
@@ -46,3 +49,6 @@ class Command(CouponCommand):
                 f"{report.campaign_id}: {report.tickets} tickets, {report.pending} of them pending, "
                 f"{report.seconds:.1f} s"
             )
+
+    def _every_campaign(self) -> list[UUID]:
+        return list(Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True))
