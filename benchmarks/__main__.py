@@ -19,7 +19,7 @@ from benchmarks.figures import Mark
 from benchmarks.services import ServiceFailed, log_folder
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("http", "consumer", "redis", "retry")
+PARTS = ("http", "consumer", "redis", "ledger", "retry")
 EXIT_MARK_MISSED = 3
 
 
@@ -49,7 +49,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, server: psycopg2.extensions.connection) -> int:
-    from benchmarks import consumer_speed, http_speed, machine, redis_memory, retry_speed
+    from benchmarks import consumer_speed, http_speed, ledger_speed, machine, redis_memory, retry_speed
     from benchmarks.workload import Run
 
     run = Run(quick=options.quick, repeats=options.repeats, log_folder=log_folder())
@@ -59,6 +59,7 @@ def _measure(options: argparse.Namespace, server: psycopg2.extensions.connection
         "http": lambda: http_speed.measure(run),
         "consumer": lambda: consumer_speed.measure(run),
         "redis": lambda: redis_memory.measure(run),
+        "ledger": lambda: ledger_speed.measure(run),
         "retry": lambda: (retry_speed.measure(run, server), []),
     }
     marks: list[Mark] = []

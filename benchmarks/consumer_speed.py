@@ -1,6 +1,5 @@
 """Rows a second, topic to committed rows: the real consumer, one save() a message, and COPY of the same rows."""
 
-import io
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -9,13 +8,11 @@ from uuid import UUID
 
 from confluent_kafka import Consumer, TopicPartition
 from django.conf import settings
-from django.db import connection
 from django.db.models import Count, Max, Min
 
 from benchmarks.figures import Mark, median_ratio
 from benchmarks.services import MANAGE, Services
-from benchmarks.workload import Run, admit_all, eight_digits, open_new, publish_all
-from coupons.database_wait import unlimited_waits
+from benchmarks.workload import Run, admit_all, copy_coupons, eight_digits, open_new, publish_all
 from coupons.issuing.insert import new_codes
 from coupons.messaging.kafka import client_config
 from coupons.messaging.messages import Ticket, decode
@@ -88,11 +85,5 @@ def _save_one_by_one(starts: dict[int, int], *, rows: int) -> float:
 
 
 def _copy(tickets: Sequence[Ticket]) -> float:
-    """COPY of ready-made text, one transaction: what the tables with their indexes and trigger can take at most."""
-    campaign_id = open_new("COPY", len(tickets))
-    lines = (f"{campaign_id}\t{ticket.user_id}\t{ticket.sequence}\t{new_codes(1)[0]}\n" for ticket in tickets)
-    text = io.StringIO("".join(lines))
-    with unlimited_waits(), connection.cursor() as cursor:
-        began = time.monotonic()
-        cursor.copy_expert("COPY coupons_coupon (campaign_id, user_id, sequence, code) FROM STDIN", text)
-        return len(tickets) / (time.monotonic() - began)
+    """What the tables with their indexes and trigger can take at most."""
+    return len(tickets) / copy_coupons(open_new("COPY", len(tickets)), tickets)

@@ -1,18 +1,25 @@
 """Campaigns, tickets and messages in bulk, made by the product's own scripts and functions."""
 
+import io
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+from django.db import connection
+
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.clock import moment_of
+from coupons.database_wait import unlimited_waits
+from coupons.issuing.insert import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
+from coupons.models import Campaign
 
 CHUNK = 5_000
 LOADED_EPOCH = 1
@@ -61,6 +68,23 @@ def publish_all(tickets: Sequence[Ticket]) -> None:
     for chunk in chunks(tickets):
         for delivered in [publisher().publish(ticket) for ticket in chunk]:
             delivered.result(timeout=30)
+
+
+def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:
+    """COPY of ready-made text, one transaction: seconds."""
+    codes = new_codes(len(tickets))
+    lines = (
+        f"{campaign_id}\t{ticket.user_id}\t{ticket.sequence}\t{code}\n"
+        for ticket, code in zip(tickets, codes, strict=True)
+    )
+    text = io.StringIO("".join(lines))
+    with unlimited_waits(), connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        began = time.monotonic()
+        cursor.copy_expert("COPY coupons_coupon (campaign_id, user_id, sequence, code) FROM STDIN", text)
+        seconds = time.monotonic() - began
+        assert Campaign.objects.get(pk=campaign_id).issued_count == len(tickets)
+    return seconds
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -1,0 +1,124 @@
+"""Time and memory of the verifier beside a million tickets, and how long a mend closes a campaign of 100,000."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+from uuid import UUID
+
+from confluent_kafka import TopicPartition
+from django.conf import settings
+from django.db import connection
+
+from benchmarks.figures import Mark, median_ratio
+from benchmarks.services import CHECKOUT, MANAGE, ServiceFailed
+from benchmarks.workload import LOADED_EPOCH, Run, admit_all, copy_coupons, eight_digits, open_new, publish_all
+from coupons.admission import gate
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scan import scan_tickets
+from coupons.admission.scripts import admission_redis
+from coupons.database_wait import unlimited_waits
+from coupons.ledger.mend import mend_campaigns, promise_window_sec
+from coupons.messaging import topics
+
+UNREAD_SHARE = 0.02
+MEMORY_LIMIT_MIB = 200.0
+
+
+def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
+    verifier = _measure_verifier(run, run.size(1_000_000, 20_000))
+    mends = _measure_mends(run, run.size(100_000, 5_000))
+    marks = [
+        Mark("reconcile_campaigns against reading both sides once", verifier["ratio_to_reading_once"], 3, "x", False),
+        Mark("reconcile_campaigns, peak memory", verifier["peak_mib"], MEMORY_LIMIT_MIB, " MiB", at_least=False),
+    ]
+    return {"verifier": verifier, "mend": mends}, marks
+
+
+def _measure_verifier(run: Run, count: int) -> dict[str, Any]:
+    """A healthy state: all but the last tickets are issued, and the last ones' messages wait for a consumer."""
+    campaign_id = open_new("verifier", count)
+    tickets = admit_all(campaign_id, eight_digits(count))
+    written = tickets[: int(count * (1 - UNREAD_SHARE))]
+    publish_all(written)
+    _commit_all_that_is_there()
+    publish_all(tickets[len(written) :])
+    copy_coupons(campaign_id, written)
+    gate.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=[ticket.user_id for ticket in written])
+    connection.close()
+    run.say(f"{count} tickets, {count - len(written)} of them unread messages")
+    seconds, once, peaks = [], [], []
+    for _ in range(run.repeats):
+        once.append(_read_both_sides_once(campaign_id))
+        took, peak = _reconcile(campaign_id)
+        seconds.append(took)
+        peaks.append(peak)
+        run.say(f"reconcile_campaigns {took:.1f} s and {peak:.0f} MiB; HSCAN and COPY alone {once[-1]:.1f} s")
+    return {
+        "tickets": count,
+        "ratio_to_reading_once": median_ratio(seconds, once),
+        "seconds": median(seconds),
+        "peak_mib": max(peaks),
+        "repeats_seconds": seconds,
+        "repeats_reading_once_seconds": once,
+    }
+
+
+def _reconcile(campaign_id: UUID) -> tuple[float, float]:
+    """The command as a person runs it: seconds, and its peak memory in MiB. Raises ServiceFailed unless it closes."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*MANAGE, "reconcile_campaigns", str(campaign_id)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+    )
+    output = process.stdout.read() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise ServiceFailed(f"reconcile_campaigns: exit code {process.returncode}.\n{output}")
+    return time.monotonic() - began, usage.ru_maxrss / 1024
+
+
+def _read_both_sides_once(campaign_id: UUID) -> float:
+    """What every comparison has to do at least: all tickets out of Redis, all coupons out of PostgreSQL."""
+    began = time.monotonic()
+    assert sum(1 for _ in scan_tickets(campaign_id)) > 0
+    with unlimited_waits(), connection.cursor() as cursor, Path(os.devnull).open("w") as nowhere:
+        query = f"SELECT user_id, sequence FROM coupons_coupon WHERE campaign_id = '{campaign_id}'"  # noqa: S608  a UUID
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT", nowhere)
+    return time.monotonic() - began
+
+
+def _measure_mends(run: Run, count: int) -> dict[str, Any]:
+    """Redis has nothing left. All tickets come from PostgreSQL, or all from messages that no consumer has read."""
+    wait_sec = promise_window_sec()
+    result: dict[str, Any] = {"tickets": count, "of_which_waiting_sec": wait_sec}
+    for what in ("issued", "unread"):
+        campaign_id = open_new(f"mend {what}", count)
+        tickets = admit_all(campaign_id, eight_digits(count))
+        publish_all(tickets)
+        if what == "issued":
+            copy_coupons(campaign_id, tickets)
+            _commit_all_that_is_there()
+        seconds = [_mend_after_loss(campaign_id, count) for _ in range(run.repeats)]
+        result[f"{what}_seconds"] = median(seconds)
+        result[f"{what}_repeats_seconds"] = seconds
+        run.say(f"mend of {count} {what} tickets: {median(seconds):.1f} s, {wait_sec:.1f} s of it waiting")
+    return result
+
+
+def _mend_after_loss(campaign_id: UUID, count: int) -> float:
+    admission_redis().unlink(*campaign_keys(campaign_id))
+    began = time.monotonic()
+    reports = mend_campaigns(campaign_ids=[campaign_id])
+    seconds = time.monotonic() - began
+    assert reports is not None
+    assert reports[0].tickets == count, str(reports[0])
+    return seconds
+
+
+def _commit_all_that_is_there() -> None:
+    lags = topics.partition_lags()
+    ends = [TopicPartition(settings.TOPIC, number, lag.end) for number, lag in lags.items()]
+    topics.group_reader().commit(offsets=ends, asynchronous=False)
