@@ -20,6 +20,7 @@ NO_ANSWER = 0
 NO_CONNECTION = "no-connection"
 QUANTITY_CHANGED = "quantity-changed"
 MENDED = "mended"
+STOPPED_ADDRESS = "stopped_address"
 
 
 class BrokenHistory(Exception):
@@ -63,7 +64,8 @@ class Request:
 class Event:
     """What an operator or a fault did, between `start` and `end`. Without `campaign_id` it concerns all.
 
-    The checker reads `quantity-changed` (details `before`, `after`) and `mended`; all others are for people.
+    The checker reads `quantity-changed` (details `before`, `after`) and `mended`; all others are for people. A detail
+    `stopped_address` says that the process which listens there could not answer anybody meanwhile.
     """
 
     what: str
@@ -82,14 +84,23 @@ class History:
         return History(self.requests + other.requests, self.events + other.events)
 
     def answer_seconds(self, *, since: float = 0.0, until: float = float("inf")) -> list[float]:
-        """How long each request took that was sent in this time. One without an answer counts until it was given up."""
+        """How long each request took that was sent in this time. One without an answer counts until it was given up,
+        but for those to a web process that was itself stopped meanwhile."""
         asked = [request for request in self.requests if request.was_sent and since <= request.start < until]
-        return sorted(request.end - request.start for request in asked)
+        return sorted(request.end - request.start for request in asked if not self._met_a_stopped_process(request))
 
     def time_of(self, what: str) -> tuple[float, float]:
         """From when to when the events of this name were. Raises ValueError if there was none."""
         found = [event for event in self.events if event.what == what]
         return min(event.start for event in found), max(event.end for event in found)
+
+    def _met_a_stopped_process(self, request: Request) -> bool:
+        return any(
+            event.details.get(STOPPED_ADDRESS) == request.address
+            and request.start < event.end
+            and request.end > event.start
+            for event in self.events
+        )
 
 
 class HistoryWriter:

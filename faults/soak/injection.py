@@ -21,7 +21,7 @@ from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, Retry
 from coupons.messaging.topics import create_topic
 from coupons.models import Campaign
 from faults.crowd import Crowd
-from faults.history import QUANTITY_CHANGED, Event
+from faults.history import QUANTITY_CHANGED, STOPPED_ADDRESS, Event
 from faults.soak.schedule import Fault, Step
 from faults.soak.world import World
 
@@ -52,6 +52,11 @@ class Injection:
             return self._link(fault)
         undo: Undo = getattr(self, f"_{fault.name}")(fault, random.Random(f"{step.at_sec}{fault.name}"))
         return undo
+
+    def details(self, step: Step) -> dict[str, str]:
+        """What the history's readers must know of it."""
+        address = self._world.address_of(step.fault.target) if step.fault.name == "process_hanging" else None
+        return {STOPPED_ADDRESS: address} if address else {}
 
     # --- servers ---
 

@@ -88,7 +88,9 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
         _sleep_until(began + step.at_sec)
         say(f"    {step}")
         try:
-            with crowd.history.during(f"{step.fault.part}: {step.fault.name} {step.fault.target}".strip()):
+            with crowd.history.during(
+                f"{step.fault.part}: {step.fault.name} {step.fault.target}".strip(), **injection.details(step)
+            ):
                 undo = injection.inject(step)
                 _sleep_until(began + step.end_sec)
                 undo()

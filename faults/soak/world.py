@@ -94,6 +94,11 @@ class World:
                 raise TimeoutError(f"the web servers are not ready after {START_SEC:.0f} s; see {self.folder}/log")
             time.sleep(0.2)
 
+    def address_of(self, name: str) -> str | None:
+        """Of a web server."""
+        port = self.programs[name].environment.get("WEB_PORT")
+        return f"http://{HOST}:{port}" if port else None
+
     def kill(self, name: str) -> None:
         """SIGKILL to the process alone; its children have to notice."""
         self._signal(name, signal.SIGKILL)

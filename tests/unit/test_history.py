@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from faults.history import BrokenHistory, Event, History, HistoryWriter, Request, read_history
+from faults.history import (
+    STOPPED_ADDRESS,
+    BrokenHistory,
+    Event,
+    History,
+    HistoryWriter,
+    Request,
+    read_history,
+)
 from faults.history_check import main
 
 ONE = Request(campaign_id="c", user_id="auth0|a", start=1.5, end=2.0, status=202, sequence=1, state="pending")
@@ -78,3 +86,16 @@ def test_answers_during_an_event_are_timed() -> None:
     since, until = history.time_of("hang")
     assert history.answer_seconds(since=since, until=until) == [0.5, 2, 5]
     assert len(history.answer_seconds()) == 5
+
+
+def test_a_web_process_that_was_itself_stopped_is_not_late() -> None:
+    """Nobody can answer then; the other server's answers count."""
+
+    def asked(start: float, end: float, address: str) -> Request:
+        return Request(campaign_id="c", user_id="a", start=start, end=end, status=202, address=address)
+
+    stopped = Event(what="web-1", start=10, end=15, details={STOPPED_ADDRESS: "http://one"})
+    met = [asked(9.5, 15.5, "http://one"), asked(11, 15.2, "http://one")]
+    others = [asked(11, 12, "http://two"), asked(8, 8.5, "http://one"), asked(16, 16.25, "http://one")]
+
+    assert History([*met, *others], [stopped]).answer_seconds() == [0.25, 0.5, 1]
