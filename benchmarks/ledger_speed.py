@@ -14,8 +14,7 @@ from django.db import connection
 
 from benchmarks.figures import Mark, median_ratio
 from benchmarks.services import CHECKOUT, MANAGE, ServiceFailed
-from benchmarks.workload import LOADED_EPOCH, Run, admit_all, copy_coupons, eight_digits, open_new, publish_all
-from coupons.admission import gate
+from benchmarks.workload import Run, admit_all, copy_coupons, eight_digits, open_new, publish_all, settle_all
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scan import scan_tickets
 from coupons.admission.scripts import admission_redis
@@ -46,7 +45,7 @@ def _measure_verifier(run: Run, count: int) -> dict[str, Any]:
     _commit_all_that_is_there()
     publish_all(tickets[len(written) :])
     copy_coupons(campaign_id, written)
-    gate.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=[ticket.user_id for ticket in written])
+    settle_all(campaign_id, written)
     connection.close()
     run.say(f"{count} tickets, {count - len(written)} of them unread messages")
     seconds, once, peaks = [], [], []

@@ -11,11 +11,13 @@ from uuid import UUID
 
 from django.db import connection
 
+from coupons.admission import gate
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.clock import moment_of
 from coupons.database_wait import unlimited_waits
+from coupons.errors import GateUnavailable
 from coupons.issuing.insert import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
@@ -23,6 +25,7 @@ from coupons.models import Campaign
 
 CHUNK = 5_000
 LOADED_EPOCH = 1
+ATTEMPTS = 10
 
 Item = TypeVar("Item")
 
@@ -68,6 +71,19 @@ def publish_all(tickets: Sequence[Ticket]) -> None:
     for chunk in chunks(tickets):
         for delivered in [publisher().publish(ticket) for ticket in chunk]:
             delivered.result(timeout=30)
+
+
+def settle_all(campaign_id: UUID, tickets: Sequence[Ticket]) -> None:
+    """Idempotent, so a chunk that a busy disk held up for longer than the socket's time-out is sent again."""
+    for chunk in chunks(tickets):
+        users = [ticket.user_id for ticket in chunk]
+        for attempt in range(ATTEMPTS):
+            try:
+                gate.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=users)
+                break
+            except GateUnavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
 
 
 def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:
