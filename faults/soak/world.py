@@ -25,6 +25,9 @@ JOBS_SEC = 120.0
 ORPHANS_END_SEC = 45.0  # consumers/child.py gives itself 30 s for the batch in hand
 # Ended by us, or by a failpoint; 71 and 0: by themselves because their parent or we said so.
 EXPECTED_EXITS = frozenset({0, 71, -signal.SIGKILL, -signal.SIGTERM})
+# A consumer's group vanishes with the broker's data, which is fatal to its client: it ends, and is started again.
+EXIT_FATAL = 70
+FATAL_AFTER_LOSS_SEC = 45.0
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class World:
         self.failpoints = failpoints
         self.unexplained: list[str] = []
         self.proxies: dict[str, Proxy] = {}
+        self._kafka_lost_at = float("-inf")
         self._topic = topic
         self._database = database
         self._services = Services(log_folder=folder / "log")
@@ -146,6 +150,8 @@ class World:
 
     def stack(self, verb: str, part: str) -> None:
         """bin/stack VERB PART."""
+        if verb == "wipe":
+            self._kafka_lost_at = time.monotonic()
         command = [str(CHECKOUT / "bin" / "stack"), verb, part]
         subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True, timeout=STACK_SEC)
 
@@ -183,12 +189,17 @@ class World:
         ended = program.running is not None and program.running.process.poll() is not None
         if ended and program.running is not None:
             code = program.running.process.returncode
-            if code not in EXPECTED_EXITS:
+            if not self._is_expected(program.name, code):
                 self.unexplained.append(f"{program.name} ended by itself, exit code {code}: {program.running.log}")
             program.group, program.ended_at = program.running.process.pid, time.monotonic()
             program.running = None
         if program.running is None and program.wanted and self._has_ended(program):
             self._start(program)
+
+    def _is_expected(self, name: str, code: int) -> bool:
+        after_loss_sec = time.monotonic() - self._kafka_lost_at
+        fatal = code == EXIT_FATAL and name.startswith("consumer") and after_loss_sec < FATAL_AFTER_LOSS_SEC
+        return code in EXPECTED_EXITS or fatal
 
     def _has_ended(self, program: Program) -> bool:
         """With all its children: those of a killed parent must end by themselves."""
