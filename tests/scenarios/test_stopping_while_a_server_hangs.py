@@ -1,0 +1,31 @@
+"""SIGTERM while no server answers: every process of the service ends by itself, in bounded time, exit code 0."""
+
+import signal
+import time
+
+from tests.support.promises import apply_all, assert_kept
+from tests.support.service import Service
+
+WITHIN_SEC = 30.0  # what orchestrators give by default before they kill
+
+
+def test_asked_to_end_while_all_servers_hang_each_process_ends_and_nothing_is_lost(service: Service) -> None:
+    web, consumer, keeper = service.everything()
+    jobs = service.manage("run_jobs")
+    jobs.says("jobs.started")
+    campaign = service.campaign(100)
+    promises = apply_all(campaign, range(10))
+
+    for part in ("kafka", "redis", "postgres"):
+        service.stack("pause", part)
+    processes = {"web": web, "consumer": consumer, "keeper": keeper, "jobs": jobs}
+    for process in processes.values():
+        process.signal(signal.SIGTERM)
+    deadline = time.monotonic() + WITHIN_SEC
+    codes = {name: process.wait(within_sec=deadline - time.monotonic()) for name, process in processes.items()}
+
+    assert set(codes.values()) == {0}, codes
+    for part in ("postgres", "redis", "kafka"):
+        service.stack("resume", part)
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
