@@ -153,7 +153,9 @@ class World:
         if verb == "wipe":
             self._kafka_lost_at = time.monotonic()
         command = [str(CHECKOUT / "bin" / "stack"), verb, part]
-        subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True, timeout=STACK_SEC)
+        done = subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=STACK_SEC)
+        if done.returncode != 0:
+            raise RuntimeError(f"bin/stack {verb} {part}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 
     def _environment(self) -> dict[str, str]:
         own = {
