@@ -20,7 +20,8 @@ class CampaignState(models.TextChoices):
 class Campaign(models.Model):
     """One first-come-first-served offer.
 
-    `revision` rises with every change that Redis must hear of; `epoch` rises with every mend (0 = never loaded).
+    `revision` rises with every change that Redis must hear of; `epoch` rises with every mend (0 = never loaded), and
+    `mended_epoch` follows it when that mend has ended: what Redis shows of an older one is an older copy.
     `issued_count` is kept by a trigger on the coupon table (migration 0002), never by this program.
     """
 
@@ -32,6 +33,9 @@ class Campaign(models.Model):
     state = models.CharField(max_length=10, choices=CampaignState, default=CampaignState.DRAFT, editable=False)
     revision = models.PositiveBigIntegerField(default=0, editable=False)
     epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    mended_epoch = models.PositiveBigIntegerField(
+        db_default=0, editable=False, help_text="The epoch of the last mend that Redis has taken over"
+    )
     issued_count = models.PositiveIntegerField(default=0, editable=False)
     log_ends = models.JSONField(
         db_default=models.Value({}, output_field=models.JSONField()),

@@ -18,6 +18,9 @@ from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
 from coupons.positions import Position, position_of
 
+PlaceOf = tuple[str, int]  # user and sequence
+MARKS_AT_ONCE = 333
+
 
 class Outcome(StrEnum):
     """What admit.lua decided. The values are the script's own return codes."""
@@ -135,14 +138,15 @@ def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
     return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
 
 
-def mark_published(*, campaign_id: UUID, positions: Mapping[str, Position]) -> None:
-    """Note where the messages of these users lie. Only knowledge: a lost note costs a second message, no coupon."""
-    keys = campaign_keys(campaign_id)
-    for users in _chunks(list(positions)):
-        pairs: list[str | int] = []
-        for user in users:
-            pairs += [positions[user].score, user]
-        scripts.run("mark_published", [keys.pending], pairs)
+def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[PlaceOf, Position]) -> None:
+    """Note where the messages of these tickets, which carry this epoch, lie. Only knowledge: a lost note costs a second
+    message, no coupon. What a mend has changed since is left alone."""
+    places = list(positions)
+    for start in range(0, len(places), MARKS_AT_ONCE):
+        triples: list[str | int] = []
+        for user_id, sequence in places[start : start + MARKS_AT_ONCE]:
+            triples += [user_id, sequence, positions[user_id, sequence].score]
+        scripts.run("mark_published", campaign_keys(campaign_id), [epoch, *triples])
 
 
 def pending_between(*, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int) -> list[Held]:

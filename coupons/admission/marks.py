@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Protocol
 from uuid import UUID
 
-from coupons.admission.gate import mark_published
+from coupons.admission.gate import PlaceOf, mark_published
 from coupons.errors import RetryLater
 from coupons.per_process import PerProcess
 from coupons.positions import Position
@@ -22,15 +22,19 @@ GATHER_SEC = 0.05
 
 
 class Place(Protocol):
-    """Whose ticket it is: messaging's Ticket, and anything else with these two."""
+    """Whose ticket it is, and the epoch of its message: messaging's Ticket, and anything else with these."""
 
     @property
     def campaign_id(self) -> UUID: ...
     @property
     def user_id(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def epoch(self) -> int | None: ...
 
 
-Mark = tuple[UUID, str, Position]
+Mark = tuple[Place, Position]
 
 
 class PublishedMarks:
@@ -50,9 +54,9 @@ class PublishedMarks:
 
         def mark(delivered: Future[Position | None]) -> None:
             position = None if delivered.exception() else delivered.result()
-            if position is not None:
+            if position is not None and place.epoch is not None:
                 try:
-                    self._waiting.put_nowait((place.campaign_id, place.user_id, position))
+                    self._waiting.put_nowait((place, position))
                 except queue.Full:
                     logger.warning("marks.dropped reason=queue-full")
 
@@ -73,12 +77,12 @@ class PublishedMarks:
             self._write([mark for mark in marks if mark is not None])
 
     def _write(self, marks: list[Mark]) -> None:
-        by_campaign: dict[UUID, dict[str, Position]] = defaultdict(dict)
-        for campaign_id, user_id, position in marks:
-            by_campaign[campaign_id][user_id] = position
-        for campaign_id, positions in by_campaign.items():
+        together: dict[tuple[UUID, int], dict[PlaceOf, Position]] = defaultdict(dict)
+        for place, position in marks:
+            together[place.campaign_id, place.epoch or 0][place.user_id, place.sequence] = position
+        for (campaign_id, epoch), positions in together.items():
             try:
-                mark_published(campaign_id=campaign_id, positions=positions)
+                mark_published(campaign_id=campaign_id, epoch=epoch, positions=positions)
             except RetryLater as error:
                 logger.warning("marks.dropped count=%d error=%s", len(positions), error)
 

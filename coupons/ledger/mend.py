@@ -24,6 +24,7 @@ from django.db.models import Count, F
 from django.db.models.functions import Greatest, Now
 
 from coupons.admission import gate
+from coupons.admission.gate import Held
 from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend
 from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
@@ -60,15 +61,22 @@ class MendReport:
 def stale_campaigns() -> list[UUID]:
     """Loaded campaigns whose state in Redis is not the current one. Raises GateUnavailable."""
     stale = []
-    for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
+    loaded = Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch", "mended_epoch")
+    for campaign_id, epoch, mended_epoch in loaded:
         try:
             gate.describe(campaign_id=campaign_id, epoch=epoch)
+            if 1 < epoch != mended_epoch:
+                _note_mended(campaign_id, epoch)  # its mender died after the swap
         except StateStale as error:
             if isinstance(error, gate.EpochAhead) and _has_risen(campaign_id, epoch):
                 continue  # mended since this epoch was read
             logger.warning("mend.stale reason=%s", error)
             stale.append(campaign_id)
     return stale
+
+
+def _note_mended(campaign_id: UUID, epoch: int) -> None:
+    Campaign.objects.filter(pk=campaign_id, mended_epoch__lt=epoch).update(mended_epoch=epoch)
 
 
 def _has_risen(campaign_id: UUID, epoch: int) -> bool:
@@ -106,10 +114,12 @@ def mend_campaigns(
         reports = []
         for campaign in campaigns:
             campaign.refresh_from_db()  # with the changes that operators made meanwhile
-            state = _gather(campaign.pk, mendings[campaign.pk], logged.get(campaign.pk, {}))
+            state = _gather(campaign, mendings[campaign.pk], logged.get(campaign.pk, {}))
             _part_twins(state)
             finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
             failpoint(MEND_SWAPPED)
+            # Crash before this => an older copy of Redis would be taken for a newer one; see stale_campaigns.
+            _note_mended(campaign.pk, campaign.epoch)
             _recount(campaign.pk)
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
@@ -154,16 +164,24 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
     return logged
 
 
-def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
-    """Join what Redis still has, the log and PostgreSQL; the later in this list overrules the earlier."""
+def _gather(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
+    """Join the log, what Redis still has, and PostgreSQL; the later in this list overrules the earlier.
+
+    A Redis of before the last mend (an old primary, older files) is left out. What it has and that mend did not find
+    was promised to nobody, and its places have been given to others since.
+    """
+    campaign_id = campaign.pk
     state = BuiltState()
     for user_id, (sequence, score) in logged.items():
         state.add_pending(user_id, sequence, score)
-    for ticket in scan_held(campaign_id):
+    is_older_copy = 0 < mending.epoch < campaign.mended_epoch
+    if is_older_copy:
+        logger.warning(
+            "mend.older_copy campaign=%s epoch=%d mended=%d", campaign_id, mending.epoch, campaign.mended_epoch
+        )
+    for ticket in () if is_older_copy else scan_held(campaign_id):
         known = logged.get(ticket.user_id)
-        # Its place in the log, if it has one, is news. One that was off pending is pending again with score 0, to be
-        # published by the relay, unless a row of PostgreSQL overrules it below.
-        score = known[1] if known and known[0] == ticket.sequence else ticket.score or 0.0
+        score = known[1] if known and known[0] == ticket.sequence else _unlogged_score(ticket)
         state.add_pending(ticket.user_id, ticket.sequence, score)
     for row in failed_tickets(campaign_id):
         state.add_settled(row.user_id, row.sequence)
@@ -171,6 +189,13 @@ def _gather(campaign_id: UUID, mending: Mending, logged: dict[str, tuple[int, fl
         state.add_settled(row.user_id, row.sequence)
     state.highest_sequence = max(state.highest_sequence, mending.next_sequence - 1)
     return state
+
+
+def _unlogged_score(ticket: Held) -> float:
+    """Of a ticket without a message among those that were read: 0, so that the relay publishes it, unless a row of
+    PostgreSQL overrules it. A position in Redis is of a message that was read already, or that landed too late for this
+    mend, and so for all others; only the time of an admission still tells something."""
+    return 0.0 if ticket.on_its_way else ticket.score or 0.0
 
 
 def _part_twins(state: BuiltState) -> None:

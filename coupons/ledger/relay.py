@@ -115,17 +115,17 @@ def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, re
     for held in in_order:
         admitted_at_ms = now_ms if held.position is not None else int(held.score or now_ms)
         message = Ticket(campaign_id, held.user_id, held.sequence, moment_of(admitted_at_ms), "relay", epoch)
-        deliveries[held.user_id] = publisher().publish(message)
+        deliveries[held.user_id, held.sequence] = publisher().publish(message)
     wait(deliveries.values(), timeout=settings.DELIVERY_TIMEOUT_MS / 1000 + 1)
     acknowledged = {
-        user_id: delivery.result()
-        for user_id, delivery in deliveries.items()
+        place: delivery.result()
+        for place, delivery in deliveries.items()
         if delivery.done() and delivery.exception() is None
     }
     # Crash here => the messages are in the topic and not marked; the next run publishes duplicates, no coupon is lost.
     failpoint(RELAY_PUBLISHED)
-    positions = {user_id: position for user_id, position in acknowledged.items() if position is not None}
+    positions = {place: position for place, position in acknowledged.items() if position is not None}
     if positions:
-        gate.mark_published(campaign_id=campaign_id, positions=positions)
+        gate.mark_published(campaign_id=campaign_id, epoch=epoch, positions=positions)
     report.published += len(acknowledged)
     report.unacknowledged += len(deliveries) - len(acknowledged)

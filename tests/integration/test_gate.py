@@ -185,7 +185,7 @@ def test_a_settled_ticket_is_on_its_way_for_good(a_gate: MakeGate) -> None:
 def test_a_published_ticket_knows_its_place_in_the_topic(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    gate.mark_published(campaign_id=place.campaign_id, positions={"a": Position(3, 1_234)})
+    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(3, 1_234)})
     ticket = place.admit("a").ticket
 
     assert ticket is not None
@@ -197,16 +197,43 @@ def test_a_mark_that_comes_after_the_settling_brings_nothing_back(a_gate: MakeGa
     place = a_gate()
     place.admit("a")
     gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
-    gate.mark_published(campaign_id=place.campaign_id, positions={"a": Position(0, 1)})
+    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(0, 1)})
 
     assert place.describe().pending == 0
+
+
+@pytest.mark.parametrize(("epoch", "sequence"), [(0, 1), (2, 1), (1, 2)])
+def test_a_mark_for_another_epoch_or_sequence_says_nothing_of_this_ticket(
+    a_gate: MakeGate, epoch: int, sequence: int
+) -> None:
+    """Else a repeat would be promised what lies in Redis alone."""
+    place = a_gate()
+    place.admit("a")
+    gate.mark_published(campaign_id=place.campaign_id, epoch=epoch, positions={("a", sequence): Position(0, 1)})
+    ticket = place.admit("a").ticket
+
+    assert ticket is not None
+    assert not ticket.on_its_way
+
+
+def test_more_marks_than_one_call_takes_are_all_written(a_gate: MakeGate) -> None:
+    place = a_gate(quantity=1_000)
+    users = [f"u{number}" for number in range(700)]
+    for user in users:
+        place.admit(user)
+    positions = {(user, number): Position(0, number) for number, user in enumerate(users, start=1)}
+    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions=positions)
+    held = gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=users)
+
+    assert {(user, held[user].sequence): held[user].position for user in users} == positions
 
 
 def test_pending_tickets_are_listed_by_score_up_to_the_limit(a_gate: MakeGate) -> None:
     place = a_gate()
     for user in ("a", "b", "c"):
         place.admit(user)
-    gate.mark_published(campaign_id=place.campaign_id, positions={"b": Position(0, 9), "a": Position(0, 5)})
+    positions = {("b", 2): Position(0, 9), ("a", 1): Position(0, 5)}
+    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions=positions)
 
     found = gate.pending_between(
         campaign_id=place.campaign_id,

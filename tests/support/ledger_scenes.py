@@ -97,8 +97,9 @@ def _publish(scenes: Sequence[Scene], roles: Sequence[str]) -> None:
         assert position is not None
         scene.positions[user_id] = position
     for scene in scenes:
-        mine = {user_id: scene.positions[user_id] for role in roles for user_id, _ in scene.users[role]}
-        gate.mark_published(campaign_id=scene.campaign.pk, positions=mine)
+        mine = {place: scene.positions[place[0]] for role in roles for place in scene.users[role]}
+        scene.campaign.refresh_from_db()
+        gate.mark_published(campaign_id=scene.campaign.pk, epoch=scene.campaign.epoch, positions=mine)
 
 
 def _last_of_each(positions: Sequence[Position]) -> list[Position]:

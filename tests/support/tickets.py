@@ -78,9 +78,15 @@ def publish(campaign: Campaign, user_id: str, sequence: int) -> Position:
     return position
 
 
+def publish_late(campaign: Campaign, user_id: str, sequence: int, *, epoch: int) -> None:
+    """A message that waited in a producer's queue, admitted in that epoch."""
+    late = ticket(campaign, user_id, sequence)._replace(epoch=epoch)
+    assert publisher().publish(late).result(10) is not None
+
+
 def publish_and_mark(campaign: Campaign, user_id: str, sequence: int) -> Position:
     position = publish(campaign, user_id, sequence)
-    gate.mark_published(campaign_id=campaign.pk, positions={user_id: position})
+    gate.mark_published(campaign_id=campaign.pk, epoch=campaign.epoch, positions={(user_id, sequence): position})
     return position
 
 

@@ -1,8 +1,17 @@
--- Notes where in the topic the messages of pending tickets lie. A ticket that is no longer pending stays away (XX).
+-- Notes where in the topic the messages of pending tickets lie.
 --
--- KEYS  1 pending
--- ARGV  pairs of score (see coupons/positions.py) and user id, 1,000 pairs at most
--- Returns how many users were pending and got a new score.
--- It checks no epoch: a position is true whichever mend came in between, and no count changes.
+-- KEYS  1 campaign   2 tickets   3 pending
+-- ARGV  1 epoch that the messages carry   2.. triples of user id, sequence, score (coupons/positions.py), 333 at most
+-- Returns how many pending tickets got a new score.
+-- Not one that is off pending, nor one whose sequence is another by now; and nothing when a mend came in between: a message
+-- of the former epoch may have landed after the mend had read the topic, where no later mend looks (decision 0010).
 
-return redis.call('ZADD', KEYS[1], 'XX', 'CH', unpack(ARGV))
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+
+local marked = 0
+for i = 2, #ARGV, 3 do
+  if redis.call('HGET', KEYS[2], ARGV[i]) == ARGV[i + 1] then
+    marked = marked + redis.call('ZADD', KEYS[3], 'XX', 'CH', ARGV[i + 2], ARGV[i])
+  end
+end
+return marked
