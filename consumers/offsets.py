@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumers.registry import Received
+from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
     """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed."""
     errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
     for cause in errors[:1]:
-        if cause.fatal():
+        if is_fatal(cause):
             raise KafkaException(cause)  # comes out of the worker's poll()
         outcome = "redelivered" if cause.code() in REDELIVERED else "later"
         logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())

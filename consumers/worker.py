@@ -17,6 +17,7 @@ from consumers.progress import Progress
 from consumers.rate import RateLimit
 from consumers.registry import Handled, Handler, Received
 from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
 
@@ -177,8 +178,8 @@ class Worker:
 
 
 def _raise_if_fatal(error: KafkaError) -> None:
-    # The consumer's own fatal error comes once, as code _FATAL with fatal() False; after it poll() is silent for ever.
-    if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+    # The consumer's own fatal error comes once; after it poll() is silent for ever.
+    if is_fatal(error) or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         raise KafkaException(error)
     if error.code() != KafkaError._PARTITION_EOF:
         logger.warning("consumer.kafka_error error=%s", error.str())

@@ -12,7 +12,8 @@ T = TypeVar("T")
 class PerProcess(Generic[T]):
     """`PerProcess(make)()` is this process's object. A forked child makes its own and never touches its parent's.
 
-    `close` is called at the process's normal end. `reset()` closes and forgets the object.
+    `close` is called at the process's normal end. `reset()` closes and forgets the object; `replace(it)` does that
+    beside the caller, and only if it is still the one: of many threads that found it broken, one makes the next.
     """
 
     def __init__(self, make: Callable[[], T], *, close: Callable[[T], object]) -> None:
@@ -39,6 +40,15 @@ class PerProcess(Generic[T]):
             made, self._made = self._made, None
         if made is not None:
             self._close(made)
+
+    def replace(self, broken: T) -> T:
+        with self._lock:
+            mine = self._made is broken
+            if mine:
+                self._made = None
+        if mine:
+            threading.Thread(target=self._close, args=(broken,), name="close-broken", daemon=True).start()
+        return self()
 
     def _forget(self) -> None:
         # Also a new lock: another thread of the parent may have held the old one while it forked.

@@ -3,9 +3,15 @@
 import logging
 from typing import Any
 
+from confluent_kafka import KafkaError
 from django.conf import settings
 
 librdkafka_log = logging.getLogger("coupons.librdkafka")
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client is of no use any more. Its own fatal error has code _FATAL, and then fatal() is False."""
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def client_config(**more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import client_config
+from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.sticky import StickyPartitions
 from coupons.per_process import PerProcess
@@ -71,7 +71,10 @@ class Publisher:
                 partition=self._partitions.current(settings.TOPIC),
                 on_delivery=self._resolver(delivered),
             )
-        except (BufferError, KafkaException) as error:  # the queue is full, or the client had a fatal error
+        except BufferError as error:  # the queue is full
+            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
+        except KafkaException as error:
+            self._note_if_fatal(error.args[0])
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         return delivered
 
@@ -97,22 +100,36 @@ class Publisher:
 
     def _poll(self) -> None:
         while not self._stopped:
-            if self._producer.poll(POLL_SEC):
+            try:
+                served = self._producer.poll(POLL_SEC)
+            except KafkaException as error:  # a fatal error comes out of here, once; the reports go on coming after it
+                self._note_if_fatal(error.args[0])
+                served = 1
+            if served:
                 # Let more reports come along: each wake-up of this thread takes the interpreter from a request.
                 time.sleep(GATHER_SEC)
 
     def _on_statistics(self, document: str) -> None:
-        statistics = json.loads(document)
-        self._partitions.learn(statistics)
-        if statistics.get("eos", {}).get("idemp_state") == "Assigned":
-            self._ready.set()
+        # What is raised here comes out of poll(), whose thread must not end by it.
+        try:
+            statistics = json.loads(document)
+            self._partitions.learn(statistics)
+            if statistics.get("eos", {}).get("idemp_state") == "Assigned":
+                self._ready.set()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            logger.exception("producer.statistics_unreadable")
+
+    def _note_if_fatal(self, error: KafkaError) -> None:
+        if is_fatal(error) and not self.failed_fatally:
+            logger.error("producer.failed_fatally error=%s", error.str())
+            self.failed_fatally = True
 
     def _resolver(self, delivered: Future[Position | None]) -> Callable[[KafkaError | None, Message], None]:
         def resolve(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 delivered.set_result(_position(message))
                 return
-            self.failed_fatally |= error.fatal()
+            self._note_if_fatal(error)
             delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
         return resolve
@@ -129,11 +146,7 @@ _publishers = PerProcess(Publisher, close=Publisher.close)
 def publisher() -> Publisher:
     """This process's publisher. One that librdkafka gave up (a fatal error) is replaced by a new one."""
     made = _publishers()
-    if made.failed_fatally:
-        logger.error("producer.replaced reason=fatal-error")
-        _publishers.reset()
-        made = _publishers()
-    return made
+    return _publishers.replace(made) if made.failed_fatally else made
 
 
 def close_publisher() -> None:
