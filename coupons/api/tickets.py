@@ -7,7 +7,7 @@ from coupons.admission import gate
 from coupons.admission.directory import Known, directory
 from coupons.admission.gate import EpochAhead, Held
 from coupons.api.patience import asking_postgresql, asking_redis
-from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater
+from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
 
 LOOK_UP_SEC = 1.0
@@ -40,7 +40,7 @@ def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | No
     its row is committed, so whoever is not found here as pending is found in PostgreSQL afterwards."""
     try:
         known = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC)
-        if known is None or known.epoch == 0:
+        if known is None:
             return None, None
         with asking_redis():
             tickets = _ask_gate(campaign_id, known, user_id)
@@ -52,9 +52,13 @@ def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | No
 def _ask_gate(campaign_id: UUID, known: Known, user_id: str) -> dict[str, Held]:
     try:
         return gate.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
-    except EpochAhead:
+    except EpochAhead:  # also one that was a draft when this process looked
         newer = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC, newer_than=known.epoch) or known
         return gate.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
+    except StateStale:
+        if known.epoch == 0:  # a draft: Redis has nothing of it
+            return {}
+        raise
 
 
 def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:

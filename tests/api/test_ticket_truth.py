@@ -1,0 +1,68 @@
+"""Whatever is down, and whatever a process has not heard of yet: who was promised a coupon is never told 404."""
+
+from coupons.admission import gate
+from coupons.admission.directory import Known, directory
+from coupons.ledger.mend import mend_campaigns
+from coupons.models import Campaign
+from tests.support.http import Api, assert_problem, json_of
+from tests.support.promises import apply_all, issued
+from tests.support.service import Service
+from tests.support.tickets import admit, mend
+from tests.support.waiting import wait_until
+
+
+def issue_one(service: Service) -> Campaign:
+    campaign = service.campaign(10)
+    apply_all(campaign, ["42"])
+    service.consumer("--solo").says("consumer.assigned")
+    wait_until(lambda: issued(campaign) == 1 and gate.describe(campaign_id=campaign.pk, epoch=1).pending == 0)
+    return campaign
+
+
+def test_a_process_that_knows_the_campaign_as_a_draft_still_asks_the_gate(api: Api, service: Service) -> None:
+    """Another process has opened it and promised a coupon since."""
+    campaign = service.campaign(10)
+    admit(campaign, "42")
+    directory()._known[campaign.pk] = Known(0, campaign.opens_at)
+
+    assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
+
+
+def test_a_process_that_has_not_heard_of_a_mend_asks_again(api: Api, service: Service) -> None:
+    campaign = service.campaign(10)
+    apply_all(campaign, ["42"])
+    mend(campaign)
+    directory()._known[campaign.pk] = Known(1, campaign.opens_at)
+
+    assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
+
+
+def test_while_redis_is_down_an_issued_ticket_is_issued_and_nobody_has_none(api: Api, service: Service) -> None:
+    campaign = issue_one(service)
+    apply_all(campaign, ["pending"])
+    service.stack("kill", "redis")
+
+    assert json_of(api.ticket(campaign, "42"))["status"] == "issued"
+    assert_problem(api.ticket(campaign, "stranger"), 503, "unavailable")
+
+
+def test_while_postgresql_is_down_a_pending_ticket_is_pending_and_nobody_has_none(api: Api, service: Service) -> None:
+    campaign = issue_one(service)
+    service.stack("pause", "postgres")
+    apply_all(campaign, ["pending"])
+
+    assert json_of(api.ticket(campaign, "pending")) == {"status": "pending", "sequence": 2}
+    for user in ("42", "stranger"):
+        assert_problem(api.ticket(campaign, user), 503, "unavailable")
+
+
+def test_during_a_mend_nobody_is_told_that_there_is_no_ticket(api: Api, service: Service) -> None:
+    campaign = service.campaign(10)
+    apply_all(campaign, ["42"])
+
+    def look(seconds: float) -> None:
+        for user in ("42", "stranger"):
+            assert_problem(api.ticket(campaign, user), 503, "unavailable")
+
+    assert mend_campaigns(campaign_ids=[campaign.pk], sleep=look) is not None
+    assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
