@@ -106,6 +106,12 @@ DB_LOCK_TIMEOUT_MS = integer("COUPON_DB_LOCK_TIMEOUT_MS", default=5_000, least=1
 # The two above are kept by the server; this one by us, when the server itself hangs. Above the statement time-out, so
 # that a slow statement is ended by the server, with its reason (coupons/database_wait.py).
 DB_ANSWER_TIMEOUT_MS = integer("COUPON_DB_ANSWER_TIMEOUT_MS", default=12_000, least=100, most=250_000)
+# What a process holds in PostgreSQL ends when that process stands still (SIGSTOP, a host that hangs): a consumer
+# between its insert and its commit holds the campaign's row, a mender the right to mend.
+DB_IDLE_TRANSACTION_TIMEOUT_MS = integer(
+    "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS", default=20_000, least=1_000, most=240_000
+)
+WORK_LOCK_IDLE_MS = integer("COUPON_WORK_LOCK_IDLE_MS", default=20_000, least=1_000, most=600_000)
 DATABASES = {
     "default": {
         **env.db_url_config(url("DATABASE_URL", schemes=("postgres", "postgresql"))),
@@ -122,8 +128,11 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     keepalives_count=3,
     tcp_user_timeout=10_000,
     options=f"-c statement_timeout={DB_STATEMENT_TIMEOUT_MS} -c lock_timeout={DB_LOCK_TIMEOUT_MS} "
-    # A statement whose client has gone (killed, or tired of waiting) ends, and frees its locks, within a second.
-    "-c client_connection_check_interval=1000",
+    f"-c idle_in_transaction_session_timeout={DB_IDLE_TRANSACTION_TIMEOUT_MS} "
+    # A statement whose client has gone (killed, or tired of waiting) ends, and frees its locks, within a second; a
+    # session whose host has gone without a word in about 10 s.
+    "-c client_connection_check_interval=1000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 "
+    "-c tcp_keepalives_count=3 -c tcp_user_timeout=10000",
 )
 
 # --- Redis: admission lives here, nothing else does ----------------------------------------------------------------

@@ -1,12 +1,29 @@
-"""One at a time, among all hosts: advisory locks of PostgreSQL, which end with the connection that holds them."""
+"""One at a time, among all hosts: advisory locks of PostgreSQL, each held by a connection of its own.
 
+The lock ends with that connection: at once when its process dies, and COUPON_WORK_LOCK_IDLE_MS after its process has
+stopped (SIGSTOP, a host that hangs), since then the thread that keeps it busy has stopped, too. Somebody else takes the
+work over. Whoever goes on later does no harm: a mend is swapped in only by the mender that began last, and a message
+that is relayed twice is a duplicate. A pooler in transaction mode must not stand between.
+"""
+
+import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 
-from django.db import connection
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from coupons.errors import DATABASE_DOWN
+
+logger = logging.getLogger(__name__)
 NAMESPACE = 0x636F7570  # "coup": keeps clear of other programs' locks in the same database
+HOLDER = """
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = %s AND objid::bigint = %s AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 class Work(IntEnum):
@@ -16,16 +33,51 @@ class Work(IntEnum):
 
 @contextmanager
 def only_one(work: Work) -> Iterator[bool]:
-    """True inside when nobody else does this work. A session lock: it needs a connection of its own all along, so a
-    pooler in transaction mode must not stand between."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [NAMESPACE, work])
-        row = cursor.fetchone()
-    mine = bool(row and row[0])
+    """True inside when nobody else does this work. Raises a database error when PostgreSQL does not answer."""
+    holder = connections.create_connection("default")
     try:
-        yield mine
+        mine = _lock(holder, work)
+        if not mine:
+            yield False
+            return
+        with _kept_busy(holder):
+            yield True
     finally:
-        # Crash or a lost connection before this => the server has ended the lock with the session.
-        if mine and connection.connection is not None:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [NAMESPACE, work])
+        # Crash before this => the server ends the lock with the session.
+        with suppress(*DATABASE_DOWN):
+            holder.close()
+
+
+def _lock(holder: BaseDatabaseWrapper, work: Work) -> bool:
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT set_config('idle_session_timeout', %s, false)", [str(settings.WORK_LOCK_IDLE_MS)])
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [NAMESPACE, work])
+        if cursor.fetchone() == (True,):
+            return True
+        cursor.execute(HOLDER, [NAMESPACE, work])
+        held_by = cursor.fetchone()
+    logger.info("lock.held work=%s by_backend=%s", work.name.lower(), held_by[0] if held_by else "none any more")
+    return False
+
+
+@contextmanager
+def _kept_busy(holder: BaseDatabaseWrapper) -> Iterator[None]:
+    done = threading.Event()
+
+    def keep_busy() -> None:
+        try:
+            while not done.wait(settings.WORK_LOCK_IDLE_MS / 1000 / 4):
+                with holder.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+        except DATABASE_DOWN as error:
+            logger.warning("lock.lost error=%s", " ".join(str(error).split()))
+
+    holder.inc_thread_sharing()
+    thread = threading.Thread(target=keep_busy, name="lock-holder", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()  # the connection is one thread's at a time
+        holder.dec_thread_sharing()

@@ -1,0 +1,53 @@
+"""A process that stops in the middle of its work (SIGSTOP, a host that hangs) holds nobody up, and harms nobody later.
+
+A dead one is easy: its sessions end. This one keeps them, and goes on when somebody else has done its work.
+"""
+
+from coupons.admission.scripts import admission_redis
+from coupons.campaigns.lifecycle import change_campaign
+from coupons.failpoints import CONSUMER_INSERTED, MEND_BUILT
+from coupons.models import FailEventHistory
+from tests.support.promises import apply_all, assert_kept, issued
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+SOON = {"COUPON_WORK_LOCK_IDLE_MS": "1000", "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS": "1000"}
+
+
+def test_a_mender_that_stopped_is_replaced_and_does_no_harm_when_it_goes_on(service: Service) -> None:
+    """Its new state was ready to be swapped in."""
+    keepers = [service.keeper(**SOON), service.keeper(**SOON)]
+    campaign = service.campaign(100)
+    promises = apply_all(campaign, range(20))
+
+    service.arm(MEND_BUILT, "stop")
+    admission_redis().flushall()
+    stopped = next(keeper for keeper in keepers if keeper.pid == service.wait_for(MEND_BUILT))
+    other = next(keeper for keeper in keepers if keeper is not stopped)
+    other.says("mend.done")
+    promises |= apply_all(campaign, range(20, 40))
+    service.resume(MEND_BUILT)
+    stopped.says("the mend was not swapped in (NOT_THE_MENDER)")
+
+    assert apply_all(campaign, range(20)).items() <= promises.items(), "the same places as before"
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
+def test_a_consumer_that_stopped_before_its_commit_holds_up_neither_consumers_nor_operators(service: Service) -> None:
+    """Its transaction holds the campaign's row. It goes on when another consumer has written its batch."""
+    stopped = service.consumer("--solo", **SOON)
+    campaign = service.campaign(100)
+    service.arm(CONSUMER_INSERTED, "stop")
+    promises = apply_all(campaign, range(20))
+    assert service.wait_for(CONSUMER_INSERTED) == stopped.pid
+
+    change_campaign(campaign_id=campaign.pk, changes={"quantity": 120}, actor="test")
+    service.consumer("--solo", **SOON)
+    wait_until(lambda: issued(campaign) == 20, what="another consumer does its work")
+    service.resume(CONSUMER_INSERTED)
+
+    promises |= apply_all(campaign, range(20, 40))
+    assert_kept(campaign, promises)
+    assert not FailEventHistory.objects.exists()
+    assert stopped.stop() == 0
