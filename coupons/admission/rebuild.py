@@ -1,5 +1,6 @@
 """The gate's side of a mend: close a campaign, build its new state beside the old one, swap it in."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -91,19 +92,26 @@ def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
     try:
         client.unlink(tickets_key, pending_key)
         tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
+        # Crash before the swap => nobody would ever remove these keys, so each chunk renews how long they stay;
+        # finish_mend makes what it takes over stay for good.
         while chunk := dict[Any, Any](islice(tickets, CHUNK)):
-            client.hset(tickets_key, mapping=chunk)
+            with client.pipeline() as together:
+                together.hset(tickets_key, mapping=chunk)
+                together.expire(tickets_key, BUILDING_TTL_SEC)
+                together.execute()
         while scores := dict(islice(pending, CHUNK)):
-            client.zadd(pending_key, scores)
-        # Crash before the swap => nobody would ever remove these; finish_mend makes what it takes over stay.
+            with client.pipeline() as together:
+                together.zadd(pending_key, scores)
+                together.expire(pending_key, BUILDING_TTL_SEC)
+                together.execute()
         client.expire(tickets_key, BUILDING_TTL_SEC)
-        client.expire(pending_key, BUILDING_TTL_SEC)
     except RedisError as error:
+        # A Redis that is full would have a piece more of it after each try.
+        _remove(tickets_key, pending_key)
         raise GateUnavailable(f"Redis: {error}") from error
 
 
 def _remove(*keys: str) -> None:
-    try:
+    """As far as Redis answers; else they go by themselves."""
+    with suppress(RedisError):
         scripts.admission_redis().unlink(*keys)
-    except RedisError as error:
-        raise GateUnavailable(f"Redis: {error}") from error

@@ -12,7 +12,7 @@ from coupons.admission.keys import campaign_keys
 from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import pause_campaign
-from coupons.errors import LogUnavailable, PushDidNotArrive, StateStale
+from coupons.errors import GateUnavailable, LogUnavailable, PushDidNotArrive, StateStale
 from coupons.ledger.locks import Work
 from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
 from coupons.models import Campaign, Coupon
@@ -100,6 +100,24 @@ def test_a_state_built_on_a_server_that_restarted_is_not_swapped_in(service: Ser
     with pytest.raises(StateStale, match="INCOMPLETE"):
         finish_mend(elsewhere, epoch=2, settings=CampaignSettings(1, "open", 10, 0, None), state=BuiltState())
     assert not list(admission_redis().scan_iter("*building*"))
+
+
+def test_a_build_for_which_redis_has_no_room_leaves_nothing_of_itself(service: Service) -> None:
+    """Each further try would take a piece more of a Redis that is nearly full."""
+    campaign = service.campaign(20_000)
+    mending = begin_mend(campaign_id=campaign.pk, token="t")
+    state = BuiltState({f"user-{number}": number for number in range(1, 20_001)}, {}, 20_000)
+    redis = admission_redis()
+    redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 600_000)
+    try:
+        with pytest.raises(GateUnavailable):
+            finish_mend(mending, epoch=2, settings=CampaignSettings(1, "open", 20_000, 0, None), state=state)
+        assert not list(redis.scan_iter("*building*"))
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    finish_mend(mending, epoch=2, settings=CampaignSettings(1, "open", 20_000, 0, None), state=state)
+    assert redis.ttl(campaign_keys(campaign.pk).tickets) == -1, "what was taken over stays"
 
 
 def test_one_mender_at_a_time(service: Service) -> None:
