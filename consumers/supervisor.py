@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 WATCH_SEC = 0.2
 # A child that lived so long before it died had nothing wrong with its start: the delays begin anew.
 HEALTHY_SEC = 60.0
-MAX_DEATHS_IN_A_ROW = 20
 
 
 class Child:
@@ -54,14 +53,18 @@ class Child:
 
 
 class Supervisor:
-    """Runs `concurrency` children of `command`. A child that exits with one of `final_exits` ends them all.
+    """Runs `concurrency` children of `command`. A child that exits with one of `final_exits`, or dies `max_deaths`
+    times in a row, ends them all.
 
     A child that is started again gets `--patient`: what is missing then was there before, and is waited for.
     """
 
-    def __init__(self, command: Sequence[str], *, concurrency: int, final_exits: frozenset[int]) -> None:
+    def __init__(
+        self, command: Sequence[str], *, concurrency: int, final_exits: frozenset[int], max_deaths: int
+    ) -> None:
         self._children = [Child(number, command) for number in range(1, concurrency + 1)]
         self._final_exits = final_exits
+        self._max_deaths = max_deaths
         self._stops = 0
         self._passed_on = 0
         self._wake = threading.Event()
@@ -95,7 +98,7 @@ class Supervisor:
                 child.process = None
                 continue
             child.died(exit_code)
-            if exit_code in self._final_exits or child.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
+            if exit_code in self._final_exits or child.deaths_in_a_row >= self._max_deaths:
                 logger.error("supervisor.giving_up child=%d exit=%d", child.number, exit_code)
                 final = exit_code if exit_code > 0 else 1
         return final

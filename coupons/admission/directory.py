@@ -107,12 +107,19 @@ class Directory:
                     self._read(wanted)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("directory.unavailable error=%s", str(error).strip())
-                for answer in wanted.values():
-                    answer.set_exception(DirectoryUnavailable(str(error)))
-                connection.close()  # the next look makes a new one
+                self._could_not_look(wanted, error)
+            except Exception as error:  # this thread must not end: its process would never hear of a mend again
+                logger.exception("directory.defect")
+                self._could_not_look(wanted, error)
             finally:
                 self._reading_since = None
         connection.close()
+
+    def _could_not_look(self, wanted: dict[UUID, Future[Known | None]], error: Exception) -> None:
+        for answer in wanted.values():
+            if not answer.done():
+                answer.set_exception(DirectoryUnavailable(str(error)))
+        connection.close()  # the next look makes a new one
 
     def _read(self, wanted: dict[UUID, Future[Known | None]]) -> None:
         asked_at = time.monotonic()

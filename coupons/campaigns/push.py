@@ -94,6 +94,10 @@ def push_again(campaign_id: UUID) -> bool:
             campaign.revision = description.settings.revision + 1
             campaign.updated_at = Now()
             campaign.save(update_fields=["revision", "updated_at"])
-    gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    if result is PushResult.BELOW_ADMITTED:
+        # PostgreSQL is an older copy, or was written to by hand; `reconcile_campaigns` names the way out.
+        logger.error("campaign.quantity_below_admitted id=%s quantity=%d", campaign.pk, campaign.quantity)
+        return False
     logger.info("campaign.pushed_again id=%s revision=%d", campaign.pk, campaign.revision)
     return True

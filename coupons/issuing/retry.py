@@ -5,7 +5,7 @@ that is killed leaves rows in PROCESSING; when their lease ends the next run tak
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -45,16 +45,19 @@ class _EventTicket:
     sequence: int
 
 
-def retry_due_events(*, limit: int, actor: str) -> RetryReport:
-    """Retry at most `limit` rows that are due. Raises RetryLater or OperationalError when a part is down: what was
-    claimed and not tried is due again at once, or, if that could not be written, when its lease ends."""
+def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambda: False) -> RetryReport:
+    """Retry at most `limit` rows that are due, or until `stop` says so after a row.
+
+    Raises RetryLater or OperationalError when a part is down. What was claimed and not tried is due again at once, or,
+    if that could not be written, when its lease ends.
+    """
     report = RetryReport()
-    while (done := report.succeeded + report.failed + report.lost) < limit:
+    while not stop() and (done := report.succeeded + report.failed + report.lost) < limit:
         due = FailEventHistory.objects.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
         events = _claim(due, min(CLAIM_SIZE, limit - done))
         if not events:
             break
-        _retry_all(events, actor, report)
+        _retry_all(events, actor, report, stop)
     return report
 
 
@@ -95,8 +98,13 @@ def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[FailEventHist
     return events
 
 
-def _retry_all(events: Sequence[FailEventHistory], actor: str, report: RetryReport) -> None:
+def _retry_all(
+    events: Sequence[FailEventHistory], actor: str, report: RetryReport, stop: Callable[[], bool] = lambda: False
+) -> None:
     for number, event in enumerate(events):
+        if stop():
+            _release(events[number:])
+            return
         try:
             _retry(event, actor, report)
         except (RetryLater, *DATABASE_DOWN):
@@ -156,7 +164,7 @@ def _finish(event: FailEventHistory, code: FailCode | None) -> bool:
 
 
 def _release(events: Sequence[FailEventHistory]) -> None:
-    """A part is down: give the rows back untried, if PostgreSQL can still be told so. Else the lease ends."""
+    """Give the rows back untried, if PostgreSQL can still be told so. Else the lease ends."""
     try:
         for event in events:
             FailEventHistory.objects.filter(

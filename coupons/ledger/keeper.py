@@ -67,7 +67,7 @@ def _mend_stale() -> None:
 
 def _push_again() -> None:
     """Look without a lock first: a row's lock stops the consumers of its campaign."""
-    for campaign in Campaign.objects.filter(epoch__gt=0):
+    for campaign in Campaign.objects.filter(epoch__gt=0).defer("log_ends"):
         try:
             if not in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)):
                 push_again(campaign.pk)

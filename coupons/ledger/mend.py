@@ -120,10 +120,11 @@ def mend_campaigns(
             failpoint(MEND_SWAPPED)
             # Crash before this => an older copy of Redis would be taken for a newer one; see stale_campaigns.
             _note_mended(campaign.pk, campaign.epoch)
-            _recount(campaign.pk)
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("mend.done epoch=%d %s", campaign.epoch, report)
+        for campaign in campaigns:  # when all of them are open again
+            _recount(campaign.pk)
         return reports
 
 

@@ -47,11 +47,16 @@ class CouponCommand(BaseCommand, ABC):
         """Call one function and print what it did."""
 
 
+asked_to_end = threading.Event()
+"""Set with the first signal of `stop_on_signals`: a job that `run_jobs` runs ends after the row in hand."""
+
+
 def stop_on_signals(stop: threading.Event) -> None:
     """The first SIGTERM or Ctrl-C asks for an end. After it the default action is back: a second one ends at once."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
+        asked_to_end.set()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

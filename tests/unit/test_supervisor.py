@@ -15,8 +15,9 @@ PARENT = """
 import logging, sys
 from consumers.supervisor import Supervisor
 logging.basicConfig(level="INFO", format="%(message)s")
-children, final, *command = sys.argv[1:]
-sys.exit(Supervisor(command, concurrency=int(children), final_exits=frozenset({int(final)})).run())
+children, final, deaths, *command = sys.argv[1:]
+final_exits = frozenset({int(final)})
+sys.exit(Supervisor(command, concurrency=int(children), final_exits=final_exits, max_deaths=int(deaths)).run())
 """
 # Each child leaves a file named by its pid, so that the test can count and signal it.
 WAITS = "import os, pathlib, signal; pathlib.Path(str(os.getpid())).touch(); signal.pause()"
@@ -35,9 +36,9 @@ StartParent = Callable[..., Process]
 def parent(tmp_path: Path) -> Iterator[StartParent]:
     started: list[Process] = []
 
-    def start(child: str, *, children: int = 1, final: int = 3) -> Process:
+    def start(child: str, *, children: int = 1, final: int = 3, deaths: int = 20) -> Process:
         inside = f"import os; os.chdir({str(tmp_path)!r})\n{child}"
-        command = [sys.executable, "-c", PARENT, str(children), str(final), sys.executable, "-c", inside]
+        command = [sys.executable, "-c", PARENT, str(children), str(final), str(deaths), sys.executable, "-c", inside]
         started.append(Process("supervisor", command, dict(os.environ)))
         return started[-1]
 
@@ -132,3 +133,20 @@ def test_a_child_s_other_exit_is_no_end(parent: StartParent, tmp_path: Path) -> 
     wait_for_children(tmp_path, 2)
 
     assert process.exit_code is None
+
+
+def test_a_child_that_dies_again_and_again_ends_all_after_a_limit(parent: StartParent, tmp_path: Path) -> None:
+    """Whoever supervises the parent hears of it; before, it is started again later and later."""
+    one_dies = (
+        "import os, pathlib, signal, sys\n"
+        "number = len(list(pathlib.Path().iterdir()))\n"
+        "pathlib.Path(str(os.getpid())).touch()\n"
+        "signal.pause() if number == 0 else sys.exit(70)\n"
+    )
+    process = parent(one_dies, children=2, deaths=3)
+
+    assert process.wait() == 70
+    assert process.output.count("supervisor.died") == 3
+    assert "supervisor.giving_up" in process.output
+    assert len(pids(tmp_path)) == 4, "one that lives, and three that died"
+    assert not any(is_alive(pid) for pid in pids(tmp_path))

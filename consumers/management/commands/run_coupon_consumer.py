@@ -84,6 +84,7 @@ class Command(CouponCommand):
                 _child_command(options),
                 concurrency=options["concurrency"],
                 final_exits=frozenset({1, EXIT_POISON}),
+                max_deaths=settings.CONSUMER_MAX_DEATHS,
             )
             sys.exit(supervisor.run())
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from coupons.issuing.retry import retry_due_events
 from coupons.jobs import recorded_run
-from coupons.management.command import CouponCommand, whole_number
+from coupons.management.command import CouponCommand, asked_to_end, whole_number
 
 
 class Command(CouponCommand):
@@ -27,6 +27,6 @@ class Command(CouponCommand):
 
     def run(self, **options: Any) -> None:
         with recorded_run("retry_failed_coupons") as result:
-            report = retry_due_events(limit=options["limit"], actor="retry_failed_coupons")
+            report = retry_due_events(limit=options["limit"], actor="retry_failed_coupons", stop=asked_to_end.is_set)
             result.append(str(report))
         self.stdout.write(f"Retried: {report}.")

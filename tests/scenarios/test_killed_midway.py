@@ -1,0 +1,45 @@
+"""Who changes or mends a campaign is killed in the middle of it: another process finishes what was begun."""
+
+import signal
+
+from coupons.admission.scripts import admission_redis
+from coupons.failpoints import MEND_BUILT, PUSH_COMMITTED
+from coupons.models import FailEventHistory
+from tests.support.promises import apply_all, assert_kept, issued
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+
+def test_an_operator_s_command_killed_between_postgresql_and_redis_is_finished_by_the_keeper(service: Service) -> None:
+    campaign = service.campaign(100)
+    promises = apply_all(campaign, range(10))
+    service.arm(PUSH_COMMITTED, "kill")
+    assert service.run("pause_campaign", str(campaign.pk)).exit_code == -signal.SIGKILL
+    promises |= apply_all(campaign, range(10, 12))  # Redis has not heard of it
+
+    keeper = service.keeper()
+    keeper.says("campaign.pushed_again")
+    assert service.run("resume_campaign", str(campaign.pk)).exit_code == 0
+    promises |= apply_all(campaign, range(12, 20))
+
+    assert service.run("close_campaign", str(campaign.pk)).exit_code == 0
+    assert issued(campaign) == 0, "closed while all are pending"
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
+def test_a_mender_that_is_killed_midway_is_followed_by_the_next(service: Service) -> None:
+    """With its new state ready to be swapped in."""
+    campaign = service.campaign(100)
+    promises = apply_all(campaign, range(10))
+    service.arm(MEND_BUILT, "kill")
+    admission_redis().flushall()
+    mender = service.keeper()
+    wait_until(lambda: mender.exit_code is not None, what="it is killed")
+
+    service.keeper().says("mend.done")
+    promises |= apply_all(campaign, range(15))
+    service.consumer("--solo")
+
+    assert_kept(campaign, promises)
+    assert not FailEventHistory.objects.exists()
