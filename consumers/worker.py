@@ -28,7 +28,7 @@ LINGER_SEC = 0.005
 
 
 class PoisonFlood(Exception):
-    """Too many messages in a row could not be written: something is wrong with their producer or with this program."""
+    """Too many messages could not be written: something is wrong with their producer or with this program."""
 
 
 class Worker:
@@ -57,7 +57,7 @@ class Worker:
         self._kept: list[Received] = []  # a batch that is to be tried again
         self._retry_at = 0.0
         self._assigned: set[tuple[str, int]] = set()
-        self._failed_in_a_row = 0
+        self._failed_beyond_written = 0
 
     def run(self) -> None:
         """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException when the client
@@ -151,11 +151,13 @@ class Worker:
         logger.info("consumer.resumed")
 
     def _count_failed(self, handled: Handled) -> None:
-        self._failed_in_a_row = 0 if handled.done or handled.duplicates else self._failed_in_a_row + handled.failed
-        if self._failed_in_a_row > self._poison_limit:
+        """A message that was written makes up for one that was not: good ones in between must not hide a flood."""
+        written = handled.done + handled.duplicates
+        self._failed_beyond_written = max(self._failed_beyond_written + handled.failed - written, 0)
+        if self._failed_beyond_written > self._poison_limit:
             raise PoisonFlood(
-                f"{self._failed_in_a_row} messages in a row of topic {self._handler.topic} could not be written and "
-                f"became failed events. Look at them in the admin; COUPON_CONSUMER_POISON_LIMIT is the limit."
+                f"{self._failed_beyond_written} more messages of topic {self._handler.topic} became failed events than "
+                f"could be written. Look at them in the admin; COUPON_CONSUMER_POISON_LIMIT is the limit."
             )
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:

@@ -221,19 +221,39 @@ def test_a_flood_of_messages_that_cannot_be_written_ends_the_worker() -> None:
     handler = Recorder(*[Handled(done=0, failed=2)] * 3)
     bench = Bench(assign(0), *(record(offset) for offset in range(6)), handler=handler, batch_size=2, poison_limit=5)
 
-    with pytest.raises(PoisonFlood, match="6 messages in a row of topic t"):
+    with pytest.raises(PoisonFlood, match="6 more messages of topic t"):
         bench.run()
 
     assert bench.consumer.committed[-1] == {0: 6}, "what was recorded is not recorded again"
 
 
-@pytest.mark.parametrize("good", [Handled(done=1, failed=1), Handled(done=0, duplicates=1, failed=1)])
-def test_one_good_message_among_the_bad_ones_starts_the_count_anew(good: Handled) -> None:
+@pytest.mark.parametrize("good", [Handled(done=2), Handled(done=0, duplicates=2)])
+def test_as_many_good_messages_as_bad_ones_are_no_flood(good: Handled) -> None:
     handler = Recorder(Handled(done=0, failed=2), good, Handled(done=0, failed=2), good)
     plan: list[Step] = [assign(0), *(record(offset) for offset in range(8))]
     bench = Bench(*plan, handler=handler, batch_size=2, poison_limit=3).run()
 
     assert len(bench.handler.batches) == 4
+
+
+@pytest.mark.parametrize("mixed", [Handled(done=1, failed=3), Handled(done=0, duplicates=1, failed=3)])
+def test_a_few_good_messages_in_each_batch_do_not_hide_a_flood(mixed: Handled) -> None:
+    plan: list[Step] = [assign(0), *(record(offset) for offset in range(16))]
+    bench = Bench(*plan, handler=Recorder(*[mixed] * 4), batch_size=4, poison_limit=5)
+
+    with pytest.raises(PoisonFlood):
+        bench.run()
+
+    assert len(bench.handler.batches) == 3, "2, 4 and 6 more than were written"
+
+
+def test_good_messages_are_no_credit_for_bad_ones_that_come_later() -> None:
+    handler = Recorder(Handled(done=2), Handled(done=2), Handled(done=0, failed=2), Handled(done=0, failed=2))
+    plan: list[Step] = [assign(0), *(record(offset) for offset in range(8))]
+    bench = Bench(*plan, handler=handler, batch_size=2, poison_limit=3)
+
+    with pytest.raises(PoisonFlood, match="4 more messages"):
+        bench.run()
 
 
 def test_max_rate_holds_back_what_would_exceed_it() -> None:

@@ -28,7 +28,7 @@ class Command(CouponCommand):
         "Take tickets from Kafka and write them to PostgreSQL as coupons, at the pace that it can take. "
         "First SIGTERM or Ctrl-C: finish the batch, commit, leave the group. Second: stop now. "
         "A worker process that dies is started again. Exits 1 when the topic is missing, 3 when too many messages "
-        "in a row could not be written."
+        "could not be written."
     )
     examples = """
   manage.py run_coupon_consumer
