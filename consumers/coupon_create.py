@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections, connection, transaction
 
 from consumers.registry import Handled, Received, handles
+from coupons.errors import DATABASE_DOWN
 from coupons.failpoints import (
     CONSUMER_COMMITTED,
     CONSUMER_FAILURES_RECORDED,
@@ -17,7 +18,7 @@ from coupons.failpoints import (
     failpoint,
 )
 from coupons.issuing.failures import Failure, record_failures
-from coupons.issuing.issue import Refusal, issue_coupons, settle_tickets
+from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
 from coupons.messaging.messages import InvalidMessage, Ticket, decode
 from coupons.models import FailCode
 
@@ -47,6 +48,21 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
     close_old_connections()  # outside requests nobody else drops a connection that the server has closed
     tickets, failures = _decode_all(messages)
+    try:
+        issued = _write(tickets, failures)
+    except DATABASE_DOWN:
+        # The next try must not meet the same session: one that began read-only stays so when the server no longer is.
+        connection.close()
+        raise
+    # Crash here => committed, but pending in Redis and not committed in Kafka: the redelivery settles it.
+    failpoint(CONSUMER_COMMITTED)
+    settle_tickets(issued)
+    failpoint(CONSUMER_SETTLED)
+    return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=len(failures))
+
+
+def _write(tickets: list[_ReceivedTicket], failures: list[Failure]) -> Issued[_ReceivedTicket]:
+    """All or nothing. Adds to `failures` what was refused, and records them."""
     with transaction.atomic():
         issued = issue_coupons(tickets)
         failpoint(CONSUMER_INSERTED)
@@ -54,11 +70,7 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
         if failures:
             record_failures(failures)
             failpoint(CONSUMER_FAILURES_RECORDED)
-    # Crash here => committed, but pending in Redis and not committed in Kafka: the redelivery settles it.
-    failpoint(CONSUMER_COMMITTED)
-    settle_tickets(issued)
-    failpoint(CONSUMER_SETTLED)
-    return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=len(failures))
+    return issued
 
 
 def _decode_all(messages: Sequence[Received]) -> tuple[list[_ReceivedTicket], list[Failure]]:

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 
 from coupons.admission import gate
 from coupons.campaigns.push import in_step, push_again
@@ -52,7 +52,8 @@ class Keeper:
             if self._troubles.get(name) != type(error).__name__:
                 logger.warning("keeper.waiting step=%s error=%s", name, reason)
             self._troubles[name] = type(error).__name__
-            close_old_connections()
+            if isinstance(error, DATABASE_DOWN):
+                connection.close()  # a session that began read-only stays so when the server no longer is
             return False
         if self._troubles.pop(name, None):
             logger.info("keeper.recovered step=%s", name)
