@@ -1,0 +1,34 @@
+"""What the consumers' group has done, seen from outside."""
+
+from coupons.messaging.topics import partition_lags
+from faults.crowd import Crowd
+from tests.support.process import Process
+from tests.support.waiting import hold
+
+# A consumer must come back to Kafka within this, or the group takes its partitions away. Shorter than what tests hold.
+MAX_POLL_SEC = 4.0
+MAX_POLL_INTERVAL = {"COUPON_KAFKA_CLIENT_CONFIG": f"max.poll.interval.ms={MAX_POLL_SEC * 1000:.0f}"}
+
+
+def committed() -> dict[int, int]:
+    """Partition -> the offset from which the group would go on."""
+    return {number: lag.committed or 0 for number, lag in partition_lags().items()}
+
+
+def assert_offsets_stay(crowd: Crowd) -> None:
+    """While users are admitted, and for longer than the group waits for a consumer that does not poll."""
+    crowd.goes_on("meanwhile", users=30)  # what was committed before is with the broker by then
+    before = committed()
+    hold(MAX_POLL_SEC + 1, lambda: committed() == before, "no offset moves")
+    crowd.goes_on("meanwhile", users=30)
+    assert committed() == before
+
+
+def assert_membership_kept(consumer: Process) -> None:
+    assert consumer.output.count("consumer.assigned") == 1
+    assert "consumer.revoked" not in consumer.output
+
+
+def assert_admission_went_on(crowd: Crowd) -> None:
+    """No answer but promises, and 503 where a busy machine took too long for one."""
+    assert set(crowd.answers) <= {(202, ""), (200, ""), (503, "unconfirmed")}, crowd.answers
