@@ -1,19 +1,26 @@
-"""A consumer dies by SIGKILL: what it had in hand comes again, nothing is written twice, nothing is lost."""
+"""Row 16: a consumer dies by SIGKILL. What it had in hand comes again, nothing is written twice, nothing is lost."""
 
 import signal
 
 from coupons.failpoints import CONSUMER_COMMITTED, CONSUMER_FAILURES_RECORDED, CONSUMER_INSERTED, CONSUMER_SETTLED
+from coupons.messaging.log import read_log
+from coupons.messaging.messages import decode
 from coupons.messaging.topics import partition_lags
-from coupons.models import FailEventHistory
-from tests.support.promises import Promises, apply_all, assert_kept, issued
+from coupons.models import Coupon, FailEventHistory
+from faults.visits import Habits
+from tests.support.group import assert_admission_went_on, committed
+from tests.support.matrix import Row
+from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
+MANY = Habits(users_per_sec=100)
+
 
 def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_twice(service: Service) -> None:
-    """Row 16: three consumers, each of which dies at another point of its first batch."""
-    campaign = service.campaign(60)
+    """Three consumers, each of which dies at another point of a batch; nobody is left to start them again."""
     dying = [service.manage("run_coupon_consumer", "--solo") for _ in range(3)]
+    service.web()
     wait_until(
         lambda: (
             sorted(number for consumer in dying for number in consumer.partitions) == [0, 1, 2, 3]
@@ -21,90 +28,95 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
         ),
         what=lambda: f"partitions for each: {[consumer.partitions for consumer in dying]}",
     )
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(16, crowd, name="each-point")
+    crowd.goes_on("before", users=50)
+    wait_until(lambda: issued(campaign) > 0, what="they work")
 
     points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
-    for point in points:
-        service.arm(point, "kill")
+    with row.fault("three consumers: SIGKILL before the database commit, after it, and before the offset's"):
+        for point in points:
+            service.arm(point, "kill")
+        assert {service.wait_for(point) for point in points} == {consumer.pid for consumer in dying}
+        assert [consumer.wait() for consumer in dying] == [-signal.SIGKILL] * 3
+        written, moved = set(Coupon.objects.values_list("user_id", flat=True)), committed()
+        coming_again = uncommitted_users()
+        assert len(coming_again & written) >= 2, "two had committed to the database what none had committed to Kafka"
+        assert coming_again - written, "and one to neither"
+        crowd.goes_on("without a consumer", users=50)
+        assert (issued(campaign), committed()) == (len(written), moved)
+        service.consumer("--solo")
+    row.goes_on(users=30)
 
-    promises = apply_all(campaign, range(60))
-
-    assert {service.wait_for(point) for point in points} == {consumer.pid for consumer in dying}
-    assert [consumer.wait() for consumer in dying] == [-signal.SIGKILL] * 3
-    assert 0 < issued(campaign) < 60, "two had committed to the database, one had not"
-    assert {lag.committed for lag in partition_lags().values()} == {None}, "and none to Kafka"
-    service.consumer("--solo")
-    assert_kept(campaign, promises)
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert not FailEventHistory.objects.exists(), "what came again was known as written"
+    assert_admission_went_on(crowd)
+    row.write()
 
 
 def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(service: Service) -> None:
-    """Row 16, with the parent that users run: also while a batch's failures are recorded."""
-    campaign = service.campaign(100)
-    consumer = service.consumer("--concurrency", "3")
-    points = (CONSUMER_INSERTED, CONSUMER_FAILURES_RECORDED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
-    for point in points:
-        service.arm(point, "kill")
-    for number in range(12):
-        service.produce(b"no message of ours %d" % number, key=str(number))
+    """With the parent that users run: also while a batch's failures are recorded."""
+    consumer = service.manage("run_coupon_consumer", "--concurrency", "4")
+    service.web()
+    wait_until(lambda: consumer.output.count("consumer.assigned") >= 4, what="all are in the group")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(16, crowd, name="workers")
+    crowd.goes_on("before", users=30)
 
-    promises = apply_all(campaign, range(80))
+    points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
+    with row.fault("four workers of a parent: SIGKILL, each at another point of a batch"):
+        service.arm(CONSUMER_FAILURES_RECORDED, "kill")
+        for number in range(12):
+            service.produce(b"no message of ours %d" % number, key=str(number))
+        killed = {service.wait_for(CONSUMER_FAILURES_RECORDED)}
+        for point in points:
+            service.arm(point, "kill")
+        killed |= {service.wait_for(point) for point in points}
+        wait_until(lambda: consumer.output.count("exit=-9") == 4, what="the parent notices")
+    row.goes_on(users=30)
 
-    killed = {service.wait_for(point) for point in points}
     assert len(killed) == 4
     assert consumer.pid not in killed
-    assert_kept(campaign, promises)
-    assert consumer.output.count("exit=-9") == 4
+    assert_history_holds(crowd, campaigns=[campaign])
     assert FailEventHistory.objects.count() == 12, "one for each foreign message, whoever died over it"
+    assert consumer.output.count("exit=-9") == 4
+    assert_admission_went_on(crowd)
     assert consumer.stop() == 0
-
-
-def test_a_worker_stopped_after_its_commit_and_resumed_when_another_did_its_batch_does_no_harm(
-    service: Service,
-) -> None:
-    campaign = service.campaign(100)
-    consumer = service.consumer("--concurrency", "2")
-    wait_until(lambda: consumer.output.count("consumer.assigned") >= 2, what="both have partitions")
-    service.arm(CONSUMER_COMMITTED, "stop")
-    promises = apply_all(campaign, range(40))
-    service.wait_for(CONSUMER_COMMITTED)
-
-    wait_until(lambda: issued(campaign) == 40, what="the other one, with all the partitions, has written the rest")
-    service.resume(CONSUMER_COMMITTED)
-
-    assert_kept(campaign, promises | apply_all(campaign, range(40, 60)))
-    assert consumer.stop() == 0
+    row.write()
 
 
 def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(service: Service) -> None:
-    campaign = service.campaign(400)
-    parent = service.consumer("--concurrency", "2", "--max-rate", "100", "--batch-size", "10")
-    promises = apply_all(campaign, range(200))
-    wait_until(lambda: issued(campaign) > 20, what="some coupons")
+    parent = service.manage("run_coupon_consumer", "--concurrency", "2", "--max-rate", "60", "--batch-size", "10")
+    service.web()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(16, crowd, name="parent")
+    crowd.goes_on("before", users=100)
+    wait_until(lambda: 20 < issued(campaign) < crowd.promised, what="some coupons, and some to do")
 
-    parent.kill()
+    with row.fault("the parent of two workers: SIGKILL"):
+        parent.kill()
+        wait_until(lambda: not workers_left(service), within_sec=20, what=lambda: f"{workers_left(service)} end")
+        done = issued(campaign)
+        crowd.goes_on("without a consumer", users=30)
+        assert issued(campaign) == done < crowd.promised
+        service.consumer()
+    row.goes_on(users=30)
 
-    wait_until(lambda: not service.left_over(), within_sec=10, what=lambda: f"workers end: {service.left_over()}")
-    done = issued(campaign)
-    assert done < 200
     assert "parent_gone" in parent.output
-    service.consumer()
-    assert_kept(campaign, promises | apply_all(campaign, range(200, 220)))
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert not FailEventHistory.objects.exists()
+    assert_admission_went_on(crowd)
+    row.write()
 
 
-def test_workers_killed_five_times_under_load_are_started_again_and_lose_nothing(service: Service) -> None:
-    campaign = service.campaign(1_000)
-    consumer = service.consumer("--concurrency", "2", "--batch-size", "20", "--max-rate", "300")
-    promises: Promises = {}
-    for kill in range(5):
-        before = issued(campaign)
-        promises |= apply_all(campaign, range(kill * 150, kill * 150 + 150))
-        wait_until(lambda before=before: issued(campaign) > before, what="it works")  # type: ignore[misc]
-        workers = [pid for pid, command in service.left_over().items() if "--child-of" in command]
-        service.kill(workers[kill % len(workers)])
-        wait_until(
-            lambda kill=kill: consumer.output.count("supervisor.died") == kill + 1,  # type: ignore[misc]
-            what="the parent notices",
-        )
+def uncommitted_users() -> set[str]:
+    """Whose messages the group would be given again, or for the first time."""
+    stretches = {number: (lag.committed or 0, lag.end) for number, lag in partition_lags().items()}
+    return {decode(message.payload).user_id for message in read_log(stretches)}
 
-    ledger = assert_kept(campaign, promises)
-    assert (ledger.issued, ledger.first_sequence, ledger.last_sequence) == (750, 1, 750)
-    assert consumer.stop() == 0
+
+def workers_left(service: Service) -> set[int]:
+    return {pid for pid, command in service.left_over().items() if "run_coupon_consumer" in command}

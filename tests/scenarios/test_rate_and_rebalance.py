@@ -5,9 +5,14 @@ import time
 from django.db.models import Max, Min
 
 from coupons.models import Coupon, FailEventHistory
-from tests.support.promises import apply_all, assert_kept, issued
+from faults.visits import Habits
+from tests.support.group import assert_admission_went_on
+from tests.support.matrix import Row
+from tests.support.promises import apply_all, assert_history_holds, assert_kept, issued
 from tests.support.service import Service
-from tests.support.waiting import wait_until
+from tests.support.waiting import hold, wait_until
+
+SMALL_BATCHES = ("--solo", "--batch-size", "5")
 
 
 def test_the_database_gets_no_more_than_the_max_rate(service: Service) -> None:
@@ -29,26 +34,45 @@ def test_the_database_gets_no_more_than_the_max_rate(service: Service) -> None:
     assert consumer.output.count("consumer.assigned") == 1, "a slow pace costs no membership"
 
 
-def test_two_consumers_share_the_partitions_and_a_rebalance_loses_nothing(service: Service) -> None:
-    campaign = service.campaign(1_000)
-    first = service.consumer("--solo", "--max-rate", "60", "--batch-size", "10")
-    promises = apply_all(campaign, range(300))
+def test_consumers_that_start_and_stop_every_two_seconds_lose_nothing(service: Service) -> None:
+    """Two at a time, of which the older one ends as soon as the newer one has partitions, four times."""
+    oldest = service.manage("run_coupon_consumer", *SMALL_BATCHES)
+    service.web()
+    oldest.says("consumer.assigned")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
+    row = Row(17, crowd)
+    crowd.goes_on("before", users=50)
     wait_until(lambda: issued(campaign) > 20, what="the first one works")
 
-    second = service.consumer("--solo", "--max-rate", "60", "--batch-size", "10")
-    wait_until(
-        lambda: len(first.partitions) == len(second.partitions) == 2 and first.partitions.isdisjoint(second.partitions),
-        what=lambda: f"two partitions each: {first.partitions} {second.partitions}",
-    )
-    before = issued(campaign)
-    promises |= apply_all(campaign, range(300, 400))
-    wait_until(lambda: issued(campaign) > before + 50, what="both work")
+    with row.fault("consumers: one starts and one stops every 2 s, 4 times"):
+        second = service.manage("run_coupon_consumer", *SMALL_BATCHES)
+        wait_until(
+            lambda: (
+                len(oldest.partitions) == len(second.partitions) == 2
+                and oldest.partitions.isdisjoint(second.partitions)
+            ),
+            what=lambda: f"two partitions each: {oldest.partitions} {second.partitions}",
+        )
+        both = [oldest, second]
+        for turn in range(4):
+            before = issued(campaign)
+            both.append(service.manage("run_coupon_consumer", *SMALL_BATCHES))
+            leaving = both.pop(0)
+            started = time.monotonic()
+            assert leaving.stop() == 0
+            both[-1].says("consumer.assigned")
+            hold(2 - (time.monotonic() - started), lambda: True, "a turn lasts 2 s")
+            crowd.goes_on(f"turn {turn}", users=10)
+            wait_until(lambda before=before: issued(campaign) > before, what="they work")  # type: ignore[misc]
+    row.goes_on(users=30)
 
-    assert first.stop() == 0
-    wait_until(lambda: second.partitions == {0, 1, 2, 3}, what="the second one takes over all")
-    promises |= apply_all(campaign, range(400, 420))
-    assert_kept(campaign, promises)
+    assert both.pop(0).stop() == 0
+    wait_until(lambda: both[0].partitions == {0, 1, 2, 3}, what="the last one takes over all")
+    assert_history_holds(crowd, campaigns=[campaign])
     assert not list(FailEventHistory.objects.values_list("error_code", "error_message")[:3])
+    assert_admission_went_on(crowd)
+    row.write()
 
 
 def test_two_groups_that_write_the_same_tickets_at_once_make_one_coupon_each(service: Service) -> None:

@@ -1,0 +1,77 @@
+"""Row 18: a consumer comes back after the group has given its partitions, and the batch in its hand, to another."""
+
+from coupons.failpoints import CONSUMER_COMMITTED, CONSUMER_SETTLED
+from coupons.models import FailEventHistory
+from faults.visits import Habits
+from tests.support.group import MAX_POLL_INTERVAL, assert_admission_went_on, committed
+from tests.support.matrix import Row
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+MANY = Habits(users_per_sec=80)
+ALL = {0, 1, 2, 3}
+
+
+def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_commit_does_no_harm(
+    service: Service,
+) -> None:
+    """It sends no heartbeat meanwhile. When it goes on it settles in Redis, and commits in Kafka, what is long done."""
+    consumers = [service.manage("run_coupon_consumer", "--solo", **MAX_POLL_INTERVAL) for _ in range(2)]
+    service.web()
+    wait_until(lambda: all(len(each.partitions) == 2 for each in consumers), what="two partitions each")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(18, crowd, name="stopped")
+    crowd.goes_on("before", users=30)
+
+    with row.fault("a consumer: SIGSTOP with a batch written and not committed, SIGCONT after another did it"):
+        service.arm(CONSUMER_COMMITTED, "stop")
+        away = service.wait_for(CONSUMER_COMMITTED)
+        absent, other = sorted(consumers, key=lambda each: each.pid != away)
+        wait_until(lambda: other.partitions == ALL, within_sec=30, what="the other one takes over all")
+        before = committed()
+        crowd.goes_on("with one consumer", users=30)
+        wait_until(lambda: all(committed()[number] > before[number] for number in ALL), what="it does their batches")
+        moved = committed()
+        service.resume(CONSUMER_COMMITTED)
+        absent.says("consumer.offset_not_committed outcome=redelivered")
+    row.goes_on(users=30)
+
+    wait_until(
+        lambda: len(absent.partitions) == len(other.partitions) == 2 and absent.partitions.isdisjoint(other.partitions),
+        what=lambda: f"it has joined again: {absent.partitions} {other.partitions}",
+    )
+    now = committed()
+    assert all(now[number] >= moved[number] for number in ALL), "the stale commit rewound nobody"
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert not FailEventHistory.objects.exists()
+    assert_admission_went_on(crowd)
+    assert [each.stop() for each in consumers] == [0, 0]
+    row.write()
+
+
+def test_too_slow_for_its_next_poll_it_leaves_joins_again_and_goes_on(service: Service) -> None:
+    """Its heartbeats go on, so only max.poll.interval.ms tells the group of it."""
+    polls_often = {"COUPON_KAFKA_CLIENT_CONFIG": "max.poll.interval.ms=2500"}
+    consumer = service.manage("run_coupon_consumer", "--solo", **polls_often)
+    service.web()
+    consumer.says("consumer.assigned")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(18, crowd, name="slow")
+    crowd.goes_on("before", users=30)
+
+    with row.fault("a consumer: 4 s over one batch, 1.5 s more than the group waits"):
+        service.arm(CONSUMER_SETTLED, "sleep:4000")
+        service.wait_for(CONSUMER_SETTLED)
+        crowd.goes_on("meanwhile", users=30)
+        consumer.says("Application maximum poll interval")
+        wait_until(lambda: consumer.partitions == ALL and "consumer.revoked" in consumer.output, what="it is back")
+    row.goes_on(users=30)
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert not FailEventHistory.objects.exists()
+    assert_admission_went_on(crowd)
+    assert consumer.stop() == 0
+    row.write()
