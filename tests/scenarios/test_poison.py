@@ -1,16 +1,28 @@
-"""Messages that can never be written: they alone become failed events; a flood of them stops the consumer."""
+"""Rows 23 and 24: messages that can never be written become failed events, and they alone; a flood of them stops the
+consumer."""
 
 import json
 from uuid import uuid4
 
+from coupons.failpoints import CONSUMER_FAILURES_RECORDED, CONSUMER_SETTLED
 from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
-from tests.support.promises import Promises, apply_all, assert_kept
+from faults.visits import Habits
+from tests.support.group import (
+    MAX_POLL_INTERVAL,
+    assert_admission_went_on,
+    assert_membership_kept,
+    assert_offsets_stay,
+)
+from tests.support.matrix import Row
+from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service, message
 from tests.support.waiting import wait_until
 
+MANY = Habits(users_per_sec=80)
 
-def poison_for(campaign: Campaign) -> dict[bytes, FailCode]:
-    """Every kind of bad message, and what it must become."""
+
+def poison_for(campaign: Campaign, user_id: str) -> dict[bytes, FailCode]:
+    """Every kind of bad message, and what it must become. The user has a ticket."""
     unknown = uuid4()
     return {
         b"": FailCode.INVALID_MESSAGE,
@@ -32,7 +44,7 @@ def poison_for(campaign: Campaign) -> dict[bytes, FailCode]:
         broken(campaign, v=2): FailCode.UNKNOWN_VERSION,
         message(unknown, "1", 1): FailCode.UNKNOWN_CAMPAIGN,
         message(campaign.pk, "never-admitted", 1): FailCode.NOT_ADMITTED,
-        message(campaign.pk, "1", 999): FailCode.NOT_ADMITTED,
+        message(campaign.pk, user_id, 99_999): FailCode.NOT_ADMITTED,
     }
 
 
@@ -41,41 +53,98 @@ def broken(campaign: Campaign, **fields: object) -> bytes:
 
 
 def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(service: Service) -> None:
-    campaign = service.campaign(100)
-    poison = poison_for(campaign)
-    # One batch of good and bad ones, mixed: the consumer starts when all are in the topic.
-    promises: Promises = {}
-    for number, payload in enumerate(poison):
-        promises |= apply_all(campaign, [number * 2, number * 2 + 1])
-        service.produce(payload, key=str(number))
+    """They come in one batch with good ones: the consumer stops until all are in the topic."""
+    _, consumer, keeper = service.everything()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(23, crowd)
+    crowd.goes_on("before", users=30)
+    user = next(iter(crowd.promises(campaign.pk)))
+    poison = poison_for(campaign, user)
 
-    service.consumer("--solo")
+    with row.fault("topic: a message of every bad kind, among good ones"):
+        service.arm(CONSUMER_SETTLED, "stop")
+        service.wait_for(CONSUMER_SETTLED)
+        for number, payload in enumerate(poison):
+            service.produce(payload, key=str(number))
+            crowd.goes_on("between them", users=2)
+        service.resume(CONSUMER_SETTLED)
+        wait_until(lambda: FailEventHistory.objects.count() >= len(poison), what="all are recorded")
+    row.goes_on(users=30)
 
-    assert_kept(campaign, promises)
+    assert_history_holds(crowd, campaigns=[campaign])
     events = FailEventHistory.objects.all()
     assert {bytes(event.payload): event.error_code for event in events} == poison
     assert len(events) == len(poison)
     assert {event.event_status for event in events} == {EventStatus.FAIL}
     assert {event.next_attempt_at for event in events} == {None}, "no attempt can end differently"
     assert set(events.values_list("topic", flat=True)) == {service.topic}
+    assert "consumer.waiting" not in consumer.output
+    assert_admission_went_on(crowd)
+    assert (consumer.stop(), keeper.stop()) == (0, 0)
+    row.write()
 
 
 def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -> None:
-    campaign = service.campaign(10)
-    promises = apply_all(campaign, range(5))
-    service.produce(*(f"poison {number}".encode() for number in range(200)))
+    """Also while good ones come between them, which are issued when an operator has looked."""
+    keeper = service.keeper()
+    consumer = service.consumer("--batch-size", "10", COUPON_CONSUMER_POISON_LIMIT="20")
+    service.web()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(23, crowd, name="flood")
+    crowd.goes_on("before", users=30)
 
-    consumer = service.manage("run_coupon_consumer", "--batch-size", "10", COUPON_CONSUMER_POISON_LIMIT="20")
+    with row.fault("topic: 400 bad messages among good ones; the consumer ends and is started again"):
+        for key in range(8):
+            service.produce(*(b"poison %d of %d" % (number, key) for number in range(50)), key=str(key))
+        assert consumer.wait() == 3
+        recorded = FailEventHistory.objects.count()
+        crowd.goes_on("without a consumer", users=30)
+        service.consumer()  # the limit of an operator who has looked
+    row.goes_on(users=30)
 
-    assert consumer.wait() == 3
-    assert "messages in a row" in consumer.output
+    assert "more messages of topic" in consumer.output
     assert "COUPON_CONSUMER_POISON_LIMIT" in consumer.output
     assert "Traceback" not in consumer.output
-    recorded = FailEventHistory.objects.count()
-    assert 20 < recorded <= 45, "the table is not filled"
-    service.consumer("--solo")  # the limit of an operator who has looked
-    assert_kept(campaign, promises)
-    assert FailEventHistory.objects.count() == 200, "a redelivery adds no second row"
+    assert 20 < recorded < 200, "the table is not filled"
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert FailEventHistory.objects.count() == 400, "a redelivery adds no second row"
+    assert_admission_went_on(crowd)
+    assert keeper.stop() == 0
+    row.write()
+
+
+def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_message_stays(service: Service) -> None:
+    """Row 24: some are in the transaction that PostgreSQL's crash undoes, some come when it is down."""
+    consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
+    service.web()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(24, crowd)
+    crowd.goes_on("before", users=30)
+
+    with row.fault("postgres: SIGKILL with failed events inserted and not committed, started again after 5 s"):
+        service.arm(CONSUMER_FAILURES_RECORDED, "stop")
+        service.produce(b"no JSON", b"nor this")
+        service.wait_for(CONSUMER_FAILURES_RECORDED)
+        service.stack("kill", "postgres")
+        service.produce(b"nor that")
+        service.resume(CONSUMER_FAILURES_RECORDED)
+        consumer.says("consumer.waiting")
+        assert_offsets_stay(crowd)
+        service.stack("start", "postgres")
+        consumer.says("consumer.resumed")
+    row.goes_on(users=30)
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    events = FailEventHistory.objects.values_list("payload", "error_code")
+    found = sorted((bytes(payload), code) for payload, code in events)
+    assert found == [(text, FailCode.INVALID_MESSAGE) for text in (b"no JSON", b"nor that", b"nor this")]
+    assert_membership_kept(consumer)
+    assert_admission_went_on(crowd)
+    assert consumer.stop() == 0
+    row.write()
 
 
 def test_what_the_gate_does_not_hold_is_never_issued_not_even_after_a_mend_or_a_retry(service: Service) -> None:
