@@ -1,51 +1,89 @@
-"""Runs of the retry command that meet each other, or die."""
+"""Row 25: runs of the retry command that meet each other, or die."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from django.db import connection
 from django.db.models import Count
 
-from coupons.failpoints import RETRY_ISSUED
+from coupons.failpoints import RETRY_CLAIMED, RETRY_ISSUED
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
-from tests.support.promises import apply_all, assert_kept
+from faults.visits import Habits
+from tests.support.group import assert_admission_went_on
+from tests.support.matrix import Row
+from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-FAILED = 600
+FAILED = 200
+NOT_REFUSED = "[05]$"
 DUE_AT_ONCE = {"COUPON_RETRY_BASE_DELAY_SEC": "0", "COUPON_RETRY_LEASE_SEC": "5"}
 
 
 def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Service) -> None:
-    campaign = service.campaign(1_000)
-    promises = apply_all(campaign, range(FAILED + 1))
-    Campaign.objects.filter(pk=campaign.pk).update(quantity=1)  # the database refuses all but one
-    consumer = service.consumer("--solo", **DUE_AT_ONCE)
-    wait_until(lambda: with_status(EventStatus.FAIL) == FAILED, what="all the others are failed events")
-    assert_kept(campaign, {}, failed=FAILED)
-    consumer.stop()
-    Campaign.objects.filter(pk=campaign.pk).update(quantity=1_000)
+    """PostgreSQL refuses most users' coupons for a while; then they are retried while new users come."""
+    service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
+    service.web()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
+    row = Row(25, crowd)
+    crowd.goes_on("before", users=30)
+    others = Coupon.objects.exclude(user_id__regex=NOT_REFUSED)
+    with most_users_refused():
+        wait_until(lambda: with_status(EventStatus.FAIL) >= FAILED, within_sec=30, what="enough failed events")
+        before = others.count()
+    wait_until(lambda: others.count() > before, what="and every batch that met the refusal is done")
+    failed = FailEventHistory.objects.count()
 
-    service.arm(RETRY_ISSUED, "kill@150")
-    killed = service.run("retry_failed_coupons", **DUE_AT_ONCE)
-    assert killed.exit_code == -signal.SIGKILL
-    assert with_status(EventStatus.SUCCESS) == 149
-    assert with_status(EventStatus.PROCESSING) == 51, "what it had claimed, and the one whose coupon was rolled back"
+    with row.fault("a retry run: SIGKILL at its 30th of 50 rows"):
+        service.arm(RETRY_ISSUED, "kill@30")
+        killed = service.run("retry_failed_coupons", "--limit", "50", **DUE_AT_ONCE)
+        assert killed.exit_code == -signal.SIGKILL
+        assert with_status(EventStatus.SUCCESS) == 29
+        assert with_status(EventStatus.PROCESSING) == 21, "what it had claimed, and the one that was rolled back"
+        for status in (EventStatus.PROCESSING, EventStatus.FAIL):
+            assert what_a_user_is_told(service, campaign, status) == (200, "pending")
+    with row.fault("two retry runs at once, and one more that stops for longer than its lease"):
+        service.arm(RETRY_CLAIMED, "stop")
+        stopped = service.manage("retry_failed_coupons", "--limit", "30", **DUE_AT_ONCE)
+        service.wait_for(RETRY_CLAIMED)
+        runs = [service.manage("retry_failed_coupons", **DUE_AT_ONCE) for _ in range(2)]
+        assert [run.wait() for run in runs] == [0, 0]
+        assert all("0 failed again, 0 taken over" in run.output for run in runs), [run.output for run in runs]
+        wait_until(
+            lambda: (
+                service.run("retry_failed_coupons", **DUE_AT_ONCE).exit_code == 0
+                and with_status(EventStatus.SUCCESS) == failed
+            ),
+            within_sec=30,
+            what="the leases of the others are over, and their rows are taken up",
+        )
+        service.resume(RETRY_CLAIMED)
+        assert stopped.wait() == 0
+    row.goes_on(users=30)
 
-    runs = [service.manage("retry_failed_coupons", **DUE_AT_ONCE) for _ in range(2)]
-    assert [run.wait() for run in runs] == [0, 0]
-    assert all("0 failed again, 0 taken over" in run.output for run in runs), [run.output for run in runs]
-    wait_until(
-        lambda: (
-            service.run("retry_failed_coupons", **DUE_AT_ONCE).exit_code == 0
-            and with_status(EventStatus.SUCCESS) == FAILED
-        ),
-        what="the lease of the killed run is over, and its rows are taken up",
-    )
-
-    assert_kept(campaign, promises)
-    assert FailEventHistory.objects.count() == FAILED, "retrying never adds a row"
-    assert with_status(EventStatus.PROCESSING) == 0
+    assert "0 succeeded, 0 failed again, 30 taken over by another run" in stopped.output
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert FailEventHistory.objects.count() == failed, "retrying never adds a row"
+    assert set(FailEventHistory.objects.values_list("event_status", flat=True)) == {EventStatus.SUCCESS}
     tries = FailAttempt.objects.filter(error_code="").values("event").annotate(times=Count("pk"))
-    assert {row["times"] for row in tries} == {1}, "each became SUCCESS once"
+    assert (len(tries), {row["times"] for row in tries}) == (failed, {1}), "each became SUCCESS once"
+    assert_admission_went_on(crowd)
+    row.write()
+
+
+@contextmanager
+def most_users_refused() -> Iterator[None]:
+    """By the database, for a reason of its own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE coupons_coupon ADD CONSTRAINT refused CHECK (user_id ~ %s) NOT VALID", [NOT_REFUSED]
+        )
+        try:
+            yield
+        finally:
+            cursor.execute("ALTER TABLE coupons_coupon DROP CONSTRAINT refused")
 
 
 def test_a_retry_that_fails_again_says_why_and_adds_no_row(service: Service) -> None:
@@ -62,8 +100,17 @@ def test_a_retry_that_fails_again_says_why_and_adds_no_row(service: Service) -> 
         assert (event.event_status, event.error_code, event.attempts) == ("FAIL", FailCode.QUANTITY_EXCEEDED, 1)
         assert event.next_attempt_at is not None
         assert [attempt.error_code for attempt in event.tried.all()] == [FailCode.QUANTITY_EXCEEDED]
+    Campaign.objects.filter(pk=campaign.pk).update(quantity=10)  # else the ledger finds 3 tickets for 1 coupon
     assert_kept(campaign, {}, failed=2)
 
 
 def with_status(status: EventStatus) -> int:
     return FailEventHistory.objects.filter(event_status=status).count()
+
+
+def what_a_user_is_told(service: Service, campaign: Campaign, status: EventStatus) -> tuple[int, str]:
+    """Of one whose event has this status."""
+    event = FailEventHistory.objects.filter(event_status=status).order_by("pk").first()
+    assert event is not None
+    answer = service.ticket(campaign, event.user_id)
+    return answer.status, answer.json()["status"]
