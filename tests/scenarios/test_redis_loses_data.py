@@ -1,0 +1,159 @@
+"""Row 6: Redis is emptied, loses a key, or comes back with older files or none. 503, and a mend under traffic."""
+
+import shutil
+from pathlib import Path
+
+from stack_parts.home import Home
+
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.models import Campaign, Coupon, FailCode, FailEventHistory
+from faults.crowd import Crowd
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.places import assert_no_hole, assert_only_promised_or, places
+from tests.support.process import Process
+from tests.support.promises import Promises, assert_history_holds, issued
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+MANY = Habits(users_per_sec=100)
+
+
+def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(service: Service) -> None:
+    _, _, keeper = service.everything()
+    campaign = service.campaign(300)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(6, crowd, name="flushall")
+    crowd.goes_on("before", users=200)
+
+    with row.fault("redis: FLUSHALL, 200 of 300 coupons gone"):
+        admission_redis().flushall()
+        crowd.is_told(503, "unavailable", times=20)
+        keeper.says("mend.done")
+    row.goes_on()
+    crowd.is_told(409, "sold-out")
+
+    verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
+    assert verdict.sold_out >= 20
+    assert issued(campaign) == 300, "sold out is said only while as many tickets are held as there are coupons"
+    row.write()
+
+
+def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> None:
+    """In one mend: three campaigns, each of which loses another key, with its tickets half issued and half pending."""
+    _, consumer, keeper = service.everything()
+    campaigns = [service.campaign(20_000) for _ in range(3)]
+    crowd = service.crowd(*campaigns, habits=MANY)
+    row = Row(6, crowd, name="keys")
+    some_issued_some_pending(crowd, consumer)
+    promised = {campaign.pk: crowd.promises(campaign.pk) for campaign in campaigns}
+
+    with row.fault("redis: another key of each campaign deleted"):
+        for number, campaign in enumerate(campaigns):
+            assert admission_redis().delete(campaign_keys(campaign.pk)[number]) == 1
+        crowd.is_told(503, "unavailable", times=20)
+        wait_until(lambda: keeper.output.count("mend.done") == 3, within_sec=30, what=lambda: keeper.output)
+    for campaign in campaigns:
+        crowd.goes_on("after the mend", users=10, campaign_id=campaign.pk)
+    row.goes_on()
+    service.consumer()
+
+    assert_history_holds(crowd, campaigns=campaigns)
+    for campaign in campaigns:
+        assert places(campaign).items() >= promised[campaign.pk].items(), "the same places as before"
+        assert_no_hole(campaign)
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.write()
+
+
+def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Service, tmp_path: Path) -> None:
+    """Some tickets lie in PostgreSQL then and some in the topic alone."""
+    _, consumer, keeper = service.everything()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(6, crowd, name="files")
+    some_issued_some_pending(crowd, consumer)
+
+    with row.fault("redis: SIGKILL, started without its files"):
+        service.stack("kill", "redis")
+        service.stack("wipe", "redis")
+        found = places_found_and_mended(crowd, campaign, service, keeper, mends=1)
+    assert not found
+    row.goes_on(users=30)
+    older = places(campaign)
+    shutil.copytree(redis_files(), tmp_path / "older")
+    crowd.goes_on("that the copy knows nothing of", users=30)
+
+    with row.fault("redis: SIGKILL, started with an older copy of its files"):
+        service.stack("kill", "redis")
+        shutil.rmtree(redis_files())
+        shutil.copytree(tmp_path / "older", redis_files())
+        found = places_found_and_mended(crowd, campaign, service, keeper, mends=2)
+    assert found.items() >= older.items()
+    row.goes_on(users=30)
+    service.consumer()
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert_no_hole(campaign)
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.write()
+
+
+def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(service: Service) -> None:
+    """Nobody was promised anything for them, and their places are somebody else's by then."""
+    consumer = service.manage("run_coupon_consumer")
+    keeper = service.keeper()
+    consumer.says("consumer.assigned")
+    proxy = service.proxy("kafka")  # for the web server alone: the mend reads the topic
+    service.web(COUPON_DELIVERY_TIMEOUT_MS="60000")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(6, crowd, name="late")
+    crowd.goes_on("before", users=30)
+
+    with row.fault("redis: FLUSHALL, with messages in the producers' queues"):
+        proxy.hold()
+        crowd.is_told(503, "unconfirmed", times=30)
+        late = places(campaign).items() - crowd.promises(campaign.pk).items()
+        admission_redis().flushall()
+        crowd.is_told(503, "unavailable", times=20)
+        keeper.says("mend.done")
+        crowd.is_told(503, "unconfirmed", times=20)
+        proxy.let_pass()
+    row.goes_on(users=30)
+    wait_until(FailEventHistory.objects.exists, what="the late messages are read")
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert set(FailEventHistory.objects.values_list("error_code", flat=True)) == {FailCode.NOT_ADMITTED}
+    failed = set(FailEventHistory.objects.values_list("user_id", "sequence"))
+    assert failed <= late - places(campaign).items()
+    assert not failed & set(Coupon.objects.values_list("user_id", "sequence"))
+    assert_no_hole(campaign)  # so the places of those messages are somebody else's
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.write()
+
+
+def some_issued_some_pending(crowd: Crowd, consumer: Process) -> None:
+    crowd.goes_on("with a consumer", users=30)
+    assert consumer.stop() == 0
+    crowd.goes_on("without one", users=30)
+
+
+def places_found_and_mended(
+    crowd: Crowd, campaign: Campaign, service: Service, keeper: Process, *, mends: int
+) -> Promises:
+    """Starts Redis; what it knows then, which is not all that was promised. After the mend it is."""
+    crowd.is_told(503, "unavailable", times=5)
+    promised = crowd.promises(campaign.pk)
+    service.stack("start", "redis")
+    found = places(campaign)
+    assert not promised.items() <= found.items()
+    crowd.is_told(503, "unavailable", times=20)
+    wait_until(lambda: keeper.output.count("mend.done") == mends, within_sec=30, what=lambda: keeper.output)
+    assert promised.items() <= places(campaign).items(), "the same places as before"
+    return found
+
+
+def redis_files() -> Path:
+    return Home.current().data("redis")
