@@ -146,6 +146,10 @@ class Proxy:
         """RST to both ends of every connection; with `new` also of those that come, until let_pass()."""
         self._call(self._reset_all(new))
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Another server is behind it from now on, as after a failover. Every open connection is reset."""
+        self._call(self._lead_to(host, port))
+
     # --- in the loop's thread ---
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
@@ -182,6 +186,10 @@ class Proxy:
         self._resets_new = new
         for connection in list(self._connections):
             connection.reset()
+
+    async def _lead_to(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        await self._reset_all(self._resets_new)
 
     async def _end(self) -> None:
         await self._close_listener()

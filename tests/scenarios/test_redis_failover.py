@@ -1,0 +1,84 @@
+"""Row 10: the primary hangs, a replica that lags takes over, and later it all goes back again."""
+
+from coupons.admission.scripts import admission_redis
+from coupons.models import Campaign, FailCode, FailEventHistory
+from faults.crowd import Crowd
+from faults.links import server_ports
+from faults.proxy import LOOPBACK
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.places import assert_no_hole, assert_only_promised_or, places
+from tests.support.promises import Promises, assert_history_holds
+from tests.support.replica import Replica, follow, promote
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+MANY = Habits(users_per_sec=80)
+
+
+def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(service: Service) -> None:
+    """One web server stays with the old primary, as behind a cut network. Then that one is the primary once more, the
+    same process with the same run_id as at the beginning."""
+    primary_port = server_ports("redis")[0]
+    consumer = service.manage("run_coupon_consumer")  # through no proxy: it asks the old primary until it is restarted
+    service.web(COUPON_WEB_WORKERS="1")
+    left_behind_addresses = list(service.addresses)
+    proxy = service.proxy("redis")
+    keeper = service.keeper()
+    service.web()
+    consumer.says("consumer.assigned")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, addresses=[service.url], habits=MANY)
+    left_behind = service.crowd(campaign, addresses=left_behind_addresses, habits=Habits(users_per_sec=20))
+    row = Row(10, crowd)
+
+    with Replica(primary_port) as replica:
+        left_behind.goes_on("before", users=10)
+        crowd.goes_on("before", users=30)
+        replica.link.hold()
+        crowd.goes_on("that the replica never hears of, issued or about to be", users=30)
+        assert consumer.stop() == 0
+        crowd.goes_on("that are in the topic alone", users=30)
+
+        with row.fault("redis: SIGSTOP of the primary, REPLICAOF NO ONE on a replica that lags"):
+            promised = fail_over(service, campaign, crowd, replica)
+            crowd.is_told(503, "unavailable", times=20)
+            keeper.says("mend.done")
+        row.goes_on(users=30)
+        assert promised.items() <= places(campaign, redis=replica.redis).items(), "the same tickets as before"
+
+        before = left_behind.promised
+        service.stack("resume", "redis")
+        left_behind.is_told(503, "unavailable", times=20)
+        assert left_behind.promised == before, "who comes back promises nothing"
+
+        with row.fault("redis: SIGKILL of the new primary, REPLICAOF NO ONE on the old one"):
+            follow(admission_redis(), replica.port)
+            left_behind.is_told(503, "unavailable", times=5)
+            assert left_behind.promised == before, "nor does a replica"
+            replica.kill()
+            promote(admission_redis())
+            proxy.lead_to(LOOPBACK, primary_port)
+            crowd.is_told(503, "unavailable", times=20)
+            wait_until(lambda: keeper.output.count("mend.done") == 2, within_sec=30, what=lambda: keeper.output)
+        row.goes_on(users=30)
+        left_behind.goes_on("with the others", users=5)
+    service.consumer()
+
+    assert_history_holds(crowd, left_behind, campaigns=[campaign])
+    assert promised.items() <= places(campaign).items()
+    assert_no_hole(campaign)
+    assert not FailEventHistory.objects.filter(error_code=FailCode.CONFLICT).exists()
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.write()
+
+
+def fail_over(service: Service, campaign: Campaign, crowd: Crowd, replica: Replica) -> Promises:
+    """From a primary that hangs. Returns what was promised until then, which is more than the replica knows."""
+    service.stack("pause", "redis")
+    crowd.is_told(503, "unavailable", times=5)
+    promised = crowd.promises(campaign.pk)
+    replica.promote()
+    assert len(promised.keys() - places(campaign, redis=replica.redis).keys()) >= 40, "it lags"
+    service.proxy("redis").lead_to(LOOPBACK, replica.port)
+    return promised

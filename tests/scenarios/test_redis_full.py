@@ -1,0 +1,90 @@
+"""Row 11: Redis takes no more writes, or no more connections: 503, and no ticket is half written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from coupons.admission import gate
+from coupons.admission.scripts import admission_redis
+from coupons.models import Campaign, FailEventHistory
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.places import (
+    assert_no_hole,
+    assert_only_promised_or,
+    nobody_is_promised_anything,
+    pending_users,
+    places,
+)
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+THREADS, CONNECTIONS = 200, 4
+
+
+def test_redis_out_of_memory_admits_nobody_and_what_was_promised_is_issued(service: Service) -> None:
+    service.web()
+    keeper = service.keeper()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
+    row = Row(11, crowd, name="memory")
+    crowd.goes_on("before", users=50)
+
+    with row.fault("redis: maxmemory below what is used"):
+        with no_memory():
+            crowd.is_told(503, "unavailable", times=5)
+            assert crowd.promises(campaign.pk).keys() <= pending_users(campaign), "to be settled by a full Redis"
+            service.consumer()
+            wait_until(lambda: not pending_users(campaign), what="what was promised is issued and settled")
+            nobody_is_promised_anything(crowd, while_told="unavailable")
+        assert_whole(campaign)
+    row.goes_on(users=50)
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert_whole(campaign)
+    assert "mend." not in keeper.output
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.write()
+
+
+def test_two_hundred_threads_share_four_connections_to_a_redis_that_is_far_away(service: Service) -> None:
+    """Some are promised something meanwhile; who finds no connection is told so at once."""
+    service.manage("run_coupon_consumer")
+    keeper = service.keeper()
+    proxy = service.proxy("redis")  # for the web server alone
+    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS=str(THREADS), COUPON_REDIS_MAX_CONNECTIONS=str(CONNECTIONS))
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=400, connections=THREADS))
+    row = Row(11, crowd, name="pool")
+    crowd.goes_on("before", users=50)
+
+    with row.fault(f"redis: 100 ms away, {THREADS} threads and {CONNECTIONS} connections"):
+        proxy.delay(50)
+        crowd.is_told(503, "unavailable", times=THREADS)
+        crowd.goes_on("meanwhile", users=20)
+        proxy.let_pass()
+    row.goes_on(users=50)
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert_whole(campaign)
+    assert "mend." not in keeper.output
+    assert not FailEventHistory.objects.exists()
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.write()
+
+
+@contextmanager
+def no_memory() -> Iterator[None]:
+    admission_redis().config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        admission_redis().config_set("maxmemory", 0)
+
+
+def assert_whole(campaign: Campaign) -> None:
+    """Redis counts as many tickets as there are, and as many pending ones: else the state is stale, which raises."""
+    described = gate.describe(campaign_id=campaign.pk, epoch=1)
+    assert pending_users(campaign) <= places(campaign).keys()
+    assert described.next_sequence == described.admitted + 1
+    assert_no_hole(campaign)

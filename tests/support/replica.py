@@ -1,0 +1,80 @@
+"""A second Redis, which begins as a replica of the stack's: for failovers."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+from stack_parts import packages, settings
+
+from benchmarks.services import free_port
+from coupons.admission.scripts import admission_redis
+from faults.proxy import LOOPBACK, Proxy
+from tests.support.waiting import wait_until
+
+
+class Replica:
+    """A context around one failover. What it hears of its primary comes through `link`, a proxy."""
+
+    def __init__(self, primary_port: int) -> None:
+        self.port = free_port()
+        self.link = Proxy(LOOPBACK, primary_port).start()
+        self.redis = Redis(host=LOOPBACK, port=self.port, socket_timeout=5)
+        self._folder = Path(tempfile.mkdtemp(prefix="replica-"))
+        values = {"bind": LOOPBACK, "port": str(self.port), "dir": str(self._folder), **settings.REDIS_SETTINGS}
+        lines = [f'{name} "{value}"' for name, value in values.items()]
+        lines.append(f"replicaof {LOOPBACK} {self.link.port}")
+        (self._folder / "redis.conf").write_text("\n".join(lines) + "\n")
+        # A primary waits 5 s for more replicas before it begins. Nothing else depends on it, so it stays.
+        admission_redis().config_set("repl-diskless-sync-delay", 0)
+        self._process = subprocess.Popen(
+            [str(packages.REDIS.find()), str(self._folder / "redis.conf")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Self:
+        wait_until(lambda: answers(self.redis), what="the replica answers")
+        follows(self.redis)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill()
+        self.redis.close()
+        self.link.close()
+        shutil.rmtree(self._folder)
+
+    def promote(self) -> None:
+        promote(self.redis)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+
+def promote(redis: Redis) -> None:
+    redis.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
+
+
+def follow(redis: Redis, port: int) -> None:
+    """Makes it a replica; returns when it holds what its primary holds."""
+    redis.replicaof(LOOPBACK, str(port))  # type: ignore[no-untyped-call]
+    follows(redis)
+
+
+def follows(redis: Redis) -> None:
+    wait_until(
+        lambda: redis.info("replication").get("master_link_status") == "up",
+        what=lambda: f"the replica is in step: {redis.info('replication')}",
+    )
+
+
+def answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
