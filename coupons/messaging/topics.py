@@ -113,9 +113,23 @@ def partition_lags() -> dict[int, PartitionLag]:
 
     Raises LogUnavailable, also for a topic that does not exist.
     """
+    count = _existing_partition_count()
+    try:
+        return _lags(count)
+    except LogUnavailable:
+        # Of a topic that is deleted meanwhile librdkafka says many things, and none of them what to do.
+        _existing_partition_count()
+        raise
+
+
+def _existing_partition_count() -> int:
     count = partition_count()
     if count is None:
         raise LogUnavailable(f"Kafka has no topic {settings.TOPIC}; `manage.py create_topic` makes it.")
+    return count
+
+
+def _lags(count: int) -> dict[int, PartitionLag]:
     partitions = [TopicPartition(settings.TOPIC, number) for number in range(count)]
     committed = _committed(partitions)
     starts = _offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]

@@ -58,6 +58,18 @@ def test_the_offsets_of_a_missing_topic_are_an_error_that_says_how_to_make_it(
         topics.partition_lags()
 
 
+def test_a_topic_that_is_deleted_while_its_offsets_are_asked_for_is_the_same_error(
+    service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper tells the first error of its kind alone, so that one must name the command, too."""
+    settings.TOPIC = "coupon_create_not_there"
+    counts = iter([4, None])
+    monkeypatch.setattr(topics, "partition_count", lambda: next(counts))
+
+    with pytest.raises(LogUnavailable, match=r"Kafka has no topic coupon_create_not_there; `manage.py create_topic`"):
+        topics.partition_lags()
+
+
 def test_a_topic_that_kafka_refuses_is_an_error_with_kafka_s_words(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = f"{settings.TOPIC}_three"
     settings.TOPIC_REPLICATION = 3
