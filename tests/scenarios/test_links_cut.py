@@ -1,61 +1,93 @@
-"""Row 26: the link to a server is cut, and comes back. Every process of the service goes through a proxy."""
+"""Row 26: the link to a server is slow, silent, reset or cut. Every process of the service goes through a proxy."""
+
+from collections.abc import Callable
 
 import pytest
 
-from coupons.models import Campaign
-from faults.proxy import Direction
-from tests.support.promises import Promises, assert_kept, issued
+from coupons.models import Coupon, FailEventHistory
+from faults.crowd import Crowd
+from faults.proxy import Proxy
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.places import assert_no_hole, assert_only_promised_or, nobody_is_promised_anything
+from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
+MANY = Habits(users_per_sec=80)
+# Each with whether somebody may be promised something meanwhile.
+RULES: dict[str, tuple[Callable[[Proxy], object], bool]] = {
+    "slow, 100 to 150 ms": (lambda proxy: proxy.delay(50, jitter_ms=25), True),
+    "silent": (lambda proxy: proxy.blackhole(), False),
+    "reset": (lambda proxy: proxy.reset(), False),
+    "cut after 2,000 bytes": (lambda proxy: proxy.cut_after(2_000), True),
+}
+
 
 @pytest.mark.parametrize(("part", "code"), [("redis", "unavailable"), ("kafka", "unconfirmed")])
-def test_without_the_link_to_redis_or_kafka_nobody_is_promised_anything_and_then_it_goes_on(
+def test_the_link_to_redis_or_kafka_is_bad_and_nobody_is_promised_what_is_not_in_both(
     service: Service, part: str, code: str
 ) -> None:
     proxy = service.proxy(part)
-    service.everything()
-    campaign = service.campaign(100)
-    promises = apply_until_promised(service, campaign, range(10))
-    wait_until(lambda: issued(campaign) == 10)
+    _, consumer, keeper = service.everything()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(26, crowd, name=part)
+    crowd.goes_on("before", users=30)
     assert proxy.accepted >= 3, "web, consumer and keeper"
 
-    proxy.blackhole()
-    for user in range(10, 13):
-        answer = service.apply(campaign, str(user))
-        assert (answer.status, answer.json()["code"]) == (503, code)
-    assert proxy.swallowed_bytes[Direction.REQUESTS] > 0
-    proxy.let_pass()
+    for name, (rule, some_are_promised) in RULES.items():
+        with row.fault(f"link to {part}: {name}"):
+            rule(proxy)
+            if some_are_promised:
+                crowd.goes_on(f"while it is {name}", users=10)
+            else:
+                nobody_is_promised_anything(crowd, while_told=code)
+            proxy.let_pass()
+        row.goes_on(users=20)
 
-    promises |= apply_until_promised(service, campaign, range(10, 20))
-    assert sorted(promises.values()) == list(range(1, 21))
-    assert_kept(campaign, promises, within_sec=60)
-
-
-def test_without_the_link_to_postgresql_users_are_admitted_and_their_coupons_come_later(service: Service) -> None:
-    proxy = service.proxy("postgres")
-    _, consumer, _ = service.everything()
-    campaign = service.campaign(100)
-    promises = apply_until_promised(service, campaign, range(10))
-    wait_until(lambda: issued(campaign) == 10)
-    assert proxy.accepted >= 3, "web, consumer and keeper"
-
-    proxy.blackhole()
-    for user in range(10, 20):
-        answer = service.apply(campaign, str(user))
-        assert answer.status == 202
-        promises[str(user)] = answer.json()["sequence"]
-    wait_until(lambda: proxy.swallowed_bytes[Direction.REQUESTS] > 0, what="somebody asks it")
-    hold(1.0, lambda: issued(campaign) == 10, "nothing is issued meanwhile")
-    proxy.let_pass()
-
-    assert_kept(campaign, promises, within_sec=60)
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert_no_hole(campaign)
+    assert "mend." not in keeper.output
+    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    assert not FailEventHistory.objects.exists()
     assert consumer.stop() == 0
+    row.write()
 
 
-def apply_until_promised(service: Service, campaign: Campaign, users: range) -> Promises:
-    def promised(user: str) -> int | None:
-        answer = service.apply(campaign, user)
-        return int(answer.json()["sequence"]) if answer.status in (200, 202) else None
+def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(service: Service) -> None:
+    """Their coupons come later; the consumer waits and stays in its group."""
+    proxy = service.proxy("postgres")
+    _, consumer, keeper = service.everything()
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(26, crowd, name="postgres")
+    crowd.goes_on("before", users=30)
+    assert proxy.accepted >= 3, "web, consumer and keeper"
 
-    return {str(user): wait_until(lambda user=user: promised(str(user)), within_sec=40) for user in users}  # type: ignore[misc]
+    for name, (rule, _) in RULES.items():
+        with row.fault(f"link to postgres: {name}"):
+            rule(proxy)
+            if name == "silent":
+                users_are_admitted_and_nothing_is_issued(crowd)
+            crowd.goes_on(f"while it is {name}", users=20)
+            proxy.let_pass()
+        row.goes_on(users=20)
+        before = issued(campaign)
+        wait_until(lambda before=before: issued(campaign) > before, within_sec=30, what="coupons are issued again")  # type: ignore[misc]
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert_no_hole(campaign)
+    assert "mend." not in keeper.output
+    assert_only_promised_or(crowd, "unconfirmed")
+    assert not FailEventHistory.objects.exists()
+    assert consumer.output.count("consumer.assigned") == 1, "it stayed in its group"
+    assert consumer.stop() == 0
+    row.write()
+
+
+def users_are_admitted_and_nothing_is_issued(crowd: Crowd) -> None:
+    """What the server was doing when the link fell silent is done within that time."""
+    crowd.goes_on("while the link is silent", users=20)
+    count = Coupon.objects.count()
+    hold(0.5, lambda: Coupon.objects.count() == count, "nothing is issued meanwhile")

@@ -57,12 +57,12 @@ class Replica:
 
 
 def promote(redis: Redis) -> None:
-    redis.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
+    redis.replicaof("NO", "ONE")
 
 
 def follow(redis: Redis, port: int) -> None:
     """Makes it a replica; returns when it holds what its primary holds."""
-    redis.replicaof(LOOPBACK, str(port))  # type: ignore[no-untyped-call]
+    redis.replicaof(LOOPBACK, str(port))
     follows(redis)
 
 

@@ -273,6 +273,21 @@ def test_a_target_that_does_not_listen_is_a_reset(server: EchoServer) -> None:
         connection.recv(1)
 
 
+def test_after_a_failover_open_connections_are_reset_and_new_ones_reach_the_other_server(
+    proxy: Proxy, server: EchoServer
+) -> None:
+    other = EchoServer()
+    with client(proxy) as connection:
+        assert echo(connection, b"to the first") == b"to the first"
+        proxy.lead_to(LOOPBACK, other.port)
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    with client(proxy) as connection:
+        assert echo(connection, b"to the other") == b"to the other"
+    assert (server.received, other.received) == (12, 12)
+    other.close()
+
+
 def test_the_port_to_listen_on_may_be_given(server: EchoServer) -> None:
     with Proxy(LOOPBACK, server.port) as first:
         wanted = first.port
