@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 from django_redis import get_redis_connection
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from coupons.errors import GateUnavailable
 
@@ -46,14 +47,21 @@ def source(name: str) -> str:
 
 
 @cache
-def _registered(name: str) -> Any:
-    return admission_redis().register_script(source(name))
+def _sha1(name: str) -> str:
+    """What Redis calls the script."""
+    return sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 
 
 def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
     """Run a script; raises GateUnavailable when Redis did not answer or refused. It may have run all the same."""
+    client = admission_redis()
     try:
-        reply: Any = _registered(name)(keys=keys, args=arguments, client=admission_redis())
+        try:
+            reply: Any = client.evalsha(_sha1(name), len(keys), *keys, *arguments)
+        except NoScriptError:
+            # One command, after which Redis knows the script again. redis-py's Script would load it and then call it by
+            # its name, and Redis may have forgotten it once more in between.
+            reply = client.eval(source(name), len(keys), *keys, *arguments)
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
     return reply if isinstance(reply, list) else [reply]

@@ -1,0 +1,33 @@
+"""What lies in the topic and in Redis right now, user by user, for tests that compare the two."""
+
+import json
+
+from coupons.admission.scan import scan_pending, scan_tickets
+from coupons.messaging.log import LoggedMessage, read_log
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign
+
+
+def read_topic() -> list[LoggedMessage]:
+    """Every message, partition by partition in the order of the offsets."""
+    found = read_log({number: (lag.start, lag.end) for number, lag in partition_lags().items()})
+    return sorted(found, key=lambda message: message.position)
+
+
+def published_users() -> set[str]:
+    """Who has a message of our own kind."""
+    return {json.loads(message.payload)["user_id"] for message in read_topic()}
+
+
+def ticket_holders(campaign: Campaign) -> dict[str, int]:
+    """user -> sequence, as Redis has it."""
+    return dict(scan_tickets(campaign.pk))
+
+
+def pending_holders(campaign: Campaign) -> set[str]:
+    return {user for user, _ in scan_pending(campaign.pk)}
+
+
+def unread() -> int:
+    """Messages that the group has not committed."""
+    return sum(lag.lag for lag in partition_lags().values())
