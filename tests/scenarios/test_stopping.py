@@ -3,9 +3,7 @@
 import os
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
-from coupons.admission import gate
 from coupons.messaging.topics import partition_lags
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import PYTHON, Service
@@ -51,36 +49,6 @@ def test_a_second_signal_ends_a_consumer_at_once(service: Service) -> None:
     service.stack("resume", "postgres")
     service.consumer()
     assert_kept(campaign, promises)
-
-
-def test_a_web_server_that_is_asked_to_end_answers_what_is_in_flight(service: Service) -> None:
-    """Eight users wait for Kafka, which hangs, when the signal comes. Each of them gets an answer, and the coupon."""
-    web = service.web(COUPON_ACCEPT_TIMEOUT_MS="8000", COUPON_RELAY_AFTER_MS="20000")
-    campaign = service.campaign(100)
-    promises = {str(user): service.apply(campaign, str(user)).json()["sequence"] for user in range(4)}
-
-    with ThreadPoolExecutor(8) as pool:
-        service.stack("pause", "kafka")
-        users = [f"in-flight-{number}" for number in range(8)]
-        answers = [pool.submit(service.apply, campaign, user) for user in users]
-        wait_until(lambda: gate.describe(campaign_id=campaign.pk, epoch=1).admitted == 12, what="all have a place")
-        web.signal(signal.SIGTERM)
-        wait_until(lambda: refuses_connections(service), what="no new users are taken")
-        assert not any(answer.done() for answer in answers)
-        service.stack("resume", "kafka")
-        for user, answer in zip(users, answers, strict=True):
-            assert answer.result(20).status == 202
-            promises[user] = answer.result().json()["sequence"]
-
-    assert web.wait() == 0
-    service.consumer("--solo")
-    assert_kept(campaign, promises)
-
-
-def refuses_connections(service: Service) -> bool:
-    port = int(service.url.rsplit(":", 1)[1])
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_ctrl_c_of_make_run_leaves_no_process(service: Service) -> None:

@@ -1,69 +1,84 @@
-"""A web process dies by SIGKILL in the middle of a request: who was not answered lost nothing by it."""
+"""Rows 1 and 2: a web process dies by SIGKILL in the middle of requests: who was not answered lost nothing by it."""
 
-from concurrent.futures import ThreadPoolExecutor
+import re
 
 import pytest
 import urllib3
 
-from coupons.admission import gate
 from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED
-from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
-from tests.support.promises import Promises, assert_kept
+from faults.crowd import Crowd
+from faults.history import NO_ANSWER, read_history
+from faults.proxy import Direction
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.process import Process
+from tests.support.promises import Promises, assert_history_holds, assert_kept
 from tests.support.service import Service
+from tests.support.topic import pending_holders, published_users, ticket_holders, unread
 from tests.support.waiting import wait_until
 
 RELAY_SOON = {"COUPON_RELAY_AFTER_MS": "2500", "COUPON_DELIVERY_TIMEOUT_MS": "1000"}
+# Nobody repeats, so only the relay can bring the coupon of a user who got no answer.
+NOBODY_REPEATS = Habits(users_per_sec=60, patience_sec=0.0)
 
 
 @pytest.mark.parametrize("point", [WEB_ADMITTED, WEB_ACKNOWLEDGED])
 def test_killed_after_redis_admitted_a_user_nobody_answered_him_and_he_gets_his_coupon(
     service: Service, point: str
 ) -> None:
-    """Row 1: between Redis and Kafka. And with the message in Kafka, one step before the answer."""
-    web = service.web(COUPON_WEB_WORKERS="1")
-    campaign = service.campaign(100)
-    promises = apply_until_answered(service, campaign, range(10))
-    service.arm(point, "kill")
+    """Between Redis and Kafka. And with the message in Kafka, one step before the answer."""
+    consumer = service.manage("run_coupon_consumer", "--solo")
+    web = service.web()
+    consumer.says("consumer.assigned")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=NOBODY_REPEATS)
+    row = Row(1, crowd, name=point.removeprefix("web."))
+    crowd.goes_on("before", users=30)
+    with row.fault(f"web: SIGKILL to a worker at {point}"):
+        service.arm(point, "kill@5")
+        service.wait_for(point)
+        wait_until(lambda: workers_started(web) == 3, what="the server starts another worker")
+    row.goes_on(users=30)
+    crowd.stop()
 
-    assert answer(service, campaign, "unanswered") is None
-
-    assert service.has_happened(point)
-    assert admitted(campaign) == 11
-    assert in_the_topic() == (10 if point == WEB_ADMITTED else 11)
-    promises |= apply_until_answered(service, campaign, range(10, 20))
-    assert sorted(promises.values()) == [*range(1, 11), *range(12, 22)], "his place is kept"
-    service.consumer("--solo")
-    service.keeper(**RELAY_SOON)
-    assert_kept(campaign, promises)
-    assert Coupon.objects.get(campaign=campaign, user_id="unanswered").sequence == 11
-    again = service.apply(campaign, "unanswered")
-    assert (again.status, again.json()["sequence"]) == (200, 11)
-    assert web.exit_code is None, "the server started a new worker"
+    wait_until(lambda: unread() == 0, what="all that was published is read")
+    silent = unanswered(crowd)
+    if point == WEB_ADMITTED:
+        assert silent & pending_holders(campaign) - published_users(), "his place is kept, and he has no message"
+    else:
+        assert silent & published_users() - pending_holders(campaign), "his message was enough"
+    assert_relayed(service, crowd, campaign)
+    assert web.exit_code is None
+    row.write()
 
 
 def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(service: Service) -> None:
-    """Row 2: eight users wait; none of their messages has left the process."""
-    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="8", COUPON_PRODUCER_LINGER_MS="100")
-    campaign = service.campaign(100)
-    promises = apply_until_answered(service, campaign, range(5))
-    service.stack("pause", "kafka")
-    service.arm(WEB_PRODUCED, "kill@8")
-    users = [f"unanswered-{number}" for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda user: answer(service, campaign, user), users)) == [None] * 8
-    service.stack("resume", "kafka")
+    """What eight users' messages were sent to swallows them, so the only copies are in the queue."""
+    consumer = service.manage("run_coupon_consumer", "--solo")  # by itself: only the web process loses its link
+    link = service.proxy("kafka")
+    web = service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="8", COUPON_ACCEPT_TIMEOUT_MS="3000")
+    consumer.says("consumer.assigned")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=NOBODY_REPEATS)
+    row = Row(2, crowd)
+    crowd.goes_on("before", users=30)
+    with row.fault("web: SIGKILL to a worker with 8 messages in its queue"):
+        link.blackhole(Direction.REQUESTS)
+        service.arm(WEB_PRODUCED, "kill@8")
+        service.wait_for(WEB_PRODUCED)
+        link.let_pass()
+        wait_until(lambda: workers_started(web) == 2, what="the server starts another worker")
+    row.goes_on(users=30)
+    crowd.stop()
 
-    assert service.has_happened(WEB_PRODUCED)
-    assert admitted(campaign) == 13
-    assert in_the_topic() == 5, "what was in the queue died with the process"
-    promises |= apply_until_answered(service, campaign, range(5, 10))
-    service.consumer("--solo")
-    keeper = service.keeper(**RELAY_SOON)
-    assert_kept(campaign, promises)
-    keeper.says("8 published again")
-    issued = dict(Coupon.objects.filter(campaign=campaign).values_list("user_id", "sequence"))
-    assert {issued[user] for user in users} == set(range(6, 14))
+    wait_until(lambda: unread() == 0, what="all that was published is read")
+    lost = pending_holders(campaign) - published_users()
+    assert len(lost & unanswered(crowd)) >= 8, (
+        "what was in the queue died with the process, and its users heard nothing"
+    )
+    assert_relayed(service, crowd, campaign)
+    row.write()
 
 
 def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service: Service) -> None:
@@ -81,6 +96,30 @@ def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service:
     assert "web.not_finished" not in web.output
     service.consumer("--solo")
     assert_kept(campaign, promises)
+
+
+def workers_started(web: Process) -> int:
+    return web.output.count("Started worker-")
+
+
+def unanswered(crowd: Crowd) -> set[str]:
+    """Users who asked and never heard anything: no promise, no 503."""
+    requests = [request for request in read_history(crowd.path).requests if request.was_sent]
+    answered = {request.user_id for request in requests if request.status != NO_ANSWER}
+    return {request.user_id for request in requests} - answered
+
+
+def assert_relayed(service: Service, crowd: Crowd, campaign: Campaign) -> None:
+    """All that is pending is published again, once; everybody in Redis has the coupon, promised or not."""
+    tickets, stuck = ticket_holders(campaign), pending_holders(campaign)
+    keeper = service.keeper(**RELAY_SOON)
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert sum(map(int, re.findall(r"relay\.done (\d+) published again", keeper.output))) == len(stuck)
+    issued = dict(Coupon.objects.filter(campaign=campaign).values_list("user_id", "sequence"))
+    assert issued == tickets
+    for user in sorted(unanswered(crowd) & issued.keys())[:10]:
+        again = service.apply(campaign, user)
+        assert (again.status, again.json()["sequence"]) == (200, issued[user])
 
 
 def apply_until_answered(service: Service, campaign: Campaign, users: range) -> Promises:
@@ -102,11 +141,3 @@ def answer(service: Service, campaign: Campaign, user: str) -> urllib3.BaseHTTPR
         return service.apply(campaign, user)
     except (urllib3.exceptions.ProtocolError, urllib3.exceptions.NewConnectionError):
         return None
-
-
-def admitted(campaign: Campaign) -> int:
-    return gate.describe(campaign_id=campaign.pk, epoch=1).admitted
-
-
-def in_the_topic() -> int:
-    return sum(lag.end for lag in partition_lags().values())

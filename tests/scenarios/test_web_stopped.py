@@ -1,0 +1,94 @@
+"""Row 3: a web server is asked to end under load: what it has in hand is answered, what it has queued is sent."""
+
+import signal
+import socket
+import time
+from urllib.parse import urlsplit
+
+from coupons.models import Campaign, FailEventHistory
+from faults.crowd import Crowd
+from faults.history import NO_ANSWER, Request, read_history
+from faults.proxy import Direction
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.topic import published_users, ticket_holders
+from tests.support.waiting import wait_until
+
+
+def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
+    """Its users wait for Kafka's answers, which are held until nobody new is taken; the other server goes on."""
+    consumer = service.manage("run_coupon_consumer", "--solo")
+    service.web()
+    link = service.proxy("kafka")  # the way of the second server alone
+    leaving = service.web(COUPON_ACCEPT_TIMEOUT_MS="8000")
+    address = service.url
+    consumer.says("consumer.assigned")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, twins=0.0))
+    row = Row(3, crowd, name="in-hand")
+    crowd.goes_on("before", users=50)
+    with row.fault("web: SIGTERM to one of two servers, its users waiting for Kafka's answers"):
+        link.hold(Direction.ANSWERS)
+        in_hand = wait_until(lambda: waiting(campaign, crowd, at_least=6), what="some wait")
+        asked_at = time.monotonic()
+        leaving.signal(signal.SIGTERM)
+        wait_until(lambda: refuses_connections(address), what="no new users are taken")
+        refused_at = time.monotonic()
+        link.let_pass()
+        assert leaving.wait() == 0
+    row.goes_on(users=50)  # at the other server
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    mine = [request for request in read_history(crowd.path).requests if request.address == address]
+    told = [request for request in mine if request.user_id in in_hand and request.start < asked_at < request.end]
+    assert len([request for request in told if request.end > refused_at]) >= 3
+    assert all(request.promises for request in told), [request for request in told if not request.promises]
+    assert not [request for request in mine if request.start > refused_at and is_answered(request)]
+    assert "Traceback" not in leaving.output
+    assert {status for status, _ in crowd.answers} <= {200, 202, NO_ANSWER}, crowd.answers
+    row.write()
+
+
+def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
+    """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
+    link = service.proxy("kafka")
+    web = service.web(COUPON_DELIVERY_TIMEOUT_MS="14000", COUPON_BREAKER_FAILURES="1000")
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60, patience_sec=0.0))
+    row = Row(3, crowd, name="flush")
+    crowd.goes_on("before", users=30)
+    with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
+        link.blackhole(Direction.REQUESTS)
+        crowd.is_told(503, "unconfirmed", times=20)
+        assert len(ticket_holders(campaign).keys() - published_users()) >= 20
+        web.signal(signal.SIGTERM)
+        wait_until(lambda: refuses_connections(service.url), what="no new users are taken")
+        link.let_pass()
+        assert web.wait() == 0
+        assert ticket_holders(campaign).keys() == published_users(), "no relay runs: the server itself has sent them"
+        service.web()
+    row.goes_on(users=30)
+
+    service.consumer("--solo")
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert "producer.closed_with_messages" not in web.output
+    assert "Traceback" not in web.output
+    assert not FailEventHistory.objects.exists()
+    row.write()
+
+
+def waiting(campaign: Campaign, crowd: Crowd, *, at_least: int) -> set[str] | None:
+    """Users who have a place, so a server has their request in hand, and no answer yet."""
+    found = ticket_holders(campaign).keys() - crowd.promises(campaign.pk).keys()
+    return found if len(found) >= at_least else None
+
+
+def is_answered(request: Request) -> bool:
+    return request.was_sent and request.status != NO_ANSWER
+
+
+def refuses_connections(address: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", urlsplit(address).port or 0)) != 0
