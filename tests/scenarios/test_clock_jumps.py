@@ -1,0 +1,89 @@
+"""Row 27: the clock of a web host jumps around the opening of a campaign: Redis's time decides."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from coupons.admission.scripts import admission_redis
+from coupons.models import FailEventHistory
+from faults.history import Request, read_history
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.process import ROOT
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+OPENS_IN_SEC = 6.0
+
+
+class HostClock:
+    """The wall clock of the processes that are started with its `environment` (tests/support/shifted_clock)."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.jump(timedelta())
+        folder = ROOT / "tests" / "support" / "shifted_clock"
+        self.environment = {"PYTHONPATH": str(folder), "SHIFTED_CLOCK_FILE": str(file)}
+
+    def seen_by_a_process(self) -> float:
+        command = [sys.executable, "-c", "import datetime; print(datetime.datetime.now().timestamp())"]
+        environment = {**os.environ, **self.environment}
+        return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+    def jump(self, by: timedelta) -> None:
+        """To so much later (or earlier) than the true time."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(str(by.total_seconds()))
+        fresh.rename(self._file)
+
+
+def test_the_clock_of_a_web_host_jumps_and_everybody_gets_in_from_the_same_moment_on(
+    service: Service, tmp_path: Path
+) -> None:
+    """Two hours ahead before the opening, two hours behind after it; beside a host whose clock is right."""
+    clock = HostClock(tmp_path / "clock")
+    clock.jump(timedelta(hours=2))
+    assert clock.seen_by_a_process() > time.time() + 7_000
+    jumping = service.web(**clock.environment)
+    jumping_address = service.url
+    service.everything()
+    seconds, microseconds = admission_redis().time()
+    opens_at = seconds + microseconds / 1e6 + OPENS_IN_SEC
+    opens_at_monotonic = time.monotonic() + OPENS_IN_SEC
+    campaign = service.campaign(20_000, opens_at=datetime.fromtimestamp(opens_at, UTC))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
+    row = Row(27, crowd)
+
+    with row.fault("a web host's clock: 2 h ahead before the opening, 2 h behind after it"):
+        crowd.is_told(409, "not-open", times=40)
+        assert (crowd.promised, service.left_over().keys() >= {jumping.pid}) == (0, True)
+        wait_until(lambda: time.monotonic() > opens_at_monotonic - 1, within_sec=OPENS_IN_SEC)
+        clock.jump(timedelta(hours=-2))
+        crowd.goes_on("after the opening", users=100)
+        clock.jump(timedelta())
+    row.goes_on(users=30)
+    assert_history_holds(crowd, campaigns=[campaign])
+
+    for is_jumping in (True, False):
+        answers = [
+            each for each in read_history(crowd.path).requests if (each.address == jumping_address) == is_jumping
+        ]
+        promises = [each for each in answers if each.promises]
+        not_open = [each for each in answers if each.code == "not-open"]
+        assert promises, f"jumping {is_jumping}"
+        assert not_open, f"jumping {is_jumping}"
+        assert all(each.end > opens_at_monotonic - SLACK_SEC for each in promises), first(promises)
+        assert all(each.start < opens_at_monotonic + SLACK_SEC for each in not_open), first(not_open)
+    assert not FailEventHistory.objects.exists()
+    row.write()
+
+
+SLACK_SEC = 0.05  # between the two looks at Redis's clock and at ours
+
+
+def first(requests: list[Request]) -> Request:
+    return min(requests, key=lambda request: request.start)

@@ -1,0 +1,35 @@
+"""The wall clock of a host that is wrong, for a program that is started with this folder on its PYTHONPATH.
+
+SHIFTED_CLOCK_FILE holds by how many seconds, read anew at each look. time.time() and datetime.now() show it; the
+monotonic clock stays right, as when a host's time is set. libfaketime would shift libc's clock, but Python's sleep()
+fails under it (EINVAL).
+"""
+
+import datetime as dt
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+_file = Path(os.environ["SHIFTED_CLOCK_FILE"])
+_time, _datetime = time.time, dt.datetime
+
+
+def _shifted_time() -> float:
+    return _time() + float(_file.read_text())
+
+
+class _AsTheRealOne(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _datetime)
+
+
+class _ShiftedDatetime(_datetime, metaclass=_AsTheRealOne):
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return _datetime.fromtimestamp(_shifted_time(), tz)
+
+
+time.time = _shifted_time
+time.time_ns = lambda: int(_shifted_time() * 1_000_000_000)
+dt.datetime = _ShiftedDatetime  # type: ignore[misc]
