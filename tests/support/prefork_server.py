@@ -53,9 +53,9 @@ def main(port: int, campaign_id: UUID) -> None:
         children.append(child)
         if len(children) == CHILDREN:
             ready = wait([child.sentinel for child in children])
-            for child in [child for child in children if child.sentinel in ready]:
-                child.join()
-                children.remove(child)
+            for ended in [each for each in children if each.sentinel in ready]:
+                ended.join()
+                children.remove(ended)
 
 
 def end(number: int, frame: FrameType | None) -> NoReturn:

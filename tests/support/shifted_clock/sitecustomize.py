@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _file = Path(os.environ["SHIFTED_CLOCK_FILE"])
-_time, _datetime = time.time, dt.datetime
+_time = time.time
+_datetime: Any = dt.datetime
 
 
 def _shifted_time() -> float:
@@ -24,7 +25,7 @@ class _AsTheRealOne(type):
         return isinstance(instance, _datetime)
 
 
-class _ShiftedDatetime(_datetime, metaclass=_AsTheRealOne):
+class _ShiftedDatetime(dt.datetime, metaclass=_AsTheRealOne):
     @classmethod
     def now(cls, tz: Any = None) -> Any:
         return _datetime.fromtimestamp(_shifted_time(), tz)
