@@ -20,6 +20,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from coupons.api.tickets import _written
+from coupons.database_wait import unlimited_waits
 from coupons.issuing.issue import _existing_sequences
 from coupons.issuing.retry import retry_due_events
 from coupons.ledger.rows import failed_tickets, issued_tickets, written_sequences
@@ -83,7 +84,7 @@ class Look(NamedTuple):
 @cache
 def look() -> Look:
     """Taken once, inside the transaction of the first test that asks."""
-    with connection.cursor() as cursor:
+    with unlimited_waits(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = '60s'")
         for statement in FILL:
             cursor.execute(statement)
