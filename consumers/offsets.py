@@ -25,6 +25,10 @@ REDELIVERED = frozenset(
 )
 
 
+# What the broker has confirmed to this process, by topic and partition.
+confirmed: dict[tuple[str, int], int] = {}
+
+
 def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
     """Of each partition, the offset after its last message."""
     last: dict[tuple[str, int], int] = {}
@@ -43,7 +47,10 @@ def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
 
 
 def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-    """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed."""
+    """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed; the worker
+    repeats, when it is idle, what is not confirmed."""
+    if error is None:
+        confirmed.update({(each.topic, each.partition): each.offset for each in offsets if each.error is None})
     errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
     for cause in errors[:1]:
         if is_fatal(cause):

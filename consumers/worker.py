@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 POLL_SEC = 0.5
 # After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
 LINGER_SEC = 0.005
+COMMIT_AGAIN_SEC = 2.0
 
 
 class PoisonFlood(Exception):
@@ -56,6 +57,8 @@ class Worker:
         self._progress = Progress(clock=clock)
         self._kept: list[Received] = []  # a batch that is to be tried again
         self._retry_at = 0.0
+        self._done: dict[tuple[str, int], int] = {}  # what was committed, of partitions that are still ours
+        self._committed_at = 0.0
         self._assigned: set[tuple[str, int]] = set()
         self._failed_beyond_written = 0
 
@@ -82,6 +85,8 @@ class Worker:
             batch = self._next_batch()
             if batch:
                 self._handle(batch)
+            else:
+                self._commit_again()
         self._progress.report_if_due(self._consumer)
 
     def _next_batch(self) -> list[Received]:
@@ -117,11 +122,25 @@ class Worker:
             self._keep(batch, error)
             return
         # Crash here => the batch is in the database and comes again; the handler finds duplicates.
-        offsets.commit(self._consumer, offsets.next_offsets(batch))
+        done = offsets.next_offsets(batch)
+        offsets.commit(self._consumer, done)
+        self._committed_at = self._clock()
+        self._done.update({(each.topic, each.partition): each.offset for each in done})
         self._progress.add(handled, batch)
         self._count_failed(handled)
         if self._kept:
             self._resume()
+
+    def _commit_again(self) -> None:
+        """A commit that got lost (a broker that hung) would leave its messages unread for ever where no more come."""
+        lost = [
+            TopicPartition(*partition, offset)
+            for partition, offset in self._done.items()
+            if offsets.confirmed.get(partition) != offset
+        ]
+        if lost and self._clock() - self._committed_at > COMMIT_AGAIN_SEC:
+            self._committed_at = self._clock()
+            offsets.commit(self._consumer, lost)
 
     def _keep(self, batch: list[Received], error: Exception) -> None:
         """Pause everything and try the same batch again later. A pause throws away what was fetched ahead, so it is
@@ -170,6 +189,7 @@ class Worker:
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned -= gone
+        self._done = {partition: offset for partition, offset in self._done.items() if partition not in gone}
         # Their new owner gets them. To commit them here would be accepted, and would rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
         consumer.incremental_unassign(list(partitions))

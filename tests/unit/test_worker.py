@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from django.db import OperationalError
 
+from consumers import offsets
+from consumers.offsets import on_commit
 from consumers.registry import Handled, Handler, Received
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import RetryLater
@@ -169,6 +171,33 @@ def test_a_commit_that_came_after_a_rebalance_is_let_be(code: int) -> None:
     bench.run()
 
     assert bench.consumer.committed == [{0: 2}]
+
+
+def later(consumer: FakeConsumer) -> None:
+    consumer._clock.now += 3
+
+
+def confirm(consumer: FakeConsumer) -> None:
+    on_commit(None, [TopicPartition(TOPIC, partition, offset) for partition, offset in consumer.committed[-1].items()])
+
+
+def test_a_commit_that_the_broker_has_not_confirmed_is_sent_again_when_it_is_idle() -> None:
+    """A broker that hung may have lost it, and where no more messages come no later commit makes up for it."""
+    offsets.confirmed.clear()
+    bench = Bench(assign(0), record(0), BatchEnd(), later)
+
+    bench.run()
+
+    assert bench.consumer.committed == [{0: 1}, {0: 1}]
+
+
+def test_one_that_is_confirmed_is_not() -> None:
+    offsets.confirmed.clear()
+    bench = Bench(assign(0), record(0), BatchEnd(), confirm, later)
+
+    bench.run()
+
+    assert bench.consumer.committed == [{0: 1}]
 
 
 def test_a_fatal_commit_error_ends_the_worker() -> None:
