@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 POLL_SEC = 0.5
 # After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
 LINGER_SEC = 0.005
+# Longer than a broker takes to confirm, so that a healthy one is asked once.
 COMMIT_AGAIN_SEC = 2.0
 
 
