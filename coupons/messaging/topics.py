@@ -62,6 +62,9 @@ def topic_settings() -> dict[str, str]:
         "cleanup.policy": "delete",
         "retention.ms": str(settings.TOPIC_RETENTION_MS),
         "min.insync.replicas": str(settings.TOPIC_MIN_INSYNC_REPLICAS),
+        # By the broker's clock. By the producer's, Kafka's default, all messages of a host whose clock is an hour ahead
+        # are refused (INVALID_TIMESTAMP), and those of one that is a month behind are soon removed as too old.
+        "message.timestamp.type": "LogAppendTime",
     }
 
 

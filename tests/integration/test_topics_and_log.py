@@ -1,12 +1,16 @@
 """The topic as an administrator sees it, and a stretch of it read by nobody's group."""
 
 import json
+import time
+from datetime import timedelta
 
 import pytest
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 from django.conf import LazySettings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging import topics
+from coupons.messaging.kafka import client_config
 from coupons.messaging.log import read_log
 from coupons.messaging.producer import close_publisher, publisher
 from coupons.models import Campaign
@@ -93,6 +97,32 @@ def test_a_group_that_committed_before_what_retention_left_reads_on_from_there()
     lag = topics.PartitionLag(start=10, end=12, committed=4)
 
     assert (lag.next_offset, lag.lag) == (10, 2)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=400), timedelta(days=-400)])
+def test_a_message_of_a_host_whose_clock_is_wrong_is_taken_and_kept_from_now_on(
+    one_partition: Service, settings: LazySettings, ahead: timedelta
+) -> None:
+    """By the producer's time Kafka would refuse what is an hour ahead, and soon remove what is older than retention."""
+    before = time.time()
+    refusals: list[object] = []
+    producer = Producer(client_config())
+    producer.produce(
+        settings.TOPIC,
+        b"x",
+        timestamp=int((before + ahead.total_seconds()) * 1000),
+        on_delivery=lambda error, message: refusals.append(error),
+    )
+
+    assert producer.flush(10) == 0
+    assert refusals == [None]
+    consumer = Consumer(client_config(**{"group.id": "test-reader", "auto.offset.reset": "earliest"}))
+    consumer.assign([TopicPartition(settings.TOPIC, 0, 0)])
+    message = wait_until(lambda: consumer.poll(0.1), what="the message")
+    consumer.close()
+    kind, at_ms = message.timestamp()
+    assert kind == TIMESTAMP_LOG_APPEND_TIME
+    assert before - 1 <= at_ms / 1000 <= time.time() + 1
 
 
 def test_the_reader_reads_exactly_the_stretch(one_partition: Service) -> None:
