@@ -44,7 +44,8 @@ class HostClock:
 def test_the_clock_of_a_web_host_jumps_and_everybody_gets_in_from_the_same_moment_on(
     service: Service, tmp_path: Path
 ) -> None:
-    """Two hours ahead before the opening, two hours behind after it; beside a host whose clock is right."""
+    """Two hours ahead before the opening, behind after it, and ahead again, when the campaign is over by that clock;
+    beside a host whose clock is right."""
     clock = HostClock(tmp_path / "clock")
     clock.jump(timedelta(hours=2))
     assert clock.seen_by_a_process() > time.time() + 7_000
@@ -54,16 +55,21 @@ def test_the_clock_of_a_web_host_jumps_and_everybody_gets_in_from_the_same_momen
     seconds, microseconds = admission_redis().time()
     opens_at = seconds + microseconds / 1e6 + OPENS_IN_SEC
     opens_at_monotonic = time.monotonic() + OPENS_IN_SEC
-    campaign = service.campaign(20_000, opens_at=datetime.fromtimestamp(opens_at, UTC))
+    opening = datetime.fromtimestamp(opens_at, UTC)
+    campaign = service.campaign(20_000, opens_at=opening, closes_at=opening + timedelta(hours=1))
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
     row = Row(27, crowd)
 
-    with row.fault("a web host's clock: 2 h ahead before the opening, 2 h behind after it"):
+    with row.fault("a web host's clock: 2 h ahead before the opening, 2 h behind after it, 2 h ahead again"):
         crowd.is_told(409, "not-open", times=40)
         assert (crowd.promised, service.left_over().keys() >= {jumping.pid}) == (0, True)
         wait_until(lambda: time.monotonic() > opens_at_monotonic - 1, within_sec=OPENS_IN_SEC)
         clock.jump(timedelta(hours=-2))
         crowd.goes_on("after the opening", users=100)
+        clock.jump(timedelta(hours=2))
+        ahead_at = time.monotonic()
+        crowd.goes_on("after the closing by that clock", users=60)
+        ahead_until = time.monotonic()
         clock.jump(timedelta())
     row.goes_on(users=30)
     assert_history_holds(crowd, campaigns=[campaign])
@@ -75,6 +81,8 @@ def test_the_clock_of_a_web_host_jumps_and_everybody_gets_in_from_the_same_momen
         promises = [each for each in answers if each.promises]
         not_open = [each for each in answers if each.code == "not-open"]
         assert promises, f"jumping {is_jumping}"
+        new = [each for each in promises if each.status == 202]
+        assert [each for each in new if ahead_at < each.start < each.end < ahead_until], f"jumping {is_jumping}"
         assert not_open, f"jumping {is_jumping}"
         assert all(each.end > opens_at_monotonic - SLACK_SEC for each in promises), first(promises)
         assert all(each.start < opens_at_monotonic + SLACK_SEC for each in not_open), first(not_open)

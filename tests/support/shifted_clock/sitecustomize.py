@@ -1,8 +1,8 @@
 """The wall clock of a host that is wrong, for a program that is started with this folder on its PYTHONPATH.
 
-SHIFTED_CLOCK_FILE holds by how many seconds, read anew at each look. time.time() and datetime.now() show it; the
-monotonic clock stays right, as when a host's time is set. libfaketime would shift libc's clock, but Python's sleep()
-fails under it (EINVAL).
+SHIFTED_CLOCK_FILE holds by how many seconds, read anew at each look. time.time(), datetime.now() and the timestamps of
+librdkafka's messages show it; the monotonic clock stays right, as when a host's time is set. libfaketime would shift
+libc's clock, but Python's sleep() fails under it (EINVAL).
 """
 
 import datetime as dt
@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+
+import confluent_kafka
 
 _file = Path(os.environ["SHIFTED_CLOCK_FILE"])
 _time = time.time
@@ -31,6 +33,13 @@ class _ShiftedDatetime(dt.datetime, metaclass=_AsTheRealOne):
         return _datetime.fromtimestamp(_shifted_time(), tz)
 
 
+class _ShiftedProducer(confluent_kafka.Producer):
+    def produce(self, *args: Any, **more: Any) -> None:
+        more["timestamp"] = int(_shifted_time() * 1000)
+        super().produce(*args, **more)
+
+
 time.time = _shifted_time
 time.time_ns = lambda: int(_shifted_time() * 1_000_000_000)
 dt.datetime = _ShiftedDatetime  # type: ignore[misc]
+confluent_kafka.Producer = _ShiftedProducer  # type: ignore[misc]
