@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BATCH = 10_000
-CACHE_KB = 65_536
+CACHE_KB = 32_768
 TABLES = """
 CREATE TABLE read_message (campaign TEXT, user TEXT, sequence INTEGER, unread INTEGER, late INTEGER);
 CREATE TABLE read_ticket (user TEXT, sequence INTEGER);
