@@ -37,8 +37,8 @@ def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,  # the end of a partition may be a gap, and no message says so
                 "auto.offset.reset": "earliest",  # what retention has removed cannot be read: go on after it
-                # Memory: by default 100,000 messages of each partition are fetched ahead, and each fetch brings a MiB of
-                # each, some ten times of that as librdkafka's objects.
+                # Memory: by default 100,000 messages of each partition are fetched ahead, a MiB of each at a time, and
+                # as librdkafka's objects short messages take many times of that.
                 "queued.min.messages": 2_000,
                 "queued.max.messages.kbytes": 4 * 1024,
                 "fetch.message.max.bytes": 128 * 1024,
