@@ -9,6 +9,7 @@ THREADS ?= 32
 ARGS ?=
 MINUTES ?= 10
 SEED ?=
+WORKERS ?= 2
 
 PYTHON_HERE := .venv/bin/python
 MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
@@ -16,8 +17,8 @@ MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
 # Tests never touch the data of the running stack, nor servers that the caller's variables name: they have a stack of
 # their own, and what is set outside is taken away first.
 TEST_STACK := env $(foreach name,DATABASE_URL REDIS_URL KAFKA_BOOTSTRAP_SERVERS DJANGO_SECRET_KEY DJANGO_DEBUG \
-	DJANGO_ALLOWED_HOSTS DJANGO_SETTINGS_MODULE WEB_PORT COUPON_API_KEYS COUPON_METRICS_DIR, -u $(name)) \
-	STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env
+	DJANGO_ALLOWED_HOSTS DJANGO_SETTINGS_MODULE WEB_PORT COUPON_API_KEYS COUPON_METRICS_DIR \
+	PYTHONDONTWRITEBYTECODE, -u $(name)) STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env
 
 .PHONY: help
 help: ## this list
@@ -29,9 +30,12 @@ demo: up ## all set-up, then USERS=1000 on THREADS=32 over QUANTITY=100 coupons,
 	@bin/stack exec -- $(PYTHON_HERE) benchmarks/demo.py --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
 
 .PHONY: test
-test: venv ## all set-up, then the test suite on a stack of its own; ARGS="-k word" for pytest
+test: venv ## all set-up, then the test suite, WORKERS=2 side by side; ARGS="-k word" for pytest
 	@bin/stack packages
-	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m "not system" $(ARGS)
+	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
+# one stack a worker, since tests stop servers (tests/support/own_stack.py)
+SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
+BESIDE = $(patsubst %,--beside=.stack/test-%,$(shell seq 2 $(WORKERS)))
 
 .PHONY: test-system
 test-system: venv ## what needs cron, nginx, a browser or root

@@ -1,6 +1,6 @@
 """Makes docs/faults.md from results, so that nobody types it.
 
-    make test && .venv/bin/python -m faults.table --collect .stack/test/matrix
+    make test && .venv/bin/python -m faults.table --collect .stack/test*/matrix
 
 --collect takes the records of the scenario tests (tests/support/matrix.py) into faults/results/matrix.json first.
 """
@@ -40,17 +40,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="faults.table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--collect", type=Path, metavar="FOLDER", help="take the records of this folder first")
+    parser.add_argument(
+        "--collect", type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
+    )
     options = parser.parse_args(arguments)
     if options.collect:
-        found = sorted(options.collect.glob("*.json"))
+        found = newest(options.collect)
         if not found:
-            print(f"faults.table: no records in {options.collect}; `make test` writes them.", file=sys.stderr)
+            folders = ", ".join(map(str, options.collect))
+            print(f"faults.table: no records in {folders}; `make test` writes them.", file=sys.stderr)
             return 2
         collect(found)
     DOCUMENT.write_text(document())
     print(f"wrote {DOCUMENT.relative_to(CHECKOUT)}")
     return 0
+
+
+def newest(folders: Iterable[Path]) -> list[Path]:
+    """The latest record of each row, whichever worker of `make test` wrote it; in the order of the rows."""
+    files = sorted(
+        (file for folder in folders for file in folder.glob("*.json")), key=lambda file: file.stat().st_mtime
+    )
+    return [file for _, file in sorted({file.name: file for file in files}.items())]
 
 
 def collect(files: Iterable[Path]) -> None:

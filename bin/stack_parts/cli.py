@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from . import docker, envfile, packages, settings
 from .errors import StackError
@@ -84,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     }.items():
         sub = verbs.add_parser(verb, help=text)
         sub.add_argument("command", nargs="+", metavar="-- COMMAND")
+        if verb == "run":
+            sub.add_argument(
+                "--beside",
+                action="append",
+                default=[],
+                metavar="FOLDER",
+                help="one more stack, in FOLDER, that is up meanwhile; its settings are in FOLDER/env",
+            )
     sub = verbs.add_parser("packages", help="install what the servers, or the system tests, need of the system")
     sub.add_argument("set", nargs="?", choices=["servers", "system-tests"], default="servers")
     return parser
@@ -103,7 +113,8 @@ def _run(options: argparse.Namespace) -> int:
         case "exec":
             _exec(home, options.command)
         case "run":
-            return _run_with_stack(home, options.command)
+            homes = [home, *map(Home.named, options.beside)]
+            return _run_with_stacks(homes, options.command)
         case "packages":
             _install_packages(home, options.set)
         case "logs":
@@ -135,7 +146,11 @@ def start(home: Home, parts: list[str]) -> None:
     home.set_mode("native")
     servers = [SERVERS[part](home) for part in parts]
     with ThreadPoolExecutor(len(servers)) as pool:
-        running = [pool.submit(_start_one, server) for server in servers]
+        _raise_failures([pool.submit(_start_one, server) for server in servers])
+
+
+def _raise_failures(running: list[Future[None]]) -> None:
+    """Waits for all, then tells of every one that failed."""
     failures = [error for future in running if (error := future.exception()) is not None]
     for error in failures:
         if not isinstance(error, StackError):
@@ -225,17 +240,25 @@ def _exec(home: Home, command: list[str]) -> None:
     os.execvpe(command[0], command, environment)
 
 
-def _run_with_stack(home: Home, command: list[str]) -> int:
-    with home.try_lock("run") as alone:
-        if not alone:
-            raise StackError(f"another `bin/stack run` uses {home.root}; wait for it, or choose another STACK_HOME")
+def _run_with_stacks(homes: list[Home], command: list[str]) -> int:
+    """The command has the settings of the first; all are up meanwhile."""
+    with contextlib.ExitStack() as locks:
+        for home in homes:
+            if not locks.enter_context(home.try_lock("run")):
+                raise StackError(f"another `bin/stack run` uses {home.root}; wait for it, or choose another STACK_HOME")
         try:
-            start(home, list(settings.PARTS))
-            return _wait_for(command, _environment(home))
+            _for_each(homes, start)
+            return _wait_for(command, _environment(homes[0]))
         finally:
             # a second Ctrl-C must not leave servers behind
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            stop(home, list(settings.PARTS))
+            _for_each(homes, stop)
+
+
+def _for_each(homes: list[Home], act: Callable[[Home, list[str]], None]) -> None:
+    """Side by side; every failure is told."""
+    with ThreadPoolExecutor(len(homes)) as pool:
+        _raise_failures([pool.submit(act, home, list(settings.PARTS)) for home in homes])
 
 
 def _wait_for(command: list[str], environment: dict[str, str]) -> int:

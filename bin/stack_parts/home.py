@@ -25,7 +25,12 @@ class Home:
 
     @classmethod
     def current(cls) -> Home:
-        return cls(CHECKOUT / os.environ.get("STACK_HOME", ".stack"))
+        return cls.named(os.environ.get("STACK_HOME", ".stack"))
+
+    @classmethod
+    def named(cls, folder: str) -> Home:
+        """`folder` is relative to the checkout."""
+        return cls(CHECKOUT / folder)
 
     @property
     def env_file(self) -> Path:

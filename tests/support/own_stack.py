@@ -1,0 +1,30 @@
+"""A pytest plugin: each of pytest-xdist's workers has a stack of its own, since tests stop servers and empty Redis.
+
+The first worker takes the stack that `bin/stack run` gave to the whole run; `make test` has started one more for each
+other worker beside it, named `-2`, `-3` and so on. It must be loaded by `-p`, since Django's settings are read before
+any conftest.py.
+"""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests() -> Generator[None]:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if number := int(worker.removeprefix("gw")):
+        _take(Path(f"{os.environ['STACK_HOME']}-{number + 1}"))
+    return (yield)
+
+
+def _take(home: Path) -> None:
+    from stack_parts import envfile  # bin/ is on the path only by now
+
+    file = home / "env"
+    if not file.is_file():
+        raise pytest.UsageError(f"No stack in {home} for this worker: `make test WORKERS=3` starts one for each.")
+    os.environ |= envfile.parse(file.read_text())
+    os.environ |= {"STACK_HOME": str(home), "COUPON_ENV_FILE": str(file)}
