@@ -5,13 +5,14 @@ import os
 import threading
 import time
 
+from django.conf import settings
+
 from consumers.backoff import Backoff
 from coupons.errors import LogUnavailable, OperatorError, RetryLater
 from coupons.messaging.topics import partition_count
 
 logger = logging.getLogger(__name__)
 PARENT_WATCH_SEC = 0.5
-FINISH_SEC = 30.0
 EXIT_HANGS = 71
 
 
@@ -45,9 +46,9 @@ def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:
                 return
         logger.warning("consumer.parent_gone pid=%d", parent_pid)
         stop.set()
-        time.sleep(FINISH_SEC)
+        time.sleep(settings.CONSUMER_STOP_TIMEOUT_SEC)
         # Nobody is left to kill a worker that hangs, and it would hold its partitions.
-        logger.error("consumer.not_finished after=%.0fs", FINISH_SEC)
+        logger.error("consumer.not_finished after=%ds", settings.CONSUMER_STOP_TIMEOUT_SEC)
         os._exit(EXIT_HANGS)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

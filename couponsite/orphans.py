@@ -10,14 +10,15 @@ import signal
 import threading
 import time
 
+from django.conf import settings
+
 logger = logging.getLogger("coupons.web")
 WATCH_SEC = 0.5
-FINISH_SEC = 15.0  # as bin/web's --workers-kill-timeout
 EXIT_HANGS = 71
 
 
 def end_with_parent() -> None:
-    """Call once in a worker. Ends this process after its parent, gracefully if that is possible in FINISH_SEC."""
+    """Call once in a worker. Ends this process after its parent, gracefully if COUPON_WEB_STOP_TIMEOUT_SEC suffice."""
     threading.Thread(target=_watch, args=(os.getppid(),), name="parent-watch", daemon=True).start()
 
 
@@ -26,6 +27,6 @@ def _watch(parent_pid: int) -> None:
         time.sleep(WATCH_SEC)
     logger.warning("web.parent_gone pid=%d", parent_pid)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(FINISH_SEC)
-    logger.error("web.not_finished after=%.0fs", FINISH_SEC)
+    time.sleep(settings.WEB_STOP_TIMEOUT_SEC)  # as bin/web's --workers-kill-timeout
+    logger.error("web.not_finished after=%ds", settings.WEB_STOP_TIMEOUT_SEC)
     os._exit(EXIT_HANGS)

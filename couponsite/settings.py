@@ -173,6 +173,8 @@ CONSUMER_GROUP = required("COUPON_CONSUMER_GROUP", default="group_1")
 CONSUMER_GROUP_PROTOCOL = choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
 # How long an answer of the broker to an administrator's question (metadata, offsets) may take.
 KAFKA_REQUEST_TIMEOUT_MS = integer("COUPON_KAFKA_REQUEST_TIMEOUT_MS", default=5_000, least=100, most=60_000)
+# A mend, the ledger and the relay read stretches of the topic; a broker that is silent for so long ends the reading.
+TOPIC_SILENCE_MS = integer("COUPON_TOPIC_SILENCE_MS", default=15_000, least=1_000, most=300_000)
 # A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
 PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
@@ -182,6 +184,14 @@ PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, mo
 ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
 # The API's reads (ticket, campaigns) wait no longer than this for PostgreSQL: the threads are admission's.
 API_DATABASE_TIMEOUT_MS = integer("COUPON_API_DATABASE_TIMEOUT_MS", default=1_000, least=50, most=30_000)
+# What is asked aside of the promise, each with its own end: /readyz asks every part, /metrics counts in PostgreSQL, the
+# directory of campaigns reads what mends have changed, and a web worker that starts waits for the producer's id.
+HEALTH_TIMEOUT_MS = integer("COUPON_HEALTH_TIMEOUT_MS", default=1_500, least=50, most=30_000)
+METRICS_TIMEOUT_MS = integer("COUPON_METRICS_TIMEOUT_MS", default=3_000, least=50, most=60_000)
+DIRECTORY_ANSWER_TIMEOUT_MS = integer("COUPON_DIRECTORY_ANSWER_TIMEOUT_MS", default=5_000, least=100, most=60_000)
+WARM_UP_TIMEOUT_MS = integer("COUPON_WARM_UP_TIMEOUT_MS", default=5_000, least=100, most=60_000)
+# A worker whose server was killed may finish what it has in hand; then it ends. bin/web gives it to granian as well.
+WEB_STOP_TIMEOUT_SEC = integer("COUPON_WEB_STOP_TIMEOUT_SEC", default=15, least=1, most=600)
 # After so many calls in a row without an answer nobody waits for that part any more, but one probe in so long. Kafka's
 # acknowledgements, Redis, and PostgreSQL where the API reads (coupons/api/patience.py).
 BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=10_000)
@@ -197,6 +207,8 @@ CONSUMER_POISON_LIMIT = integer("COUPON_CONSUMER_POISON_LIMIT", default=1_000, l
 # A worker process that dies so often in a row, each time within a minute of its start, is not started again: after
 # minutes of back-off something is wrong that no new start heals, and whoever supervises the consumer must hear of it.
 CONSUMER_MAX_DEATHS = integer("COUPON_CONSUMER_MAX_DEATHS", default=20, least=1, most=1_000_000)
+# A worker process whose parent was killed may finish its batch; then it ends, and its partitions go to others.
+CONSUMER_STOP_TIMEOUT_SEC = integer("COUPON_CONSUMER_STOP_TIMEOUT_SEC", default=30, least=1, most=600)
 RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
 RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
 RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)

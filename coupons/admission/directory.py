@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 MISS_LEASE_SEC = 1.0  # so long "there is no such campaign" may be repeated without asking again
 MAX_MISSES = 10_000
-ANSWER_SEC = 5.0
-HANGS_AFTER_SEC = 1.0  # then nobody waits for the look that is under way: it will not be answered soon
 # A row's updated_at is the start of its transaction, which may commit later than one that started after it.
 COMMIT_LAG = timedelta(seconds=30)
 
@@ -74,7 +72,8 @@ class Directory:
         if known is None and missed_at is not None and time.monotonic() - missed_at < MISS_LEASE_SEC:
             return None
         reading_since = self._reading_since
-        if reading_since is not None and time.monotonic() - reading_since > HANGS_AFTER_SEC:
+        if reading_since is not None and time.monotonic() - reading_since > settings.API_DATABASE_TIMEOUT_MS / 1000:
+            # nobody waits for the look that is under way: it will not be answered soon
             raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL does not answer")
         with self._lock:
             answer = self._wanted.setdefault(campaign_id, Future())
@@ -103,7 +102,7 @@ class Directory:
                 wanted, self._wanted = self._wanted, {}
             self._reading_since = time.monotonic()
             try:
-                with answers_within(ANSWER_SEC):
+                with answers_within(settings.DIRECTORY_ANSWER_TIMEOUT_MS / 1000):
                     self._read(wanted)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("directory.unavailable error=%s", str(error).strip())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -19,7 +20,6 @@ from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 
 logger = logging.getLogger(__name__)
-PART_SEC = 3.0
 MAX_CAMPAIGNS = 200  # the newest ones: a label value each
 
 
@@ -35,7 +35,7 @@ class ServiceCollector(Collector):
         ]
         for part, read in parts:
             try:
-                with answers_within(PART_SEC):
+                with answers_within(settings.METRICS_TIMEOUT_MS / 1000):
                     yield from list(read())
                 errors.add_metric([part], 0)
             except (RetryLater, RedisError, *DATABASE_DOWN) as error:

@@ -3,14 +3,14 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
+
 from coupons.admission import gate
 from coupons.admission.directory import Known, directory
 from coupons.admission.gate import EpochAhead, Held
 from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
-
-LOOK_UP_SEC = 1.0
 
 
 def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | No
     """The gate's ticket, and why it could not tell if it could not. Asked first: a ticket leaves pending only after
     its row is committed, so whoever is not found here as pending is found in PostgreSQL afterwards."""
     try:
-        known = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC)
+        known = directory().look_up(campaign_id, wait_sec=_patience_sec())
         if known is None:
             return None, None
         with asking_redis():
@@ -49,11 +49,15 @@ def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | No
     return tickets.get(user_id), None
 
 
+def _patience_sec() -> float:
+    return float(settings.API_DATABASE_TIMEOUT_MS / 1000)
+
+
 def _ask_gate(campaign_id: UUID, known: Known, user_id: str) -> dict[str, Held]:
     try:
         return gate.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
     except EpochAhead:  # also one that was a draft when this process looked
-        newer = directory().look_up(campaign_id, wait_sec=LOOK_UP_SEC, newer_than=known.epoch) or known
+        newer = directory().look_up(campaign_id, wait_sec=_patience_sec(), newer_than=known.epoch) or known
         return gate.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
     except StateStale:
         if known.epoch == 0:  # a draft: Redis has nothing of it

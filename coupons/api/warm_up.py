@@ -10,7 +10,6 @@ from coupons.messaging.producer import publisher
 from coupons.messaging.topics import partition_count
 
 logger = logging.getLogger(__name__)
-WAIT_SEC = 5.0
 
 
 def warm_up() -> None:
@@ -24,5 +23,5 @@ def warm_up() -> None:
     except RetryLater as error:
         logger.warning("web.no_kafka error=%s", error)
         return
-    if not ready.wait_until_ready(WAIT_SEC):
-        logger.warning("web.producer_not_ready after=%.0fs", WAIT_SEC)
+    if not ready.wait_until_ready(settings.WARM_UP_TIMEOUT_MS / 1000):
+        logger.warning("web.producer_not_ready after=%dms", settings.WARM_UP_TIMEOUT_MS)

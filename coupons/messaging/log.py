@@ -13,7 +13,6 @@ from coupons.positions import Position
 
 CHUNK = 1_000
 POLL_SEC = 0.5
-MAX_SILENCE_SEC = 15.0
 
 
 class LoggedMessage(NamedTuple):
@@ -24,7 +23,7 @@ class LoggedMessage(NamedTuple):
 def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
     """Every message of the given partitions from an offset up to, and without, another: partition -> (from, to).
 
-    Raises LogUnavailable when the broker stays silent for MAX_SILENCE_SEC, so a stretch is never read in part
+    Raises LogUnavailable when the broker stays silent for COUPON_TOPIC_SILENCE_MS, so a stretch is never read in part
     without the caller hearing of it.
     """
     left = {partition: end for partition, (start, end) in stretches.items() if start < end}
@@ -60,8 +59,8 @@ def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMess
         messages = consumer.consume(CHUNK, POLL_SEC)
         if messages:
             heard_at = time.monotonic()
-        elif time.monotonic() - heard_at > MAX_SILENCE_SEC:
-            raise LogUnavailable(f"Kafka was silent for {MAX_SILENCE_SEC:.0f} s while topic {settings.TOPIC} was read")
+        elif (silent_sec := time.monotonic() - heard_at) > settings.TOPIC_SILENCE_MS / 1000:
+            raise LogUnavailable(f"Kafka was silent for {silent_sec:.0f} s while topic {settings.TOPIC} was read")
         for message in messages:
             partition, offset, error = message.partition(), message.offset(), message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
