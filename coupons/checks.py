@@ -8,6 +8,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from redis.exceptions import RedisError
 
 from coupons.admission.scripts import admission_redis
+from coupons.callers.token_keys import read_keys
 from coupons.errors import RetryLater
 from coupons.failpoints import reason_against
 from coupons.messaging import topics
@@ -68,11 +69,26 @@ def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
     return [] if reason is None else [Error(f"{reason}.", hint=hint, id="coupons.E006")]
 
 
+@register("coupons")
+def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Every file of COUPON_JWT_KEYS_DIR is a key. The web server calls it at its start, too."""
+    if settings.JWT_KEYS_DIR is None:
+        return []
+    keys, errors = read_keys(settings.JWT_KEYS_DIR)
+    hint = f"Correct or remove it in {settings.JWT_KEYS_DIR}."
+    found: list[CheckMessage] = [Error(str(error), hint=hint, id="coupons.E008") for error in errors]
+    if not keys and not errors:
+        hint = "Put the issuer's public key there, for example as 2026-11.RS256.pem."
+        found.append(Error(f"COUPON_JWT_KEYS_DIR, {settings.JWT_KEYS_DIR}, has no key.", hint=hint, id="coupons.E009"))
+    return found
+
+
 @register("coupons", deploy=True)
 def check_callers(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    if settings.API_KEYS:
+    if settings.API_KEYS or settings.JWT_KEYS_DIR is not None:
         return []
-    return [Warning("COUPON_API_KEYS is empty: nobody gets in.", hint="Set at least one key.", id="coupons.W001")]
+    hint = "Set a key, or the folder with the keys of users' tokens."
+    return [Warning("COUPON_API_KEYS and COUPON_JWT_KEYS_DIR are empty: nobody gets in.", hint=hint, id="coupons.W001")]
 
 
 @register("coupons", deploy=True)

@@ -66,6 +66,17 @@ def url(name: str, *, schemes: Sequence[str]) -> str:
     return value
 
 
+def folder(name: str) -> Path | None:
+    """A folder that is there; None when the variable is not set."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return None
+    path = Path(value).absolute()
+    if not path.is_dir():
+        raise ImproperlyConfigured(f"{name} names {value!r}, which is no folder: make it or correct the path.")
+    return path
+
+
 def failpoints_folder(name: str) -> Path | None:
     """None = off. What is armed in it already is checked, too."""
     value = os.environ.get(name, "").strip()

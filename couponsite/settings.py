@@ -16,7 +16,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from couponsite.env import boolean, choice, failpoints_folder, integer, key_value_pairs, required, string_list, url
+from couponsite.env import (
+    boolean,
+    choice,
+    failpoints_folder,
+    folder,
+    integer,
+    key_value_pairs,
+    required,
+    string_list,
+    url,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -216,7 +226,14 @@ KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=1
 RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most=600_000)
 
 # --- Callers ----------------------------------------------------------------------------------------------------
-API_KEYS = string_list("COUPON_API_KEYS", default="")  # none = nobody gets in
+API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes
+# Users' tokens: a folder with one file a key (coupons/callers/token_keys.py), and what each token must say. Without the
+# folder no user's token is taken. Neither keys nor folder = nobody gets in.
+JWT_KEYS_DIR = folder("COUPON_JWT_KEYS_DIR")
+JWT_ISSUER = required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
+JWT_AUDIENCE = required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
+JWT_USER_CLAIM = required("COUPON_JWT_USER_CLAIM", default="sub")
+JWT_LEEWAY_SEC = integer("COUPON_JWT_LEEWAY_SEC", default=5, least=0, most=300)
 
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
 CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]

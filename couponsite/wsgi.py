@@ -28,13 +28,13 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
-def refuse_failpoints_outside_tests() -> None:
-    """The system checks do not run under a web server; this one must."""
+def refuse_bad_settings() -> None:
+    """The system checks do not run under a web server; these must."""
     from django.core.exceptions import ImproperlyConfigured
 
-    from coupons.checks import check_failpoints
+    from coupons.checks import check_failpoints, check_token_keys
 
-    for message in check_failpoints(None):
+    for message in [*check_failpoints(None), *check_token_keys(None)]:
         raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
 
 
@@ -53,5 +53,5 @@ if multiprocessing.parent_process() is not None:
     end_with_parent()
 
 application = with_static_files(get_wsgi_application())
-refuse_failpoints_outside_tests()
+refuse_bad_settings()
 warm_up_this_process()

@@ -1,44 +1,39 @@
-"""Who is calling: `Authorization: Bearer ...` with one of the API keys of COUPON_API_KEYS.
+"""Who is calling, by `Authorization: Bearer ...`: a service's API key, or a user's token (with two dots in it).
 
-No key set means that nobody gets in. A bearer with two dots is a user's JWT, which this version does not take yet.
+No key set and no folder of token keys means that nobody gets in. Another user's id is one rule everywhere: 403, decided
+before anything is looked up, so that no answer tells whether that user, a ticket or a campaign exists.
 """
 
-import hmac
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
+from uuid import UUID
 
-from django.conf import settings
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+
+from coupons.callers.api_keys import caller_of_key
+from coupons.callers.caller import Caller, NotKnown
+from coupons.callers.tokens import caller_of_token
 
 if TYPE_CHECKING:  # DRF's views import this module while they are being imported
     from rest_framework.views import APIView
 
-ALL_SCOPES = frozenset({"apply", "read", "manage"})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A service with an API key. `name` stands in logs: a fingerprint of the key, never the key."""
-
-    name: str
-    scopes: frozenset[str]
-    is_authenticated: ClassVar[bool] = True
-
 
 class BearerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        scheme, _, token = get_authorization_header(request).partition(b" ")
+        scheme, _, credentials = get_authorization_header(request).partition(b" ")
         if not scheme:
             return None
-        if scheme.lower() != b"bearer" or not token.strip():
-            raise AuthenticationFailed("Send `Authorization: Bearer <API key>`.")
-        if token.count(b".") == 2:
-            raise AuthenticationFailed("User tokens (JWT) are not taken by this version; use a service's API key.")
-        return _caller_of(token.strip()), None
+        credentials = credentials.strip()
+        if scheme.lower() != b"bearer" or not credentials:
+            raise AuthenticationFailed("Send `Authorization: Bearer <API key or token>`.")
+        try:
+            if credentials.count(b".") == 2:
+                return caller_of_token(credentials.decode("latin-1")), None
+            return caller_of_key(credentials), None
+        except NotKnown as error:
+            raise AuthenticationFailed(str(error)) from error
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="coupons"'
@@ -58,16 +53,21 @@ class HasScope(BasePermission):
         return scopes.get(method) in caller.scopes
 
 
-def caller_name(request: Request) -> str:
-    """Who is calling, for logs and for the record of what was done."""
+def caller_of(request: Request) -> Caller:
+    """The caller of a request that HasScope has let through."""
     caller: object = request.user
-    return caller.name if isinstance(caller, Caller) else "nobody"
+    if not isinstance(caller, Caller):
+        raise PermissionDenied
+    return caller
 
 
-def _caller_of(token: bytes) -> Caller:
-    # Digests of equal length, all of them compared: neither a key's length nor its place in the list shows in time.
-    digest = sha256(token).digest()
-    matches = [hmac.compare_digest(digest, sha256(key.encode()).digest()) for key in settings.API_KEYS]
-    if not any(matches):
-        raise AuthenticationFailed("This API key is not known.")
-    return Caller(name=f"key-{sha256(digest).hexdigest()[:8]}", scopes=ALL_SCOPES)
+def must_act_for(caller: Caller, user_id: str) -> None:
+    """Raises 403 for another user than the caller's own."""
+    if not caller.may_act_for(user_id):
+        raise PermissionDenied("These credentials are for another user.")
+
+
+def must_touch(caller: Caller, campaign_id: UUID) -> None:
+    """Raises 404 for a campaign that is not the caller's, as for one that does not exist."""
+    if not caller.may_touch(campaign_id):
+        raise NotFound("There is no such campaign.")

@@ -1,5 +1,6 @@
 """What comes in (checked, with the field named) and what goes out."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,8 +36,13 @@ class ApplySerializer(serializers.Serializer[Any]):
     user_id = UserIdField()
 
 
-def read_user_id(data: Any) -> str:
-    """The applicant of a body; raises ValidationError that names the field. The serializer is only for the error."""
+def read_user_id(data: Any, *, own: str | None) -> str:
+    """The applicant of a body; raises ValidationError that names the field. The serializer is only for the error.
+
+    `own` is the user of the caller's token, who is the applicant of a body that names nobody.
+    """
+    if own is not None and isinstance(data, Mapping) and "user_id" not in data:
+        return own
     if isinstance(data, dict) and is_user_id(data.get("user_id")):
         return str(data["user_id"])
     serializer = ApplySerializer(data=data)

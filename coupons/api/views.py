@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,17 +17,18 @@ from rest_framework.views import APIView
 from coupons.admission import gate
 from coupons.admission.gate import Outcome
 from coupons.api.accept import Acceptance, accept
-from coupons.api.authentication import caller_name
+from coupons.api.authentication import caller_of, must_act_for, must_touch
 from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
 from coupons.api.tickets import find_ticket
+from coupons.callers.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
 from coupons.clock import moment_of
 from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
-from coupons.models import Campaign
+from coupons.models import Campaign, CampaignState
 from coupons.problems import Code, Problem, jittered
 from coupons.telemetry import answered
 
@@ -35,15 +37,17 @@ RETRY_NOT_OPEN_MAX_SEC = 3600
 
 
 class ApplyView(APIView):
-    """POST: the user of the body applies. Idempotent by campaign and user."""
+    """POST: the user of the body applies, or of the token. Idempotent by campaign and user."""
 
     scopes = {"POST": "apply"}
 
     def post(self, request: Request, campaign_id: str) -> HttpResponse:
         started, outcome = time.monotonic(), "error"
         try:
-            user_id = read_user_id(request.data)
-            acceptance = accept(campaign_id=parse_id(campaign_id), user_id=user_id, trace=_trace(request))
+            caller = caller_of(request)
+            user_id = read_user_id(request.data, own=caller.user_id)
+            must_act_for(caller, user_id)
+            acceptance = accept(campaign_id=parse_id(campaign_id, caller), user_id=user_id, trace=_trace(request))
             if acceptance is None:
                 outcome = "unknown_campaign"
                 raise NotFound("There is no such campaign.")
@@ -64,7 +68,10 @@ class TicketView(APIView):
     scopes = {"GET": "read"}
 
     def get(self, request: Request, campaign_id: str, user_id: str) -> Response:
-        ticket = find_ticket(campaign_id=parse_id(campaign_id), user_id=user_id) if is_user_id(user_id) else None
+        caller = caller_of(request)
+        must_act_for(caller, user_id)
+        found = parse_id(campaign_id, caller)
+        ticket = find_ticket(campaign_id=found, user_id=user_id) if is_user_id(user_id) else None
         if ticket is None:
             raise NotFound("This user has no ticket of this campaign.")
         return Response(ticket)
@@ -79,13 +86,15 @@ class CampaignListView(APIView):
         paginator = LimitOffsetPagination()
         paginator.default_limit, paginator.max_limit = 50, 100
         with asking_postgresql():
-            page = paginator.paginate_queryset(Campaign.objects.all(), request, view=self) or []
+            page = paginator.paginate_queryset(campaigns_of(caller_of(request)), request, view=self) or []
         return paginator.get_paginated_response(_present_all(page))
 
     def post(self, request: Request) -> Response:
+        if caller_of(request).campaigns is not None:
+            raise PermissionDenied("This API key is for certain campaigns; a new one is none of them.")
         serializer = CampaignSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=caller_name(request))
+        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=caller_of(request).name)
         location = reverse("campaign", args=[campaign.pk])
         return Response(_present(campaign), status=201, headers={"Location": location})
 
@@ -97,16 +106,16 @@ class CampaignView(APIView):
 
     def get(self, request: Request, campaign_id: str) -> Response:
         with asking_postgresql():
-            campaign = get_campaign(campaign_id)
+            campaign = get_campaign(campaign_id, caller_of(request))
         return Response(_present(campaign))
 
     def patch(self, request: Request, campaign_id: str) -> Response:
         serializer = CampaignSerializer(data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        campaign = get_campaign(campaign_id)
+        campaign = get_campaign(campaign_id, caller_of(request))
         changes = cast("CampaignChanges", dict(serializer.validated_data))
         return _changed(
-            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=caller_name(request))
+            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=caller_of(request).name)
         )
 
 
@@ -122,12 +131,12 @@ class CampaignActionView(APIView):
     }
 
     def post(self, request: Request, campaign_id: str, action: str) -> Response:
-        campaign = get_campaign(campaign_id)
+        campaign = get_campaign(campaign_id, caller_of(request))
         act = self.actions[action]
-        return _changed(lambda: act(campaign_id=campaign.pk, actor=caller_name(request)))
+        return _changed(lambda: act(campaign_id=campaign.pk, actor=caller_of(request).name))
 
 
-def parse_id(text: str) -> UUID:
+def parse_id(text: str, caller: Caller) -> UUID:
     """The campaign id of an address; anything but the canonical form is an address where nothing is."""
     try:
         campaign_id = UUID(text)
@@ -135,11 +144,20 @@ def parse_id(text: str) -> UUID:
         raise NotFound("There is no such campaign.") from None
     if str(campaign_id) != text.lower():
         raise NotFound("There is no such campaign.")
+    must_touch(caller, campaign_id)
     return campaign_id
 
 
-def get_campaign(text: str) -> Campaign:
-    campaign = Campaign.objects.filter(pk=parse_id(text)).first()
+def campaigns_of(caller: Caller) -> QuerySet[Campaign]:
+    """Those that the caller may see: a draft is for services alone, nobody else has heard of it yet."""
+    campaigns = Campaign.objects.all()
+    if caller.user_id is not None:
+        campaigns = campaigns.exclude(state=CampaignState.DRAFT)
+    return campaigns if caller.campaigns is None else campaigns.filter(pk__in=caller.campaigns)
+
+
+def get_campaign(text: str, caller: Caller) -> Campaign:
+    campaign = campaigns_of(caller).filter(pk=parse_id(text, caller)).first()
     if campaign is None:
         raise NotFound("There is no such campaign.")
     return campaign

@@ -1,0 +1,294 @@
+"""Users with a token (JWT): which tokens open the door, and that each opens it for one user alone."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.conf import LazySettings
+
+from coupons import checks
+from coupons.callers import token_keys
+from coupons.models import Campaign
+from tests.support.http import Api, assert_problem, json_of
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer, new_key, private_pem, public_pem
+from tests.support.service import Service
+
+
+@pytest.fixture
+def issuer(tmp_path: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> Issuer:
+    monkeypatch.setattr(token_keys, "REREAD_SEC", 0)
+    settings.JWT_KEYS_DIR = tmp_path
+    settings.JWT_ISSUER, settings.JWT_AUDIENCE = ISSUER, AUDIENCE
+    issuer = Issuer(tmp_path)
+    issuer.add("now", "ES256")
+    return issuer
+
+
+@pytest.fixture
+def campaign(service: Service) -> Campaign:
+    return service.campaign(10)
+
+
+def refused(token: str, campaign: Campaign) -> str:
+    """What the refusal says; it must be the same for everything that the API has."""
+    api = Api(f"Bearer {token}")
+    answers = [api.apply(campaign), api.ticket(campaign), api.campaign(campaign), api.get("campaigns")]
+    documents = [assert_problem(answer, 401, "unauthenticated") for answer in answers]
+    assert all(document == documents[0] for document in documents)
+    return str(documents[0]["detail"])
+
+
+def part(document: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+# --- what opens ---
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256", "ES256", "EdDSA"])
+def test_a_user_applies_and_sees_the_ticket(campaign: Campaign, issuer: Issuer, algorithm: str) -> None:
+    issuer.add("other", algorithm)
+    api = Api(issuer.bearer("anna", kid="other"))
+
+    assert api.apply(campaign, "anna").status_code == 202
+    assert json_of(api.ticket(campaign, "anna"))["sequence"] == 1
+    assert json_of(api.campaign(campaign))["remaining"] == 9
+
+
+def test_the_user_of_the_token_applies_when_the_body_names_nobody(campaign: Campaign, issuer: Issuer) -> None:
+    api = Api(issuer.bearer("anna"))
+
+    first = api.post(f"campaigns/{campaign.pk}/apply", {})
+    again = api.post(f"campaigns/{campaign.pk}/apply")
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert json_of(api.ticket(campaign, "anna"))["sequence"] == json_of(first)["sequence"]
+
+
+def test_keys_change_without_a_restart(campaign: Campaign, issuer: Issuer) -> None:
+    old = Api(issuer.bearer("anna", kid="now"))
+    assert old.apply(campaign, "anna").status_code == 202
+
+    issuer.add("next", "EdDSA")
+    assert Api(issuer.bearer("ben", kid="next")).apply(campaign, "ben").status_code == 202
+    assert old.apply(campaign, "anna").status_code == 200, "both are good while the issuer changes over"
+
+    issuer.remove("now")
+    assert_problem(old.apply(campaign, "anna"), 401, "unauthenticated")
+    assert Api(issuer.bearer("ben", kid="next")).apply(campaign, "ben").status_code == 200
+
+
+def test_one_bad_file_costs_itself_alone(campaign: Campaign, issuer: Issuer) -> None:
+    (issuer.folder / "broken.RS256.pem").write_text("no key")
+
+    assert Api(issuer.bearer("anna")).apply(campaign, "anna").status_code == 202
+
+
+def test_another_claim_can_be_the_user(campaign: Campaign, issuer: Issuer, settings: LazySettings) -> None:
+    settings.JWT_USER_CLAIM = "uid"
+
+    assert Api(issuer.bearer("somebody", uid="anna")).apply(campaign, "anna").status_code == 202
+    assert "uid is missing" in refused(issuer.token("anna"), campaign)
+
+
+def test_a_clock_that_is_a_little_wrong_is_forgiven(campaign: Campaign, issuer: Issuer, settings: LazySettings) -> None:
+    settings.JWT_LEEWAY_SEC = 60
+    now = time.time()
+
+    assert Api(issuer.bearer("anna", exp=now - 30, nbf=now + 30)).apply(campaign, "anna").status_code == 202
+
+
+# --- what does not ---
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"exp": 1}, "expired"),
+        ({"nbf": 4_000_000_000}, "not valid yet"),
+        ({"aud": "another-shop"}, "another audience"),
+        ({"aud": []}, "aud is missing"),
+        ({"iss": "https://evil.test"}, "another issuer"),
+        ({"leave_out": "exp"}, "exp is missing"),
+        ({"leave_out": "aud"}, "aud is missing"),
+        ({"leave_out": "iss"}, "iss is missing"),
+        ({"leave_out": "sub"}, "sub is missing"),
+        ({"exp": "soon"}, "cannot be read"),
+        ({"exp": 1e400}, "cannot be read"),
+        ({"nbf": [1]}, "cannot be read"),
+        ({"sub": 42}, "cannot be read"),
+        ({"sub": ""}, "no user id"),
+        ({"sub": "a b"}, "no user id"),
+        ({"sub": "a\x00b"}, "no user id"),
+        ({"sub": "x" * 129}, "no user id"),
+    ],
+)
+def test_a_token_that_says_the_wrong_thing(
+    campaign: Campaign, issuer: Issuer, claims: dict[str, object], reason: str
+) -> None:
+    named = {"user_id": claims.pop("sub")} if "sub" in claims else {}
+
+    assert reason in refused(issuer.token(**{**named, **claims}), campaign)  # type: ignore[arg-type]
+
+
+def test_an_unsigned_token(campaign: Campaign, issuer: Issuer) -> None:
+    _, payload, _ = issuer.token("42").split(".")
+
+    for algorithm in ("none", "None", "NONE", ""):
+        assert "algorithm" in refused(f"{part({'alg': algorithm, 'kid': 'now'})}.{payload}.", campaign)
+
+
+def test_a_public_key_used_as_a_secret(campaign: Campaign, issuer: Issuer) -> None:
+    """The confusion of RS256 with HS256: everybody has the public key, and could sign with it."""
+    issuer.add("rsa", "RS256")
+    public = (issuer.folder / "rsa.RS256.pem").read_bytes()
+    _, payload, _ = issuer.token("42").split(".")
+    signed = f"{part({'alg': 'HS256', 'kid': 'rsa'})}.{payload}"
+    mac = base64.urlsafe_b64encode(hmac.digest(public, signed.encode(), hashlib.sha256)).rstrip(b"=").decode()
+
+    assert "algorithm" in refused(f"{signed}.{mac}", campaign)
+
+
+def test_another_s_signature(campaign: Campaign, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> None:
+    forger = Issuer(tmp_path_factory.mktemp("forger"))
+    forger.add("now", "ES256")
+
+    assert "signature is wrong" in refused(forger.token("42"), campaign)
+
+
+def test_a_changed_token(campaign: Campaign, issuer: Issuer) -> None:
+    head, _, signature = issuer.token("42").split(".")
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "43", "exp": time.time() + 300}
+
+    assert "signature is wrong" in refused(f"{head}.{part(claims)}.{signature}", campaign)
+
+
+@pytest.mark.parametrize("kid", [None, "", "unknown", 7, ["now"], {"now": 1}, "../now", "now\x00"])
+def test_a_header_that_names_no_key(campaign: Campaign, issuer: Issuer, kid: object) -> None:
+    _, payload, signature = issuer.token("42").split(".")
+    header = {"alg": "ES256", "kid": kid} if kid is not None else {"alg": "ES256"}
+
+    detail = refused(f"{part(header)}.{payload}.{signature}", campaign)
+
+    assert "kid" in detail or "cannot be read" in detail
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "..",
+        "a.b.c",
+        f"{part([])}.e30.x",
+        f"{part('x')}.e30.x",
+        f"{part({'alg': 'ES256', 'kid': 'now', 'crit': ['b64'], 'b64': False})}.e30.x",
+        f"{part({'alg': 'ES256', 'kid': 'now'})}.{part([1])}.AAAA",
+        f"{part({'alg': 'ES256', 'kid': 'now'})}.{'A' * 9_000}.AAAA",
+        f"{base64.urlsafe_b64encode(b'[' * 5_000).decode().rstrip('=')}.e30.x",
+        "\u00e9.\u00e9.\u00e9",
+    ],
+)
+def test_what_is_hardly_a_token(campaign: Campaign, issuer: Issuer, token: str) -> None:
+    assert token not in refused(token, campaign)
+
+
+def test_without_a_folder_no_token_is_taken(campaign: Campaign, issuer: Issuer, settings: LazySettings) -> None:
+    token = issuer.token("42")
+    settings.JWT_KEYS_DIR = None
+
+    assert "COUPON_JWT_KEYS_DIR" in refused(token, campaign)
+
+
+# --- for one user alone ---
+
+
+def test_another_user_s_id_is_refused_before_anything_is_looked_up(campaign: Campaign, issuer: Issuer) -> None:
+    """The same bytes whether the other user has a ticket or not, and whether there is such a campaign or not."""
+    Api().apply(campaign, "ben")
+    anna = Api(issuer.bearer("anna"))
+    nowhere = str(uuid4())
+
+    answers = [anna.ticket(where, user) for where in (campaign, nowhere) for user in ("ben", "nobody", "\u00e9")]
+    answers += [anna.apply(where, user) for where in (campaign, nowhere) for user in ("ben", "nobody")]
+
+    assert_problem(answers[0], 403, "forbidden")
+    assert {(answer.status_code, answer.content) for answer in answers} == {(403, answers[0].content)}
+    assert Api().ticket(campaign, "nobody").status_code == 404, "nobody was let in under that name"
+
+
+def test_a_user_manages_nothing(campaign: Campaign, issuer: Issuer) -> None:
+    user = Api(issuer.bearer("anna"))
+
+    assert_problem(user.post("campaigns", {"name": "mine", "quantity": 1}), 403, "forbidden")
+    assert_problem(user.patch(f"campaigns/{campaign.pk}", {"quantity": 1_000}), 403, "forbidden")
+    for action in ("open", "pause", "resume", "close"):
+        assert_problem(user.act(campaign, action), 403, "forbidden")
+
+
+def test_a_user_has_not_heard_of_drafts(service: Service, issuer: Issuer) -> None:
+    draft = service.campaign(10, opened=False)
+    shown = service.campaign(10)
+    user = Api(issuer.bearer("anna"))
+
+    assert_problem(user.campaign(draft), 404, "not-found")
+    assert user.campaign(draft).content == user.campaign(uuid4()).content
+    assert [each["id"] for each in json_of(user.get("campaigns"))["results"]] == [str(shown.pk)]
+
+
+def test_a_wrong_body_is_told_so(campaign: Campaign, issuer: Issuer) -> None:
+    anna = Api(issuer.bearer("anna"))
+
+    for user_id in (42, None, "", "a b", ["anna"]):
+        assert_problem(anna.apply(campaign, user_id), 400, "invalid")
+    assert_problem(anna.post(f"campaigns/{campaign.pk}/apply", ["anna"]), 400, "invalid")
+
+
+# --- the folder ---
+
+
+def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySettings) -> None:
+    settings.JWT_KEYS_DIR = tmp_path
+    assert [each.id for each in checks.check_token_keys(None)] == ["coupons.E009"]
+    key = new_key("ES256")
+    wrong = {
+        "key.pem": (b"", "KID.ALGORITHM.pem"),
+        "a.RS256.pem": (public_pem(key), "RSA of 2048 bits"),
+        "b.ES256.pem": (private_pem(key), "no public key"),
+        "c.HS256.secret": (b"short", "32 bytes"),
+        "d.HS256.secret": (public_pem(key), "PEM"),
+        "e.HS256.pem": (public_pem(key), ".secret"),
+        "f.none.pem": (public_pem(key), "none of HS256"),
+        "g.EdDSA.pem": (public_pem(key), "Ed25519"),
+    }
+    for name, (content, _) in wrong.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "good.ES256.pem").write_bytes(public_pem(key))
+
+    found = {each.msg.partition(":")[0]: each.msg for each in checks.check_token_keys(None)}
+
+    assert set(found) == set(wrong)
+    for name, (_, words) in wrong.items():
+        assert words in found[name]
+
+
+def test_two_files_of_one_kid_are_refused(tmp_path: Path) -> None:
+    for algorithm in ("ES256", "EdDSA"):
+        (tmp_path / f"a.{algorithm}.pem").write_bytes(public_pem(new_key(algorithm)))
+
+    keys, errors = token_keys.read_keys(tmp_path)
+
+    assert len(keys) == len(errors) == 1
+    assert "kid 'a'" in str(errors[0])
+
+
+def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    issuer.add("a", "HS256")
+
+    keys, _ = token_keys.read_keys(tmp_path)
+
+    assert "secret" not in repr(keys)
