@@ -48,6 +48,14 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
                 id="coupons.E007",
             )
         )
+    if settings.API_KEYS_LEASE_MS < settings.API_KEYS_REFRESH_MS + settings.REDIS_SOCKET_TIMEOUT_MS:
+        found.append(
+            Error(
+                "COUPON_API_KEYS_LEASE_MS is below COUPON_API_KEYS_REFRESH_MS + COUPON_REDIS_SOCKET_TIMEOUT_MS.",
+                hint="Services would be answered 503 between two looks.",
+                id="coupons.E010",
+            )
+        )
     if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:
         found.append(
             Error(

@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -189,6 +190,49 @@ class FailAttempt(models.Model):
 
     def __str__(self) -> str:
         return self.error_code or EventStatus.SUCCESS
+
+
+class Scope(models.TextChoices):
+    """What a caller may do. A user with a token has APPLY and READ, for the one user that it names."""
+
+    APPLY = "apply"
+    READ = "read"
+    MANAGE = "manage"
+
+
+class ApiKey(models.Model):
+    """A service's credentials: what it may do and until when. The key itself is shown once and stored nowhere.
+
+    A random secret of 256 bits needs no slow hash: nobody guesses it, and every request would pay for one.
+    """
+
+    name = models.CharField(max_length=100, help_text="Which service has it")
+    prefix = models.CharField(max_length=8, unique=True, editable=False, help_text="What logs and people call it")
+    digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the key, in hex")
+    scopes = ArrayField(models.CharField(max_length=10, choices=Scope))
+    campaigns = ArrayField(models.UUIDField(), null=True, blank=True, help_text="The only ones it may touch; NULL: all")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_by = models.CharField(max_length=150, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_by = models.CharField(max_length=150, blank=True, editable=False)
+    revoked_reason = models.TextField(blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False, help_text="Within a minute or so")
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ("-id",)
+        constraints = [
+            models.CheckConstraint(name="apikey_has_a_scope", condition=Q(scopes__len__gte=1)),
+            # An empty list means none of them, and must not be read as all of them.
+            models.CheckConstraint(
+                name="apikey_campaigns_not_empty", condition=Q(campaigns__isnull=True) | Q(campaigns__len__gte=1)
+            ),
+        ]
+        permissions = [("revoke_apikey", "Can revoke API keys")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})"
 
 
 class JobRun(models.Model):

@@ -227,6 +227,11 @@ RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes
+# Those that are made in the admin (coupons/callers/snapshot.py): how often a process reads them from Redis, how long
+# what it read is good, and how often it writes down when each was used.
+API_KEYS_REFRESH_MS = integer("COUPON_API_KEYS_REFRESH_MS", default=2_000, least=100, most=60_000)
+API_KEYS_LEASE_MS = integer("COUPON_API_KEYS_LEASE_MS", default=5_000, least=500, most=300_000)
+API_KEYS_USE_SEC = integer("COUPON_API_KEYS_USE_SEC", default=60, least=1, most=86_400)
 # Users' tokens: a folder with one file a key (coupons/callers/token_keys.py), and what each token must say. Without the
 # folder no user's token is taken. Neither keys nor folder = nobody gets in.
 JWT_KEYS_DIR = folder("COUPON_JWT_KEYS_DIR")

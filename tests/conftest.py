@@ -16,6 +16,8 @@ from coupons.admission.directory import directory
 from coupons.admission.marks import published_marks
 from coupons.admission.scripts import admission_redis
 from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
+from coupons.callers.last_used import last_used
+from coupons.callers.snapshot import key_snapshot
 from coupons.messaging import topics
 from coupons.messaging.producer import close_publisher, publisher
 from tests.support.service import Service
@@ -36,7 +38,7 @@ def _clients(django_db_setup: None) -> Iterator[None]:
     """The process's own clients, closed before the database is dropped: the directory holds a connection to it."""
     yield
     close_publisher()
-    for client in (published_marks, directory, topics.administrator, topics.group_reader):
+    for client in (published_marks, directory, key_snapshot, last_used, topics.administrator, topics.group_reader):
         client.reset()
 
 
@@ -57,4 +59,5 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     made = Service(settings)
     yield made
     made.close()
-    directory.reset()
+    for client in (directory, key_snapshot, last_used):
+        client.reset()

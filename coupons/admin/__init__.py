@@ -1,5 +1,5 @@
 """The operators' pages, a module each; pages.py is what they share. They present; lifecycle and retry decide."""
 
-from coupons.admin import campaigns, coupons, failed_events, jobs
+from coupons.admin import api_keys, campaigns, coupons, failed_events, jobs
 
-__all__ = ["campaigns", "coupons", "failed_events", "jobs"]
+__all__ = ["api_keys", "campaigns", "coupons", "failed_events", "jobs"]

@@ -6,10 +6,14 @@ All keys of a campaign carry the hash tag `{campaign id}`, so that they live in 
     coupon:{id}:tickets    hash: user -> sequence (winners only)
     coupon:{id}:pending    sorted set: user -> where it is, see coupons/positions.py
     coupon:{id}:mender     string: the token of the mender that may swap in a new state; only there during a mend
+
+The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/callers/).
 """
 
 from typing import NamedTuple
 from uuid import UUID
+
+API_KEYS = "coupon:{api-keys}"
 
 
 class CampaignKeys(NamedTuple):

@@ -28,6 +28,8 @@ FLAGS = {
     "push": "allow-oom",
     "begin_mend": "",
     "finish_mend": "",
+    "read_api_keys": "allow-oom",
+    "push_api_keys": "allow-oom",  # a full Redis must not keep a revoked key good
 }
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 

@@ -5,6 +5,7 @@ import logging
 from django.conf import settings
 
 from coupons.admission.directory import directory
+from coupons.callers.snapshot import key_snapshot
 from coupons.errors import RetryLater
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import partition_count
@@ -16,6 +17,7 @@ def warm_up() -> None:
     """Make this process's clients, and say what is missing. It serves all the same: a part may come up later, and until
     then the answers are 503."""
     directory()
+    key_snapshot()
     ready = publisher()
     try:
         if partition_count() is None:

@@ -1,17 +1,8 @@
 """Who is calling, once that is known: a service with an API key, or a user with a token."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
-
-
-class Scope(StrEnum):
-    """What a caller may do. A user has APPLY and READ, for the one user that their token names."""
-
-    APPLY = "apply"
-    READ = "read"
-    MANAGE = "manage"
 
 
 class NotKnown(Exception):
@@ -23,7 +14,7 @@ class Caller:
     """`name` stands in logs and in the record of what was done: a fingerprint or a prefix, never the credentials."""
 
     name: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[str]
     user_id: str | None = None
     """The one user whom this caller may act for; None = a service, which acts for all."""
     campaigns: frozenset[UUID] | None = None

@@ -3,12 +3,13 @@
 import jwt
 from django.conf import settings
 
-from coupons.callers.caller import Caller, NotKnown, Scope
+from coupons.callers.caller import Caller, NotKnown
 from coupons.callers.token_keys import token_keys
 from coupons.messaging.messages import is_user_id
+from coupons.models import Scope
 
 MAX_TOKEN_BYTES = 8 * 1024
-USERS_SCOPES = frozenset({Scope.APPLY, Scope.READ})
+USERS_SCOPES = frozenset({Scope.APPLY.value, Scope.READ.value})
 
 
 def caller_of_token(token: str) -> Caller:

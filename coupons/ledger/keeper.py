@@ -11,6 +11,7 @@ from collections.abc import Callable
 from django.db import close_old_connections, connection
 
 from coupons.admission import gate
+from coupons.callers.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
 from coupons.ledger.mend import mend_campaigns, stale_campaigns
@@ -34,11 +35,12 @@ class Keeper:
             self._stop.wait(self._interval_sec)
 
     def round(self) -> bool:
-        """True when every step could be done. A mend goes first: until then the other two find the state stale."""
+        """True when every step could be done. A mend goes first: until then the others find the state stale."""
         close_old_connections()
         steps: list[tuple[str, Callable[[], object]]] = [
             ("mend", _mend_stale),
             ("push", _push_again),
+            ("api_keys", push_api_keys),
             ("relay", relay_pending),
         ]
         outcomes = [self._attempt(name, step) for name, step in steps]

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from coupons.models import Campaign, FailEventHistory
+from coupons.models import ApiKey, Campaign, FailEventHistory
 
 VIEW = ("view_campaign", "view_coupon", "view_faileventhistory", "view_jobrun")
 OPERATE = (*VIEW, "add_campaign", "operate_campaign", "retry_failed_event", "give_up_failed_event")
@@ -57,7 +57,7 @@ def messages_of(page: Any) -> list[str]:
     return [f"{message.level_tag}: {message.message}" for message in page.context["messages"]]
 
 
-def history_of(row: Campaign | FailEventHistory) -> list[str]:
+def history_of(row: Campaign | FailEventHistory | ApiKey) -> list[str]:
     """What people did with this row, oldest first."""
     entries = LogEntry.objects.filter(object_id=str(row.pk), content_type__model=row._meta.model_name)
     return list(entries.order_by("pk").values_list("change_message", flat=True))

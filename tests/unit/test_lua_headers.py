@@ -22,6 +22,8 @@ KNOWN: dict[str, set[str]] = {
     "begin_mend": {"BEGUN"},
     "finish_mend": {"MENDED", "NOT_THE_MENDER", "INCOMPLETE"},
     "mark_published": set(),
+    "read_api_keys": {"CURRENT", "NOT_CURRENT"},
+    "push_api_keys": {"PUSHED", "RACED"},
 }
 
 
@@ -102,6 +104,6 @@ def test_what_adds_keys_is_refused_when_redis_is_full(name: str) -> None:
     assert "allow-oom" not in scripts.source(name).splitlines()[0]
 
 
-@pytest.mark.parametrize("name", ["held", "settle", "describe", "pending_range"])
+@pytest.mark.parametrize("name", ["held", "settle", "describe", "pending_range", "read_api_keys", "push_api_keys"])
 def test_what_the_consumer_needs_runs_also_when_redis_is_full(name: str) -> None:
     assert "allow-oom" in scripts.source(name).splitlines()[0]

@@ -1,0 +1,50 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from coupons.callers.api_keys import KeyNotPushed, create_api_key
+from coupons.management.command import CouponCommand, campaign_id, moment
+from coupons.models import Scope
+
+
+class Command(CouponCommand):
+    help = (
+        "Make an API key for a service; prints the key and nothing else on standard output. It is shown this once: "
+        "only its hash is stored."
+    )
+    examples = """
+  manage.py create_api_key --name "shop front" --scope apply --scope read
+  manage.py create_api_key --name "partner" --scope apply --campaign 0198c2a4-... --expires-at 2026-12-31T00:00:00+09:00
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--name", required=True, help="which service has it")
+        parser.add_argument(
+            "--scope",
+            action="append",
+            required=True,
+            choices=Scope.values,
+            help="what it may do; give it several times for several",
+        )
+        parser.add_argument(
+            "--campaign",
+            action="append",
+            type=campaign_id,
+            default=[],
+            help="the only campaign that it may touch; several times for several; default: all",
+        )
+        parser.add_argument("--expires-at", type=moment, help="ISO 8601 with offset; default: never")
+
+    def run(self, **options: Any) -> None:
+        try:
+            row, key = create_api_key(
+                name=options["name"],
+                scopes=options["scope"],
+                campaign_ids=options["campaign"],
+                expires_at=options["expires_at"],
+                actor="manage.py",
+            )
+        except KeyNotPushed as error:
+            row, key = error.made
+            self.stderr.write(str(error))
+        self.stdout.write(key)
+        self.stderr.write(f"Logs call it key-{row.prefix}; `revoke_api_key {row.prefix}` ends it.")

@@ -1,0 +1,23 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from coupons.callers.api_keys import revoke_api_key
+from coupons.management.command import CouponCommand
+
+
+class Command(CouponCommand):
+    help = (
+        "Revoke an API key for good: every process refuses it within seconds. Exits 2 when Redis could not be told; "
+        "the keeper does it then."
+    )
+    examples = """
+  manage.py revoke_api_key 3f9a01bc --reason "the partner's laptop was stolen"
+"""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("prefix", help="the eight characters after `coupon_`, or after `key-` in a log line")
+        parser.add_argument("--reason", required=True, help="kept with the key")
+
+    def run(self, **options: Any) -> None:
+        row = revoke_api_key(prefix=options["prefix"], actor="manage.py", reason=options["reason"])
+        self.stdout.write(f"{row} is revoked.")
