@@ -182,6 +182,11 @@ class Ledger:
         balanced = self.tickets == self.issued + self.failed + self.pending
         return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing is on its way, and nothing waits to heal. A gap, which a mend leaves for good, is neither."""
+        return self.pending == 0 and self.differences.keys() <= {Kind.GAP}
+
     def found(self, kind: Kind, example: str) -> None:
         self.differences.setdefault(kind, Difference(kind)).add(example)
 

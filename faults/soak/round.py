@@ -13,7 +13,7 @@ from django.db import connection
 from coupons import failpoints
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.errors import DATABASE_DOWN, RetryLater
-from coupons.ledger.differences import Kind, Ledger
+from coupons.ledger.differences import Ledger
 from coupons.ledger.reconcile import reconcile
 from coupons.messaging.topics import partition_lags
 from faults.crowd import Crowd
@@ -127,17 +127,12 @@ def _wait_until_quiet(task: Round) -> str | None:
             unread = sum(lag.lag for lag in partition_lags().values())
             ledgers = _ledgers(task)
             state = f"{unread} unread; {[ledger.document() for ledger in ledgers]}"
-            if unread == 0 and all(is_quiet(ledger) for ledger in ledgers):
+            if unread == 0 and all(ledger.is_at_rest for ledger in ledgers):
                 return None
         except (RetryLater, *DATABASE_DOWN) as error:
             state = f"{type(error).__name__}: {error}"
         time.sleep(1)
     return f"not quiet {QUIET_SEC:.0f} s after the last user: {state}"
-
-
-def is_quiet(ledger: Ledger) -> bool:
-    """Nothing is on its way. A gap, which a mend leaves for good, is nothing that one could wait for."""
-    return ledger.pending == 0 and ledger.differences.keys() <= {Kind.GAP}
 
 
 def _ledgers(task: Round) -> list[Ledger]:

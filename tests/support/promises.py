@@ -135,7 +135,7 @@ def _is_quiet(campaign: Campaign) -> bool:
         ledger = reconcile_campaign(campaign)
     except (RetryLater, *DATABASE_DOWN):
         return False
-    return unread == 0 and ledger.pending == 0 and not ledger.differences
+    return unread == 0 and ledger.is_at_rest
 
 
 def _state(campaign: Campaign) -> str:

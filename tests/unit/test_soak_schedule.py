@@ -1,15 +1,10 @@
 """The soak's schedule: the same seed gives the same one, and nothing in it is outside the promise."""
 
 from itertools import pairwise
-from uuid import uuid4
-
-import pytest
 
 from coupons.failpoints import POINTS
-from coupons.ledger.differences import Kind, Ledger
 from faults.soak import schedule
 from faults.soak.injection import Injection
-from faults.soak.round import is_quiet
 from faults.soak.schedule import AFTER_LOSS_SEC, CALM_SEC, FAILPOINTS, KINDS, Step, kill_each, make_round
 
 SECONDS = 90.0
@@ -68,16 +63,3 @@ def test_the_kills_come_one_after_the_other_and_meet_each_in_turn() -> None:
         (30.0, "process_killed", "web-1"),
         (40.0, "killed", "redis"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("pending", "kinds", "quiet"),
-    [(0, [], True), (1, [], False), (0, [Kind.GAP], True), (0, [Kind.GAP, Kind.STALE_PENDING], False)],
-)
-def test_a_gap_is_nothing_to_wait_for(pending: int, kinds: list[Kind], quiet: bool) -> None:
-    """The soak with seed n5 waited two minutes for one that a mend had left for good, and called it unexplained."""
-    ledger = Ledger(campaign_id=uuid4(), name="soak", quantity=10, pending=pending)
-    for kind in kinds:
-        ledger.found(kind, "example")
-
-    assert is_quiet(ledger) == quiet
