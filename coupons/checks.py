@@ -8,7 +8,6 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from redis.exceptions import RedisError
 
 from coupons.admission.scripts import admission_redis
-from coupons.callers.token_keys import read_keys
 from coupons.errors import RetryLater
 from coupons.failpoints import reason_against
 from coupons.messaging import topics
@@ -82,6 +81,8 @@ def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
     """Every file of COUPON_JWT_KEYS_DIR is a key. The web server calls it at its start, too."""
     if settings.JWT_KEYS_DIR is None:
         return []
+    from coupons.callers.token_keys import read_keys  # only web processes need it, and only with the folder
+
     keys, errors = read_keys(settings.JWT_KEYS_DIR)
     hint = f"Correct or remove it in {settings.JWT_KEYS_DIR}."
     found: list[CheckMessage] = [Error(str(error), hint=hint, id="coupons.E008") for error in errors]

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from coupons.api import health
 
+admin.autodiscover()
 admin.site.site_header = "Coupons"
 admin.site.site_title = "Coupons"
 admin.site.site_url = None  # there is no other site to view

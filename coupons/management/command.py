@@ -26,6 +26,9 @@ class CouponCommand(BaseCommand, ABC):
     """A command parses, calls one function and prints. `examples` stand at the end of its --help."""
 
     examples = ""
+    # Those of the settings. Django's own look at the addresses, the admin and the API, which no command uses: importing
+    # them would be a third of a consumer's start.
+    requires_system_checks = ["coupons"]
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         epilog = f"examples:\n{self.examples.rstrip()}" if self.examples else None
