@@ -19,7 +19,8 @@ from coupons.failpoints import (
 )
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
-from coupons.messaging.messages import InvalidMessage, Ticket, decode
+from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.messaging.signing import open_message
 from coupons.models import FailCode
 
 
@@ -47,7 +48,7 @@ class _ReceivedTicket:
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
     close_old_connections()  # outside requests nobody else drops a connection that the server has closed
-    tickets, failures = _decode_all(messages)
+    tickets, failures = _open_all(messages)
     try:
         issued = _write(tickets, failures)
     except DATABASE_DOWN:
@@ -73,11 +74,11 @@ def _write(tickets: list[_ReceivedTicket], failures: list[Failure]) -> Issued[_R
     return issued
 
 
-def _decode_all(messages: Sequence[Received]) -> tuple[list[_ReceivedTicket], list[Failure]]:
+def _open_all(messages: Sequence[Received]) -> tuple[list[_ReceivedTicket], list[Failure]]:
     tickets, failures = [], []
     for message in messages:
         try:
-            tickets.append(_ReceivedTicket(decode(message.payload), message))
+            tickets.append(_ReceivedTicket(open_message(message.payload, message.headers), message))
         except InvalidMessage as error:
             failures.append(_failure(message, error.code, str(error), error.named))
     return tickets, failures

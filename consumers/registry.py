@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from coupons.messaging.kafka import Headers
+
 
 class Received(NamedTuple):
     """One message as it came from the topic."""
@@ -25,6 +27,7 @@ class Received(NamedTuple):
     partition: int
     offset: int
     payload: bytes
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from consumers.progress import Progress
 from consumers.rate import RateLimit
 from consumers.registry import Handled, Handler, Received
 from coupons.errors import DATABASE_DOWN, RetryLater
-from coupons.messaging.kafka import is_fatal
+from coupons.messaging.kafka import headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Worker:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if topic is None or partition is None or offset is None or (topic, partition) not in self._assigned:
             return None  # revoked within the same call: its new owner gets it
-        return Received(topic, partition, offset, message.value() or b"")
+        return Received(topic, partition, offset, message.value() or b"", headers_of(message))
 
     def _handle(self, batch: list[Received]) -> None:
         try:

@@ -100,6 +100,7 @@ class FailCode(models.TextChoices):
     """Why a message could not become a coupon, and who may do something about it."""
 
     INVALID_MESSAGE = "invalid-message"
+    UNAUTHENTIC = "unauthentic"
     UNKNOWN_VERSION = "unknown-version"
     UNKNOWN_CAMPAIGN = "unknown-campaign"
     NOT_ADMITTED = "not-admitted"

@@ -1,13 +1,19 @@
 """Typed readers of environment variables for settings.py: an error names the variable and the remedy."""
 
+import hmac
 import os
+import re
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 from coupons.failpoints import check_folder
+
+LEAST_SECRET_BYTES = 32
+LEAST_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8
 
 
 def required(name: str, *, default: str | None = None, hint: str = "") -> str:
@@ -52,6 +58,22 @@ def string_list(name: str, *, default: str) -> list[str]:
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
 
 
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Addresses and networks, `10.0.0.7,10.1.0.0/16`; one that is everybody is refused."""
+    found: list[IPv4Network | IPv6Network] = []
+    for text in string_list(name, default=""):
+        try:
+            network = ip_network(text)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}: {error}.") from None
+        if network.prefixlen < LEAST_PREFIX[network.version]:
+            raise ImproperlyConfigured(
+                f"{name}: {text} is half the internet. Whoever is in it may claim any address: name the proxies alone."
+            )
+        found.append(network)
+    return found
+
+
 def url(name: str, *, schemes: Sequence[str]) -> str:
     """The URL itself; the error never repeats the value, which may hold a password."""
     value = required(name, hint=f"{schemes[0]}://...")
@@ -85,6 +107,22 @@ def failpoints_folder(name: str) -> Path | None:
     folder = Path(value)
     check_folder(folder)
     return folder
+
+
+def secrets_by_id(name: str, *, otherwise: bytes) -> dict[str, bytes]:
+    """`id=secret;older=secret` in this order; the errors repeat no secret. `otherwise` is named `default`."""
+    secrets = {key: value.encode() for key, value in key_value_pairs(name).items()}
+    for key, secret in secrets.items():
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", key):
+            raise ImproperlyConfigured(f"{name}: a key's id has 1-64 characters of A-Z a-z 0-9 . _ -; one has not.")
+        if len(secret) < LEAST_SECRET_BYTES:
+            raise ImproperlyConfigured(f"{name}: the secret of {key!r} has fewer than {LEAST_SECRET_BYTES} bytes.")
+    return secrets or {"default": otherwise}
+
+
+def derived_secret(secret_key: str, purpose: str) -> bytes:
+    """A secret of its own for each purpose, as Django's salted_hmac makes them; knowing it tells nothing of the key."""
+    return hmac.digest(secret_key.encode(), purpose.encode(), "sha256")
 
 
 def key_value_pairs(name: str) -> dict[str, str]:

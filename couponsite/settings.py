@@ -19,11 +19,14 @@ from redis.retry import Retry
 from couponsite.env import (
     boolean,
     choice,
+    derived_secret,
     failpoints_folder,
     folder,
     integer,
     key_value_pairs,
+    networks,
     required,
+    secrets_by_id,
     string_list,
     url,
 )
@@ -59,7 +62,7 @@ APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # urls.py finds the pages, so that commands do not import them
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -100,7 +103,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["coupons.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["coupons.api.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.BoundedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "coupons.api.negotiation.JSONNegotiation",
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
@@ -174,6 +177,9 @@ REDIS_REPLICA_LAG_MS = integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, least=0
 KAFKA_BOOTSTRAP_SERVERS = required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
 # Any other librdkafka setting, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
 KAFKA_CLIENT_CONFIG = key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
+# What messages are signed with (coupons/messaging/signing.py): the first key signs, all of them verify. Without it one
+# that is derived from Django's secret key.
+MESSAGE_KEYS = secrets_by_id("COUPON_MESSAGE_KEYS", otherwise=derived_secret(SECRET_KEY, "coupons: messages in Kafka"))
 TOPIC = required("COUPON_TOPIC", default="coupon_create")
 TOPIC_PARTITIONS = integer("COUPON_TOPIC_PARTITIONS", default=8, least=1, most=1023)
 TOPIC_REPLICATION = integer("COUPON_TOPIC_REPLICATION", default=1, least=1, most=32)
@@ -239,6 +245,20 @@ JWT_ISSUER = required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_D
 JWT_AUDIENCE = required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
 JWT_USER_CLAIM = required("COUPON_JWT_USER_CLAIM", default="sub")
 JWT_LEEWAY_SEC = integer("COUPON_JWT_LEEWAY_SEC", default=5, least=0, most=300)
+
+# How often (coupons/api/limits.py), each in this process: users with a token, and their addresses; 0 for services = no
+# limit. Switched off all at once by COUPON_LIMITS. Behind a proxy its address must be among the trusted ones, or its
+# users' addresses are not known.
+LIMITS = boolean("COUPON_LIMITS", default=True)
+LIMIT_USER_PER_MINUTE = integer("COUPON_LIMIT_USER_PER_MINUTE", default=120, least=1, most=1_000_000)
+LIMIT_USER_CAMPAIGN_PER_MINUTE = integer("COUPON_LIMIT_USER_CAMPAIGN_PER_MINUTE", default=60, least=1, most=1_000_000)
+LIMIT_ADDRESS_PER_MINUTE = integer("COUPON_LIMIT_ADDRESS_PER_MINUTE", default=3_000, least=1, most=10_000_000)
+LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = integer(
+    "COUPON_LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE", default=1_500, least=1, most=10_000_000
+)
+LIMIT_SERVICE_PER_MINUTE = integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0, least=0, most=100_000_000)
+LIMIT_MEMORY = integer("COUPON_LIMIT_MEMORY", default=100_000, least=1_000, most=10_000_000)  # keys, ~ 300 bytes each
+TRUSTED_PROXIES = networks("COUPON_TRUSTED_PROXIES")
 
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
 CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]

@@ -34,7 +34,8 @@ from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import failed_tickets, issued_tickets, refused_tickets
 from coupons.messaging.log import read_log
-from coupons.messaging.messages import InvalidMessage, decode
+from coupons.messaging.messages import InvalidMessage
+from coupons.messaging.signing import open_message
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
 
@@ -146,7 +147,7 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
     refused = {campaign.pk: set(refused_tickets(campaign.pk)) if whole_topic else set() for campaign in campaigns}
     for message in read_log(stretches):
         try:
-            ticket = decode(message.payload)
+            ticket = open_message(message.payload, message.headers)
         except InvalidMessage:
             continue  # the consumer makes a failed event of it
         if ticket.campaign_id not in logged or came_late(ticket, message.position, former[ticket.campaign_id]):

@@ -11,7 +11,8 @@ from coupons.ledger.books import Books, MessageRow
 from coupons.ledger.differences import EXAMPLES
 from coupons.ledger.late import came_late
 from coupons.messaging.log import read_log
-from coupons.messaging.messages import InvalidMessage, decode
+from coupons.messaging.messages import InvalidMessage
+from coupons.messaging.signing import open_message
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
 from coupons.positions import Position
@@ -66,7 +67,7 @@ def read_topic(
             ledger.messages += 1
             ledger.unread += unread
             try:
-                ticket = decode(message.payload)
+                ticket = open_message(message.payload, message.headers)
             except InvalidMessage:
                 ticket = None
             if ticket is not None and ticket.campaign_id in log_ends:

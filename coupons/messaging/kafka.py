@@ -1,10 +1,14 @@
 """How every Kafka client of this program is configured."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 from django.conf import settings
+
+Header = tuple[str, str | bytes | None]
+Headers = Sequence[Header]
 
 librdkafka_log = logging.getLogger("coupons.librdkafka")
 
@@ -12,6 +16,12 @@ librdkafka_log = logging.getLogger("coupons.librdkafka")
 def is_fatal(error: KafkaError) -> bool:
     """Whether the client is of no use any more. Its own fatal error has code _FATAL, and then fatal() is False."""
     return error.fatal() or error.code() == KafkaError._FATAL
+
+
+def headers_of(message: Message) -> Headers:
+    """librdkafka gives a list, or None; the client's types also allow a dictionary."""
+    found = message.headers() or ()
+    return list(found.items()) if isinstance(found, dict) else found
 
 
 def client_config(**more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import client_config
+from coupons.messaging.kafka import Headers, client_config, headers_of
 from coupons.positions import Position
 
 CHUNK = 1_000
@@ -18,6 +18,7 @@ POLL_SEC = 0.5
 class LoggedMessage(NamedTuple):
     position: Position
     payload: bytes
+    headers: Headers = ()
 
 
 def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
@@ -68,6 +69,6 @@ def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMess
             if partition not in left or offset is None:
                 continue
             if error is None and offset < left[partition]:
-                yield LoggedMessage(Position(partition, offset), message.value() or b"")
+                yield LoggedMessage(Position(partition, offset), message.value() or b"", headers_of(message))
             if error is not None or offset + 1 >= left[partition]:
                 del left[partition]

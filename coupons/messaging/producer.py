@@ -17,6 +17,7 @@ from django.conf import settings
 from coupons.errors import LogUnavailable
 from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
+from coupons.messaging.signing import sign
 from coupons.messaging.sticky import StickyPartitions
 from coupons.per_process import PerProcess
 from coupons.positions import Position
@@ -64,9 +65,11 @@ class Publisher:
         """
         delivered: Future[Position | None] = Future()
         try:
+            payload = encode(ticket)
             self._producer.produce(
                 settings.TOPIC,
-                encode(ticket),
+                payload,
+                headers=sign(payload),
                 key=ticket.user_id,
                 partition=self._partitions.current(settings.TOPIC),
                 on_delivery=self._resolver(delivered),

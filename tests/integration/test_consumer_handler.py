@@ -9,13 +9,14 @@ from django.conf import settings
 from consumers.registry import Handled, Received
 from coupons.errors import GateUnavailable, StateStale
 from coupons.ledger.reconcile import reconcile
+from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, received
 
 
 def raw(payload: bytes, offset: int = 0, partition: int = 0) -> Received:
-    return Received(settings.TOPIC, partition, offset, payload)
+    return Received(settings.TOPIC, partition, offset, payload, sign(payload))
 
 
 def codes() -> list[str]:

@@ -21,6 +21,7 @@ from benchmarks.services import free_port
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
+from coupons.messaging.signing import sign
 from coupons.models import Campaign
 from faults.crowd import Crowd
 from faults.visits import Habits
@@ -183,11 +184,11 @@ class Service(Injection):
         campaign = create_campaign(name="test", quantity=quantity, actor="test", **values)
         return open_campaign(campaign_id=campaign.pk, actor="test") if opened else campaign
 
-    def produce(self, *payloads: bytes, key: str = "k") -> None:
-        """Put raw messages into the topic, as anybody could who may write to it."""
+    def produce(self, *payloads: bytes, key: str = "k", signed: bool = True) -> None:
+        """Put raw messages into the topic, as one of our own processes could, or with `signed=False` anybody else."""
         producer = Producer(client_config())
         for payload in payloads:
-            producer.produce(self._settings.TOPIC, payload, key=key)
+            producer.produce(self._settings.TOPIC, payload, key=key, headers=sign(payload) if signed else [])
         assert producer.flush(10) == 0
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from coupons.ledger.mend import MendReport, mend_campaigns
 from coupons.messaging import topics
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
+from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon
 from coupons.positions import Position
 from tests.support.service import message
@@ -60,7 +61,8 @@ def issue(*tickets: Ticket) -> Issued[Ticket]:
 
 def received(campaign: Campaign | UUID | str, user_id: str, sequence: int, *, offset: int = 0, **more: Any) -> Received:
     campaign_id = campaign.pk if isinstance(campaign, Campaign) else campaign
-    return Received(settings.TOPIC, 0, offset, message(campaign_id, user_id, sequence, **more))
+    payload = message(campaign_id, user_id, sequence, **more)
+    return Received(settings.TOPIC, 0, offset, payload, sign(payload))
 
 
 def consume(*messages: Received) -> Handled:

@@ -1,0 +1,128 @@
+"""Somebody may write to the topic who is none of us: no coupon, no ticket, no answer and no ledger comes of it."""
+
+import pytest
+from django.conf import LazySettings, settings
+
+from consumers.registry import Received
+from coupons.admission.scripts import admission_redis
+from coupons.issuing.retry import retry_events_now
+from coupons.ledger.reconcile import reconcile
+from coupons.ledger.relay import relay_pending
+from coupons.messaging.signing import sign
+from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
+from tests.support.http import Api
+from tests.support.service import Service, message
+from tests.support.tickets import admit, commit_group, consume, issued_users, mend, pending_users, publish
+from tests.support.topic import read_topic, ticket_holders
+
+
+@pytest.fixture
+def campaign(service: Service) -> Campaign:
+    return service.campaign(10)
+
+
+def unsigned(campaign: Campaign, user_id: str, sequence: int, *, offset: int = 0) -> Received:
+    return Received(settings.TOPIC, 0, offset, message(campaign.pk, user_id, sequence))
+
+
+def test_an_unsigned_message_of_a_held_ticket_issues_nothing(campaign: Campaign) -> None:
+    """Even of a ticket that the gate holds: who could not sign it knows nothing that we have not told."""
+    admit(campaign, "a")
+
+    handled = consume(unsigned(campaign, "a", 1))
+
+    assert (handled.done, handled.failed) == (0, 1)
+    assert not Coupon.objects.exists()
+    event = FailEventHistory.objects.get()
+    assert event.error_code == FailCode.UNAUTHENTIC
+    assert (event.campaign_id, event.user_id, event.sequence) == (None, "", None)
+    assert b'"user_id": "a"' in bytes(event.payload), "whoever looks can read what it said"
+    assert event.next_attempt_at is None, "it waits for an operator"
+    assert pending_users(campaign) == ["a"]
+
+
+def test_it_touches_no_status_and_no_ledger(campaign: Campaign) -> None:
+    [sequence] = admit(campaign, "a")
+    publish(campaign, "a", sequence)
+    before = Api().ticket(campaign, "a").content
+    [ledger] = reconcile(campaign_ids=[campaign.pk])
+    consume(unsigned(campaign, "a", 1), unsigned(campaign, "stranger", 2, offset=1))
+
+    [after] = reconcile(campaign_ids=[campaign.pk])
+
+    assert after.document() == ledger.document()
+    assert Api().ticket(campaign, "a").content == before
+    assert Api().ticket(campaign, "stranger").status_code == 404
+
+
+def test_a_retry_does_not_issue_it_either(campaign: Campaign) -> None:
+    admit(campaign, "a")
+    consume(unsigned(campaign, "a", 1))
+    event = FailEventHistory.objects.get()
+
+    report = retry_events_now(event_ids=[event.pk], actor="test")
+
+    event.refresh_from_db()
+    assert (report.succeeded, report.failed) == (0, 1)
+    assert (event.event_status, event.error_code) == (EventStatus.FAIL, FailCode.UNAUTHENTIC)
+    assert not Coupon.objects.exists()
+
+
+@pytest.mark.parametrize("whole_topic", [False, True])
+def test_a_mend_takes_no_ticket_from_it(campaign: Campaign, service: Service, whole_topic: bool) -> None:
+    [sequence] = admit(campaign, "promised")
+    publish(campaign, "promised", sequence)
+    service.produce(message(campaign.pk, "forged", 2), message(campaign.pk, "promised", 9), signed=False)
+
+    admission_redis().flushall()
+
+    mend(campaign, whole_topic=whole_topic)
+
+    assert ticket_holders(campaign) == {"promised": 1}
+
+
+def test_a_promised_user_keeps_the_ticket_whatever_an_unsigned_message_said_of_it(campaign: Campaign) -> None:
+    """A mend of the whole topic leaves out what the consumer refused; an unsigned message must refuse nobody."""
+    [sequence] = admit(campaign, "promised")
+    publish(campaign, "promised", sequence)
+    consume(unsigned(campaign, "promised", 1))
+
+    admission_redis().flushall()
+
+    mend(campaign, whole_topic=True)
+
+    assert ticket_holders(campaign) == {"promised": 1}
+
+
+def test_a_signed_message_that_is_produced_again_counts_once(campaign: Campaign, service: Service) -> None:
+    [sequence] = admit(campaign, "a")
+    position = publish(campaign, "a", sequence)
+    [logged] = read_topic()
+    first = Received(settings.TOPIC, *position, logged.payload, logged.headers)
+
+    consume(first)
+    again = consume(first._replace(offset=77))
+
+    assert (again.done, again.duplicates, again.failed) == (0, 1, 0)
+    assert issued_users(campaign) == {"a": 1}
+
+
+def test_a_ticket_whose_message_was_signed_with_a_lost_key_is_published_again(
+    campaign: Campaign, service: Service, settings: LazySettings
+) -> None:
+    """The operator took a key away too early: the winners' messages are refused, and their tickets heal."""
+    [sequence] = admit(campaign, "a")
+    publish(campaign, "a", sequence)
+    [old] = read_topic()
+    settings.MESSAGE_KEYS = {"new": b"another secret of thirty-two bytes"}
+    settings.RELAY_AFTER_MS = 0
+    consume(Received(settings.TOPIC, *old.position, old.payload, old.headers))
+    assert not Coupon.objects.exists()
+    commit_group(old.position)
+
+    relay_pending()
+
+    [new] = [each for each in read_topic() if each.position != old.position]
+    assert new.headers == sign(new.payload)
+    consume(Received(settings.TOPIC, *new.position, new.payload, new.headers))
+    assert issued_users(campaign) == {"a": 1}
