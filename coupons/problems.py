@@ -23,6 +23,7 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_ACCEPTABLE = "not-acceptable"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    TOO_LARGE = "too-large"
     TOO_MANY_REQUESTS = "too-many-requests"
     UNAVAILABLE = "unavailable"
     UNCONFIRMED = "unconfirmed"
@@ -42,6 +43,7 @@ _STATUS_AND_TITLE: dict[Code, tuple[int, str]] = {
     Code.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
     Code.NOT_ACCEPTABLE: (406, "Only JSON can be sent back"),
     Code.UNSUPPORTED_MEDIA_TYPE: (415, "Only JSON is understood"),
+    Code.TOO_LARGE: (413, "The body is too large"),
     Code.TOO_MANY_REQUESTS: (429, "Too many requests"),
     Code.UNAVAILABLE: (503, "The service cannot tell right now; repeating is safe"),
     Code.UNCONFIRMED: (503, "Your place is kept but not confirmed yet; repeat to get it"),

@@ -23,6 +23,7 @@ def answered(outcome: str) -> tuple[Counter, Histogram]:
     return APPLIES.labels(outcome), APPLY_SECONDS.labels(outcome)
 
 
+LIMITED = Counter("coupon_limited_total", "Requests that were answered 429, by the limit they reached", ["limit"])
 GATE_SECONDS = Histogram(
     "coupon_gate_duration_seconds",
     "One admission script, from the call to the reply",

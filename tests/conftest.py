@@ -15,6 +15,7 @@ from django.conf import LazySettings
 from coupons.admission.directory import directory
 from coupons.admission.marks import published_marks
 from coupons.admission.scripts import admission_redis
+from coupons.api import limits
 from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
 from coupons.callers.last_used import last_used
 from coupons.callers.snapshot import key_snapshot
@@ -56,6 +57,7 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
     for breaker in (kafka_breaker, redis_breaker, postgresql_breaker):
         breaker.succeeded()
+    limits.forget_all()
     made = Service(settings)
     yield made
     made.close()

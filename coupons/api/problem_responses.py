@@ -14,6 +14,7 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from coupons.api.parsers import BodyTooLarge
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
 from coupons.problems import CONTENT_TYPE, Code, Problem, jittered
 
@@ -97,6 +98,7 @@ _CODES: list[tuple[type[Exception], Code]] = [
     (exceptions.NotAcceptable, Code.NOT_ACCEPTABLE),
     (exceptions.UnsupportedMediaType, Code.UNSUPPORTED_MEDIA_TYPE),
     (exceptions.ParseError, Code.INVALID),
+    (BodyTooLarge, Code.TOO_LARGE),
     (OperatorError, Code.CONFLICT),
 ]
 
@@ -106,6 +108,8 @@ def _problem_of(error: Exception) -> Problem | None:
         return _invalid(error)
     if isinstance(error, Unconfirmed):
         return Problem(Code.UNCONFIRMED, "Repeat the same request: you keep your place.", jittered(1))
+    if isinstance(error, exceptions.Throttled):
+        return Problem(Code.TOO_MANY_REQUESTS, str(error.detail), jittered(getattr(error, "wait", None) or 1))
     if isinstance(error, (RetryLater, *DATABASE_DOWN)):
         return Problem(Code.UNAVAILABLE, "Repeat the same request in a moment.", jittered(1))
     for kind, code in _CODES:

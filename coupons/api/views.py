@@ -12,12 +12,12 @@ from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from coupons.admission import gate
 from coupons.admission.gate import Outcome
 from coupons.api.accept import Acceptance, accept
 from coupons.api.authentication import caller_of, must_act_for, must_touch
+from coupons.api.limits import LimitedView
 from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
@@ -36,7 +36,7 @@ RETRY_PAUSED_SEC = 5
 RETRY_NOT_OPEN_MAX_SEC = 3600
 
 
-class ApplyView(APIView):
+class ApplyView(LimitedView):
     """POST: the user of the body applies, or of the token. Idempotent by campaign and user."""
 
     scopes = {"POST": "apply"}
@@ -62,7 +62,7 @@ class ApplyView(APIView):
             seconds.observe(time.monotonic() - started)
 
 
-class TicketView(APIView):
+class TicketView(LimitedView):
     """GET: what became of a user's application."""
 
     scopes = {"GET": "read"}
@@ -77,7 +77,7 @@ class TicketView(APIView):
         return Response(ticket)
 
 
-class CampaignListView(APIView):
+class CampaignListView(LimitedView):
     """GET: the campaigns, newest first. POST: a new draft."""
 
     scopes = {"GET": "read", "POST": "manage"}
@@ -99,7 +99,7 @@ class CampaignListView(APIView):
         return Response(_present(campaign), status=201, headers={"Location": location})
 
 
-class CampaignView(APIView):
+class CampaignView(LimitedView):
     """GET: one campaign. PATCH: raise or lower its quantity, move its window."""
 
     scopes = {"GET": "read", "PATCH": "manage"}
@@ -119,7 +119,7 @@ class CampaignView(APIView):
         )
 
 
-class CampaignActionView(APIView):
+class CampaignActionView(LimitedView):
     """POST .../open, pause, resume, close."""
 
     scopes = {"POST": "manage"}

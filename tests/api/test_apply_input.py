@@ -62,7 +62,22 @@ def test_a_body_nested_50_000_deep_is_400(api: Api, campaign: Campaign) -> None:
 def test_a_body_of_a_megabyte_is_refused(api: Api, campaign: Campaign) -> None:
     body = b'{"user_id": "42", "more": "' + b"x" * 1_000_000 + b'"}'
 
-    assert_problem(api.post(f"campaigns/{campaign.pk}/apply", body), 400, "invalid")
+    assert_problem(api.post(f"campaigns/{campaign.pk}/apply", body), 413, "too-large")
+    assert json_of(api.campaign(campaign))["admitted"] == 0
+
+
+def test_a_body_that_two_readers_could_understand_in_two_ways_is_400(api: Api, campaign: Campaign) -> None:
+    for body, field in (
+        (b'{"user_id": "1", "user_id": "2"}', "user_id"),
+        (b'{"user_id": "1", "more": {"a": 1, "a": 2}}', "a"),
+        (b'{"user_id": "1", "more": Infinity}', "body"),
+        (b'{"user_id": "1", "more": ' + b"[" * 9 + b"]" * 9 + b"}", "body"),
+        (b'{"user_id": "1"} {}', "body"),
+        (b'\xef\xbb\xbf{"user_id": "1"}', "body"),
+    ):
+        document = assert_problem(api.post(f"campaigns/{campaign.pk}/apply", body), 400, "invalid")
+        assert document["detail"].startswith(f"{field}: ")
+    assert json_of(api.campaign(campaign))["admitted"] == 0
 
 
 def test_only_json_is_understood(api: Api, campaign: Campaign) -> None:

@@ -1,0 +1,106 @@
+"""How often a user and an address may ask: 429 beyond that, before anybody else is asked anything.
+
+Counted in this process alone, so with N processes it is up to N times the setting: enough against a script, and no
+load on the Redis that admits, in which a million invented users would take the winners' memory. A place that somebody
+has is in no danger: a 429 is said before the gate is asked, and the next request finds the place as it was.
+"""
+
+import math
+from collections.abc import Hashable
+from ipaddress import IPv6Address, ip_network
+
+from django.conf import settings
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from coupons.api.client_address import Address, client_address
+from coupons.callers.buckets import Buckets, Taken
+from coupons.callers.caller import Caller
+from coupons.telemetry import LIMITED
+
+_buckets = Buckets(capacity=settings.LIMIT_MEMORY)
+
+
+class TooMany(Throttled):
+    """`policy` names the limit that was reached, `taken` says when one more is to be had."""
+
+    def __init__(self, policy: str, taken: Taken) -> None:
+        super().__init__(wait=taken.wait_sec)
+        self.detail = f"More than {taken.limit} requests a minute for this {policy}."  # type: ignore[assignment]
+        self.policy, self.taken = policy, taken
+
+
+class LimitedView(APIView):
+    """Every view of the API: its callers are counted once they are known, strangers by their address."""
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except (AuthenticationFailed, NotAuthenticated):
+            _note(request, *_take_for_address(request, campaign=""))
+            raise
+
+    def check_throttles(self, request: Request) -> None:
+        caller: object = request.user
+        if not settings.LIMITS or not isinstance(caller, Caller):
+            return
+        campaign = str(self.kwargs.get("campaign_id", ""))
+        if caller.user_id is None:
+            if settings.LIMIT_SERVICE_PER_MINUTE:
+                _note(request, ("service", _take(("service", caller.name), settings.LIMIT_SERVICE_PER_MINUTE)))
+            return
+        taken = [("user", _take(("user", caller.user_id), settings.LIMIT_USER_PER_MINUTE))]
+        if campaign:
+            one = ("user", caller.user_id, campaign)
+            taken.append(("user and campaign", _take(one, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE)))
+        _note(request, *taken, *_take_for_address(request, campaign=campaign))
+
+    def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
+        finished = super().finalize_response(request, response, *args, **kwargs)
+        noted: tuple[str, Taken] | None = getattr(request, "limit_noted", None)
+        if noted is not None:
+            policy, taken = noted
+            name = f'"{policy}"'
+            finished["RateLimit-Policy"] = f"{name};q={taken.limit};w=60"
+            finished["RateLimit"] = f"{name};r={taken.left};t={math.ceil(taken.wait_sec)}"
+        return finished
+
+
+def _take_for_address(request: Request, *, campaign: str) -> list[tuple[str, Taken]]:
+    """A proxy that nobody has declared, and a test's loopback, have private addresses: they stand for many people."""
+    address = client_address(request)
+    if not settings.LIMITS or address is None or not address.is_global:
+        return []
+    whole = _network_of(address)
+    taken = [("address", _take(("address", whole), settings.LIMIT_ADDRESS_PER_MINUTE))]
+    if campaign:
+        one = ("address", whole, campaign)
+        taken.append(("address and campaign", _take(one, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE)))
+    return taken
+
+
+def _network_of(address: Address) -> str:
+    """One household or host has a whole /64 of IPv6."""
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
+
+
+def _take(key: Hashable, limit: int) -> Taken:
+    return _buckets.take(key, limit=limit)
+
+
+def _note(request: Request, *taken: tuple[str, Taken]) -> None:
+    """Keeps the scarcest for the answer's headers; raises when one of them has none left."""
+    if not taken:
+        return
+    scarcest = min(taken, key=lambda each: (each[1].allowed, each[1].left / each[1].limit, -each[1].wait_sec))
+    request.limit_noted = scarcest  # type: ignore[attr-defined]
+    if not scarcest[1].allowed:
+        LIMITED.labels(scarcest[0]).inc()
+        raise TooMany(*scarcest)
+
+
+def forget_all() -> None:
+    """For tests."""
+    _buckets.clear()
