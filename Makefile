@@ -42,6 +42,12 @@ test-system: venv ## what needs cron, nginx, a browser or root
 	@bin/stack packages system-tests
 	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m system $(ARGS)
 
+.PHONY: fuzz
+fuzz: venv ## schemathesis against the running service for longer: FUZZ_EXAMPLES=1000 FUZZ_SEED=...
+	@bin/stack packages
+	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) FUZZ_SEED=$(or $(FUZZ_SEED),1) \
+		$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest tests/scenarios/test_fuzzed_requests.py $(ARGS)
+
 .PHONY: soak
 soak: venv ## a seeded schedule of faults, several at once: MINUTES=10 SEED=... ARGS=--kills
 	@bin/stack packages

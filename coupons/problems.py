@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -30,24 +30,57 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
-_STATUS_AND_TITLE: dict[Code, tuple[int, str]] = {
-    Code.SOLD_OUT: (409, "All coupons are taken"),
-    Code.NOT_OPEN: (409, "The campaign is not open yet"),
-    Code.PAUSED: (409, "The campaign is paused"),
-    Code.CLOSED: (410, "The campaign is closed"),
-    Code.NOT_FOUND: (404, "Not found"),
-    Code.UNAUTHENTICATED: (401, "Credentials are missing or wrong"),
-    Code.FORBIDDEN: (403, "These credentials do not allow this"),
-    Code.INVALID: (400, "The request is not valid"),
-    Code.CONFLICT: (409, "The campaign's state does not allow this"),
-    Code.METHOD_NOT_ALLOWED: (405, "Method not allowed"),
-    Code.NOT_ACCEPTABLE: (406, "Only JSON can be sent back"),
-    Code.UNSUPPORTED_MEDIA_TYPE: (415, "Only JSON is understood"),
-    Code.TOO_LARGE: (413, "The body is too large"),
-    Code.TOO_MANY_REQUESTS: (429, "Too many requests"),
-    Code.UNAVAILABLE: (503, "The service cannot tell right now; repeating is safe"),
-    Code.UNCONFIRMED: (503, "Your place is kept but not confirmed yet; repeat to get it"),
-    Code.INTERNAL: (500, "Something went wrong on our side"),
+DOCUMENT = "/api/docs/problems"
+
+
+class Kind(NamedTuple):
+    """What is the same in every problem of one code. `advice` says what a client does about it."""
+
+    status: int
+    title: str
+    advice: str
+
+
+KINDS: dict[Code, Kind] = {
+    Code.SOLD_OUT: Kind(
+        409, "All coupons are taken", "Final, unless the quantity is raised. A user who has a place is never told this."
+    ),
+    Code.NOT_OPEN: Kind(
+        409, "The campaign is not open yet", "`opens_at` says when; ask again after `Retry-After`, which is jittered."
+    ),
+    Code.PAUSED: Kind(409, "The campaign is paused", "Ask again after `Retry-After`. Who has a place keeps it."),
+    Code.CLOSED: Kind(410, "The campaign is closed", "Final. Who has a place gets the coupon."),
+    Code.NOT_FOUND: Kind(404, "Not found", "Nothing is there, or nothing that these credentials may see."),
+    Code.UNAUTHENTICATED: Kind(
+        401, "Credentials are missing or wrong", "`detail` says what is wrong. Get a new token or another key."
+    ),
+    Code.FORBIDDEN: Kind(
+        403, "These credentials do not allow this", "Another user's id, or a scope that the key has not."
+    ),
+    Code.INVALID: Kind(
+        400, "The request is not valid", "`errors` names the fields. The same request will be refused again."
+    ),
+    Code.CONFLICT: Kind(409, "The campaign's state does not allow this", "`detail` says what to do instead."),
+    Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed", "`Allow` lists the methods of this address."),
+    Code.NOT_ACCEPTABLE: Kind(406, "Only JSON can be sent back", "Accept `application/json`."),
+    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Only JSON is understood", "Send `Content-Type: application/json`."),
+    Code.TOO_LARGE: Kind(413, "The body is too large", "64 KiB at most; a good body has a hundred bytes."),
+    Code.TOO_MANY_REQUESTS: Kind(
+        429, "Too many requests", "Ask again after `Retry-After`. A place that the user has is in no danger."
+    ),
+    Code.UNAVAILABLE: Kind(
+        503,
+        "The service cannot tell right now; repeating is safe",
+        "Repeat the same request after `Retry-After`. The user may have got a place: the repeat tells.",
+    ),
+    Code.UNCONFIRMED: Kind(
+        503,
+        "Your place is kept but not confirmed yet; repeat to get it",
+        "Repeat the same request after `Retry-After`, and get the same place.",
+    ),
+    Code.INTERNAL: Kind(
+        500, "Something went wrong on our side", "A defect. Repeating an application is safe all the same."
+    ),
 }
 
 
@@ -62,12 +95,12 @@ class Problem:
 
     @property
     def status(self) -> int:
-        return _STATUS_AND_TITLE[self.code][0]
+        return KINDS[self.code].status
 
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {
-            "type": f"urn:coupons:problem:{self.code}",
-            "title": _STATUS_AND_TITLE[self.code][1],
+            "type": f"{DOCUMENT}#{self.code}",
+            "title": KINDS[self.code].title,
             "status": self.status,
             "code": str(self.code),
         }

@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular_sidecar",  # static files alone
     "django_crontab",
     "coupons",
     "consumers",
@@ -108,6 +109,21 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
     "UNAUTHENTICATED_USER": None,
+}
+
+# Pages of other origins may call the API only when they are named: https://shop.example,https://m.shop.example
+CORS_ALLOWED_ORIGINS = string_list("COUPON_CORS_ORIGINS", default="")
+CORS_URLS_REGEX = r"^/api/"
+CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy"]
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
+
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "DISABLE_ERRORS_AND_WARNINGS": False,
 }
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from coupons.api import health
+from coupons.api import documentation, health
 
 admin.autodiscover()
 admin.site.site_header = "Coupons"
@@ -14,6 +14,9 @@ admin.site.index_title = "Campaigns, coupons and failed events"
 
 urlpatterns = [
     path("api/v1/", include("coupons.api.urls")),
+    path("api/schema/", documentation.schema, name="api-schema"),
+    path("api/docs/", documentation.docs, name="api-docs"),
+    path("api/docs/problems", documentation.problems, name="api-problems"),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz),

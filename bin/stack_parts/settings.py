@@ -99,4 +99,4 @@ APT_PACKAGES: Final = {
     "setpriv": ("util-linux",),
     "curl": ("curl",),
 }
-APT_PACKAGES_SYSTEM_TESTS: Final = ("cron", "nginx", "chromium", "chromium-driver", "iproute2", "mount")
+APT_PACKAGES_SYSTEM_TESTS: Final = ("cron", "nginx", "nodejs", "chromium", "chromium-driver", "iproute2", "mount")

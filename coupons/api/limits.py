@@ -59,6 +59,7 @@ class LimitedView(APIView):
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)
+        finished["Cache-Control"] = "no-store"  # each answer is one caller's
         noted: tuple[str, Taken] | None = getattr(request, "limit_noted", None)
         if noted is not None:
             policy, taken = noted

@@ -31,7 +31,8 @@ def json_response(
 
 
 def problem_response(problem: Problem) -> HttpResponse:
-    return json_response(problem.document(), problem.status, problem.headers(), CONTENT_TYPE)
+    headers = {**problem.headers(), "Cache-Control": "no-store"}
+    return json_response(problem.document(), problem.status, headers, CONTENT_TYPE)
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:

@@ -64,7 +64,7 @@ class MomentField(serializers.DateTimeField):
 class CampaignSerializer(serializers.Serializer[Any]):
     """A new campaign, or with `partial=True` a change of its quantity and window."""
 
-    name = serializers.CharField(max_length=200)
+    name = serializers.CharField(min_length=1, max_length=200)
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
     opens_at = MomentField(required=False)
     closes_at = MomentField(required=False, allow_null=True)

@@ -9,7 +9,6 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.exceptions import NotFound, PermissionDenied
-from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +17,7 @@ from coupons.admission.gate import Outcome
 from coupons.api.accept import Acceptance, accept
 from coupons.api.authentication import caller_of, must_act_for, must_touch
 from coupons.api.limits import LimitedView
+from coupons.api.pagination import StrictPagination
 from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
@@ -83,8 +83,7 @@ class CampaignListView(LimitedView):
     scopes = {"GET": "read", "POST": "manage"}
 
     def get(self, request: Request) -> Response:
-        paginator = LimitOffsetPagination()
-        paginator.default_limit, paginator.max_limit = 50, 100
+        paginator = StrictPagination()
         with asking_postgresql():
             page = paginator.paginate_queryset(campaigns_of(caller_of(request)), request, view=self) or []
         return paginator.get_paginated_response(_present_all(page))

@@ -57,7 +57,7 @@ def assert_problem(answer: "Answer", status: int, code: str) -> dict[str, Any]:
     document: dict[str, Any] = json_of(answer)
     assert (answer.status_code, document.get("code")) == (status, code), document
     assert document["status"] == status
-    assert document["type"] == f"urn:coupons:problem:{code}"
+    assert document["type"] == f"/api/docs/problems#{code}"
     assert document["title"]
     return document
 

@@ -13,7 +13,7 @@ def test_every_code_has_a_status_and_a_title(code: Code) -> None:
 
     assert 400 <= document["status"] <= 503
     assert document["title"]
-    assert document["type"] == f"urn:coupons:problem:{code}"
+    assert document["type"] == f"/api/docs/problems#{code}"
     assert document["code"] == code
     json.dumps(document)
 
