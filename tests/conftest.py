@@ -4,8 +4,10 @@ A test that touches Redis, Kafka or other processes takes `service`: an empty Re
 the database of pytest-django (committed for real, emptied afterwards).
 """
 
+import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,6 +34,22 @@ def pytest_configure(config: pytest.Config) -> None:
             "`STACK_HOME=.stack/test bin/stack up` and then "
             "`STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env .venv/bin/python -m pytest`."
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that passed with the mark `attack` leaves a record for `python -m faults.attacks`."""
+    report = yield
+    if report.when == "call" and report.passed and (mark := item.get_closest_marker("attack")) is not None:
+        attack, tried, answer = mark.args
+        folder = Path(os.environ["STACK_HOME"]) / "attacks"
+        folder.mkdir(parents=True, exist_ok=True)
+        test = item.nodeid.partition("[")[0]
+        record = {"attack": attack, "tried": tried, "answer": answer, "test": test}
+        (folder / f"{re.sub(r'[^a-z0-9]+', '-', attack.lower())}.json").write_text(json.dumps(record) + "\n")
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,7 @@ def a_key(*scopes: str, **more: object) -> tuple[ApiKey, Api]:
 # --- what it may do ---
 
 
+@pytest.mark.attack("a key without the scope", "7 requests with each scope alone", "403")
 def test_a_key_opens_what_its_scopes_say(campaign: Campaign) -> None:
     requests: list[tuple[str, Callable[[Api], int]]] = [
         ("apply", lambda api: api.apply(campaign, "1").status_code),
@@ -70,6 +71,7 @@ def test_a_key_opens_what_its_scopes_say(campaign: Campaign) -> None:
             assert api.act(campaign, "resume").status_code == 200
 
 
+@pytest.mark.attack("a key for another campaign", "apply, ticket, read, close", "404")
 def test_a_key_for_certain_campaigns_sees_no_others(campaign: Campaign, service: Service) -> None:
     other = service.campaign(10)
     _, api = a_key(campaign_ids=[campaign.pk])
@@ -99,6 +101,7 @@ def test_a_key_expires_by_itself(campaign: Campaign) -> None:
 # --- revoked ---
 
 
+@pytest.mark.attack("a revoked key", "used again at once", "401 within the refresh")
 def test_a_revoked_key_is_refused_within_the_refresh(campaign: Campaign) -> None:
     row, api = a_key()
     assert api.apply(campaign, "1").status_code == 202
@@ -147,6 +150,7 @@ def _no_redis(*_: object) -> list[object]:
 # --- outages ---
 
 
+@pytest.mark.attack("a revoked key, and an older Redis", "the snapshot of before the revocation", "503, then 401")
 def test_an_older_redis_does_not_bring_a_revoked_key_back(campaign: Campaign) -> None:
     """Its snapshot was pushed to another server process: it counts for nothing until PostgreSQL was asked again."""
     row, api = a_key()
@@ -299,6 +303,7 @@ def test_the_database_keeps_a_key_from_meaning_more_than_was_asked(service: Serv
             ApiKey.objects.create(name="x", prefix="x", digest="x", **wrong)
 
 
+@pytest.mark.attack("a stolen database", "its row and the snapshot in Redis are read", "neither has the key")
 def test_the_key_itself_is_stored_nowhere(service: Service) -> None:
     _, key = create_api_key(name="shop", scopes=["read"], actor="test")
     secret = key.rpartition("_")[2]

@@ -29,6 +29,7 @@ STRANGERS = [
 ]
 
 
+@pytest.mark.attack("no credentials, wrong credentials", "12 headers", "401 everywhere")
 def test_without_a_known_key_nobody_gets_in(campaign: Campaign) -> None:
     for authorization in STRANGERS:
         api = Api(authorization)

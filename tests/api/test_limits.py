@@ -64,6 +64,7 @@ def test_a_user_beyond_the_limit_is_told_when_to_come_back(campaign: Campaign, i
     ]
 
 
+@pytest.mark.attack("hammering the button", "51 requests of one user", "429; the place stays")
 def test_who_hammers_the_button_keeps_the_place(campaign: Campaign, issuer: Issuer, settings: LazySettings) -> None:
     anna = Api(issuer.bearer("anna"))
     first = anna.apply(campaign, "anna")
@@ -118,6 +119,7 @@ def test_many_users_of_one_address_share_its_limit(campaign: Campaign, issuer: I
     assert statuses(From(issuer, "user-8", "8.8.4.4"), campaign, 1) == [202]
 
 
+@pytest.mark.attack("a spoofed address", "X-Forwarded-For of an undeclared proxy", "counts for nothing")
 def test_an_address_that_somebody_only_claims_is_not_believed(campaign: Campaign, issuer: Issuer) -> None:
     """The default trusts no proxy: a new address in each request helps nobody past their own limit."""
     seen = [statuses(From(issuer, "anna", f"8.8.8.{number}"), campaign, 1)[0] for number in range(5)]
@@ -125,6 +127,7 @@ def test_an_address_that_somebody_only_claims_is_not_believed(campaign: Campaign
     assert seen == [202, 200, 200, 429, 429]
 
 
+@pytest.mark.attack("a spoofed address behind a proxy", "an entry before the proxy's own", "the proxy's entry counts")
 def test_a_claimed_entry_before_the_proxy_s_own_is_never_reached(
     campaign: Campaign, issuer: Issuer, settings: LazySettings
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_whole_64_of_ipv6_is_one_address(campaign: Campaign, issuer: Issuer, s
     assert crowd == [202] * 8 + [429] * 2
 
 
+@pytest.mark.attack("guessing credentials", "14 wrong keys from one address", "401, then 429")
 def test_who_guesses_credentials_is_held_back_by_address(
     campaign: Campaign, issuer: Issuer, settings: LazySettings
 ) -> None:

@@ -106,6 +106,11 @@ def test_a_clock_that_is_a_little_wrong_is_forgiven(campaign: Campaign, issuer: 
 # --- what does not ---
 
 
+@pytest.mark.attack(
+    "expired, early, for another audience, from another issuer",
+    "17 tokens with one wrong claim each",
+    "401 that says which",
+)
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
@@ -136,6 +141,7 @@ def test_a_token_that_says_the_wrong_thing(
     assert reason in refused(issuer.token(**{**named, **claims}), campaign)  # type: ignore[arg-type]
 
 
+@pytest.mark.attack("`alg: none`", "a good payload with none, None, NONE or nothing as its algorithm", "401")
 def test_an_unsigned_token(campaign: Campaign, issuer: Issuer) -> None:
     _, payload, _ = issuer.token("42").split(".")
 
@@ -143,6 +149,11 @@ def test_an_unsigned_token(campaign: Campaign, issuer: Issuer) -> None:
         assert "algorithm" in refused(f"{part({'alg': algorithm, 'kid': 'now'})}.{payload}.", campaign)
 
 
+@pytest.mark.attack(
+    "RS256 taken for HS256",
+    "signed with the public key as if it were a secret",
+    "401: a key's file fixes its algorithm",
+)
 def test_a_public_key_used_as_a_secret(campaign: Campaign, issuer: Issuer) -> None:
     """The confusion of RS256 with HS256: everybody has the public key, and could sign with it."""
     issuer.add("rsa", "RS256")
@@ -154,6 +165,7 @@ def test_a_public_key_used_as_a_secret(campaign: Campaign, issuer: Issuer) -> No
     assert "algorithm" in refused(f"{signed}.{mac}", campaign)
 
 
+@pytest.mark.attack("a forged token", "signed with a key of the same id that is not ours", "401")
 def test_another_s_signature(campaign: Campaign, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> None:
     forger = Issuer(tmp_path_factory.mktemp("forger"))
     forger.add("now", "ES256")
@@ -161,6 +173,7 @@ def test_another_s_signature(campaign: Campaign, issuer: Issuer, tmp_path_factor
     assert "signature is wrong" in refused(forger.token("42"), campaign)
 
 
+@pytest.mark.attack("a changed token", "another user's id in a good token", "401")
 def test_a_changed_token(campaign: Campaign, issuer: Issuer) -> None:
     head, _, signature = issuer.token("42").split(".")
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "43", "exp": time.time() + 300}
@@ -178,6 +191,7 @@ def test_a_header_that_names_no_key(campaign: Campaign, issuer: Issuer, kid: obj
     assert "kid" in detail or "cannot be read" in detail
 
 
+@pytest.mark.attack("nonsense as a token", "9 forms, among them 9 KB and 5,000 nested arrays", "401, never 500")
 @pytest.mark.parametrize(
     "token",
     [
@@ -206,6 +220,11 @@ def test_without_a_folder_no_token_is_taken(campaign: Campaign, issuer: Issuer, 
 # --- for one user alone ---
 
 
+@pytest.mark.attack(
+    "another user's id",
+    "in body and address; with and without a ticket and a campaign",
+    "403, the same bytes each time",
+)
 def test_another_user_s_id_is_refused_before_anything_is_looked_up(campaign: Campaign, issuer: Issuer) -> None:
     """The same bytes whether the other user has a ticket or not, and whether there is such a campaign or not."""
     Api().apply(campaign, "ben")
@@ -220,6 +239,7 @@ def test_another_user_s_id_is_refused_before_anything_is_looked_up(campaign: Cam
     assert Api().ticket(campaign, "nobody").status_code == 404, "nobody was let in under that name"
 
 
+@pytest.mark.attack("a user who manages", "create, change, open, pause, resume, close", "403")
 def test_a_user_manages_nothing(campaign: Campaign, issuer: Issuer) -> None:
     user = Api(issuer.bearer("anna"))
 
@@ -229,6 +249,9 @@ def test_a_user_manages_nothing(campaign: Campaign, issuer: Issuer) -> None:
         assert_problem(user.act(campaign, action), 403, "forbidden")
 
 
+@pytest.mark.attack(
+    "a campaign that is not announced", "a user asks for a draft", "404, as for one that does not exist"
+)
 def test_a_user_has_not_heard_of_drafts(service: Service, issuer: Issuer) -> None:
     draft = service.campaign(10, opened=False)
     shown = service.campaign(10)

@@ -25,6 +25,9 @@ def unsigned(campaign: Campaign, user_id: str, sequence: int, *, offset: int = 0
     return Received(settings.TOPIC, 0, offset, message(campaign.pk, user_id, sequence))
 
 
+@pytest.mark.attack(
+    "a forged message", "unsigned, for a ticket that the gate holds", "no coupon; a failed event that names nobody"
+)
 def test_an_unsigned_message_of_a_held_ticket_issues_nothing(campaign: Campaign) -> None:
     """Even of a ticket that the gate holds: who could not sign it knows nothing that we have not told."""
     admit(campaign, "a")
@@ -68,6 +71,9 @@ def test_a_retry_does_not_issue_it_either(campaign: Campaign) -> None:
     assert not Coupon.objects.exists()
 
 
+@pytest.mark.attack(
+    "a forged message, and a lost Redis", "unread in the topic while the state is made again", "no ticket"
+)
 @pytest.mark.parametrize("whole_topic", [False, True])
 def test_a_mend_takes_no_ticket_from_it(campaign: Campaign, service: Service, whole_topic: bool) -> None:
     [sequence] = admit(campaign, "promised")
@@ -94,6 +100,7 @@ def test_a_promised_user_keeps_the_ticket_whatever_an_unsigned_message_said_of_i
     assert ticket_holders(campaign) == {"promised": 1}
 
 
+@pytest.mark.attack("a replayed message", "a signed one, with its signature", "a duplicate: one coupon")
 def test_a_signed_message_that_is_produced_again_counts_once(campaign: Campaign, service: Service) -> None:
     [sequence] = admit(campaign, "a")
     position = publish(campaign, "a", sequence)

@@ -37,6 +37,9 @@ def test_each_key_has_its_own(clock: Clock) -> None:
     assert buckets.take("b", limit=1).allowed
 
 
+@pytest.mark.attack(
+    "invented users, to fill the memory", "10,000 names against a capacity of 100", "100 are remembered"
+)
 def test_a_million_names_take_no_more_memory_than_the_capacity(clock: Clock) -> None:
     buckets = Buckets(capacity=100, clock=clock)
     for number in range(10_000):
