@@ -69,10 +69,15 @@ def test_the_list_is_newest_first_in_pages(api: Api, service: Service) -> None:
     assert [one["id"] for one in second["results"]] == [str(made[0].pk)]
 
 
-def test_odd_pages_are_no_error(api: Api, service: Service) -> None:
+def test_a_page_that_nobody_can_mean_is_400_and_names_the_parameter(api: Api, service: Service) -> None:
     service.campaign(1, opened=False)
+    wrong = ("x", "-1", "", "1.5", "1e1", "\u0664", "99999999999999999999", "1&{name}=2")
 
-    for query in ("limit=x", "limit=-1", "limit=100000", "offset=x", "offset=-1", "offset=99999999999999999999"):
+    for name, text in [(name, text) for name in ("limit", "offset") for text in wrong]:
+        document = assert_problem(api.get(f"campaigns?{name}={text.format(name=name)}"), 400, "invalid")
+        assert list(document["errors"]) == [name], text
+    assert_problem(api.get("campaigns?limit=0"), 400, "invalid")
+    for query in ("limit=1", "limit=100", "offset=0", "offset=1000000"):
         assert api.get(f"campaigns?{query}").status_code == 200, query
 
 
