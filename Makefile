@@ -46,7 +46,8 @@ test-system: venv ## what needs cron, nginx, a browser or root
 fuzz: venv ## schemathesis against the running service for longer: FUZZ_EXAMPLES=1000 FUZZ_SEED=...
 	@bin/stack packages
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) FUZZ_SEED=$(or $(FUZZ_SEED),1) \
-		$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest tests/scenarios/test_fuzzed_requests.py $(ARGS)
+		$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest tests/scenarios/test_fuzzed_requests.py \
+		tests/unit/test_fuzzed_messages.py $(ARGS)
 
 .PHONY: soak
 soak: venv ## a seeded schedule of faults, several at once: MINUTES=10 SEED=... ARGS=--kills
@@ -121,5 +122,5 @@ venv: ## .venv as requirements-dev.txt locks it
 
 .PHONY: clean
 clean: down ## stop the servers; remove .venv, .stack and every cache
-	@rm -rf .venv .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage staticfiles benchmarks/scratch
+	@rm -rf .venv .stack .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage staticfiles benchmarks/scratch
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
