@@ -28,9 +28,7 @@ class StrictJSONParser(BaseParser):
         if len(body) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes at most.")
         try:
-            document = json.loads(
-                body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number, parse_float=float
-            )
+            document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
             if _depth(document) > MAX_DEPTH:
                 raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.")
         except RecursionError:
@@ -41,11 +39,11 @@ class StrictJSONParser(BaseParser):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ParseError(f"{twice[:100]}: it is given twice.")
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise ParseError(f"{name[:100]}: it is given twice.")
+        members[name] = value
     return members
 
 
