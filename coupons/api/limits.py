@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from ipaddress import IPv6Address, ip_network
 
 from django.conf import settings
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Throttled
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -24,27 +24,35 @@ _buckets = Buckets(capacity=settings.LIMIT_MEMORY)
 
 
 class TooMany(Throttled):
-    """`policy` names the limit that was reached, `taken` says when one more is to be had."""
+    """`policy` names the limit that was reached."""
 
     def __init__(self, policy: str, taken: Taken) -> None:
         super().__init__(wait=taken.wait_sec)
         self.detail = f"More than {taken.limit} requests a minute for this {policy}."  # type: ignore[assignment]
-        self.policy, self.taken = policy, taken
 
 
 class LimitedView(APIView):
     """Every view of the API: its callers are counted once they are known, strangers by their address."""
 
     def perform_authentication(self, request: Request) -> None:
+        """With wrong credentials it raises, without any the permissions do."""
         try:
             super().perform_authentication(request)
-        except (AuthenticationFailed, NotAuthenticated):
+        except AuthenticationFailed:
             _note(request, *_take_for_address(request, campaign=""))
             raise
 
-    def check_throttles(self, request: Request) -> None:
+    def check_permissions(self, request: Request) -> None:
+        """Counted before what they may do: who asks in vain asks all the same."""
+        self._count(request)
+        super().check_permissions(request)
+
+    def _count(self, request: Request) -> None:
         caller: object = request.user
-        if not settings.LIMITS or not isinstance(caller, Caller):
+        if not isinstance(caller, Caller):
+            _note(request, *_take_for_address(request, campaign=""))
+            return
+        if not settings.LIMITS:
             return
         campaign = str(self.kwargs.get("campaign_id", ""))
         if caller.user_id is None:

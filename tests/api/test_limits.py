@@ -1,6 +1,6 @@
 """How often: users and addresses are held back beyond their limits, and nobody loses a place by it."""
 
-from pathlib import Path
+from ipaddress import ip_network
 
 import pytest
 from django.conf import LazySettings
@@ -11,18 +11,14 @@ from coupons.api.client_address import client_address
 from coupons.models import Campaign
 from couponsite.env import networks
 from tests.support.http import Api, assert_problem, json_of
-from tests.support.issuer import AUDIENCE, ISSUER, Issuer
+from tests.support.issuer import Issuer
 from tests.support.service import Service
 
 
-@pytest.fixture
-def issuer(tmp_path: Path, settings: LazySettings) -> Issuer:
-    settings.JWT_KEYS_DIR, settings.JWT_ISSUER, settings.JWT_AUDIENCE = tmp_path, ISSUER, AUDIENCE
+@pytest.fixture(autouse=True)
+def low_limits(settings: LazySettings) -> None:
     settings.LIMIT_USER_PER_MINUTE, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE = 6, 3
     settings.LIMIT_ADDRESS_PER_MINUTE, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = 12, 8
-    issuer = Issuer(tmp_path)
-    issuer.add("now", "HS256")
-    return issuer
 
 
 @pytest.fixture
@@ -111,7 +107,7 @@ def test_all_limits_are_off_by_one_switch(campaign: Campaign, issuer: Issuer, se
 
 
 def test_many_users_of_one_address_share_its_limit(campaign: Campaign, issuer: Issuer, settings: LazySettings) -> None:
-    settings.TRUSTED_PROXIES = networks_of(settings, "127.0.0.1")
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
 
     crowd = [statuses(From(issuer, f"user-{number}", "8.8.8.8"), campaign, 1)[0] for number in range(10)]
 
@@ -131,7 +127,7 @@ def test_an_address_that_somebody_only_claims_is_not_believed(campaign: Campaign
 def test_a_claimed_entry_before_the_proxy_s_own_is_never_reached(
     campaign: Campaign, issuer: Issuer, settings: LazySettings
 ) -> None:
-    settings.TRUSTED_PROXIES = networks_of(settings, "127.0.0.1")
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
 
     crowd = [
         statuses(From(issuer, f"user-{number}", f"9.9.9.{number}, 8.8.8.8"), campaign, 1)[0] for number in range(10)
@@ -141,7 +137,7 @@ def test_a_claimed_entry_before_the_proxy_s_own_is_never_reached(
 
 
 def test_a_whole_64_of_ipv6_is_one_address(campaign: Campaign, issuer: Issuer, settings: LazySettings) -> None:
-    settings.TRUSTED_PROXIES = networks_of(settings, "127.0.0.1")
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
 
     crowd = [
         statuses(From(issuer, f"user-{number}", f"2600:1f18:0:1::{number:x}"), campaign, 1)[0] for number in range(10)
@@ -154,16 +150,10 @@ def test_a_whole_64_of_ipv6_is_one_address(campaign: Campaign, issuer: Issuer, s
 def test_who_guesses_credentials_is_held_back_by_address(
     campaign: Campaign, issuer: Issuer, settings: LazySettings
 ) -> None:
-    settings.TRUSTED_PROXIES = networks_of(settings, "127.0.0.1")
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
     guesser = From(issuer, "", "8.8.8.8", authorization="Bearer wrong")
 
     assert statuses(guesser, campaign, 14) == [401] * 12 + [429] * 2
-
-
-def networks_of(settings: LazySettings, text: str) -> object:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("NETWORKS", text)
-        return networks("NETWORKS")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +173,7 @@ def networks_of(settings: LazySettings, text: str) -> object:
     ],
 )
 def test_whose_address_it_is(peer: str, forwarded: str, found: str, settings: LazySettings) -> None:
-    settings.TRUSTED_PROXIES = networks_of(settings, "10.0.0.0/24")
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/24")]
     request = RequestFactory().get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded)
 
     assert str(client_address(request)) == found
@@ -195,3 +185,20 @@ def test_proxies_that_are_everybody_are_refused(text: str, monkeypatch: pytest.M
 
     with pytest.raises(ImproperlyConfigured, match="NETWORKS"):
         networks("NETWORKS")
+
+
+def test_who_has_no_credentials_is_held_back_by_address_too(
+    campaign: Campaign, issuer: Issuer, settings: LazySettings
+) -> None:
+    settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
+    address = f"/api/v1/campaigns/{campaign.pk}"
+
+    answers = [Client(headers={"x-forwarded-for": "8.8.8.8"}).get(address).status_code for _ in range(14)]
+
+    assert answers == [401] * 12 + [429] * 2
+
+
+def test_who_asks_for_what_they_may_not_is_counted_all_the_same(campaign: Campaign, issuer: Issuer) -> None:
+    anna = Api(issuer.bearer("anna"))
+
+    assert [anna.act(campaign, "close").status_code for _ in range(4)] == [403, 403, 403, 429]

@@ -20,16 +20,6 @@ from tests.support.service import Service
 
 
 @pytest.fixture
-def issuer(tmp_path: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> Issuer:
-    monkeypatch.setattr(token_keys, "REREAD_SEC", 0)
-    settings.JWT_KEYS_DIR = tmp_path
-    settings.JWT_ISSUER, settings.JWT_AUDIENCE = ISSUER, AUDIENCE
-    issuer = Issuer(tmp_path)
-    issuer.add("now", "ES256")
-    return issuer
-
-
-@pytest.fixture
 def campaign(service: Service) -> Campaign:
     return service.campaign(10)
 
