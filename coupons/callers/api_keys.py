@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -62,7 +63,11 @@ def create_api_key(
         expires_at=expires_at,
         created_by=actor,
     )
-    row.full_clean()
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        field, messages = next(iter(error.message_dict.items()))
+        raise OperatorError(f"{field}: {messages[0]}") from None
     with transaction.atomic(durable=True):  # Redis is told after the commit
         row.save(force_insert=True)
     logger.info("api_key.created prefix=%s scopes=%s actor=%s", prefix, ",".join(row.scopes), actor)

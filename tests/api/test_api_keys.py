@@ -281,6 +281,7 @@ def test_the_commands_make_and_revoke(campaign: Campaign) -> None:
     ("values", "words"),
     [
         ({"name": " "}, "name"),
+        ({"name": "x" * 101}, "name: .*100 characters"),
         ({"scopes": []}, "scopes"),
         ({"scopes": ["admin"]}, "scopes"),
         ({"expires_at": timezone.now() - timedelta(days=1)}, "expires_at"),
