@@ -5,16 +5,13 @@
 A test that carries the mark `attack` leaves a record when it has passed (tests/conftest.py).
 """
 
-import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from faults.table import CHECKOUT, RESULTS, newest
+from faults.document import CHECKOUT, RESULTS, make_document, this_run
 
 ATTACKS = RESULTS / "attacks.json"
 DOCUMENT = CHECKOUT / "docs" / "security-tests.md"
@@ -27,35 +24,14 @@ stays with whoever runs the service: [SECURITY.md](../SECURITY.md).
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="faults.attacks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    return make_document(
+        arguments, prog="faults.attacks", description=__doc__, collect=collect, target=DOCUMENT, text=document
     )
-    parser.add_argument(
-        "--collect", type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
-    )
-    options = parser.parse_args(arguments)
-    if options.collect:
-        found = newest(options.collect)
-        if not found:
-            print("faults.attacks: no records there; `make test` writes them.", file=sys.stderr)
-            return 2
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-        run = {
-            "collected_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit.stdout.strip(),
-            "records": [json.loads(file.read_text()) for file in found],
-        }
-        ATTACKS.write_text(json.dumps(run, indent=1) + "\n")
-    DOCUMENT.write_text(document())
-    print(f"wrote {DOCUMENT.relative_to(CHECKOUT)}")
-    return 0
+
+
+def collect(files: Iterable[Path]) -> None:
+    run = {**this_run(), "records": [json.loads(file.read_text()) for file in files]}
+    ATTACKS.write_text(json.dumps(run, indent=1) + "\n")
 
 
 def document() -> str:

@@ -5,21 +5,17 @@
 --collect takes the records of the scenario tests (tests/support/matrix.py) into faults/results/matrix.json first.
 """
 
-import argparse
 import json
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine
+from faults.document import CHECKOUT, RESULTS, make_document, this_run
 from faults.rows import ROWS
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-RESULTS = CHECKOUT / "faults" / "results"
 MATRIX = RESULTS / "matrix.json"
 DOCUMENT = CHECKOUT / "docs" / "faults.md"
 MOST_ANSWERS = 4
@@ -37,46 +33,16 @@ only if all of that passed.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="faults.table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    return make_document(
+        arguments, prog="faults.table", description=__doc__, collect=collect, target=DOCUMENT, text=document
     )
-    parser.add_argument(
-        "--collect", type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
-    )
-    options = parser.parse_args(arguments)
-    if options.collect:
-        found = newest(options.collect)
-        if not found:
-            folders = ", ".join(map(str, options.collect))
-            print(f"faults.table: no records in {folders}; `make test` writes them.", file=sys.stderr)
-            return 2
-        collect(found)
-    DOCUMENT.write_text(document())
-    print(f"wrote {DOCUMENT.relative_to(CHECKOUT)}")
-    return 0
-
-
-def newest(folders: Iterable[Path]) -> list[Path]:
-    """The latest record of each row, whichever worker of `make test` wrote it; in the order of the rows."""
-    files = sorted(
-        (file for folder in folders for file in folder.glob("*.json")), key=lambda file: file.stat().st_mtime
-    )
-    return [file for _, file in sorted({file.name: file for file in files}.items())]
 
 
 def collect(files: Iterable[Path]) -> None:
     """The records of one run into one file, with when, where and of which commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False
-    ).stdout.strip()
     records = [json.loads(file.read_text()) for file in files]
-    run = {
-        "collected_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "machine": describe_machine(),
-    }
-    MATRIX.parent.mkdir(exist_ok=True)
-    MATRIX.write_text(json.dumps({**run, "records": records}, indent=1) + "\n")
+    run = {**this_run(), "machine": describe_machine(), "records": records}
+    MATRIX.write_text(json.dumps(run, indent=1) + "\n")
 
 
 def document() -> str:

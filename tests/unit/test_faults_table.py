@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from faults import table
+from faults.document import newest
 from faults.rows import ROWS
 
 
@@ -28,7 +29,7 @@ def test_the_latest_record_of_a_row_is_taken(tmp_path: Path) -> None:
         file.touch()
         os.utime(file, (1_000 - age, 1_000 - age))
 
-    found = table.newest([tmp_path / "two", tmp_path / "one"])
+    found = newest([tmp_path / "two", tmp_path / "one"])
 
     assert found == [tmp_path / "two" / "04.json", tmp_path / "two" / "05.json"]
 

@@ -1,0 +1,56 @@
+"""What the commands share that make a page of docs/ from records of passed tests, so that nobody types it."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RESULTS = CHECKOUT / "faults" / "results"
+
+
+def make_document(
+    arguments: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str | None,
+    collect: Callable[[list[Path]], None],
+    target: Path,
+    text: Callable[[], str],
+) -> int:
+    """The command's exit code. With --collect the records of these folders go into the results first."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--collect", type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
+    )
+    options = parser.parse_args(arguments)
+    if options.collect:
+        found = newest(options.collect)
+        if not found:
+            folders = ", ".join(map(str, options.collect))
+            print(f"{prog}: no records in {folders}; `make test` writes them.", file=sys.stderr)
+            return 2
+        collect(found)
+    target.write_text(text())
+    print(f"wrote {target.relative_to(CHECKOUT)}")
+    return 0
+
+
+def newest(folders: Iterable[Path]) -> list[Path]:
+    """The latest record of each name, whichever worker of `make test` wrote it; in the order of the names."""
+    files = sorted(
+        (file for folder in folders for file in folder.glob("*.json")), key=lambda file: file.stat().st_mtime
+    )
+    return [file for _, file in sorted({file.name: file for file in files}.items())]
+
+
+def this_run() -> dict[str, str]:
+    """When it was collected, and of which commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False
+    ).stdout.strip()
+    return {"collected_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit}
