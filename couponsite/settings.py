@@ -273,7 +273,7 @@ LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = integer(
     "COUPON_LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE", default=1_500, least=1, most=10_000_000
 )
 LIMIT_SERVICE_PER_MINUTE = integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0, least=0, most=100_000_000)
-LIMIT_MEMORY = integer("COUPON_LIMIT_MEMORY", default=100_000, least=1_000, most=10_000_000)  # keys, ~ 300 bytes each
+LIMIT_MEMORY = integer("COUPON_LIMIT_MEMORY", default=100_000, least=1_000, most=10_000_000)  # keys
 TRUSTED_PROXIES = networks("COUPON_TRUSTED_PROXIES")
 
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------

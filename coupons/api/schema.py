@@ -1,7 +1,7 @@
 """The OpenAPI document of the API, by drf-spectacular: every answer of every view, with every problem code.
 
-Imported by the schema's own view alone, since the generator takes a third of a second that no other process needs. The
-views stay free of it; what each of them answers is declared here, and tests/api/test_schema.py holds the two together.
+Imported by the schema's own view alone, so that no other process pays for the generator. The views stay free of it;
+what each of them answers is declared here, and tests/api/test_schema.py holds the two together.
 """
 
 from collections.abc import Iterable, Mapping
