@@ -20,20 +20,26 @@ if TYPE_CHECKING:  # DRF's views import this module while they are being importe
     from rest_framework.views import APIView
 
 
+def caller_of_header(authorization: bytes) -> Caller | None:
+    """Who sent this `Authorization` header; None for an empty one. Raises NotKnown, or KeysUnknown for the moment."""
+    scheme, _, credentials = authorization.partition(b" ")
+    if not scheme:
+        return None
+    credentials = credentials.strip()
+    if scheme.lower() != b"bearer" or not credentials:
+        raise NotKnown("Send `Authorization: Bearer <API key or token>`.")
+    if credentials.count(b".") == 2:
+        return caller_of_token(credentials.decode("latin-1"))
+    return caller_of_key(credentials)
+
+
 class BearerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        scheme, _, credentials = get_authorization_header(request).partition(b" ")
-        if not scheme:
-            return None
-        credentials = credentials.strip()
-        if scheme.lower() != b"bearer" or not credentials:
-            raise AuthenticationFailed("Send `Authorization: Bearer <API key or token>`.")
         try:
-            if credentials.count(b".") == 2:
-                return caller_of_token(credentials.decode("latin-1")), None
-            return caller_of_key(credentials), None
+            caller = caller_of_header(get_authorization_header(request))
         except NotKnown as error:
             raise AuthenticationFailed(str(error)) from error
+        return None if caller is None else (caller, None)
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="coupons"'

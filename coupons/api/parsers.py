@@ -27,15 +27,20 @@ class StrictJSONParser(BaseParser):
         body = stream.read(limit + 1)
         if len(body) > limit:
             raise BodyTooLarge(f"The body may have {limit} bytes at most.")
-        try:
-            document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
-            if _depth(document) > MAX_DEPTH:
-                raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.")
-        except RecursionError:
-            raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.") from None
-        except ValueError as error:  # no UTF-8, no JSON, an integer of 5,000 digits
-            raise ParseError(f"body: no JSON: {str(error)[:200]}") from None
-        return document
+        return read_json(body)
+
+
+def read_json(body: bytes) -> Any:
+    """The document of a body; raises ParseError that says what is wrong with it."""
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
+        if _depth(document) > MAX_DEPTH:
+            raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.")
+    except RecursionError:
+        raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.") from None
+    except ValueError as error:  # no UTF-8, no JSON, an integer of 5,000 digits
+        raise ParseError(f"body: no JSON: {str(error)[:200]}") from None
+    return document
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

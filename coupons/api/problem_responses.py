@@ -26,8 +26,11 @@ def json_response(
 ) -> HttpResponse:
     """As DRF's only renderer would write it, without its way through renderer and template response: on the path of an
     application that is a tenth of the CPU time."""
-    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    return HttpResponse(body, content_type=content_type, status=status, headers=headers)
+    return HttpResponse(body_of(document), content_type=content_type, status=status, headers=headers)
+
+
+def body_of(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def problem_response(problem: Problem) -> HttpResponse:

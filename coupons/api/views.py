@@ -20,20 +20,16 @@ from coupons.api.limits import LimitedView
 from coupons.api.pagination import StrictPagination
 from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.api.problem_responses import json_response, problem_response
+from coupons.api.refusals import refusal
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
 from coupons.api.tickets import find_ticket
 from coupons.callers.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
-from coupons.clock import moment_of
 from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
 from coupons.models import Campaign, CampaignState
-from coupons.problems import Code, Problem, jittered
 from coupons.telemetry import answered
-
-RETRY_PAUSED_SEC = 5
-RETRY_NOT_OPEN_MAX_SEC = 3600
 
 
 class ApplyView(LimitedView):
@@ -164,29 +160,11 @@ def get_campaign(text: str, caller: Caller) -> Campaign:
 
 def _apply_response(campaign_id: str, acceptance: Acceptance) -> HttpResponse:
     if acceptance.ticket is None:
-        return problem_response(_refusal(acceptance))
+        return problem_response(refusal(acceptance.outcome, acceptance.opens_at_ms, acceptance.now_ms))
     status_url = reverse("ticket", args=[campaign_id, acceptance.ticket.user_id])
     document = {"status": "pending", "sequence": acceptance.ticket.sequence, "status_url": status_url}
     status = 202 if acceptance.outcome is Outcome.ADMITTED else 200
     return json_response(document, status, {"Location": status_url})
-
-
-def _refusal(acceptance: Acceptance) -> Problem:
-    if acceptance.outcome is Outcome.SOLD_OUT:
-        return Problem(Code.SOLD_OUT)
-    if acceptance.outcome is Outcome.CLOSED:
-        return Problem(Code.CLOSED)
-    if acceptance.outcome is Outcome.PAUSED:
-        return Problem(Code.PAUSED, "Admission goes on later.", jittered(RETRY_PAUSED_SEC))
-    opens_at_ms = acceptance.opens_at_ms or 0
-    wait_sec = max(opens_at_ms - (acceptance.now_ms or time.time() * 1000), 0) / 1000
-    opens_at = moment_of(opens_at_ms).isoformat()
-    return Problem(
-        Code.NOT_OPEN,
-        f"It opens at {opens_at}.",
-        jittered(min(wait_sec, RETRY_NOT_OPEN_MAX_SEC)),
-        {"opens_at": opens_at},
-    )
 
 
 def _present(campaign: Campaign) -> dict[str, Any]:
