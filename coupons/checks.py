@@ -55,6 +55,14 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
                 id="coupons.E010",
             )
         )
+    if settings.LOBBY_LEASE_MS <= settings.LOBBY_REFRESH_MS:
+        found.append(
+            Error(
+                "COUPON_LOBBY_LEASE_MS is not above COUPON_LOBBY_REFRESH_MS.",
+                hint="What the lobby knows would be too old before it looks again.",
+                id="coupons.E011",
+            )
+        )
     if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:
         found.append(
             Error(

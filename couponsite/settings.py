@@ -276,6 +276,14 @@ LIMIT_SERVICE_PER_MINUTE = integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0,
 LIMIT_MEMORY = integer("COUPON_LIMIT_MEMORY", default=100_000, least=1_000, most=10_000_000)  # keys
 TRUSTED_PROXIES = networks("COUPON_TRUSTED_PROXIES")
 
+# --- The lobby: refuses for a campaign that admits nobody (coupons/lobby/) --------------------------------------------
+# The same for every process of the service: a change that admits again waits for the lease of them all.
+LOBBY = boolean("COUPON_LOBBY", default=True)
+LOBBY_REFRESH_MS = integer("COUPON_LOBBY_REFRESH_MS", default=50, least=10, most=1_000)
+# A raised quantity or a resumed campaign admits so much later; what a process knows is good for as long.
+LOBBY_LEASE_MS = integer("COUPON_LOBBY_LEASE_MS", default=150, least=20, most=1_000)
+LOBBY_WINNERS = integer("COUPON_LOBBY_WINNERS", default=20_000_000, least=0, most=1_000_000_000)  # 2 bytes each
+
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
 CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]
 CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless

@@ -83,6 +83,11 @@ class Directory:
         except FutureTimeout:
             raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
 
+    def epoch(self, campaign_id: UUID) -> int | None:
+        """As far as it is known here; nobody is asked."""
+        known = self._known.get(campaign_id)
+        return None if known is None else known.epoch
+
     def loaded(self) -> dict[UUID, int]:
         """The epochs of the campaigns that are in Redis, those that open last first."""
         known = sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)

@@ -39,6 +39,7 @@ class EpochAhead(StateStale):
 
 class PushResult(StrEnum):
     PUSHED = "PUSHED"
+    HELD = "HELD"
     SUPERSEDED = "SUPERSEDED"
     BELOW_ADMITTED = "BELOW_ADMITTED"
 
@@ -171,9 +172,13 @@ def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     return _code(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
 
 
-def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> PushResult:
-    """Bring a current campaign up to a revision of its settings."""
-    return PushResult(_run("push", campaign_id, epoch, settings.arguments())[0])
+def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
+    """Bring a current campaign up to a revision of its settings.
+
+    HELD: it refused everybody until now, and still does for `hold_ms`, so that nobody is in whom a process takes for a
+    stranger by what it knew before (decision 0020).
+    """
+    return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
 
 
 def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:

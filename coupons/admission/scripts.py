@@ -24,6 +24,7 @@ FLAGS = {
     "mark_published": "allow-oom",
     "pending_range": "allow-oom",
     "describe": "allow-oom",
+    "newcomer": "allow-oom",
     "load": "",
     "push": "allow-oom",
     "begin_mend": "",
@@ -67,3 +68,18 @@ def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
     return reply if isinstance(reply, list) else [reply]
+
+
+def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
+    """Run a script once for each of many keys and arguments, all in one round trip; raises GateUnavailable."""
+    pipeline = admission_redis().pipeline(transaction=False)
+    for keys, arguments in calls:
+        pipeline.evalsha(_sha1(name), len(keys), *keys, *arguments)
+    try:
+        try:
+            replies: list[list[Any]] = pipeline.execute()
+        except NoScriptError:
+            return [run(name, keys, arguments) for keys, arguments in calls]  # the first of them makes it known again
+    except RedisError as error:
+        raise GateUnavailable(f"Redis, script {name}: {error}") from error
+    return replies

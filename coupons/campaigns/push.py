@@ -1,8 +1,10 @@
 """Getting a campaign's quantity, window and state into Redis: after a change, and again when that did not arrive."""
 
 import logging
+import time
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -32,7 +34,9 @@ def push_change(campaign: Campaign) -> None:
     # Crash here => Redis goes on by the former settings; the keeper's push_again brings it in step.
     failpoint(PUSH_COMMITTED)
     try:
-        result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+        result = _push(campaign)
+        if result is PushResult.HELD:
+            time.sleep(hold_ms() / 1000)  # whoever is told that it is done finds it so
         if result is PushResult.SUPERSEDED:
             push_again(campaign.pk)  # a later change, and all is well; or a change that never happened
     except RetryLater as error:
@@ -60,7 +64,7 @@ def lower_first(campaign: Campaign) -> None:
 
     Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater: then nothing has changed.
     """
-    result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    result = _push(campaign)
     if result is PushResult.BELOW_ADMITTED:
         admitted = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
         raise OperatorError(
@@ -70,6 +74,16 @@ def lower_first(campaign: Campaign) -> None:
     if result is PushResult.SUPERSEDED:
         raise OperatorError("Another change of this campaign is on its way to Redis; try again in a few seconds.")
     failpoint(PUSH_LOWERED)
+
+
+def hold_ms() -> int:
+    """How long a process may go on refusing by what it knows."""
+    return settings.LOBBY_LEASE_MS if settings.LOBBY else 0
+
+
+def _push(campaign: Campaign) -> PushResult:
+    settings_now = settings_of(campaign)
+    return gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_now, hold_ms=hold_ms())
 
 
 def in_step(campaign: Campaign, description: Description) -> bool:
@@ -94,7 +108,7 @@ def push_again(campaign_id: UUID) -> bool:
             campaign.revision = description.settings.revision + 1
             campaign.updated_at = Now()
             campaign.save(update_fields=["revision", "updated_at"])
-    result = gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    result = _push(campaign)
     if result is PushResult.BELOW_ADMITTED:
         # PostgreSQL is an older copy, or was written to by hand; `reconcile_campaigns` names the way out.
         logger.error("campaign.quantity_below_admitted id=%s quantity=%d", campaign.pk, campaign.quantity)

@@ -54,9 +54,9 @@ class Gate:
     def admit(self, user_id: str, *, epoch: int | None = None) -> Admission:
         return gate.admit(campaign_id=self.campaign_id, epoch=epoch or self.epoch, user_id=user_id)
 
-    def push(self, revision: int, **changes: Any) -> gate.PushResult:
+    def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> gate.PushResult:
         settings = self.settings(revision=revision, **changes)
-        return gate.push(campaign_id=self.campaign_id, epoch=self.epoch, settings=settings)
+        return gate.push(campaign_id=self.campaign_id, epoch=self.epoch, settings=settings, hold_ms=hold_ms)
 
     def describe(self) -> Description:
         return gate.describe(campaign_id=self.campaign_id, epoch=self.epoch)

@@ -20,14 +20,11 @@ if sequence then
   return {'ALREADY_ADMITTED', tonumber(sequence), redis.call('ZSCORE', KEYS[3], user)}
 end
 
-if campaign.state == 'paused' then return {'PAUSED'} end
-if campaign.state ~= 'open' then return {'CLOSED'} end
-
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-if now_ms < campaign.opens_at_ms then return {'NOT_OPEN', campaign.opens_at_ms, now_ms} end
-if campaign.closes_at_ms and now_ms >= campaign.closes_at_ms then return {'CLOSED'} end
-if campaign.admitted >= campaign.quantity then return {'SOLD_OUT'} end
+local reason, now_ms = refusal(campaign)
+if reason then return reason end
+if now_ms < campaign.held_until_ms then -- a change is not yet in force, see push.lua
+  return {campaign.held_as, campaign.held_until_ms, now_ms}
+end
 
 sequence = campaign.next_sequence
 redis.call('HSET', KEYS[2], user, string.format('%d', sequence))

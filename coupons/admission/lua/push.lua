@@ -1,12 +1,15 @@
 -- Brings quantity, window and state of a current campaign up to a revision. Older revisions are ignored.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
--- ARGV  1 epoch   2 revision   3 state   4 quantity   5 opens_at_ms   6 closes_at_ms, '' = never
+-- ARGV  1 epoch   2 revision   3 state   4 quantity   5 opens_at_ms   6 closes_at_ms, '' = never   7 hold_ms
 -- Returns
 --   {'PUSHED'}
+--   {'HELD'}                      pushed, and nobody is admitted for hold_ms more at most
 --   {'SUPERSEDED', revision}      Redis has this revision or a later one; nothing was written
 --   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
 --   or what state.lua returns for a state that is not current.
+-- Held is a campaign that refused everybody until now: processes may say so by themselves for as long (coupons/lobby/), and
+-- must not say it to a user who got in meanwhile. admit.lua goes on with the former refusal until then.
 
 local campaign, reply = read_state()
 if not campaign then return reply end
@@ -14,4 +17,10 @@ if campaign.revision >= tonumber(ARGV[2]) then return {'SUPERSEDED', campaign.re
 if campaign.admitted > tonumber(ARGV[4]) then return {'BELOW_ADMITTED', campaign.admitted} end
 redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'state', ARGV[3], 'quantity', ARGV[4], 'opens_at_ms', ARGV[5],
   'closes_at_ms', ARGV[6])
+local reason, now_ms = refusal(campaign)
+if reason and ARGV[7] ~= '0' then
+  redis.call('HSET', KEYS[1], 'held_until_ms', string.format('%d', now_ms + tonumber(ARGV[7])), 'held_as', reason[1])
+  return {'HELD'}
+end
+if now_ms < campaign.held_until_ms then return {'HELD'} end
 return {'PUSHED'}

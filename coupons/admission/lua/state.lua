@@ -9,6 +9,8 @@
 -- read_state() returns the table of fields, or nil and a reply that the script returns as it is:
 --   {'STALE', reason}         missing | run_id | epoch | tickets | pending | mending
 --   {'EPOCH_AHEAD', epoch}    Redis was mended after the caller looked: look again in PostgreSQL, then call again
+-- refusal(campaign) returns why a user who has no ticket gets none, or nil while there are some, and Redis's time in ms:
+--   {'PAUSED'}  {'CLOSED'}  {'NOT_OPEN', opens_at_ms, now_ms}  {'SOLD_OUT'}
 
 local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
@@ -16,7 +18,7 @@ end
 
 local function read_state()
   local values = redis.call('HMGET', KEYS[1], 'run_id', 'epoch', 'revision', 'state', 'quantity', 'opens_at_ms',
-    'closes_at_ms', 'admitted', 'settled', 'next_sequence')
+    'closes_at_ms', 'admitted', 'settled', 'next_sequence', 'held_until_ms', 'held_as')
   for field = 2, 10 do
     if not values[field] then return nil, {'STALE', 'missing'} end
   end
@@ -35,8 +37,21 @@ local function read_state()
     admitted = tonumber(values[8]),
     settled = tonumber(values[9]),
     next_sequence = tonumber(values[10]),
+    held_until_ms = tonumber(values[11] or 0),
+    held_as = values[12],
   }
   if redis.call('HLEN', KEYS[2]) ~= state.admitted then return nil, {'STALE', 'tickets'} end
   if redis.call('ZCARD', KEYS[3]) ~= state.admitted - state.settled then return nil, {'STALE', 'pending'} end
   return state
+end
+
+local function refusal(campaign)
+  local time = redis.call('TIME')
+  local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  if campaign.state == 'paused' then return {'PAUSED'}, now_ms end
+  if campaign.state ~= 'open' then return {'CLOSED'}, now_ms end
+  if now_ms < campaign.opens_at_ms then return {'NOT_OPEN', campaign.opens_at_ms, now_ms}, now_ms end
+  if campaign.closes_at_ms and now_ms >= campaign.closes_at_ms then return {'CLOSED'}, now_ms end
+  if campaign.admitted >= campaign.quantity then return {'SOLD_OUT'}, now_ms end
+  return nil, now_ms
 end

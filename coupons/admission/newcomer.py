@@ -1,0 +1,39 @@
+"""What users without a ticket are told, of many campaigns at once: so a process may say it without asking for each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from coupons.admission import scripts
+from coupons.admission.gate import Outcome
+from coupons.admission.keys import campaign_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A current campaign at `now_ms`. `refusal` is None while there are places.
+
+    Within an epoch tickets are only added, so (epoch, revision, admitted) names one set of winners.
+    """
+
+    epoch: int
+    revision: int
+    admitted: int
+    now_ms: int
+    refusal: Outcome | None
+    opens_at_ms: int
+
+
+def newcomers(epochs: Mapping[UUID, int]) -> dict[UUID, Newcomer]:
+    """One round trip. A campaign whose state is not current, or newer than its epoch here, is not in the result.
+
+    Raises GateUnavailable when Redis did not answer.
+    """
+    calls = [(campaign_keys(campaign_id), [epoch]) for campaign_id, epoch in epochs.items()]
+    found = {}
+    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("newcomer", calls), strict=True):
+        if reply[0] == b"CURRENT":
+            _, revision, admitted, now_ms, reason, opens_at_ms = reply
+            refusal = None if reason is None else Outcome(reason.decode())
+            found[campaign_id] = Newcomer(epoch, revision, admitted, now_ms, refusal, opens_at_ms)
+    return found
