@@ -7,6 +7,7 @@ The files come from the apps' own folders: no collectstatic step, nothing to for
 import multiprocessing
 import os
 import signal
+from wsgiref.types import WSGIApplication
 
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
@@ -45,6 +46,16 @@ def warm_up_this_process() -> None:
     warm_up()
 
 
+def with_lobby(inner: WSGIApplication) -> WSGIApplication:
+    """Refuse in front of Django, unless COUPON_LOBBY switches it off."""
+    from django.conf import settings
+
+    from coupons.lobby.application import Lobby
+    from coupons.lobby.knowledge import knowledge
+
+    return Lobby(inner, knowledge()) if settings.LOBBY else inner
+
+
 if multiprocessing.parent_process() is not None:
     # A server's worker inherits its parent's handlers until the server sets its own, after this module is loaded: a
     # SIGTERM meanwhile would be lost, and the stop would last as long as the server's kill time-out.
@@ -52,6 +63,7 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
 
-application = with_static_files(get_wsgi_application())
+application: WSGIApplication = with_static_files(get_wsgi_application())
 refuse_bad_settings()
 warm_up_this_process()
+application = with_lobby(application)

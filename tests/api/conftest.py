@@ -1,12 +1,34 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
 
 from coupons.callers import token_keys
+from coupons.lobby.knowledge import Knowledge
 from tests.support.http import Api
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
+from tests.support.lobby import LobbyHandler
 from tests.support.service import Service
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All that ask the service ask it twice: Django alone, and behind the lobby."""
+    if "service" in metafunc.fixturenames and metafunc.module.__name__ != "tests.api.test_lobby":
+        metafunc.parametrize("way", ["django", "lobby"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The way that every `Api` of this test goes."""
+    if getattr(request, "param", "django") == "django":
+        yield
+        return
+    request.getfixturevalue("service")
+    knowledge = Knowledge()
+    monkeypatch.setattr(Api, "make_handler", lambda: LobbyHandler(knowledge))
+    yield
+    knowledge.close()
 
 
 @pytest.fixture

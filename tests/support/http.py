@@ -1,9 +1,11 @@
 """The API as a client with the test's key sees it, in this process, and what every problem document has."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.test import Client
+from django.test.client import ClientHandler
 
 from coupons.models import Campaign
 from tests.support.service import API_KEY
@@ -18,9 +20,12 @@ PROBLEM = "application/problem+json"
 class Api:
     """Requests below /api/v1, with the API key unless other credentials (or "" for none) are given."""
 
+    make_handler: Callable[[], ClientHandler] = staticmethod(lambda: ClientHandler(enforce_csrf_checks=False))
+
     def __init__(self, authorization: str = f"Bearer {API_KEY}") -> None:
         headers = {"authorization": authorization} if authorization else {}
         self._client = Client(headers=headers, raise_request_exception=False)
+        self.handler = self._client.handler = self.make_handler()
 
     def get(self, path: str, **headers: str) -> "Answer":
         return self._client.get(f"/api/v1/{path}", headers=headers)

@@ -1,0 +1,127 @@
+"""What this process knows of the campaigns that admit nobody, and for how long it may say so without asking.
+
+One thread asks Redis every COUPON_LOBBY_REFRESH_MS about the campaigns that refused somebody lately, all of them in one
+round trip, whatever the traffic. An answer is good for COUPON_LOBBY_LEASE_MS, counted from before it was asked for.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+
+from coupons.admission.directory import directory
+from coupons.admission.gate import Outcome
+from coupons.admission.newcomer import Newcomer, newcomers
+from coupons.errors import GateUnavailable
+from coupons.lobby.winners import Winners, WinnersLoader, contents_of
+from coupons.per_process import PerProcess
+
+logger = logging.getLogger(__name__)
+MAX_WATCHED = 256
+WATCH_SEC = 10.0  # so long after its last refusal a campaign is still asked about
+# Clocks of two machines differ: the first second of a campaign is the gate's alone.
+OPENING_MARGIN_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A campaign that admits nobody until `until` (monotonic), but for those who may be its winners."""
+
+    campaign_id: UUID
+    outcome: Outcome
+    until: float
+    winners: Winners
+    opens_at_ms: int
+    _redis_ahead_ms: float
+
+    def redis_now_ms(self, now: float) -> int:
+        """At most so late is it on Redis's clock."""
+        return round(now * 1000 + self._redis_ahead_ms)
+
+
+class Knowledge:
+    """Use `knowledge()` for the process's own one. `doors` has the closed ones by the id as it stands in addresses."""
+
+    def __init__(self) -> None:
+        self.doors: dict[str, Door] = {}
+        self._asked: set[str] = set()
+        self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
+        self._winners = WinnersLoader(capacity=settings.LOBBY_WINNERS)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_current, name="lobby", daemon=True)
+        self._thread.start()
+
+    def note(self, campaign: str) -> None:
+        """Somebody was refused by this campaign."""
+        if len(self._asked) < MAX_WATCHED:
+            self._asked.add(campaign)
+
+    def refresh(self) -> None:
+        """One look at Redis. Raises GateUnavailable; what was known is good until its lease ends."""
+        asked, self._asked = self._asked, set()
+        self._watch(tuple(asked), time.monotonic())
+        known = {campaign_id: directory().epoch(campaign_id) for campaign_id in self._watched}
+        epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
+        self._winners.keep_only(epochs)
+        asked_at = time.monotonic()
+        answers = newcomers(epochs) if epochs else {}
+        doors = (self._door(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
+        self.doors = {str(door.campaign_id): door for door in doors if door is not None}
+
+    @property
+    def loading(self) -> bool:
+        """Whether winners of a closed door are still being read."""
+        return self._winners.busy
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+        self._winners.close()
+
+    def _watch(self, asked: Iterable[str], now: float) -> None:
+        for campaign in asked:
+            try:
+                campaign_id = UUID(campaign)
+            except ValueError:
+                continue
+            if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
+                self._watched[campaign_id] = now
+        self._watched = {id_: since for id_, since in self._watched.items() if now - since < WATCH_SEC}
+
+    def _door(self, campaign_id: UUID, newcomer: Newcomer, asked_at: float) -> Door | None:
+        if newcomer.refusal is None:
+            return None
+        lease_sec = settings.LOBBY_LEASE_MS / 1000
+        if newcomer.refusal is Outcome.NOT_OPEN:
+            lease_sec = min(lease_sec, (newcomer.opens_at_ms - OPENING_MARGIN_MS - newcomer.now_ms) / 1000)
+        winners = self._winners.find(campaign_id, contents_of(newcomer))
+        if winners is None or lease_sec <= 0:
+            return None
+        return Door(
+            campaign_id,
+            newcomer.refusal,
+            asked_at + lease_sec,
+            winners,
+            newcomer.opens_at_ms,
+            newcomer.now_ms - asked_at * 1000,
+        )
+
+    def _keep_current(self) -> None:
+        trouble = False
+        while not self._stop.wait(settings.LOBBY_REFRESH_MS / 1000):
+            try:
+                self.refresh()
+                trouble = False
+            except GateUnavailable as error:
+                if not trouble:
+                    logger.warning("lobby.not_current error=%s", " ".join(str(error).split()))
+                trouble = True
+            except Exception:  # this thread must not end: its process would refuse nobody quickly any more
+                logger.exception("lobby.defect")
+
+
+knowledge: PerProcess[Knowledge] = PerProcess(Knowledge, close=Knowledge.close)

@@ -1,0 +1,111 @@
+"""Who may hold a ticket of a campaign: a Bloom filter, 1.8 bytes a winner, that never says no of a winner."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from rbloom import Bloom
+
+from coupons.admission.newcomer import Newcomer
+from coupons.admission.scan import scan_tickets
+from coupons.errors import GateUnavailable
+
+logger = logging.getLogger(__name__)
+WRONGLY_TAKEN_FOR_WINNERS = 0.001  # these go on to the view, which knows better
+
+Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
+
+
+def contents_of(newcomer: Newcomer) -> Contents:
+    return newcomer.epoch, newcomer.revision, newcomer.admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Winners:
+    """`contents` as Redis said it before the tickets were read: complete only if it says the same afterwards."""
+
+    contents: Contents
+    filter: Bloom
+
+    def __contains__(self, user_id: str) -> bool:
+        return user_id in self.filter
+
+
+def load_winners(campaign_id: UUID, contents: Contents) -> Winners:
+    """Raises GateUnavailable."""
+    _, _, admitted = contents
+    found = Bloom(max(admitted, 1), WRONGLY_TAKEN_FOR_WINNERS)
+    for user_id, _ in scan_tickets(campaign_id):
+        found.add(user_id)
+    return Winners(contents, found)
+
+
+class WinnersLoader:
+    """Loads in a thread of its own, one campaign after the other: a million tickets take seconds.
+
+    `capacity` is how many winners it holds at most, of all campaigns together; what does not fit is not loaded.
+    """
+
+    def __init__(self, *, capacity: int) -> None:
+        self._capacity = capacity
+        self._loaded: dict[UUID, Winners] = {}
+        self._wanted: dict[UUID, Contents] = {}
+        self._too_many: dict[UUID, Contents] = {}  # what was said in the log
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._load_wanted, name="lobby-winners", daemon=True)
+        self._thread.start()
+
+    def find(self, campaign_id: UUID, contents: Contents) -> Winners | None:
+        """The winners, if they were loaded from these contents; else they are loaded soon."""
+        winners = self._loaded.get(campaign_id)
+        if winners is not None and winners.contents == contents:
+            return winners
+        if self._wanted.get(campaign_id) != contents:
+            self._wanted[campaign_id] = contents
+            self._wake.set()
+        return None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._wanted)
+
+    def keep_only(self, campaigns: Mapping[UUID, object]) -> None:
+        """Forget those that nobody asks for any more."""
+        for campaign_id in set(self._loaded) - set(campaigns):
+            self._loaded.pop(campaign_id, None)
+        for campaign_id in set(self._wanted) - set(campaigns):
+            self._wanted.pop(campaign_id, None)
+        for campaign_id in set(self._too_many) - set(campaigns):
+            self._too_many.pop(campaign_id, None)
+
+    def close(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def _load_wanted(self) -> None:
+        while not self._stopped:
+            self._wake.wait()
+            self._wake.clear()
+            for campaign_id, contents in list(self._wanted.items()):
+                try:
+                    self._load(campaign_id, contents)
+                except GateUnavailable as error:
+                    logger.warning("lobby.winners_not_loaded campaign=%s error=%s", campaign_id, error)
+                except Exception:  # this thread must not end: its process would refuse nobody quickly any more
+                    logger.exception("lobby.winners_defect campaign=%s", campaign_id)
+                if self._wanted.get(campaign_id) == contents:
+                    self._wanted.pop(campaign_id, None)
+
+    def _load(self, campaign_id: UUID, contents: Contents) -> None:
+        held = sum(winners.contents[2] for id_, winners in self._loaded.copy().items() if id_ != campaign_id)
+        if held + contents[2] > self._capacity:
+            if self._too_many.get(campaign_id) != contents:
+                logger.warning("lobby.too_many_winners campaign=%s winners=%d held=%d", campaign_id, contents[2], held)
+            self._too_many[campaign_id] = contents
+            return
+        self._loaded.pop(campaign_id, None)
+        self._loaded[campaign_id] = load_winners(campaign_id, contents)
