@@ -33,8 +33,8 @@ class StrictJSONParser(BaseParser):
 def read_json(body: bytes) -> Any:
     """The document of a body; raises ParseError that says what is wrong with it."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
-        if _depth(document) > MAX_DEPTH:
+        document = _decoder.decode(body.decode("utf-8"))
+        if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
             raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.")
     except RecursionError:
         raise ParseError(f"body: it is nested deeper than {MAX_DEPTH}.") from None
@@ -63,3 +63,6 @@ def _depth(document: Any) -> int:
         depth += 1
         level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
     return depth
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number)

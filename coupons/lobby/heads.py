@@ -24,8 +24,8 @@ class Head(NamedTuple):
     before: Headers
     after: Headers
 
-    def around(self, length: int, first: dict[str, str]) -> list[tuple[str, str]]:
-        return [*first.items(), *self.before, ("Content-Length", str(length)), *self.after]
+    def around(self, length: str, first: dict[str, str]) -> list[tuple[str, str]]:
+        return [*first.items(), *self.before, ("Content-Length", length), *self.after]
 
 
 REMEMBERED = 1_024

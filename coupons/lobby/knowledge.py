@@ -7,8 +7,9 @@ round trip, whatever the traffic. An answer is good for COUPON_LOBBY_LEASE_MS, c
 import logging
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from http import HTTPStatus
 from uuid import UUID
 
 from django.conf import settings
@@ -16,38 +17,51 @@ from django.conf import settings
 from coupons.admission.directory import directory
 from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import Newcomer, newcomers
+from coupons.api.problem_responses import body_of
+from coupons.api.refusals import refusal
 from coupons.errors import GateUnavailable
 from coupons.lobby.winners import Winners, WinnersLoader, contents_of
 from coupons.per_process import PerProcess
+from coupons.telemetry import APPLIES, LOBBY_REFUSALS
 
 logger = logging.getLogger(__name__)
+PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
 MAX_WATCHED = 256
 WATCH_SEC = 10.0  # so long after its last refusal a campaign is still asked about
 # Clocks of two machines differ: the first second of a campaign is the gate's alone.
 OPENING_MARGIN_MS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
 class Door:
-    """A campaign that admits nobody until `until` (monotonic), but for those who may be its winners."""
+    """A campaign that admits nobody until `until` (monotonic) but those who may be its winners; and what is said."""
 
-    campaign_id: UUID
-    outcome: Outcome
-    until: float
-    winners: Winners
-    opens_at_ms: int
-    _redis_ahead_ms: float
+    def __init__(self, campaign_id: UUID, newcomer: Newcomer, outcome: Outcome, winners: Winners, until: float) -> None:
+        self.campaign_id = campaign_id
+        self.outcome = outcome
+        self.winners = winners
+        self.until = until
+        self._opens_at_ms = newcomer.opens_at_ms
+        self._now_ms = newcomer.now_ms
+        problem = refusal(outcome, newcomer.opens_at_ms, newcomer.now_ms)
+        self.status_line = f"{problem.status} {HTTPStatus(problem.status).phrase}"
+        self.body = body_of(problem.document())
+        self.length = str(len(self.body))
+        self._is_final = problem.retry_after_sec is None
 
-    def redis_now_ms(self, now: float) -> int:
-        """At most so late is it on Redis's clock."""
-        return round(now * 1000 + self._redis_ahead_ms)
+    def retry_after(self) -> dict[str, str]:
+        """The header, anew for each answer: a crowd must not come back as one. A lease late at most."""
+        return {} if self._is_final else refusal(self.outcome, self._opens_at_ms, self._now_ms).headers()
 
 
 class Knowledge:
-    """Use `knowledge()` for the process's own one. `doors` has the closed ones by the id as it stands in addresses."""
+    """Use `knowledge()` for the process's own one. `doors` has the closed ones by the path of an application.
+
+    `said` takes the outcome of every answer that the lobby gives; the thread counts them for the metrics.
+    """
 
     def __init__(self) -> None:
         self.doors: dict[str, Door] = {}
+        self.said: deque[Outcome] = deque()
         self._asked: set[str] = set()
         self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
         self._winners = WinnersLoader(capacity=settings.LOBBY_WINNERS)
@@ -55,10 +69,10 @@ class Knowledge:
         self._thread = threading.Thread(target=self._keep_current, name="lobby", daemon=True)
         self._thread.start()
 
-    def note(self, campaign: str) -> None:
-        """Somebody was refused by this campaign."""
+    def note(self, path: str) -> None:
+        """An application at this path was refused."""
         if len(self._asked) < MAX_WATCHED:
-            self._asked.add(campaign)
+            self._asked.add(path)
 
     def refresh(self) -> None:
         """One look at Redis. Raises GateUnavailable; what was known is good until its lease ends."""
@@ -70,7 +84,7 @@ class Knowledge:
         asked_at = time.monotonic()
         answers = newcomers(epochs) if epochs else {}
         doors = (self._door(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
-        self.doors = {str(door.campaign_id): door for door in doors if door is not None}
+        self.doors = {f"{PREFIX}{door.campaign_id}{SUFFIX}": door for door in doors if door is not None}
 
     @property
     def loading(self) -> bool:
@@ -81,11 +95,12 @@ class Knowledge:
         self._stop.set()
         self._thread.join(timeout=5)
         self._winners.close()
+        self._count()
 
     def _watch(self, asked: Iterable[str], now: float) -> None:
-        for campaign in asked:
+        for path in asked:
             try:
-                campaign_id = UUID(campaign)
+                campaign_id = UUID(path[len(PREFIX) : -len(SUFFIX)])
             except ValueError:
                 continue
             if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
@@ -101,18 +116,19 @@ class Knowledge:
         winners = self._winners.find(campaign_id, contents_of(newcomer))
         if winners is None or lease_sec <= 0:
             return None
-        return Door(
-            campaign_id,
-            newcomer.refusal,
-            asked_at + lease_sec,
-            winners,
-            newcomer.opens_at_ms,
-            newcomer.now_ms - asked_at * 1000,
-        )
+        return Door(campaign_id, newcomer, newcomer.refusal, winners, asked_at + lease_sec)
+
+    def _count(self) -> None:
+        """A counter's lock for each answer would cost more than the answer."""
+        counts = Counter(self.said.popleft() for _ in range(len(self.said)))
+        for outcome, count in counts.items():
+            APPLIES.labels(outcome.lower()).inc(count)
+        LOBBY_REFUSALS.inc(counts.total())
 
     def _keep_current(self) -> None:
         trouble = False
         while not self._stop.wait(settings.LOBBY_REFRESH_MS / 1000):
+            self._count()
             try:
                 self.refresh()
                 trouble = False

@@ -29,9 +29,6 @@ class Winners:
     contents: Contents
     filter: Bloom
 
-    def __contains__(self, user_id: str) -> bool:
-        return user_id in self.filter
-
 
 def load_winners(campaign_id: UUID, contents: Contents) -> Winners:
     """Raises GateUnavailable."""

@@ -15,7 +15,7 @@ from coupons.callers.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.lobby.application import MAX_BODY
 from coupons.lobby.heads import Heads
-from coupons.lobby.knowledge import MAX_WATCHED, Knowledge
+from coupons.lobby.knowledge import MAX_WATCHED, PREFIX, SUFFIX, Knowledge
 from coupons.models import Campaign, Scope
 from tests.support.http import Api
 from tests.support.issuer import Issuer
@@ -56,7 +56,11 @@ def clients(handler: LobbyHandler, **headers: str) -> tuple[Client, Client]:
 
 def apply(client: Client, campaign: str, body: object = None, **more: Any) -> Any:
     more = {"content_type": "application/json", **more}
-    return client.post(f"/api/v1/campaigns/{campaign}/apply", body or {"user_id": "stranger"}, **more)
+    return client.post(path_of(campaign), body or {"user_id": "stranger"}, **more)
+
+
+def path_of(campaign: Campaign | str) -> str:
+    return f"{PREFIX}{campaign.pk if isinstance(campaign, Campaign) else campaign}{SUFFIX}"
 
 
 def what(answer: Any) -> tuple[int, dict[str, str], bytes]:
@@ -226,9 +230,9 @@ def test_a_lease_that_has_ended_is_no_knowledge(
     handler: LobbyHandler, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lobby, _ = clients(handler)
-    know_now(handler.knowledge, str(sold_out.pk))
+    know_now(handler.knowledge, path_of(sold_out))
     monkeypatch.setattr("tests.support.lobby.know_now", lambda *_: None)
-    door = handler.knowledge.doors[str(sold_out.pk)]
+    door = handler.knowledge.doors[path_of(sold_out)]
     monkeypatch.setattr("coupons.lobby.application.time.monotonic", lambda: door.until)
 
     assert apply(lobby, str(sold_out.pk)).status_code == 409
@@ -251,19 +255,19 @@ def test_only_a_refusal_by_django_puts_a_campaign_on_the_list(
     assert asked == set()
     apply(lobby, str(sold_out.pk))
 
-    assert asked == {str(sold_out.pk)}
+    assert asked == {path_of(sold_out)}
 
 
 def test_the_list_is_bounded_and_forgets(
     knowledge: Knowledge, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    know_now(knowledge, str(sold_out.pk))
+    know_now(knowledge, path_of(sold_out))
     for number in range(3):
         for each in range(MAX_WATCHED):
-            knowledge.note(f"00000000-0000-4000-8{number:03}-{each:012}")
+            knowledge.note(path_of(f"00000000-0000-4000-8{number:03}-{each:012}"))
         knowledge.refresh()
     assert len(knowledge._watched) == MAX_WATCHED
-    assert str(sold_out.pk) in knowledge.doors
+    assert path_of(sold_out) in knowledge.doors
 
     monkeypatch.setattr("coupons.lobby.knowledge.WATCH_SEC", 0.0)
     knowledge.refresh()
@@ -278,7 +282,7 @@ def test_winners_beyond_the_capacity_are_left_to_the_view(
     settings.LOBBY_WINNERS = 0
     knowledge = Knowledge()
     try:
-        know_now(knowledge, str(sold_out.pk))
+        know_now(knowledge, path_of(sold_out))
         assert knowledge.doors == {}
     finally:
         knowledge.close()

@@ -10,14 +10,14 @@ from django.http import HttpResponse, HttpResponseBase
 from django.http.response import ResponseHeaders
 from django.test.client import ClientHandler
 
-from coupons.lobby.application import PREFIX, SUFFIX, Lobby
-from coupons.lobby.knowledge import Knowledge
+from coupons.lobby.application import Lobby
+from coupons.lobby.knowledge import PREFIX, SUFFIX, Knowledge
 from tests.support.waiting import wait_until
 
 
-def know_now(knowledge: Knowledge, campaign: str) -> None:
-    """What Redis says of this campaign now, with its winners if it refuses."""
-    knowledge.note(campaign)
+def know_now(knowledge: Knowledge, path: str) -> None:
+    """What Redis says now of the campaign of an application, with its winners if it refuses."""
+    knowledge.note(path)
     knowledge.refresh()
     wait_until(lambda: not knowledge.loading, what="the winners to be loaded")
     knowledge.refresh()
@@ -34,7 +34,7 @@ class LobbyHandler(ClientHandler):
     def __call__(self, environ: dict[str, Any]) -> Any:
         path = environ["PATH_INFO"]
         if path.startswith(PREFIX) and path.endswith(SUFFIX):
-            know_now(self.knowledge, path[len(PREFIX) : -len(SUFFIX)])
+            know_now(self.knowledge, path)
         passed_on: list[HttpResponseBase] = []
         answer = HttpResponse()
         environ.setdefault("wsgi.input", BytesIO())
