@@ -26,7 +26,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         return
     request.getfixturevalue("service")
     knowledge = Knowledge()
-    monkeypatch.setattr(Api, "make_handler", lambda: LobbyHandler(knowledge))
+    monkeypatch.setattr(Api, "make_handler", staticmethod(lambda: LobbyHandler(knowledge)))
     yield
     knowledge.close()
 
