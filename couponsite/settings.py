@@ -210,6 +210,9 @@ TOPIC_SILENCE_MS = integer("COUPON_TOPIC_SILENCE_MS", default=15_000, least=1_00
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
 PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
 
+# Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/transport_checks.py).
+PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
+
 # --- The promise ------------------------------------------------------------------------------------------------
 # From the start of the Redis call to Kafka's acknowledgement, by the process's monotonic clock; later is a 503.
 ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
@@ -245,9 +248,6 @@ RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=
 RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)
 KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=100, most=60_000)
 RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most=600_000)
-
-# Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/transport_checks.py).
-PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes
