@@ -126,11 +126,15 @@ def derived_secret(secret_key: str, purpose: str) -> bytes:
 
 
 def key_value_pairs(name: str) -> dict[str, str]:
-    """`a=b;c=d` as a dictionary."""
+    r"""`a=b;c=d` as a dictionary; `\;` is a `;` of a value. The error repeats nothing, it may be half a password."""
     pairs: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in os.environ.get(name, "").split(";"))):
-        key, separator, value = part.partition("=")
+    for number, part in enumerate(re.split(r"(?<!\\);", os.environ.get(name, "")), start=1):
+        if not part.strip():
+            continue
+        key, separator, value = part.replace("\\;", ";").partition("=")
         if not separator or not key.strip():
-            raise ImproperlyConfigured(f"{name}: {key!r} is no key=value pair; write a=b;c=d.")
+            raise ImproperlyConfigured(
+                f"{name}: part {number} is no key=value pair; write a=b;c=d, and \\; for a ; that belongs to a value."
+            )
         pairs[key.strip()] = value.strip()
     return pairs

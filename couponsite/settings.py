@@ -28,12 +28,11 @@ from couponsite.env import (
     required,
     secrets_by_id,
     string_list,
-    url,
 )
+from couponsite.servers import database_config, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
 _named_file = os.environ.get("COUPON_ENV_FILE")
 if _named_file and not Path(_named_file).is_file():
     raise ImproperlyConfigured(
@@ -143,7 +142,7 @@ DB_IDLE_TRANSACTION_TIMEOUT_MS = integer(
 WORK_LOCK_IDLE_MS = integer("COUPON_WORK_LOCK_IDLE_MS", default=20_000, least=1_000, most=600_000)
 DATABASES = {
     "default": {
-        **env.db_url_config(url("DATABASE_URL", schemes=("postgres", "postgresql"))),
+        **database_config("DATABASE_URL"),
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -165,7 +164,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 )
 
 # --- Redis: admission lives here, nothing else does ----------------------------------------------------------------
-REDIS_URL = url("REDIS_URL", schemes=("redis", "rediss", "unix"))
+REDIS_URL = redis_url("REDIS_URL")
 REDIS_SOCKET_TIMEOUT_MS = integer("COUPON_REDIS_SOCKET_TIMEOUT_MS", default=500, least=50, most=30_000)
 REDIS_MAX_CONNECTIONS = integer("COUPON_REDIS_MAX_CONNECTIONS", default=64, least=1, most=10_000)
 CACHES = {
@@ -210,6 +209,9 @@ TOPIC_SILENCE_MS = integer("COUPON_TOPIC_SILENCE_MS", default=15_000, least=1_00
 # A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
 PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
+
+# Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/transport_checks.py).
+PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
 
 # --- The promise ------------------------------------------------------------------------------------------------
 # From the start of the Redis call to Kafka's acknowledgement, by the process's monotonic clock; later is a 503.

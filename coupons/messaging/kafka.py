@@ -1,7 +1,10 @@
-"""How every Kafka client of this program is configured."""
+"""How every Kafka client of this program is configured, and why one cannot reach its broker."""
 
 import logging
+import re
+import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from confluent_kafka import KafkaError, Message
@@ -11,6 +14,12 @@ Header = tuple[str, str | bytes | None]
 Headers = Sequence[Header]
 
 librdkafka_log = logging.getLogger("coupons.librdkafka")
+# What a call that was in vain ends with: they tell that nobody answered, and never why.
+NO_ANSWER = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
+FAILURE = re.compile(r"FAIL \[.*?\] \[thrd:.*?\]: (.*)", re.DOTALL)
+FRESH_SEC = 30.0
+REPEAT_SEC = 10.0
+MOST_LINES = 1_000
 
 
 def is_fatal(error: KafkaError) -> bool:
@@ -22,6 +31,42 @@ def headers_of(message: Message) -> Headers:
     """librdkafka gives a list, or None; the client's types also allow a dictionary."""
     found = message.headers() or ()
     return list(found.items()) if isinstance(found, dict) else found
+
+
+class ConnectionLog(logging.Filter):
+    """Reads what librdkafka logs (at `poll`): remembers what the last connection failed of, and lets lines that differ
+    in numbers alone pass once in REPEAT_SEC. A broker that is not reached gives ten a second, of each client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failure, self._failed_at = "", 0.0
+        self._passed_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line, now = record.getMessage(), time.monotonic()
+        if failed := FAILURE.match(line):
+            self._failure, self._failed_at = failed[1], now
+        if len(self._passed_at) > MOST_LINES:
+            self._passed_at.clear()
+        kind = re.sub(r"\d+", "", line)
+        if now - self._passed_at.get(kind, -inf) < REPEAT_SEC:
+            return False
+        self._passed_at[kind] = now
+        return True
+
+    def last_failure(self) -> str:
+        return self._failure if time.monotonic() - self._failed_at < FRESH_SEC else ""
+
+
+connection_log = ConnectionLog()
+librdkafka_log.addFilter(connection_log)
+
+
+def why(error: KafkaError) -> str:
+    """The error, and where it only says that nobody answered, what the last connection failed of: a certificate, a
+    password. A client that nobody else polls must be polled before."""
+    reason = connection_log.last_failure() if error.code() in NO_ANSWER else ""
+    return f"{error.str()} ({reason})" if reason else error.str()
 
 
 def client_config(**more: Any) -> dict[str, Any]:

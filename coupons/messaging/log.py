@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import Headers, client_config, headers_of
+from coupons.messaging.kafka import Headers, client_config, headers_of, why
 from coupons.positions import Position
 
 CHUNK = 1_000
@@ -49,7 +49,7 @@ def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage
         consumer.assign([TopicPartition(settings.TOPIC, number, stretches[number][0]) for number in left])
         yield from _read_until(consumer, left)
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka, reading topic {settings.TOPIC}: {error.args[0].str()}") from error
+        raise LogUnavailable(f"Kafka, reading topic {settings.TOPIC}: {why(error.args[0])}") from error
     finally:
         consumer.close()
 

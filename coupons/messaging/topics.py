@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import client_config
+from coupons.messaging.kafka import client_config, why
 from coupons.per_process import PerProcess
 
 # The first question about any group makes a fresh broker set up the topic of the offsets, for some 100 ms.
@@ -83,7 +83,7 @@ def create_topic() -> bool:
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
-        raise LogUnavailable(f"Kafka, create topic {settings.TOPIC}: {error.args[0].str()}") from error
+        raise LogUnavailable(f"Kafka, create topic {settings.TOPIC}: {_why(error.args[0])}") from error
     return True
 
 
@@ -92,11 +92,11 @@ def partition_count() -> int | None:
     try:
         topic = administrator().list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS}: {error.args[0].str()}") from error
+        raise LogUnavailable(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS}: {_why(error.args[0])}") from error
     if topic.error is not None:
         if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
-        raise LogUnavailable(f"Kafka, topic {settings.TOPIC}: {topic.error.str()}")
+        raise LogUnavailable(f"Kafka, topic {settings.TOPIC}: {_why(topic.error)}")
     return len(topic.partitions)
 
 
@@ -106,7 +106,7 @@ def settings_that_differ() -> dict[str, tuple[str, str]]:
     try:
         found = administrator().describe_configs([resource], request_timeout=_timeout_sec())[resource].result()
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka, describe topic {settings.TOPIC}: {error.args[0].str()}") from error
+        raise LogUnavailable(f"Kafka, describe topic {settings.TOPIC}: {_why(error.args[0])}") from error
     wanted = topic_settings()
     return {name: (found[name].value, value) for name, value in wanted.items() if found[name].value != value}
 
@@ -154,7 +154,7 @@ def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
         if error is None:
             break
         if error.code() not in COORDINATOR_COMES_UP or time.monotonic() > deadline:
-            raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {error.str()}")
+            raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {_why(error)}")
         time.sleep(0.1)
     return {partition.partition: partition.offset if partition.offset >= 0 else None for partition in found}
 
@@ -165,7 +165,12 @@ def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, in
         futures = administrator().list_offsets(request, request_timeout=_timeout_sec())
         return {partition.partition: future.result().offset for partition, future in futures.items()}
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka, offsets of topic {settings.TOPIC}: {error.args[0].str()}") from error
+        raise LogUnavailable(f"Kafka, offsets of topic {settings.TOPIC}: {_why(error.args[0])}") from error
+
+
+def _why(error: KafkaError) -> str:
+    administrator().poll(0)  # it has no thread that does
+    return why(error)
 
 
 def _timeout_sec() -> float:

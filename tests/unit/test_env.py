@@ -112,11 +112,21 @@ def test_pairs_are_a_dictionary_in_which_values_may_hold_an_equals_sign(monkeypa
     assert env.key_value_pairs(NAME) == {"security.protocol": "SASL_SSL", "sasl.password": "a=b"}
 
 
-def test_a_pair_without_an_equals_sign_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(NAME, "a=b;oops")
+def test_a_pair_without_an_equals_sign_is_named_by_its_place_as_it_may_be_half_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(NAME, "a=b;sasl.password=hunt;er2")
 
-    with pytest.raises(ImproperlyConfigured, match=f"{NAME}: 'oops' is no key=value pair"):
+    with pytest.raises(ImproperlyConfigured, match=f"{NAME}: part 3 is no key=value pair") as caught:
         env.key_value_pairs(NAME)
+
+    assert "er2" not in str(caught.value)
+
+
+def test_a_value_may_hold_a_semicolon_behind_a_backslash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, r"sasl.password=hunt\;er2;a=b\c")
+
+    assert env.key_value_pairs(NAME) == {"sasl.password": "hunt;er2", "a": r"b\c"}
 
 
 def test_a_list_of_pairs_that_was_broken_off_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

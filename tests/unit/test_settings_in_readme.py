@@ -7,7 +7,7 @@ import pytest
 from tests.support.process import ROOT
 
 READ = re.findall(
-    r'(?:boolean|choice|integer|key_value_pairs|required|string_list|url)\(\s*"([A-Z_]+)"',
+    r'(?:boolean|choice|database_config|folder|integer|key_value_pairs|networks|required|secrets_by_id|string_list|url)\(\s*"([A-Z_]+)"',
     (ROOT / "couponsite" / "settings.py").read_text(),
 )
 

@@ -1,0 +1,118 @@
+"""System checks of the way to the servers: what is not encrypted, and what is encrypted and believes anybody.
+
+`docs/deploy/security.md` has the lines that none of them minds. No message shows a URL: it holds a password.
+"""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's own name
+from redis.connection import SSLConnection
+
+from coupons.admission.scripts import admission_redis
+from coupons.messaging.kafka import client_config
+
+DOCUMENT = "docs/deploy/security.md"
+FALSE_OF_LIBRDKAFKA = ("false", "f", "0")
+
+
+@register("coupons")
+def check_kafka_client(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """librdkafka takes COUPON_KAFKA_CLIENT_CONFIG. The web server calls it at its start, too."""
+    if not settings.KAFKA_CLIENT_CONFIG:
+        return []
+    try:
+        AdminClient(client_config())
+    except KafkaException as error:
+        hint = f"Files must be there and readable by this user. {DOCUMENT} has whole lines for TLS and SASL."
+        reason = error.args[0].str()
+        return [Error(f"COUPON_KAFKA_CLIENT_CONFIG is refused: {reason}.", hint=hint, id="coupons.E011")]
+    return []
+
+
+@register("coupons", deploy=True)
+def check_encryption(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Each server is reached by TLS, on this machine, or in a network that COUPON_PLAINTEXT_HOSTS names."""
+    hint = f"See {DOCUMENT}. Where nobody else is in the network, name the host in COUPON_PLAINTEXT_HOSTS."
+    return [
+        Warning(f"{setting}: passwords, user ids and coupons go to {host} in plain text.", hint=hint, id="coupons.W011")
+        for setting, host in (*_plain_redis(), *_plain_postgresql(), *_plain_kafka())
+        if not _is_local(host) and host not in settings.PLAINTEXT_HOSTS
+    ]
+
+
+@register("coupons", deploy=True)
+def check_verification(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Whoever is spoken to by TLS has shown a certificate for that very name."""
+    hint = f"See {DOCUMENT}. Encryption alone hides nothing from somebody who answers in the server's place."
+    return [
+        Warning(f"{setting}: {why}, so anybody may answer in the server's place.", hint=hint, id="coupons.W012")
+        for setting, why in (*_credulous_redis(), *_credulous_postgresql(), *_credulous_kafka())
+    ]
+
+
+def _plain_redis() -> Iterator[tuple[str, str]]:
+    parts = urlsplit(settings.REDIS_URL)
+    if parts.scheme == "redis":
+        yield "REDIS_URL", parts.hostname or ""
+
+
+def _credulous_redis() -> Iterator[tuple[str, str]]:
+    pool = admission_redis().connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs)
+    if isinstance(connection, SSLConnection):
+        if connection.cert_reqs != ssl.CERT_REQUIRED:
+            yield "REDIS_URL", "ssl_cert_reqs is not required"
+        elif not connection.check_hostname:
+            yield "REDIS_URL", "ssl_check_hostname is false"
+
+
+def _plain_postgresql() -> Iterator[tuple[str, str]]:
+    if _ssl_mode() in ("disable", "allow", "prefer"):
+        yield from (("DATABASE_URL", host) for host in settings.DATABASES["default"]["HOST"].split(","))
+
+
+def _credulous_postgresql() -> Iterator[tuple[str, str]]:
+    if _ssl_mode() in ("require", "verify-ca"):
+        yield "DATABASE_URL", f"sslmode is {_ssl_mode()}"
+
+
+def _ssl_mode() -> str:
+    options = settings.DATABASES["default"]["OPTIONS"]
+    otherwise = "verify-full" if options.get("sslrootcert") == "system" else "prefer"  # libpq's defaults
+    return str(options.get("sslmode", otherwise))
+
+
+def _plain_kafka() -> Iterator[tuple[str, str]]:
+    if _kafka("security.protocol", "plaintext").endswith("plaintext"):
+        for server in settings.KAFKA_BOOTSTRAP_SERVERS.split(","):
+            yield "COUPON_KAFKA_CLIENT_CONFIG", urlsplit(f"//{server.strip().rpartition('://')[2]}").hostname or ""
+
+
+def _credulous_kafka() -> Iterator[tuple[str, str]]:
+    if _kafka("security.protocol", "plaintext").endswith("plaintext"):
+        return
+    if _kafka("enable.ssl.certificate.verification", "true") in FALSE_OF_LIBRDKAFKA:
+        yield "COUPON_KAFKA_CLIENT_CONFIG", "enable.ssl.certificate.verification is false"
+    if _kafka("ssl.endpoint.identification.algorithm", "https") == "none":
+        yield "COUPON_KAFKA_CLIENT_CONFIG", "ssl.endpoint.identification.algorithm is none"
+
+
+def _kafka(name: str, otherwise: str) -> str:
+    return str(settings.KAFKA_CLIENT_CONFIG.get(name, otherwise)).lower()
+
+
+def _is_local(host: str) -> bool:
+    """This machine: by name, by a loopback address, or by a socket's path."""
+    if host in ("", "localhost") or host.startswith("/"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

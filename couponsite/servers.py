@@ -1,0 +1,62 @@
+"""What DATABASE_URL and REDIS_URL say, checked at the start: their clients would find a misspelt parameter only with
+the first request, and answer it with an error that nothing waits for."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import make_dsn
+from redis.connection import ConnectionPool
+from redis.exceptions import RedisError
+
+from couponsite.env import url
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+FILES_OF_REDIS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+FILES_OF_POSTGRESQL = ("sslrootcert", "sslcert", "sslkey")
+OPTIONS_OF_DJANGO = ("isolation_level", "assume_role")
+
+
+def redis_url(name: str) -> str:
+    """The URL itself, whose parameters redis-py takes. The errors show no value but a file's name."""
+    value = url(name, schemes=("redis", "rediss", "unix"))
+    try:
+        ConnectionPool.from_url(value).make_connection()
+    except (TypeError, ValueError, RedisError) as error:
+        hint = "" if value.startswith("rediss://") else " Those that begin with ssl_ are for rediss:// alone."
+        raise ImproperlyConfigured(f"{name} has a parameter that Redis's client refuses: {error}.{hint}") from None
+    _check_files(name, {key: found[0] for key, found in parse_qs(urlsplit(value).query).items()}, FILES_OF_REDIS)
+    return value
+
+
+def database_config(name: str) -> dict[str, Any]:
+    """The URL as an entry of Django's DATABASES; its parameters are libpq's."""
+    config: dict[str, Any] = environ.Env().db_url_config(url(name, schemes=("postgres", "postgresql")))
+    options = config.get("OPTIONS", {})
+    try:
+        make_dsn(**{key: value for key, value in options.items() if key not in OPTIONS_OF_DJANGO})
+    except ProgrammingError as error:
+        reason = str(error).strip()
+        raise ImproperlyConfigured(f"{name} has a parameter that PostgreSQL's client refuses: {reason}.") from None
+    mode = options.get("sslmode")
+    if mode is not None and mode not in SSL_MODES:
+        raise ImproperlyConfigured(f"{name}: sslmode={mode} is not one of {', '.join(SSL_MODES)}.")
+    _check_files(name, options, FILES_OF_POSTGRESQL)
+    return config
+
+
+def _check_files(name: str, parameters: dict[str, Any], of_files: tuple[str, ...]) -> None:
+    for parameter in of_files:
+        path = str(parameters.get(parameter, ""))
+        if not path or (parameter == "sslrootcert" and path == "system"):
+            continue
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"{name}: {parameter} names {path!r}, which cannot be read ({error.strerror}): correct the path, or "
+                "let this user read it."
+            ) from None
