@@ -60,7 +60,7 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             Error(
                 "COUPON_LOBBY_LEASE_MS is not above COUPON_LOBBY_REFRESH_MS.",
                 hint="What the lobby knows would be too old before it looks again.",
-                id="coupons.E011",
+                id="coupons.E016",
             )
         )
     if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:

@@ -20,8 +20,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The way that every `Api` of this test goes."""
+    """The way that every `Api` of this test goes, and every web server that it starts."""
     if getattr(request, "param", "django") == "django":
+        monkeypatch.setenv("COUPON_LOBBY", "0")
         yield
         return
     request.getfixturevalue("service")
