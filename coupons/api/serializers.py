@@ -12,6 +12,8 @@ from coupons.clock import moment_of
 from coupons.messaging.messages import is_user_id
 from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign
 
+MAX_NAME_LENGTH = 200
+
 
 class UserIdField(serializers.Field[str, Any, str, str]):
     """A string as it is: no stripping, no number made a string, or two spellings would be two users."""
@@ -61,10 +63,19 @@ class MomentField(serializers.DateTimeField):
         return value
 
 
+class NameField(serializers.CharField):
+    """As long as the schema says, with the blanks around it, which are then taken away."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str) and len(data) > MAX_NAME_LENGTH:
+            self.fail("max_length", max_length=MAX_NAME_LENGTH)
+        return super().to_internal_value(data)
+
+
 class CampaignSerializer(serializers.Serializer[Any]):
     """A new campaign, or with `partial=True` a change of its quantity and window."""
 
-    name = serializers.CharField(min_length=1, max_length=200)
+    name = NameField(min_length=1, max_length=MAX_NAME_LENGTH)
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
     opens_at = MomentField(required=False)
     closes_at = MomentField(required=False, allow_null=True)

@@ -125,6 +125,14 @@ def test_a_value_that_is_no_good_is_named(api: Api) -> None:
     assert not Campaign.objects.exists()
 
 
+def test_a_name_that_is_too_long_is_refused_with_the_blanks_around_it(api: Api) -> None:
+    """As the schema says. schemathesis found a name that was only short enough without them."""
+    document = assert_problem(api.post("campaigns", {"name": "\r" + "x" * 200, "quantity": 1}), 400, "invalid")
+
+    assert list(document["errors"]) == ["name"]
+    assert json_of(api.post("campaigns", {"name": " " + "x" * 199, "quantity": 1}))["name"] == "x" * 199
+
+
 def test_a_campaign_is_opened_paused_resumed_and_closed(api: Api) -> None:
     campaign = created(api)
 
