@@ -58,6 +58,7 @@ USE_I18N = False
 DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 APPEND_SLASH = False
+DEFAULT_EXCEPTION_REPORTER = "couponsite.error_reports.ErrorReport"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
 
 INSTALLED_APPS = [
