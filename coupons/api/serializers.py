@@ -1,7 +1,7 @@
 """What comes in (checked, with the field named) and what goes out."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.timezone import is_naive
@@ -60,7 +60,10 @@ class MomentField(serializers.DateTimeField):
     def enforce_timezone(self, value: datetime) -> datetime:
         if is_naive(value):
             self.fail("no_offset")
-        return value
+        try:
+            return value.astimezone(UTC)  # PostgreSQL takes no offset of 16 hours or more
+        except OverflowError:
+            self.fail("overflow")
 
 
 class NameField(serializers.CharField):
