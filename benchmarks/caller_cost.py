@@ -1,7 +1,8 @@
 """What it costs to ask who is calling and how often: the same requests to the product, and to it without both.
 
-Users come with a token each, signed as an issuer would, and are limited by user and by address; a service comes with
-its API key. No token is seen twice by a process, so nothing that is remembered of one helps here.
+Users come with a token each, signed as an issuer would, and an address of their own; a service comes with its API key.
+Winners come once, so each of their tokens is verified. Refusals are measured twice: from users who have just come for
+the first time, and from the same users when they ask again, as people do; then most tokens are remembered.
 """
 
 import tempfile
@@ -60,6 +61,12 @@ class _Side:
         self._session = service.process.pid
         self._port, self._path, self._expected = port, apply_path(campaign), expected
 
+    def load_again(self, tokens: dict[str, str], first: int) -> _Loaded:
+        """The users came twice before: each of two processes may have seen them."""
+        for _ in range(2):
+            self.load(tokens, first)
+        return self.load(tokens, first)
+
     def load(self, tokens: dict[str, str], first: int) -> _Loaded:
         address = {"host": HOST, "port": self._port, "path": self._path}
         messages = {user: request_of(user, token, **address) for user, token in tokens.items()}  # type: ignore[arg-type]
@@ -84,17 +91,18 @@ class _Side:
 class _Pair:
     """The same path, with and without asking."""
 
-    def __init__(self, asked: _Side, unasked: _Side) -> None:
-        self._asked, self._unasked = asked, unasked
+    def __init__(self, asked: _Side, unasked: _Side, *, again: bool = False) -> None:
+        self._asked, self._unasked, self._again = asked, unasked, again
         self._slices = defaultdict[str, list[tuple[_Loaded, _Loaded]]](list)
 
     def measure(self, caller: str, tokens: dict[str, str], first: int, *, turn: int) -> None:
         """One slice of each, in turn first and second."""
+        load = _Side.load_again if self._again else _Side.load
         sides = [self._asked, self._unasked]
         if turn % 2:
-            unasked, asked = (side.load(tokens, first) for side in reversed(sides))
+            unasked, asked = (load(side, tokens, first) for side in reversed(sides))
         else:
-            asked, unasked = (side.load(tokens, first) for side in sides)
+            asked, unasked = (load(side, tokens, first) for side in sides)
         self._slices[caller].append((asked, unasked))
 
     def forget(self) -> None:
@@ -140,5 +148,6 @@ def _start(services: Services) -> dict[str, _Pair]:
     winners = [open_new(name, 10_000_000) for name in servers]
     return {
         "refusals": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409)),
+        "refusals again": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409), again=True),
         "winners": _Pair(_Side(*asked, winners[0], 202), _Side(*unasked, winners[1], 202)),
     }

@@ -9,6 +9,7 @@ from html import escape
 from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
+from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
 HIDDEN = "********************"
@@ -16,19 +17,19 @@ LEAST_LENGTH = 4  # a shorter one would be found in every other word
 
 
 class ErrorReport(ExceptionReporter):
-    def get_traceback_html(self) -> str:
+    def get_traceback_html(self) -> SafeString:
         return self._without_secrets(super().get_traceback_html())
 
-    def get_traceback_text(self) -> str:
+    def get_traceback_text(self) -> SafeString:
         return self._without_secrets(super().get_traceback_text())
 
-    def _without_secrets(self, report: str) -> str:
+    def _without_secrets(self, report: str) -> SafeString:
         given = self.request.headers.get("Authorization", "") if self.request is not None else ""
         for secret in sorted([*known_secrets(), *given.split()[1:]], key=len, reverse=True):
             if len(secret) >= LEAST_LENGTH:
                 for form in (secret, escape(secret), quote(secret, safe=""), repr(secret)[1:-1]):
                     report = report.replace(form, HIDDEN)
-        return report
+        return SafeString(report)  # as safe as it was: the hiding has no mark-up
 
 
 def known_secrets() -> Iterator[str]:

@@ -1,7 +1,9 @@
 """A token that was verified is good again, until it expires or its key goes; what was not is never remembered."""
 
 import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import jwt
 import pytest
@@ -54,19 +56,21 @@ def test_a_token_that_expires_meanwhile_is_refused(issuer: Issuer, monkeypatch: 
     token = issuer.token("anna", exp=now + 5)
     caller_of_token(token)
     # a token is good for the leeway longer
-    monkeypatch.setattr(tokens.time, "time", lambda: now + 9)
+    monkeypatch.setattr(time, "time", lambda: now + 9)
     assert caller_of_token(token).user_id == "anna"
-    monkeypatch.setattr(tokens.time, "time", lambda: now + 10)
-    monkeypatch.setattr(jwt.api_jwt, "datetime", _Later)
+    monkeypatch.setattr(time, "time", lambda: now + 10)
+    monkeypatch.setattr("jwt.api_jwt.datetime", _Later)
 
     with pytest.raises(NotKnown, match="it has expired"):
         caller_of_token(token)
 
 
-class _Later(jwt.api_jwt.datetime):  # type: ignore[name-defined,misc]
+class _Later(datetime):
+    """PyJWT's clock, when the token has expired."""
+
     @classmethod
-    def now(cls, tz: object = None) -> object:
-        return super().now(tz) + jwt.api_jwt.timedelta(seconds=20)
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(seconds=20)
 
 
 def test_a_key_that_was_taken_away_opens_nothing(issuer: Issuer) -> None:
