@@ -19,7 +19,7 @@ from benchmarks.figures import Mark
 from benchmarks.services import ServiceFailed, log_folder
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("http", "consumer", "redis", "ledger", "retry")
+PARTS = ("http", "callers", "overload", "consumer", "redis", "ledger", "retry")
 EXIT_MARK_MISSED = 3
 
 
@@ -49,7 +49,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, server: psycopg2.extensions.connection) -> int:
-    from benchmarks import consumer_speed, http_speed, ledger_speed, machine, redis_memory, retry_speed
+    from benchmarks import (
+        caller_cost,
+        consumer_speed,
+        http_speed,
+        ledger_speed,
+        machine,
+        overload,
+        redis_memory,
+        retry_speed,
+    )
     from benchmarks.workload import Run
 
     run = Run(quick=options.quick, repeats=options.repeats, log_folder=log_folder())
@@ -57,6 +66,8 @@ def _measure(options: argparse.Namespace, server: psycopg2.extensions.connection
     document |= machine.describe()
     parts: dict[str, Callable[[], tuple[dict[str, Any], list[Mark]]]] = {
         "http": lambda: http_speed.measure(run),
+        "callers": lambda: caller_cost.measure(run),
+        "overload": lambda: overload.measure(run),
         "consumer": lambda: consumer_speed.measure(run),
         "redis": lambda: redis_memory.measure(run),
         "ledger": lambda: ledger_speed.measure(run),

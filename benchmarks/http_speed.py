@@ -1,9 +1,7 @@
 """Refusals and winners a second over HTTP, against a bare DRF view on the same server with the same settings."""
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -11,6 +9,7 @@ from django.conf import settings
 
 from benchmarks.figures import Mark, median_ratio, summarize
 from benchmarks.load import Plan, Record, run_load
+from benchmarks.processes import cpu_sec
 from benchmarks.services import HOST, Service, Services, answers_ok, free_port
 from benchmarks.workload import Run, admit_all, open_new
 
@@ -18,7 +17,6 @@ CONNECTIONS = 32
 READY_SEC = 30.0
 SLICE_SEC = 1.5
 SLICES = 4
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -44,13 +42,13 @@ class Target:
             first_user=users.next,
             seconds=seconds,
         )
-        cpu_before = cpu_sec(self.service)
+        cpu_before = cpu_sec(self.service.process.pid)
         records = run_load(plan)
         users.next += len(records)
         lasted = max(record.end for record in records) - min(record.start for record in records)
         self.records += records
         self.seconds += lasted
-        self.cpu_sec += cpu_sec(self.service) - cpu_before
+        self.cpu_sec += cpu_sec(self.service.process.pid) - cpu_before
         return len(records) / lasted
 
     def take_figures(self) -> dict[str, float]:
@@ -146,16 +144,3 @@ def _start(services: Services) -> dict[str, Target]:
 
 def apply_path(campaign: object) -> str:
     return f"/api/v1/campaigns/{campaign}/apply"
-
-
-def cpu_sec(service: Service) -> float:
-    """CPU time of a service's processes so far: all of its session. Other programs on the machine do not change it."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(") ")[2].split()
-        except OSError:  # it has just ended
-            continue
-        if int(fields[3]) == service.process.pid:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / CLOCK_TICKS

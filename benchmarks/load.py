@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,11 @@ SPAWN_DELAY_SEC = 1.0
 
 
 class Record(NamedTuple):
-    """What one user was told in the end. Times in seconds since 1970; status 0 = no answer, `code` says why."""
+    """What one user was told in the end. Times in seconds since 1970; status 0 = no answer, `code` says why.
+
+    `start` is when the first request was due, `sent` when it was sent: later where no connection was free, or the
+    client had no time.
+    """
 
     user_id: str
     start: float
@@ -43,6 +47,7 @@ class Record(NamedTuple):
     code: str
     sequence: int | None
     attempts: int
+    sent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Plan:
     rate: float | None = None
     patience_sec: float = 30.0
     user_format: str = "{}"
+    message_of: Callable[[str], bytes] | None = None
+    """The bytes of a user's request; without it, an application with the API key."""
     start_at: float = 0.0
 
 
@@ -119,7 +126,8 @@ async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records
     for user_id, due in users:
         if due > time.time():
             await asyncio.sleep(due - time.time())
-        message = apply_request(host=plan.host, port=plan.port, path=plan.path, api_key=plan.api_key, user_id=user_id)
+        sent = time.time()
+        message = _message(plan, user_id)
         for attempt in itertools.count(1):
             wait_sec = LONGEST_WAIT_SEC / 4
             try:
@@ -127,9 +135,9 @@ async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records
                     connection = await connect(plan.host, plan.port)
                 reply = await connection.request(message, timeout_sec=REQUEST_TIMEOUT_SEC)
             except BrokenConnection as error:
-                record = Record(user_id, due, time.time(), 0, str(error), None, attempt)
+                record = Record(user_id, due, time.time(), 0, str(error), None, attempt, sent)
             else:
-                record = _read(reply, user_id, due, attempt)
+                record = _read(reply, user_id, due, attempt, sent)
                 wait_sec = min(reply.retry_after_sec() or wait_sec, LONGEST_WAIT_SEC)
             if record.status not in NOT_FINAL | {0} or record.end - due > plan.patience_sec:
                 break
@@ -139,10 +147,16 @@ async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records
         connection.close()
 
 
-def _read(reply: Reply, user_id: str, start: float, attempt: int) -> Record:
+def _message(plan: Plan, user_id: str) -> bytes:
+    if plan.message_of is not None:
+        return plan.message_of(user_id)
+    return apply_request(host=plan.host, port=plan.port, path=plan.path, api_key=plan.api_key, user_id=user_id)
+
+
+def _read(reply: Reply, user_id: str, start: float, attempt: int, sent: float) -> Record:
     end = time.time()
     document = reply.document()
-    return Record(user_id, start, end, reply.status, document.get("code", ""), document.get("sequence"), attempt)
+    return Record(user_id, start, end, reply.status, document.get("code", ""), document.get("sequence"), attempt, sent)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import urllib3
 CHECKOUT = Path(__file__).resolve().parents[1]
 MANAGE = [sys.executable, str(CHECKOUT / "manage.py")]
 WEB_APPLICATION = "couponsite.wsgi:application"
+THREADS = '--blocking-threads "$threads"'
 HOST = "127.0.0.1"
 STOP_SEC = 15.0
 TAIL_LINES = 20
@@ -84,11 +85,18 @@ class Services:
         self._running.append(service)
         return service
 
-    def start_web(self, *, port: int, name: str = "web", application: str = WEB_APPLICATION) -> Service:
-        """bin/web, or another WSGI application on the same server with the same settings."""
+    def start_web(
+        self, *, port: int, name: str = "web", application: str = WEB_APPLICATION, queue_limit: bool = True
+    ) -> Service:
+        """bin/web, or another WSGI application on the same server with the same settings. Without `queue_limit` it has
+        no threads for those who wait, so that they do in granian's own queue, which has no limit."""
         script = (CHECKOUT / "bin" / "web").read_text()
         assert WEB_APPLICATION in script
-        command = ["sh", "-c", script.replace(WEB_APPLICATION, application), str(CHECKOUT / "bin" / "web")]
+        assert THREADS in script
+        script = script.replace(WEB_APPLICATION, application)
+        if not queue_limit:
+            script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_THREADS"')
+        command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
         return self.start(name, command, {"WEB_PORT": str(port)})
 
     def check(self) -> None:

@@ -40,3 +40,14 @@ PUBLISH_SECONDS = Histogram(
 BREAKER_REFUSALS = Counter(
     "coupon_breaker_refusals_total", "Calls that did not wait for a part because it hangs", ["part"]
 )
+QUEUE_REFUSALS = Counter(
+    "coupon_queue_refusals_total",
+    "Requests that were answered 503 before anything was done, because the line was full or the wait too long",
+    ["line", "reason"],
+)
+QUEUE_SECONDS = Histogram(
+    "coupon_queue_wait_seconds",
+    "How long those requests waited that found no free place, served or not",
+    ["line"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)

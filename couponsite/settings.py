@@ -58,6 +58,7 @@ USE_I18N = False
 DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 APPEND_SLASH = False
+DEFAULT_EXCEPTION_REPORTER = "couponsite.error_reports.ErrorReport"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
 
 INSTALLED_APPS = [
@@ -232,6 +233,13 @@ BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=1
 BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, most=60_000)
 # How often a process looks for epochs that mends have raised. Must stay under the 1 s that a mend waits for it.
 DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least=50, most=900)
+
+# How many requests run at once in a web process, how many wait for that at most, and how long; all others are answered
+# 503 at once (couponsite/overload.py). 32 wait as long as 32 answers take, a tenth of a second at 300 answers/s; the
+# time is for moments in which answers are slow. bin/web exports the first two, so that it counts with the same numbers.
+WEB_THREADS = integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
+WEB_QUEUE = integer("COUPON_WEB_QUEUE", default=32, least=0, most=10_000)
+WEB_QUEUE_TIMEOUT_MS = integer("COUPON_WEB_QUEUE_TIMEOUT_MS", default=500, least=10, most=30_000)
 
 # --- Consumer, retry, keeper --------------------------------------------------------------------------------------
 CONSUMER_CONCURRENCY = integer("COUPON_CONSUMER_CONCURRENCY", default=1, least=1, most=256)

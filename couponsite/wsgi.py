@@ -29,6 +29,13 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
+def with_queue_limit(django_application: WSGIApplication) -> WSGIApplication:
+    """Around Django alone: what is answered in front of it is never refused."""
+    from couponsite.overload import limit_queue
+
+    return limit_queue(django_application)
+
+
 def refuse_bad_settings() -> None:
     """The system checks do not run under a web server; these must."""
     from django.core.exceptions import ImproperlyConfigured
@@ -64,7 +71,7 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
 
-application: WSGIApplication = with_static_files(get_wsgi_application())
+application: WSGIApplication = with_static_files(with_queue_limit(get_wsgi_application()))
 refuse_bad_settings()
 warm_up_this_process()
 application = with_lobby(application)

@@ -3,7 +3,7 @@
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,25 +16,27 @@ def make_document(
     *,
     prog: str,
     description: str | None,
-    collect: Callable[[list[Path]], None],
+    collect: Mapping[str, Callable[[list[Path]], None]],
     target: Path,
     text: Callable[[], str],
 ) -> int:
-    """The command's exit code. With --collect the records of these folders go into the results first."""
+    """The command's exit code. With an option of `collect` the records of these folders go into the results first."""
     parser = argparse.ArgumentParser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--collect", type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
-    )
-    options = parser.parse_args(arguments)
-    if options.collect:
-        found = newest(options.collect)
-        if not found:
-            folders = ", ".join(map(str, options.collect))
-            print(f"{prog}: no records in {folders}; `make test` writes them.", file=sys.stderr)
-            return 2
-        collect(found)
+    for option in collect:
+        parser.add_argument(
+            option, dest=option, type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
+        )
+    given: dict[str, list[Path] | None] = vars(parser.parse_args(arguments))
+    for option, folders in given.items():
+        if folders:
+            found = newest(folders)
+            if not found:
+                named = ", ".join(map(str, folders))
+                print(f"{prog}: no records in {named}; `make test` writes them.", file=sys.stderr)
+                return 2
+            collect[option](found)
     target.write_text(text())
     print(f"wrote {target.relative_to(CHECKOUT)}")
     return 0

@@ -34,7 +34,12 @@ only if all of that passed.
 
 def main(arguments: list[str] | None = None) -> int:
     return make_document(
-        arguments, prog="faults.table", description=__doc__, collect=collect, target=DOCUMENT, text=document
+        arguments,
+        prog="faults.table",
+        description=__doc__,
+        collect={"--collect": collect},
+        target=DOCUMENT,
+        text=document,
     )
 
 

@@ -40,14 +40,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that passed with the mark `attack` leaves a record for `python -m faults.attacks`."""
+    """A test that passed with the mark `attack` leaves a record for `python -m faults.attacks`.
+
+    What it has counted with `record_property` stands in the record, and in `tried` where that names it in braces.
+    """
     report = yield
     if report.when == "call" and report.passed and (mark := item.get_closest_marker("attack")) is not None:
         attack, tried, answer = mark.args
-        folder = Path(os.environ["STACK_HOME"]) / "attacks"
+        folder = Path(os.environ["STACK_HOME"]) / os.environ.get("ATTACKS_FOLDER", "attacks")
         folder.mkdir(parents=True, exist_ok=True)
         test = item.nodeid.partition("[")[0]
-        record = {"attack": attack, "tried": tried, "answer": answer, "test": test}
+        record: dict[str, object] = {"attack": attack, "tried": tried, "answer": answer, "test": test}
+        if counted := dict(item.user_properties):
+            tried = tried.format(**{name: f"{number:,}" for name, number in counted.items()})
+            record |= {"tried": tried, "counted": counted}
         (folder / f"{re.sub(r'[^a-z0-9]+', '-', attack.lower())}.json").write_text(json.dumps(record) + "\n")
     return report
 

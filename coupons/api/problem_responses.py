@@ -46,7 +46,7 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse 
     set_rollback()
     response = problem_response(problem)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _outages.log(problem.code, error)
+        outages.log(problem.code, error)
         # Django would log each of these once more; handler500's, the defects, are not among them.
         response._has_been_logged = True  # type: ignore[attr-defined]
     header = getattr(error, "auth_header", None)
@@ -80,7 +80,7 @@ class _OutageLog:
         self._last_at: dict[str, float] = {}
         self._unsaid: Counter[str] = Counter()
 
-    def log(self, code: str, error: Exception) -> None:
+    def log(self, code: str, error: object) -> None:
         now = time.monotonic()
         if now - self._last_at.get(code, -math.inf) < 1.0:
             self._unsaid[code] += 1
@@ -89,7 +89,7 @@ class _OutageLog:
         logger.warning("api.%s more_like_it=%d error=%s", code, self._unsaid.pop(code, 0), " ".join(str(error).split()))
 
 
-_outages = _OutageLog()
+outages = _OutageLog()
 
 _CODES: list[tuple[type[Exception], Code]] = [
     (exceptions.NotAuthenticated, Code.UNAUTHENTICATED),

@@ -1,7 +1,7 @@
 """What comes in (checked, with the field named) and what goes out."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.timezone import is_naive
@@ -11,6 +11,8 @@ from coupons.admission.gate import Description
 from coupons.clock import moment_of
 from coupons.messaging.messages import is_user_id
 from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign
+
+MAX_NAME_LENGTH = 200
 
 
 class UserIdField(serializers.Field[str, Any, str, str]):
@@ -58,13 +60,25 @@ class MomentField(serializers.DateTimeField):
     def enforce_timezone(self, value: datetime) -> datetime:
         if is_naive(value):
             self.fail("no_offset")
-        return value
+        try:
+            return value.astimezone(UTC)  # PostgreSQL takes no offset of 16 hours or more
+        except OverflowError:
+            self.fail("overflow")
+
+
+class NameField(serializers.CharField):
+    """As long as the schema says, with the blanks around it, which are then taken away."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str) and len(data) > MAX_NAME_LENGTH:
+            self.fail("max_length", max_length=MAX_NAME_LENGTH)
+        return super().to_internal_value(data)
 
 
 class CampaignSerializer(serializers.Serializer[Any]):
     """A new campaign, or with `partial=True` a change of its quantity and window."""
 
-    name = serializers.CharField(min_length=1, max_length=200)
+    name = NameField(min_length=1, max_length=MAX_NAME_LENGTH)
     quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
     opens_at = MomentField(required=False)
     closes_at = MomentField(required=False, allow_null=True)

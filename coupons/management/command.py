@@ -4,6 +4,7 @@ import argparse
 import signal
 import threading
 from abc import ABC, abstractmethod
+from datetime import UTC
 from types import FrameType
 from typing import Any
 from uuid import UUID
@@ -78,11 +79,11 @@ def moment(text: str) -> Any:
     """ISO 8601 with an offset."""
     try:
         value = parse_datetime(text)
-    except ValueError:
-        value = None
-    if value is None or is_naive(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time with an offset, like 2026-12-01T10:00:00+09:00.")
-    return value
+        if value is not None and not is_naive(value):
+            return value.astimezone(UTC)  # PostgreSQL takes no offset of 16 hours or more
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no time with an offset, like 2026-12-01T10:00:00+09:00.")
 
 
 def whole_number(least: int, most: int | None = None) -> Any:

@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def record(*, start: float = 0.0, end: float = 1.0, status: int = 202, code: str = "", attempts: int = 1) -> Record:
-    return Record("1", start, end, status, code, None, attempts)
+    return Record("1", start, end, status, code, None, attempts, start)
 
 
 def accepted(user_id: str, sequence: int) -> Answer:

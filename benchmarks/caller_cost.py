@@ -1,0 +1,153 @@
+"""What it costs to ask who is calling and how often: the same requests to the product, and to it without both.
+
+Users come with a token each, signed as an issuer would, and an address of their own; a service comes with its API key.
+Winners come once, so each of their tokens is verified. Refusals are measured twice: from users who have just come for
+the first time, and from the same users when they ask again, as people do; then most tokens are remembered.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from benchmarks.callers import Bearer, make_issuers, request_of, settings_of
+from benchmarks.figures import Mark
+from benchmarks.http_speed import CONNECTIONS, READY_SEC, apply_path
+from benchmarks.load import Plan, run_load
+from benchmarks.processes import cpu_sec
+from benchmarks.services import HOST, WEB_APPLICATION, Service, Services, answers_ok, free_port
+from benchmarks.workload import Run, admit_all, open_new
+
+ANYBODY = "benchmarks.reference.anybody:application"
+USERS = 600
+SLICES = 3
+LEAST = 0.8
+
+
+def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
+    with tempfile.TemporaryDirectory() as folder:
+        bearers: dict[str, Bearer] = make_issuers(Path(folder))
+        bearers["API key"] = lambda user: settings.API_KEYS[0]
+        with Services(log_folder=run.log_folder, environment=settings_of(Path(folder))) as services:
+            pairs = _start(services)
+            _measure_slices(run, pairs, bearers)
+    report = {f"{kind}, {caller}": pair.report(caller) for kind, pair in pairs.items() for caller in bearers}
+    for name, found in report.items():
+        run.say(
+            f"{name:<19} {found['asked_per_sec']:5.0f}/s, unasked {found['unasked_per_sec']:5.0f}/s: "
+            f"{found['ratio']:.3f}; web CPU {found['asked_cpu_ms']:.2f} and {found['unasked_cpu_ms']:.2f} ms a request"
+        )
+    marks = [Mark(f"asked of unasked: {name}", found["ratio"], LEAST, "x") for name, found in report.items()]
+    return {"users_in_a_slice": USERS, "connections": CONNECTIONS, "cases": report}, marks
+
+
+@dataclass(slots=True)
+class _Loaded:
+    per_sec: float
+    cpu_ms: float
+
+
+class _Side:
+    """A web server and the campaign that its users apply to."""
+
+    def __init__(self, service: Service, port: int, campaign: UUID, expected: int) -> None:
+        self._session = service.process.pid
+        self._port, self._path, self._expected = port, apply_path(campaign), expected
+
+    def load_again(self, tokens: dict[str, str], first: int) -> _Loaded:
+        """The users came twice before: each of two processes may have seen them."""
+        for _ in range(2):
+            self.load(tokens, first)
+        return self.load(tokens, first)
+
+    def load(self, tokens: dict[str, str], first: int) -> _Loaded:
+        address = {"host": HOST, "port": self._port, "path": self._path}
+        messages = {user: request_of(user, token, **address) for user, token in tokens.items()}  # type: ignore[arg-type]
+        plan = Plan(
+            **address,  # type: ignore[arg-type]
+            api_key="",
+            connections=CONNECTIONS,
+            first_user=first,
+            users=len(tokens),
+            message_of=messages.__getitem__,
+        )
+        cpu_before = cpu_sec(self._session)
+        records = run_load(plan)
+        cpu = cpu_sec(self._session) - cpu_before
+        wrong = [record for record in records if record.status != self._expected or record.attempts > 1]
+        if len(wrong) > len(records) / 100:
+            raise RuntimeError(f"expected {self._expected}, got {wrong[:3]} and {len(wrong) - 3} more")
+        lasted = max(record.end for record in records) - min(record.start for record in records)
+        return _Loaded(len(records) / lasted, cpu * 1000 / len(records))
+
+
+class _Pair:
+    """The same path, with and without asking."""
+
+    def __init__(self, asked: _Side, unasked: _Side, *, again: bool = False) -> None:
+        self._asked, self._unasked, self._again = asked, unasked, again
+        self._slices = defaultdict[str, list[tuple[_Loaded, _Loaded]]](list)
+
+    def measure(self, caller: str, tokens: dict[str, str], first: int, *, turn: int) -> None:
+        """One slice of each, in turn first and second."""
+        load = _Side.load_again if self._again else _Side.load
+        sides = [self._asked, self._unasked]
+        if turn % 2:
+            unasked, asked = (load(side, tokens, first) for side in reversed(sides))
+        else:
+            asked, unasked = (load(side, tokens, first) for side in sides)
+        self._slices[caller].append((asked, unasked))
+
+    def forget(self) -> None:
+        self._slices.clear()
+
+    def report(self, caller: str) -> dict[str, Any]:
+        slices = self._slices[caller]
+        return {
+            "ratio": median(asked.per_sec / unasked.per_sec for asked, unasked in slices),
+            "asked_per_sec": median(asked.per_sec for asked, _ in slices),
+            "unasked_per_sec": median(unasked.per_sec for _, unasked in slices),
+            "asked_cpu_ms": median(asked.cpu_ms for asked, _ in slices),
+            "unasked_cpu_ms": median(unasked.cpu_ms for _, unasked in slices),
+            "slices_per_sec": [(asked.per_sec, unasked.per_sec) for asked, unasked in slices],
+        }
+
+
+def _measure_slices(run: Run, pairs: dict[str, _Pair], bearers: dict[str, Bearer]) -> None:
+    """The first slice of each only warms up."""
+    users, first = run.size(USERS, 150), 1
+    for turn in range(-1, run.repeats * run.size(SLICES, 1)):
+        for caller, bearer in bearers.items():
+            for pair in pairs.values():
+                names: Iterable[int] = range(first, first + users)
+                pair.measure(caller, {str(name): bearer(str(name)) for name in names}, first, turn=turn)
+                first += users
+        if turn < 0:
+            for pair in pairs.values():
+                pair.forget()
+
+
+def _start(services: Services) -> dict[str, _Pair]:
+    sold_out = open_new("sold out", 1)
+    admit_all(sold_out, ["first"])
+    servers = {}
+    for name, application in {"bench-asked": WEB_APPLICATION, "bench-unasked": ANYBODY}.items():
+        port = free_port()
+        service = services.start_web(port=port, name=name, application=application)
+        ready = f"http://{HOST}:{port}/readyz"
+        services.wait(name, partial(answers_ok, ready), deadline_sec=READY_SEC, of=service)
+        servers[name] = (service, port)
+    asked, unasked = servers.values()
+    winners = [open_new(name, 10_000_000) for name in servers]
+    return {
+        "refusals": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409)),
+        "refusals again": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409), again=True),
+        "winners": _Pair(_Side(*asked, winners[0], 202), _Side(*unasked, winners[1], 202)),
+    }

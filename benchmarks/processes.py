@@ -1,0 +1,43 @@
+"""What the processes of one session take: a service and all that it started. Other programs on the machine change none
+of it."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_sec(session: int) -> float:
+    """CPU time so far."""
+    return sum(int(stat[11]) + int(stat[12]) for _, stat in _processes(session)) / CLOCK_TICKS
+
+
+def pss_mib(session: int) -> float:
+    """Memory: the proportional set size, in which what several processes share counts once."""
+    return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024
+
+
+def most_threads(session: int) -> int:
+    """The number of threads of the process that has the most."""
+    return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))
+
+
+def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
+    """The folder in /proc of each of them, and what its stat says after the name."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[3]) == session:
+            yield folder, fields
+
+
+def _number(file: Path, name: str) -> int:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+)", file.read_text(), re.MULTILINE)
+    except OSError:  # it has just ended
+        return 0
+    return int(found[1]) if found else 0

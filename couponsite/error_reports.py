@@ -1,0 +1,46 @@
+"""Django's page of a defect (DJANGO_DEBUG) and its text for mails, without the secrets of this process.
+
+Django hides settings by their names. A password inside REDIS_URL has no such name, nor has a variable of ours that
+granian puts beside the request's own; so here the secrets themselves are looked for.
+"""
+
+from collections.abc import Iterator
+from html import escape
+from urllib.parse import quote, unquote, urlsplit
+
+from django.conf import settings
+from django.utils.safestring import SafeString
+from django.views.debug import ExceptionReporter
+
+HIDDEN = "********************"
+LEAST_LENGTH = 4  # a shorter one would be found in every other word
+
+
+class ErrorReport(ExceptionReporter):
+    def get_traceback_html(self) -> SafeString:
+        return self._without_secrets(super().get_traceback_html())
+
+    def get_traceback_text(self) -> SafeString:
+        return self._without_secrets(super().get_traceback_text())
+
+    def _without_secrets(self, report: str) -> SafeString:
+        given = self.request.headers.get("Authorization", "") if self.request is not None else ""
+        for secret in sorted([*known_secrets(), *given.split()[1:]], key=len, reverse=True):
+            if len(secret) >= LEAST_LENGTH:
+                for form in (secret, escape(secret), quote(secret, safe=""), repr(secret)[1:-1]):
+                    report = report.replace(form, HIDDEN)
+        return SafeString(report)  # as safe as it was: the hiding has no mark-up
+
+
+def known_secrets() -> Iterator[str]:
+    """What this process was told and must not tell."""
+    yield settings.SECRET_KEY
+    yield from settings.API_KEYS
+    yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())
+    yield from (str(database.get("PASSWORD") or "") for database in settings.DATABASES.values())
+    yield unquote(urlsplit(settings.REDIS_URL).password or "")
+    yield from (value for name, value in settings.KAFKA_CLIENT_CONFIG.items() if _is_secret(name))
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name for word in ("password", "secret", "key.pem", "sasl.jaas", "token"))

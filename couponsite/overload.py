@@ -1,0 +1,179 @@
+"""A limit of how many requests wait: what cannot be served soon is answered 503 at once, before Django.
+
+granian has a queue of its own before its threads, without a limit but the number of connections and without a time: a
+request that waited ten seconds looks like any other. So bin/web gives it more threads than may run Django. Each request
+has a thread at once; here it gets one of the places, waits in line for one, or is refused. A place goes from hand to
+hand in the order of arrival: else a newcomer could take it before one who waits is awake.
+
+What is not the API has lines of its own: a load balancer and a Prometheus server get their answers, and operators can
+pause a campaign, while the API's line is full.
+"""
+
+import json
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from coupons.api.problem_responses import outages
+from coupons.problems import CONTENT_TYPE, Code, Problem
+from coupons.telemetry import QUEUE_REFUSALS, QUEUE_SECONDS
+
+PROBES = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
+SIDE_PLACES, SIDE_WAITING = 2, 4
+"""Of the probes and of the pages (the operators' and the documents), each."""
+SPARE_THREADS = 4
+"""For those who are refused: what they cost is a fraction of a millisecond."""
+LONGEST_RETRY_SEC = 5
+_PROBLEM = Problem(Code.UNAVAILABLE, "Too many requests at this moment. Repeat the same request after Retry-After.")
+_BODY = json.dumps(_PROBLEM.document(), separators=(",", ":")).encode()
+
+
+def threads_needed(*, places: int, waiting: int) -> int:
+    """How many threads the server must have, so that each request meets a line at once. bin/web says it in shell."""
+    return places + waiting + 2 * (SIDE_PLACES + SIDE_WAITING) + SPARE_THREADS
+
+
+class Place:
+    """The right to run Django, with the database connections that go with it.
+
+    Django keeps its connections by thread, and there are many more threads than places here: each that once had a place
+    would hold a connection of PostgreSQL for ever.
+    """
+
+    def __init__(self) -> None:
+        self._connections: Sequence[BaseDatabaseWrapper] = ()
+
+    def take(self) -> None:
+        for connection in self._connections:
+            connections[connection.alias] = connection
+
+    def leave(self) -> None:
+        self._connections = connections.all(initialized_only=True)
+        for connection in self._connections:
+            if not connection.allow_thread_sharing:
+                connection.inc_thread_sharing()  # one thread at a time has it, which is all that psycopg2 asks for
+            del connections[connection.alias]
+
+
+class Refusal(StrEnum):
+    FULL = "full"
+    LATE = "late"
+
+
+class _Waiting:
+    """One who waits; the lock is released when the place is theirs."""
+
+    def __init__(self) -> None:
+        self.place: Place | None = None
+        self.called = threading.Lock()
+        self.called.acquire()
+
+
+class Line:
+    """So many places, and at most so many who wait for one, none longer than the time-out; first come, first served."""
+
+    def __init__(self, name: str, *, places: int, waiting: int, timeout_sec: float) -> None:
+        self.name = name
+        self._free = [Place() for _ in range(places)]
+        self._most = waiting
+        self._timeout_sec = timeout_sec
+        self._waiting: deque[_Waiting] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def enter(self) -> Place | Refusal:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            if len(self._waiting) >= self._most:
+                return Refusal.FULL
+            mine = _Waiting()
+            self._waiting.append(mine)
+        with QUEUE_SECONDS.labels(self.name).time():
+            mine.called.acquire(timeout=self._timeout_sec)
+        with self._lock:
+            if mine.place is None:
+                self._waiting.remove(mine)
+                return Refusal.LATE
+        return mine.place
+
+    def leave(self, place: Place) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._free.append(place)
+                return
+            first = self._waiting.popleft()
+            first.place = place
+        first.called.release()
+
+
+class QueueLimit:
+    """Around Django's WSGI application. Answers are given to the server whole: none of this service's is a stream."""
+
+    def __init__(self, application: WSGIApplication, *, api: Line, probes: Line, pages: Line) -> None:
+        self._application = application
+        self._api, self._probes, self._pages = api, probes, pages
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        line = self._line(environ["PATH_INFO"])
+        place = line.enter()
+        if isinstance(place, Refusal):
+            return _refuse(start_response, line, place)
+        try:
+            place.take()
+            try:
+                return _whole(self._application(environ, start_response))
+            finally:
+                place.leave()
+        finally:
+            line.leave(place)
+
+    def _line(self, path: str) -> Line:
+        if path.startswith("/api/v1/"):
+            return self._api
+        return self._probes if path in PROBES else self._pages
+
+
+def limit_queue(application: WSGIApplication) -> QueueLimit:
+    """As the settings say."""
+    timeout_sec = settings.WEB_QUEUE_TIMEOUT_MS / 1000
+
+    def side(name: str) -> Line:
+        return Line(name, places=SIDE_PLACES, waiting=SIDE_WAITING, timeout_sec=timeout_sec)
+
+    api = Line("api", places=settings.WEB_THREADS, waiting=settings.WEB_QUEUE, timeout_sec=timeout_sec)
+    return QueueLimit(application, api=api, probes=side("probes"), pages=side("pages"))
+
+
+def _whole(answer: Iterable[bytes]) -> list[bytes]:
+    try:
+        return list(answer)
+    finally:
+        close: Callable[[], Any] | None = getattr(answer, "close", None)
+        if close is not None:
+            close()
+
+
+def _refuse(start_response: StartResponse, line: Line, why: Refusal) -> list[bytes]:
+    QUEUE_REFUSALS.labels(line.name, why).inc()
+    outages.log("overload", f"the line of the {line.name} is {why}")
+    headers = [
+        ("Content-Type", CONTENT_TYPE),
+        ("Content-Length", str(len(_BODY))),
+        # Spread widely: they were refused in one moment, and must not come back in one.
+        ("Retry-After", str(random.randint(1, LONGEST_RETRY_SEC))),
+        ("Cache-Control", "no-store"),
+    ]
+    start_response(f"{_PROBLEM.status} Service Unavailable", headers)
+    return [_BODY]
