@@ -1,19 +1,24 @@
 """Django's middleware of the admin, kept off the API's path: there is no session, form, frame or message there."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.middleware import clickjacking, csrf
 from django.utils.deprecation import MiddlewareMixin
 
-API_PREFIX = "/api/"
+from coupons.api.client_address import came_through_proxy
 
 
 class _NotForTheApi(MiddlewareMixin):
+    api_prefix: ClassVar = "/api/"
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info.startswith(API_PREFIX):
+        if request.path_info.startswith(self.api_prefix):
             return self.get_response(request)  # type: ignore[return-value]
         return super().__call__(request)  # type: ignore[return-value]
 
@@ -36,3 +41,27 @@ class MessageMiddleware(_NotForTheApi, messages.MessageMiddleware):
 
 class XFrameOptionsMiddleware(_NotForTheApi, clickjacking.XFrameOptionsMiddleware):
     pass
+
+
+class ContentSecurityPolicyMiddleware(_NotForTheApi):
+    """One policy for all pages, those about the API too. Django 6 brings a middleware for it; then this one goes."""
+
+    api_prefix = "/api/v1/"
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not (settings.DEBUG and response.status_code == 500):  # Django's own page for developers is all inline
+            response.headers.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
+        return response
+
+
+def believe_only_proxies(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it."""
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and not came_through_proxy(request):
+            del request.META["HTTP_X_FORWARDED_PROTO"]
+        return get_response(request)
+
+    return answer

@@ -34,8 +34,9 @@ def refuse_bad_settings() -> None:
     from django.core.exceptions import ImproperlyConfigured
 
     from coupons.checks import check_failpoints, check_token_keys
+    from coupons.exposure_checks import check_exposure
 
-    for message in [*check_failpoints(None), *check_token_keys(None)]:
+    for message in [*check_exposure(None), *check_failpoints(None), *check_token_keys(None)]:
         raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
 
 

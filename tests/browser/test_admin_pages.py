@@ -4,23 +4,13 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 
 from coupons.models import Campaign, CampaignState
 from tests.support.operators import campaign_page
 from tests.support.service import Service
-from tests.support.webdriver import Browser, browser
+from tests.support.webdriver import browser, log_in
 
 pytestmark = pytest.mark.system
-
-
-def log_in(page: Browser, url: str) -> None:
-    User.objects.create_superuser("admin", password="correct horse")
-    page.open(f"{url}/admin/")
-    page.type_into("#id_username", "admin")
-    page.type_into("#id_password", "correct horse")
-    page.click("input[type=submit]")
-    page.text("#user-tools")
 
 
 def test_an_operator_logs_in_and_opens_and_closes_a_campaign_by_its_buttons(service: Service, live_server: Any) -> None:
