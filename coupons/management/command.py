@@ -1,6 +1,8 @@
 """What all commands share: help with examples as they are written, and errors as exit codes instead of tracebacks."""
 
 import argparse
+import getpass
+import os
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -65,6 +67,19 @@ def stop_on_signals(stop: threading.Event) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+
+
+def operator() -> str:
+    """Who stands behind a command, in the record of what was done: the user of the operating system."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        name = f"uid-{os.getuid()}"
+    return f"manage.py:{name}"
+
+
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", help="why; kept with who did it and what (the admin's audit)")
 
 
 def campaign_id(text: str) -> UUID:

@@ -28,12 +28,13 @@ def pages_of_the_admin(service: Service) -> list[str]:
         payload_hash=sha256(payload).hexdigest(),
     )
     key, _ = create_api_key(name="shop", scopes=["read"], actor="test")
-    lists = [f"coupons_{name}" for name in ("campaign", "coupon", "faileventhistory", "jobrun", "apikey")]
+    lists = [f"coupons_{name}" for name in ("campaign", "coupon", "faileventhistory", "jobrun", "apikey", "auditentry")]
     return [
         reverse("admin:index"),
         *(reverse(f"admin:{name}_changelist") for name in [*lists, "auth_user", "auth_group"]),
         reverse("admin:coupons_campaign_add"),
         campaign_page(campaign),
+        reverse("admin:coupons_campaign_history", args=[campaign.pk]),
         f"{reverse('admin:coupons_campaign_close')}?ids={campaign.pk}",
         event_page(event),
         f"{reverse('admin:coupons_faileventhistory_give_up')}?ids={event.pk}",
