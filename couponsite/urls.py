@@ -9,6 +9,7 @@ from coupons.api import documentation, health
 admin.autodiscover()
 
 # They take over what Django has registered by now.
+from coupons.admin.log_in import log_in  # noqa: E402
 from coupons.admin.people import OwnPasswordView  # noqa: E402
 
 admin.site.site_header = "Coupons"
@@ -23,6 +24,7 @@ urlpatterns = [
     path("api/docs/", documentation.docs, name="api-docs"),
     path("api/docs/problems", documentation.problems, name="api-problems"),
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", log_in),
     path("admin/password_change/", admin.site.admin_view(OwnPasswordView.as_view(), cacheable=True)),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz),
