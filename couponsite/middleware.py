@@ -7,11 +7,12 @@ from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware import clickjacking, csrf
 from django.utils.deprecation import MiddlewareMixin
 
 from coupons.api.client_address import came_through_proxy
+from coupons.visible import visible
 
 
 class _NotForTheApi(MiddlewareMixin):
@@ -51,6 +52,20 @@ class ContentSecurityPolicyMiddleware(_NotForTheApi):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if not (settings.DEBUG and response.status_code == 500):  # Django's own page for developers is all inline
             response.headers.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
+        return response
+
+
+class VisibleTextMiddleware(_NotForTheApi):
+    """Whatever text got onto a page of the admin, by whichever template: nothing in it is unseen or turns lines round.
+
+    Names, reasons and payloads come from outside and stand in titles, links, messages and Django's own templates; one
+    look at the finished page forgets none of them. (A form's line ends are a carriage return and a line feed.)
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if isinstance(response, HttpResponse) and response.get("Content-Type", "").startswith("text/html"):
+            text = response.content.decode(response.charset).replace("\r\n", "\n")
+            response.content = visible(text).encode(response.charset)
         return response
 
 

@@ -83,6 +83,7 @@ MIDDLEWARE = [
     "couponsite.middleware.MessageMiddleware",
     "couponsite.middleware.XFrameOptionsMiddleware",
     "couponsite.middleware.ContentSecurityPolicyMiddleware",
+    "couponsite.middleware.VisibleTextMiddleware",
 ]
 # Django compares names: both are there, as subclasses that stay off the API's path (couponsite/middleware.py).
 SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003"]
@@ -110,6 +111,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "coupons.api.negotiation.JSONNegotiation",
     "URL_FORMAT_OVERRIDE": None,
+    "UNICODE_JSON": False,  # ASCII alone, the rest as \u202e: what a name holds cannot command a client's terminal
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }
@@ -329,7 +331,12 @@ LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WAR
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {
+            "class": "couponsite.log_lines.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {

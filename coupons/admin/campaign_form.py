@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from coupons.admin.reasons import ReasonField
 from coupons.models import MAX_QUANTITY, Campaign
+from coupons.visible import visible
 
 EDITABLE = ("name", "quantity", "opens_at", "closes_at")
 _NAMED_FIELD = re.compile(r"^(?:(name): )|\b(quantity|opens_at|closes_at)\b")
@@ -53,6 +54,7 @@ class CampaignForm(_ModelForm):
             self.fields["opens_at"].help_text += " Empty: at once when it is opened."
         else:
             self.initial["revision"] = self.instance.revision
+            self.initial["name"] = visible(self.instance.name)  # as the page shows it: else saving would rename it
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data

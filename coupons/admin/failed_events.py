@@ -22,8 +22,9 @@ from coupons.admin.decisions import MAX_AT_ONCE, give_up, retry_now, undecided
 from coupons.admin.filters import CampaignFilter, StatusFilter
 from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge, campaign_link, moment_column
 from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
-from coupons.admin.visible import readable_payload, visible
+from coupons.admin.visible import readable_payload
 from coupons.models import EventStatus, FailCode, FailEventHistory
+from coupons.visible import visible
 
 MAX_SHOWN = 100  # attempts on an event's page, events on the page that asks for a reason
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")

@@ -6,6 +6,7 @@ from typing import Any
 
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
+from coupons.visible import visible
 
 
 class CampaignCommand(CouponCommand):
@@ -18,4 +19,4 @@ class CampaignCommand(CouponCommand):
 
     def run(self, **options: Any) -> None:
         campaign = self.act(campaign_id=options["campaign"], actor=operator(), reason=options["reason"])
-        self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) {self.done}.")
+        self.stdout.write(f"Campaign {campaign.pk} ({visible(campaign.name)}) {self.done}.")

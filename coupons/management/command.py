@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
+from coupons.visible import visible
 
 EXIT_REFUSED = 1  # what was asked cannot be done, or the answer is "no"
 EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: nothing is known, try again
@@ -40,12 +41,12 @@ class CouponCommand(BaseCommand, ABC):
         try:
             self.run(**options)
         except OperatorError as error:
-            raise CommandError(str(error), returncode=EXIT_REFUSED) from error
+            raise CommandError(visible(str(error)), returncode=EXIT_REFUSED) from error
         except PushDidNotArrive as error:
-            raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
             reason = " ".join(str(error).split())
-            raise CommandError(f"A part does not answer: {reason}", returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(f"A part does not answer: {visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
 
     @abstractmethod
     def run(self, **options: Any) -> None:

@@ -5,6 +5,7 @@ from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
 from coupons.errors import OperatorError
 from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator, whole_number
 from coupons.models import MAX_QUANTITY
+from coupons.visible import visible
 
 
 class Command(CouponCommand):
@@ -37,4 +38,4 @@ class Command(CouponCommand):
             reason=options["reason"],
         )
         texts = ", ".join(f"{name} {value}" for name, value in changes.items())
-        self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}.")
+        self.stdout.write(visible(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}."))

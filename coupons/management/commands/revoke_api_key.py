@@ -3,6 +3,7 @@ from typing import Any
 
 from coupons.callers.api_keys import revoke_api_key
 from coupons.management.command import CouponCommand, operator
+from coupons.visible import visible
 
 
 class Command(CouponCommand):
@@ -20,4 +21,4 @@ class Command(CouponCommand):
 
     def run(self, **options: Any) -> None:
         row = revoke_api_key(prefix=options["prefix"], actor=operator(), reason=options["reason"])
-        self.stdout.write(f"{row} is revoked.")
+        self.stdout.write(visible(f"{row} is revoked."))
