@@ -14,6 +14,8 @@ from django.utils.deprecation import MiddlewareMixin
 from coupons.api.client_address import came_through_proxy
 from coupons.visible import visible
 
+API_PREFIX = "/api/v1/"
+
 
 class _NotForTheApi(MiddlewareMixin):
     api_prefix: ClassVar = "/api/"
@@ -47,7 +49,7 @@ class XFrameOptionsMiddleware(_NotForTheApi, clickjacking.XFrameOptionsMiddlewar
 class ContentSecurityPolicyMiddleware(_NotForTheApi):
     """One policy for all pages, those about the API too. Django 6 brings a middleware for it; then this one goes."""
 
-    api_prefix = "/api/v1/"
+    api_prefix = API_PREFIX
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if not (settings.DEBUG and response.status_code == 500):  # Django's own page for developers is all inline
@@ -72,10 +74,15 @@ class VisibleTextMiddleware(_NotForTheApi):
 def believe_only_proxies(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it."""
+    """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it.
+
+    Not on the API's path, where nothing hangs on it: no redirect, no cookie, no form. So the lobby, which asks Django
+    for headers once for all clients (coupons/lobby/heads.py), need not know who is connected.
+    """
 
     def answer(request: HttpRequest) -> HttpResponseBase:
-        if "HTTP_X_FORWARDED_PROTO" in request.META and not came_through_proxy(request):
+        told = "HTTP_X_FORWARDED_PROTO" in request.META and not request.path_info.startswith(API_PREFIX)
+        if told and not came_through_proxy(request):
             del request.META["HTTP_X_FORWARDED_PROTO"]
         return get_response(request)
 
