@@ -7,7 +7,7 @@ class CouponsConfig(AppConfig):
     verbose_name = "Coupons"
 
     def ready(self) -> None:
-        from coupons import checks, transport_checks  # noqa: F401  registers the system checks
+        from coupons import checks, exposure_checks, transport_checks  # noqa: F401  registers the system checks
         from coupons.database_wait import limit_waits
         from coupons.failpoints import reason_against, switch_on
 

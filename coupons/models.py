@@ -1,4 +1,4 @@
-"""What PostgreSQL stores: campaigns, coupons, failed events with their attempts, and the runs of scheduled jobs."""
+"""What PostgreSQL stores: campaigns, coupons, failed events, API keys, what people did, the runs of scheduled jobs."""
 
 import uuid
 
@@ -85,6 +85,7 @@ class Coupon(models.Model):
             models.UniqueConstraint(fields=("campaign", "sequence"), name="coupon_one_per_sequence"),
             models.UniqueConstraint(fields=("code",), name="coupon_code_unique"),
         ]
+        permissions = [("see_code", "Can see the codes of coupons")]
 
     def __str__(self) -> str:
         return f"{self.user_id} #{self.sequence}"
@@ -234,6 +235,49 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
+
+
+class AuditEntry(models.Model):
+    """Who did what, when and why. Written in the transaction of what was done (coupons/audit.py).
+
+    Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE (migration 0007). They name what they are about and
+    point to nothing, so that they outlive it.
+    """
+
+    at = models.DateTimeField(db_default=Now())
+    actor = models.CharField(max_length=150, help_text="A user of the admin, manage.py:USER, or api:KEY")
+    kind = models.CharField(max_length=60, help_text="The model of what it is about: coupons.campaign")
+    object_id = models.CharField(max_length=64)
+    object_name = models.CharField(max_length=250, help_text="As it was called then")
+    what = models.TextField()
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit: who did what"
+        indexes = [
+            models.Index(fields=("kind", "object_id", "id"), name="audit_by_object"),
+            models.Index(fields=("actor", "id"), name="audit_by_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.object_name})"
+
+
+class LogInCount(models.Model):
+    """Attempts to log in, of one address, one name, one browser or all (coupons/admin/log_in_counts.py)."""
+
+    key = models.CharField(
+        max_length=64, primary_key=True, help_text="A hash: what people type there may be a password"
+    )
+    attempts = models.PositiveIntegerField()
+    until = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = "log-in count"
+
+    def __str__(self) -> str:
+        return f"{self.attempts} until {self.until:%H:%M:%S}"
 
 
 class JobRun(models.Model):

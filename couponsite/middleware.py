@@ -1,19 +1,27 @@
 """Django's middleware of the admin, kept off the API's path: there is no session, form, frame or message there."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware import clickjacking, csrf
 from django.utils.deprecation import MiddlewareMixin
 
-API_PREFIX = "/api/"
+from coupons.api.client_address import came_through_proxy
+from coupons.visible import visible
+
+API_PREFIX = "/api/v1/"
 
 
 class _NotForTheApi(MiddlewareMixin):
+    api_prefix: ClassVar = "/api/"
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info.startswith(API_PREFIX):
+        if request.path_info.startswith(self.api_prefix):
             return self.get_response(request)  # type: ignore[return-value]
         return super().__call__(request)  # type: ignore[return-value]
 
@@ -36,3 +44,46 @@ class MessageMiddleware(_NotForTheApi, messages.MessageMiddleware):
 
 class XFrameOptionsMiddleware(_NotForTheApi, clickjacking.XFrameOptionsMiddleware):
     pass
+
+
+class ContentSecurityPolicyMiddleware(_NotForTheApi):
+    """One policy for all pages, those about the API too. Django 6 brings a middleware for it; then this one goes."""
+
+    api_prefix = API_PREFIX
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not (settings.DEBUG and response.status_code == 500):  # Django's own page for developers is all inline
+            response.headers.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
+        return response
+
+
+class VisibleTextMiddleware(_NotForTheApi):
+    """Whatever text got onto a page of the admin, by whichever template: nothing in it is unseen or turns lines round.
+
+    Names, reasons and payloads come from outside and stand in titles, links, messages and Django's own templates; one
+    look at the finished page forgets none of them. (A form's line ends are a carriage return and a line feed.)
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if isinstance(response, HttpResponse) and response.get("Content-Type", "").startswith("text/html"):
+            text = response.content.decode(response.charset).replace("\r\n", "\n")
+            response.content = visible(text).encode(response.charset)
+        return response
+
+
+def believe_only_proxies(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it.
+
+    Not on the API's path, where nothing hangs on it: no redirect, no cookie, no form. So the lobby, which asks Django
+    for headers once for all clients (coupons/lobby/heads.py), need not know who is connected.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        told = "HTTP_X_FORWARDED_PROTO" in request.META and not request.path_info.startswith(API_PREFIX)
+        if told and not came_through_proxy(request):
+            del request.META["HTTP_X_FORWARDED_PROTO"]
+        return get_response(request)
+
+    return answer

@@ -82,7 +82,11 @@ MIDDLEWARE = [
     "couponsite.middleware.AuthenticationMiddleware",
     "couponsite.middleware.MessageMiddleware",
     "couponsite.middleware.XFrameOptionsMiddleware",
+    "couponsite.middleware.ContentSecurityPolicyMiddleware",
+    "couponsite.middleware.VisibleTextMiddleware",
 ]
+# Django compares names: both are there, as subclasses that stay off the API's path (couponsite/middleware.py).
+SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003"]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -107,6 +111,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "coupons.api.negotiation.JSONNegotiation",
     "URL_FORMAT_OVERRIDE": None,
+    "UNICODE_JSON": False,  # ASCII alone, the rest as \u202e: what a name holds cannot command a client's terminal
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }
@@ -294,6 +299,27 @@ LOBBY_REFRESH_MS = integer("COUPON_LOBBY_REFRESH_MS", default=50, least=10, most
 LOBBY_LEASE_MS = integer("COUPON_LOBBY_LEASE_MS", default=150, least=20, most=1_000)
 LOBBY_WINNERS = integer("COUPON_LOBBY_WINNERS", default=20_000_000, least=0, most=1_000_000_000)  # 2 bytes each
 
+# --- Browsers: the admin, the API's own pages (docs/decisions/0018) --------------------------------------------------
+# TLS ends in a proxy, bin/web speaks none. Off by itself where nobody but this machine is served, else on.
+HTTPS = boolean("COUPON_HTTPS", default=not {*ALLOWED_HOSTS} <= {"127.0.0.1", "localhost", "[::1]"})
+SECURE_SSL_REDIRECT = HTTPS
+# Never a client of the API: a redirected POST is a GET, and its credentials were on the wire already. Nor those who ask
+# from inside: a load balancer, Prometheus, a container's health check.
+SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^(healthz|readyz|metrics)$"]
+SECURE_HSTS_SECONDS = integer("COUPON_HSTS_SEC", default=365 * 24 * 3600, least=0) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if HTTPS:  # with this beginning a browser takes them from this very host alone, over TLS; without TLS it takes none
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+CSRF_COOKIE_HTTPONLY = True  # forms carry the token; no script needs it
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    MIDDLEWARE.insert(0, "couponsite.middleware.believe_only_proxies")
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
 CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]
 CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless
@@ -315,7 +341,12 @@ LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WAR
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {
+            "class": "couponsite.log_lines.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {

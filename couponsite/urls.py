@@ -7,10 +7,16 @@ from django.views.generic import RedirectView
 from coupons.api import documentation, health
 
 admin.autodiscover()
+
+# They take over what Django has registered by now.
+from coupons.admin.log_in import log_in  # noqa: E402
+from coupons.admin.people import OwnPasswordView  # noqa: E402
+
 admin.site.site_header = "Coupons"
 admin.site.site_title = "Coupons"
 admin.site.site_url = None  # there is no other site to view
 admin.site.index_title = "Campaigns, coupons and failed events"
+admin.site.index_template = "admin/coupons/index.html"
 
 urlpatterns = [
     path("api/v1/", include("coupons.api.urls")),
@@ -18,6 +24,8 @@ urlpatterns = [
     path("api/docs/", documentation.docs, name="api-docs"),
     path("api/docs/problems", documentation.problems, name="api-problems"),
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/login/", log_in),
+    path("admin/password_change/", admin.site.admin_view(OwnPasswordView.as_view(), cacheable=True)),
     path("admin/", admin.site.urls),
     path("healthz", health.healthz),
     path("readyz", health.readyz),

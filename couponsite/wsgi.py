@@ -41,10 +41,12 @@ def refuse_bad_settings() -> None:
     from django.core.exceptions import ImproperlyConfigured
 
     from coupons.checks import check_failpoints, check_token_keys
+    from coupons.exposure_checks import check_exposure
     from coupons.transport_checks import check_kafka_client
 
-    for message in [*check_failpoints(None), *check_token_keys(None), *check_kafka_client(None)]:
-        raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
+    for check in (check_exposure, check_failpoints, check_token_keys, check_kafka_client):
+        for message in check(None):
+            raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
 
 
 def warm_up_this_process() -> None:

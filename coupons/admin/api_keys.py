@@ -21,12 +21,12 @@ from coupons.admin.pages import (
     NOTHING,
     OperatorAdmin,
     actor_of,
-    audit,
     badge,
     campaign_link,
     errors_as_messages,
     moment_column,
 )
+from coupons.admin.reasons import ReasonField
 from coupons.callers.api_keys import KeyNotPushed, create_api_key, revoke_api_key
 from coupons.errors import PushDidNotArrive
 from coupons.models import ApiKey, Campaign, CampaignState, Scope
@@ -52,6 +52,8 @@ class KeyForm(forms.Form):
         required=False, widget=AdminSplitDateTime, help_text="Empty: it is good until it is revoked."
     )
 
+    reason = ReasonField()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         newest = Campaign.objects.exclude(state=CampaignState.CLOSED).order_by("-created_at")[:MAX_CAMPAIGNS]
@@ -67,11 +69,7 @@ class KeyForm(forms.Form):
 
 
 class RevokeForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2_000,
-        widget=forms.Textarea(attrs={"rows": 4, "cols": 80, "autofocus": True}),
-        error_messages={"required": "Say why: it is kept with the key, for whoever asks later."},
-    )
+    reason = ReasonField(rows=4)
 
 
 @admin.register(ApiKey)
@@ -123,11 +121,11 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
                         campaign_ids=[campaign.pk for campaign in values["campaigns"]],
                         expires_at=values["expires_at"],
                         actor=actor_of(request),
+                        reason=values["reason"],
                     )
                 except KeyNotPushed as error:
                     messages.warning(request, str(error))
                     row, key = error.made
-                audit(request, [row], f"Created with {', '.join(row.scopes)}.")
                 return self._show_once(request, row, key)
         return self._page(request, "add_form.html", title="Add API key", form=form, adminform=form)
 
@@ -155,7 +153,6 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
                 messages.success(request, f"{row} is revoked: every process refuses it within seconds.")
             except PushDidNotArrive as error:
                 messages.warning(request, str(error))
-            audit(request, [row], f"Revoked: {reason}")
         return HttpResponseRedirect(reverse("admin:coupons_apikey_change", args=[row.pk]))
 
     def _page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:

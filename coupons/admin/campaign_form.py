@@ -7,7 +7,9 @@ from django import forms
 from django.contrib.admin.widgets import AdminIntegerFieldWidget, AdminSplitDateTime, AdminTextInputWidget
 from django.utils import timezone
 
+from coupons.admin.reasons import ReasonField
 from coupons.models import MAX_QUANTITY, Campaign
+from coupons.visible import visible
 
 EDITABLE = ("name", "quantity", "opens_at", "closes_at")
 _NAMED_FIELD = re.compile(r"^(?:(name): )|\b(quantity|opens_at|closes_at)\b")
@@ -31,6 +33,7 @@ class CampaignForm(_ModelForm):
     quantity = forms.IntegerField(min_value=1, max_value=MAX_QUANTITY, widget=AdminIntegerFieldWidget)
     opens_at = forms.SplitDateTimeField(widget=AdminSplitDateTime)
     closes_at = forms.SplitDateTimeField(widget=AdminSplitDateTime, required=False)
+    reason = ReasonField()
     revision = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     class Meta:
@@ -51,6 +54,7 @@ class CampaignForm(_ModelForm):
             self.fields["opens_at"].help_text += " Empty: at once when it is opened."
         else:
             self.initial["revision"] = self.instance.revision
+            self.initial["name"] = visible(self.instance.name)  # as the page shows it: else saving would rename it
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
@@ -72,19 +76,8 @@ class CampaignForm(_ModelForm):
         """The new values of the fields that were edited."""
         return {field: self.cleaned_data[field] for field in self.changed_data if field in EDITABLE}
 
-    def describe_changes(self) -> str:
-        before = {field: self.get_initial_for_field(self.fields[field], field) for field in self.changes}
-        texts = [f"{name} from {_text(before[name])} to {_text(value)}" for name, value in self.changes.items()]
-        return f"Changed {', '.join(texts)}." if texts else "Saved without a change."
-
     def _field_of(self, text: str) -> str | None:
         """The field that an error of lifecycle names, if any."""
         found = _NAMED_FIELD.search(text)
         field = (found[1] or found[2]) if found else None
         return field if field in self.fields else None
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    return timezone.localtime(value).isoformat(timespec="seconds") if hasattr(value, "tzinfo") else str(value)

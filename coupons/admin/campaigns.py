@@ -3,6 +3,7 @@
 from typing import Any, cast
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -18,6 +19,7 @@ from coupons.admin import live
 from coupons.admin.campaign_columns import CampaignChangeList, CampaignColumns
 from coupons.admin.campaign_form import EDITABLE, CampaignForm
 from coupons.admin.pages import OperatorAdmin, actor_of, campaign_url, database_down
+from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
 from coupons.admin.steps import STEPS, Step, steps_for, take_step
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
@@ -25,6 +27,10 @@ from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, Retry
 from coupons.models import Campaign, CampaignState
 
 MAX_AT_ONCE = 100
+
+
+class CloseForm(forms.Form):
+    reason = ReasonField(rows=4)
 
 
 def step_action(name: str) -> Any:
@@ -36,8 +42,8 @@ def step_action(name: str) -> Any:
             messages.error(request, f"Choose {MAX_AT_ONCE} campaigns at most; nothing was changed.")
         elif name == "close":
             return page.ask_to_close(request, campaigns)
-        else:
-            take_step(request, STEPS[name], campaigns)
+        elif reason := reason_of(request):
+            take_step(request, STEPS[name], campaigns, reason)
         return None
 
     act.__name__ = f"{name}_campaigns"
@@ -48,6 +54,7 @@ def step_action(name: str) -> Any:
 @admin.register(Campaign)
 class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
     form = CampaignForm
+    action_form = ReasonActionForm
     actions = tuple(step_action(name) for name in STEPS)
     list_display = (
         "name", "state_badge", "redis", "window", "admitted", "pending", "issued", "open_events",
@@ -129,27 +136,24 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Campaign | None = None) -> Any:
         if obj is None:
-            return [(None, {"fields": EDITABLE})]
+            return [(None, {"fields": (*EDITABLE, "reason")})]
         if not self.has_change_permission(request, obj):
             return [(None, {"fields": ("name", "quantity", "opens", "closes")}), _facts()]
-        return [(None, {"fields": (*EDITABLE, "revision")}), _facts()]
+        return [(None, {"fields": (*EDITABLE, "reason", "revision")}), _facts()]
 
     def save_model(self, request: HttpRequest, obj: Campaign, form: Any, change: bool) -> None:
         """Never a plain save: raises what changeform_view shows."""
-        actor = actor_of(request)
+        actor, reason = actor_of(request), form.cleaned_data["reason"]
         if not change:
             values = {field: form.cleaned_data[field] for field in EDITABLE}
-            obj.pk = lifecycle.create_campaign(**values, actor=actor).pk
+            obj.pk = lifecycle.create_campaign(**values, actor=actor, reason=reason).pk
         elif form.changes:
             try:
                 changes = cast("CampaignChanges", form.changes)
-                lifecycle.change_campaign(campaign_id=obj.pk, changes=changes, actor=actor)
+                lifecycle.change_campaign(campaign_id=obj.pk, changes=changes, actor=actor, reason=reason)
             except PushDidNotArrive as error:
                 messages.warning(request, str(error))
         obj.refresh_from_db()
-
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        return "Created as a draft." if add else form.describe_changes()
 
     def response_post_save_add(self, request: HttpRequest, obj: Campaign) -> HttpResponseRedirect:
         """To the new campaign's page, where it can be opened."""
@@ -162,27 +166,32 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
     def step_view(self, request: HttpRequest, campaign_id: UUID, name: str) -> HttpResponse:
         if not self.has_operate_permission(request):
             raise PermissionDenied
-        take_step(request, STEPS[name], Campaign.objects.filter(pk=campaign_id))
+        if reason := reason_of(request):
+            take_step(request, STEPS[name], Campaign.objects.filter(pk=campaign_id), reason)
         return HttpResponseRedirect(campaign_url(campaign_id))
 
     def close_view(self, request: HttpRequest) -> HttpResponse:
-        """GET asks, POST closes; `ids` are the campaigns."""
+        """GET asks, POST closes; `ids` are the campaigns, and `reason` says why."""
         if not self.has_operate_permission(request):
             raise PermissionDenied
         given = (request.POST if request.method == "POST" else request.GET).getlist("ids")
         campaigns = list(Campaign.objects.filter(pk__in=_uuids(given[:MAX_AT_ONCE])))
-        if request.method != "POST" and campaigns:
-            return self.ask_to_close(request, campaigns)
-        take_step(request, STEPS["close"], campaigns)
+        form = CloseForm(request.POST) if request.method == "POST" else CloseForm()
+        if campaigns and not form.is_valid():
+            return self.ask_to_close(request, campaigns, form)
+        take_step(request, STEPS["close"], campaigns, form.cleaned_data["reason"] if campaigns else "")
         if len(campaigns) == 1:
             return HttpResponseRedirect(campaign_url(campaigns[0].pk))
         return HttpResponseRedirect(reverse("admin:coupons_campaign_changelist"))
 
-    def ask_to_close(self, request: HttpRequest, campaigns: list[Campaign]) -> HttpResponse:
+    def ask_to_close(
+        self, request: HttpRequest, campaigns: list[Campaign], form: CloseForm | None = None
+    ) -> HttpResponse:
         seen = live.look(campaigns)
         context = {
             **self.admin_site.each_context(request),
             "title": "Close for good?",
+            "form": form or CloseForm(initial={"reason": request.POST.get("reason", "")}),
             "opts": self.opts,
             "media": self.media,
             "rows": [(campaign, seen[campaign.pk]) for campaign in campaigns],

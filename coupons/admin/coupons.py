@@ -1,4 +1,7 @@
-"""Issued coupons: to look at and to search, by user or code. Nobody edits them."""
+"""Issued coupons: to look at and to search, by user or code. Nobody edits them.
+
+A code is money: it is shown to who has the right `see_code`, others see its last characters.
+"""
 
 from typing import Any
 
@@ -15,7 +18,7 @@ from coupons.models import Coupon
 
 @admin.register(Coupon)
 class CouponAdmin(ReadOnlyAdmin[Coupon]):
-    list_display = ("code", "user_id", "campaign_name", "sequence", "issued")
+    list_display = ("code", "user_id", "campaign_name", "sequence", "issued")  # get_list_display hides the code
     list_filter = (CampaignFilter,)
     list_select_related = ("campaign",)
     paginator = OrderedPaginator
@@ -25,6 +28,12 @@ class CouponAdmin(ReadOnlyAdmin[Coupon]):
     fields = ("code", "user_id", "campaign_name", "sequence", "issued")
 
     issued = moment_column("issued_at", "issued at")
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return _shown_to(request, self.list_display)
+
+    def get_fields(self, request: HttpRequest, obj: Coupon | None = None) -> Any:
+        return _shown_to(request, self.fields)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Newest first; within one campaign the last admitted first. Both are the order of an index."""
@@ -41,6 +50,16 @@ class CouponAdmin(ReadOnlyAdmin[Coupon]):
             queryset = queryset.filter(Q(user_id=term) | Q(code=term.upper()))
         return queryset, False
 
+    @admin.display(description="code")
+    def end_of_code(self, coupon: Coupon) -> str:
+        return f"…{coupon.code[-4:]}"
+
     @admin.display(description="campaign")
     def campaign_name(self, coupon: Coupon) -> SafeString | str:
         return campaign_link(coupon.campaign)
+
+
+def _shown_to(request: HttpRequest, columns: tuple[str, ...]) -> tuple[str, ...]:
+    if request.user.has_perm("coupons.see_code"):
+        return columns
+    return tuple("end_of_code" if column == "code" else column for column in columns)

@@ -1,13 +1,11 @@
-"""Retry now and give up: an operator's decisions, the outcome as a message and in each event's history."""
+"""Retry now and give up: an operator's decisions, the outcome as a message."""
 
 from collections.abc import Sequence
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpRequest
 
-from coupons.admin.pages import actor_of, audit, errors_as_messages
-from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.admin.pages import actor_of, errors_as_messages
 from coupons.issuing.retry import RetryReport, give_up_events, retry_events_now
 from coupons.models import EventStatus, FailEventHistory
 
@@ -20,50 +18,18 @@ def undecided(event_ids: Sequence[int]) -> list[int]:
     return list(events.filter(given_up_at__isnull=True).order_by("pk").values_list("pk", flat=True))
 
 
-def retry_now(request: HttpRequest, event_ids: Sequence[int]) -> None:
+def retry_now(request: HttpRequest, event_ids: Sequence[int], reason: str) -> None:
     with errors_as_messages(request, about="Retry"):
-        chosen = undecided(event_ids)
-        attempts = _attempts(chosen)
-        try:
-            report = retry_events_now(event_ids=chosen, actor=actor_of(request))
-        except (RetryLater, *DATABASE_DOWN):
-            _audit_tried(request, attempts)
-            raise
-        _audit_tried(request, attempts)
+        report = retry_events_now(event_ids=undecided(event_ids), actor=actor_of(request), reason=reason)
         _say_retried(request, report, left_alone=len(event_ids) - report.succeeded - report.failed)
 
 
 def give_up(request: HttpRequest, event_ids: Sequence[int], reason: str) -> None:
     with errors_as_messages(request, about="Give up"):
-        # One transaction: no event is given up without a line in its history.
-        with transaction.atomic():
-            chosen = list(
-                FailEventHistory.objects.select_for_update(no_key=True)
-                .defer("payload")
-                .filter(pk__in=undecided(event_ids), event_status=EventStatus.FAIL, given_up_at__isnull=True)
-                .order_by("pk")
-            )
-            ids = [event.pk for event in chosen]
-            given_up = give_up_events(event_ids=ids, actor=actor_of(request), reason=reason)
-            audit(request, chosen, f"Given up: {reason}")
+        given_up = give_up_events(event_ids=undecided(event_ids), actor=actor_of(request), reason=reason)
         if given_up:
             messages.success(request, f"Given up: {_events(given_up)}.")
         _say_left_alone(request, len(event_ids) - given_up)
-
-
-def _attempts(event_ids: Sequence[int]) -> dict[int, int]:
-    return dict(FailEventHistory.objects.filter(pk__in=event_ids).values_list("pk", "attempts"))
-
-
-def _audit_tried(request: HttpRequest, attempts_before: dict[int, int]) -> None:
-    """A line for each event that was tried, by its outcome; what a broken-off run gave back untried gets none."""
-    outcomes: dict[str, list[FailEventHistory]] = {}
-    for event in FailEventHistory.objects.filter(pk__in=attempts_before).defer("payload"):
-        if event.attempts > attempts_before[event.pk]:
-            outcome = "issued" if event.event_status == EventStatus.SUCCESS else f"{event.error_code} again"
-            outcomes.setdefault(outcome, []).append(event)
-    for outcome, events in outcomes.items():
-        audit(request, events, f"Retried now: {outcome}.")
 
 
 def _say_retried(request: HttpRequest, report: RetryReport, *, left_alone: int) -> None:

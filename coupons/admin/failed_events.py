@@ -21,8 +21,10 @@ from coupons.admin import jobs
 from coupons.admin.decisions import MAX_AT_ONCE, give_up, retry_now, undecided
 from coupons.admin.filters import CampaignFilter, StatusFilter
 from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge, campaign_link, moment_column
-from coupons.admin.visible import readable_payload, visible
+from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
+from coupons.admin.visible import readable_payload
 from coupons.models import EventStatus, FailCode, FailEventHistory
+from coupons.visible import visible
 
 MAX_SHOWN = 100  # attempts on an event's page, events on the page that asks for a reason
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")
@@ -30,11 +32,7 @@ _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<
 
 class ReasonForm(forms.Form):
     ids = forms.CharField(widget=forms.HiddenInput)
-    reason = forms.CharField(
-        max_length=2_000,
-        widget=forms.Textarea(attrs={"rows": 4, "cols": 80, "autofocus": True}),
-        error_messages={"required": "Say why: it is kept with the event, for whoever asks later."},
-    )
+    reason = ReasonField(rows=4)
 
     @property
     def event_ids(self) -> list[int]:
@@ -51,6 +49,7 @@ class FailedEventChangeList(IndexedChangeList):
 
 @admin.register(FailEventHistory)
 class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
+    action_form = ReasonActionForm
     actions = ("retry_selected", "give_up_selected")
     list_display = (
         "position", "status", "code", "campaign_name", "user", "sequence", "failed",
@@ -92,18 +91,20 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
     # --- decisions --------------------------------------------------------------------------------------
     @admin.action(permissions=["retry"], description="Retry the selected events now")
     def retry_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> None:
-        retry_now(request, _ids(request, chosen))
+        if reason := reason_of(request):
+            retry_now(request, _ids(request, chosen), reason)
 
     @admin.action(permissions=["give_up"], description="Give up the selected events, with a reason …")
     def give_up_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse:
         ids = ",".join(str(event_id) for event_id in _ids(request, chosen))
-        return self._ask_reason(request, ReasonForm(initial={"ids": ids}))
+        return self._ask_reason(request, ReasonForm(initial={"ids": ids, "reason": request.POST.get("reason", "")}))
 
     @method_decorator(require_POST)
     def retry_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        retry_now(request, [event_id])
+        if reason := reason_of(request):
+            retry_now(request, [event_id], reason)
         return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_change", args=[event_id]))
 
     def give_up_view(self, request: HttpRequest) -> HttpResponse:

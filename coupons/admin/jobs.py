@@ -10,8 +10,8 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from coupons.admin.pages import NOTHING, ReadOnlyAdmin, badge, moment_column
-from coupons.admin.visible import visible
 from coupons.models import JobRun
+from coupons.visible import visible
 
 OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minutes
 

@@ -8,14 +8,14 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest
 
-from coupons.admin.pages import actor_of, audit, errors_as_messages
+from coupons.admin.pages import actor_of, errors_as_messages
 from coupons.campaigns import lifecycle
 from coupons.errors import PushDidNotArrive
 from coupons.models import Campaign, CampaignState
 
 
 class _Act(Protocol):
-    def __call__(self, *, campaign_id: UUID, actor: str) -> Campaign: ...
+    def __call__(self, *, campaign_id: UUID, actor: str, reason: str) -> Campaign: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,21 @@ def steps_for(campaign: Campaign) -> list[Step]:
     return [step for step in STEPS.values() if campaign.state in step.offered_in]
 
 
-def take_step(request: HttpRequest, step: Step, campaigns: Iterable[Campaign]) -> None:
+def take_step(request: HttpRequest, step: Step, campaigns: Iterable[Campaign], reason: str) -> None:
     """Each campaign by itself: one that cannot be moved does not keep the others from it."""
     for campaign in campaigns:
         with errors_as_messages(request, about=campaign.name):
-            note = _take(step, campaign.pk, actor_of(request))
-            audit(request, [campaign], f"{step.done.capitalize()}. {note}".rstrip())
+            note = _take(step, campaign.pk, actor_of(request), reason)
             if note:
                 messages.warning(request, f"{campaign.name} is {step.done}. {note}")
             else:
                 messages.success(request, f"{campaign.name} is {step.done}.")
 
 
-def _take(step: Step, campaign_id: UUID, actor: str) -> str:
+def _take(step: Step, campaign_id: UUID, actor: str, reason: str) -> str:
     """Empty, or what the operator should know although it is done."""
     try:
-        step.act(campaign_id=campaign_id, actor=actor)
+        step.act(campaign_id=campaign_id, actor=actor, reason=reason)
     except PushDidNotArrive as error:
         return str(error)
     return ""

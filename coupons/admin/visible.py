@@ -1,13 +1,12 @@
-"""Texts from outside, so that what is read on a page is what is there. Escaping is the template's."""
+"""Payloads for people: whatever bytes somebody has put into the topic."""
 
 import json
-import unicodedata
 from dataclasses import dataclass
+
+from coupons.visible import visible
 
 MAX_TEXT_SHOWN = 64 * 1024  # characters
 MAX_BYTES_DUMPED = 4 * 1024
-# Controls, formats (bidi overrides, zero-width), surrogates, private use, unassigned, line separators.
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +22,6 @@ class ReadablePayload:
     raw: str = ""
 
 
-def visible(text: str) -> str:
-    """Characters that have no shape of their own, or turn their neighbours round, as ⟨U+202E⟩."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_shown(character) for character in text)
-
-
 def readable_payload(payload: bytes) -> ReadablePayload:
     size = len(payload)
     try:
@@ -43,12 +35,6 @@ def readable_payload(payload: bytes) -> ReadablePayload:
     except (ValueError, RecursionError):
         return ReadablePayload("text", size, raw)
     return ReadablePayload("JSON", size, _cut(indented), raw)
-
-
-def _shown(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in _INVISIBLE:
-        return character
-    return f"\N{MATHEMATICAL LEFT ANGLE BRACKET}U+{ord(character):04X}\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
 
 
 def _cut(text: str) -> str:

@@ -24,6 +24,12 @@ def client_address(request: HttpRequest) -> Address | None:
     return address
 
 
+def came_through_proxy(request: HttpRequest) -> bool:
+    """Whether the connection is a trusted proxy's."""
+    address = _parse(request.META.get("REMOTE_ADDR", ""))
+    return address is not None and _is_trusted(address)
+
+
 def _is_trusted(address: Address) -> bool:
     return any(address in network for network in settings.TRUSTED_PROXIES if network.version == address.version)
 

@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 def json_response(
     document: dict[str, Any], status: int, headers: dict[str, str] | None = None, content_type: str = "application/json"
 ) -> HttpResponse:
-    """As DRF's only renderer would write it, without its way through renderer and template response: on the path of an
-    application that is a tenth of the CPU time."""
+    """As DRF's only renderer would write it, in ASCII, without its way through renderer and template response: on the
+    path of an application that is a tenth of the CPU time."""
     return HttpResponse(body_of(document), content_type=content_type, status=status, headers=headers)
 
 
 def body_of(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def problem_response(problem: Problem) -> HttpResponse:

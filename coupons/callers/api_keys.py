@@ -20,6 +20,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from coupons import audit
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import run
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
@@ -37,6 +38,7 @@ def create_api_key(
     campaign_ids: Collection[UUID] = (),
     expires_at: datetime | None = None,
     actor: str,
+    reason: str = "",
 ) -> tuple[ApiKey, str]:
     """The row, and the key itself: show it to whoever asked, since nobody can read it again.
 
@@ -70,6 +72,7 @@ def create_api_key(
         raise OperatorError(f"{field}: {messages[0]}") from None
     with transaction.atomic(durable=True):  # Redis is told after the commit
         row.save(force_insert=True)
+        audit.record(actor=actor, row=row, what=f"Created with {', '.join(row.scopes)}", reason=reason)
     logger.info("api_key.created prefix=%s scopes=%s actor=%s", prefix, ",".join(row.scopes), actor)
     try:
         push_api_keys()
@@ -90,6 +93,7 @@ def revoke_api_key(*, prefix: str, actor: str, reason: str) -> ApiKey:
             raise OperatorError(f"API key {prefix} was revoked at {row.revoked_at.isoformat()} by {row.revoked_by}.")
         row.revoked_at, row.revoked_by, row.revoked_reason = timezone.now(), actor, reason.strip()
         row.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
+        audit.record(actor=actor, row=row, what="Revoked", reason=reason)
     logger.info("api_key.revoked prefix=%s actor=%s", prefix, actor)
     try:
         push_api_keys()

@@ -1,14 +1,14 @@
 """What operators do with a campaign. PostgreSQL is the truth, Redis is told; in which order is each function's point.
 
-Every function takes the row's lock, checks the state, raises the revision and commits; then Redis hears of it. They
-raise OperatorError (nothing has changed; the text says what to do) or PushDidNotArrive (the change is saved and the
-keeper pushes it). When one returns, every process admits by the new settings.
+Every function takes the row's lock, checks the state, raises the revision, notes who did it and why, and commits; then
+Redis hears of it. They raise OperatorError (nothing has changed; the text says what to do) or PushDidNotArrive (the
+change is saved and the keeper pushes it). When one returns, every process admits by the new settings.
 """
 
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from coupons import audit
 from coupons.campaigns.push import load_first_time, lower_first, push_change
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
@@ -37,17 +38,20 @@ def create_campaign(
     opens_at: datetime | None = None,
     closes_at: datetime | None = None,
     actor: str,
+    reason: str = "",
 ) -> Campaign:
     """A draft that nobody can apply to yet. Without `opens_at` the window begins now."""
     campaign = Campaign(name=name.strip(), quantity=quantity, opens_at=opens_at or timezone.now(), closes_at=closes_at)
     check_new_values(campaign)
-    campaign.save(force_insert=True)
+    with transaction.atomic():
+        campaign.save(force_insert=True)
+        audit.record(actor=actor, row=campaign, what=f"Created as a draft with quantity {quantity}", reason=reason)
     campaign.refresh_from_db()
     _log("created", campaign, actor)
     return campaign
 
 
-def open_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+def open_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """From draft to open: the first load into Redis, which happens once in a campaign's life."""
     with transaction.atomic(durable=True):  # Redis is told after the commit: no caller may hold it back
         campaign = _begin_change(campaign_id, allowed=[CampaignState.DRAFT], to="open")
@@ -56,27 +60,27 @@ def open_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
         campaign.state = CampaignState.OPEN
         campaign.epoch = 1
         _save(campaign, "state", "epoch")
+        audit.record(actor=actor, row=campaign, what="Opened", reason=reason)
     _log("opened", campaign, actor)
     load_first_time(campaign)
     return campaign
 
 
-def pause_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+def pause_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """Admit nobody until it is resumed. Who is in stays in."""
-    return _move(campaign_id, allowed=[CampaignState.OPEN], to=CampaignState.PAUSED, verb="pause", actor=actor)
+    return _move(campaign_id, _PAUSE, actor, reason)
 
 
-def resume_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
-    return _move(campaign_id, allowed=[CampaignState.PAUSED], to=CampaignState.OPEN, verb="resume", actor=actor)
+def resume_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
+    return _move(campaign_id, _RESUME, actor, reason)
 
 
-def close_campaign(*, campaign_id: UUID, actor: str) -> Campaign:
+def close_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """For good. Coupons of those who are in are still issued."""
-    allowed = [CampaignState.OPEN, CampaignState.PAUSED]
-    return _move(campaign_id, allowed=allowed, to=CampaignState.CLOSED, verb="close", actor=actor)
+    return _move(campaign_id, _CLOSE, actor, reason)
 
 
-def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str) -> Campaign:
+def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, reason: str = "") -> Campaign:
     """New values for name, quantity and window, all of them or none.
 
     A raise is written to PostgreSQL first, or its CHECK would refuse who is admitted in between. A lower quantity goes
@@ -85,6 +89,7 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str) 
     with transaction.atomic(durable=True):
         campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
         lowered = changes.get("quantity", campaign.quantity) < campaign.quantity
+        what = _describe(campaign, changes)
         for field, value in changes.items():
             setattr(campaign, field, value)
         check_new_values(campaign)
@@ -92,6 +97,7 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str) 
             # Crash after this => Redis is a revision ahead and too low; the keeper's push_again undoes it.
             lower_first(campaign)
         _save(campaign, *changes)
+        audit.record(actor=actor, row=campaign, what=what, reason=reason)
     _log("changed", campaign, actor)
     if not lowered and campaign.epoch > 0:
         push_change(campaign)
@@ -115,12 +121,25 @@ def check_new_values(campaign: Campaign) -> None:
 _LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
 
 
-def _move(campaign_id: UUID, *, allowed: Sequence[str], to: CampaignState, verb: str, actor: str) -> Campaign:
+class _Move(NamedTuple):
+    verb: str
+    done: str
+    allowed: Sequence[CampaignState]
+    to: CampaignState
+
+
+_PAUSE = _Move("pause", "Paused", [CampaignState.OPEN], CampaignState.PAUSED)
+_RESUME = _Move("resume", "Resumed", [CampaignState.PAUSED], CampaignState.OPEN)
+_CLOSE = _Move("close", "Closed", [CampaignState.OPEN, CampaignState.PAUSED], CampaignState.CLOSED)
+
+
+def _move(campaign_id: UUID, move: _Move, actor: str, reason: str) -> Campaign:
     with transaction.atomic(durable=True):
-        campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
-        campaign.state = to
+        campaign = _begin_change(campaign_id, allowed=move.allowed, to=move.verb)
+        campaign.state = move.to
         _save(campaign, "state")
-    _log(to, campaign, actor)
+        audit.record(actor=actor, row=campaign, what=move.done, reason=reason)
+    _log(move.to, campaign, actor)
     push_change(campaign)
     return campaign
 
@@ -145,6 +164,18 @@ def _save(campaign: Campaign, *fields: str) -> None:
             campaign.save(update_fields=[*fields, "revision", "updated_at"])
     except IntegrityError as error:
         raise OperatorError(f"PostgreSQL refused the change: {str(error).splitlines()[0]}") from error
+
+
+def _describe(campaign: Campaign, changes: CampaignChanges) -> str:
+    """What is about to change, with the values of before."""
+    changed = [f"{field} from {_text(getattr(campaign, field))} to {_text(value)}" for field, value in changes.items()]
+    return f"Changed {', '.join(changed) or 'nothing'}"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "nothing"
+    return value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value)
 
 
 def _first_message(error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from coupons import audit
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
 from coupons.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISSUED, RETRY_SETTLED, failpoint
 from coupons.issuing.backoff import retry_delay_sec
@@ -61,11 +62,14 @@ def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambd
     return report
 
 
-def retry_events_now(*, event_ids: Sequence[int], actor: str) -> RetryReport:
-    """Retry these rows whatever their due time; rows that are SUCCESS, given up or being retried are left alone."""
+def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") -> RetryReport:
+    """A person's decision to retry these rows whatever their due time; each that was tried notes who wanted it and why.
+
+    Rows that are SUCCESS, given up or being retried are left alone.
+    """
     report = RetryReport()
     chosen = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL).order_by("pk")
-    _retry_all(_claim(chosen, len(event_ids)), actor, report)
+    _retry_all(_claim(chosen, len(event_ids)), actor, report, decided=reason)
     return report
 
 
@@ -73,12 +77,16 @@ def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
     """An operator's decision that these rows are not to be tried again; returns how many. It returns no slot."""
     if not reason.strip():
         raise OperatorError("reason: say why these events are given up.")
-    chosen = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL, given_up_at__isnull=True)
-    given_up = chosen.update(
-        given_up_at=Now(), given_up_by=actor, given_up_reason=reason, next_attempt_at=None, updated_at=Now()
-    )
-    logger.info("retry.given_up count=%d actor=%s", given_up, actor)
-    return given_up
+    still_failing = FailEventHistory.objects.filter(event_status=EventStatus.FAIL, given_up_at__isnull=True)
+    with transaction.atomic():
+        chosen = still_failing.filter(pk__in=event_ids).select_for_update(no_key=True).defer("payload").order_by("pk")
+        events = list(chosen)
+        FailEventHistory.objects.filter(pk__in=[event.pk for event in events]).update(
+            given_up_at=Now(), given_up_by=actor, given_up_reason=reason, next_attempt_at=None, updated_at=Now()
+        )
+        audit.record_all(actor=actor, rows=events, what="Given up", reason=reason)
+    logger.info("retry.given_up count=%d actor=%s", len(events), actor)
+    return len(events)
 
 
 def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[FailEventHistory]:
@@ -99,20 +107,26 @@ def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[FailEventHist
 
 
 def _retry_all(
-    events: Sequence[FailEventHistory], actor: str, report: RetryReport, stop: Callable[[], bool] = lambda: False
+    events: Sequence[FailEventHistory],
+    actor: str,
+    report: RetryReport,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    decided: str | None = None,
 ) -> None:
     for number, event in enumerate(events):
         if stop():
             _release(events[number:])
             return
         try:
-            _retry(event, actor, report)
+            _retry(event, actor, report, decided)
         except (RetryLater, *DATABASE_DOWN):
             _release(events[number:])
             raise
 
 
-def _retry(event: FailEventHistory, actor: str, report: RetryReport) -> None:
+def _retry(event: FailEventHistory, actor: str, report: RetryReport, decided: str | None) -> None:
+    """`decided` is the reason of the person who wants it; None when nobody asked."""
     started_at = timezone.now()
     with transaction.atomic():
         result, code, reason = _issue(event)
@@ -124,6 +138,9 @@ def _retry(event: FailEventHistory, actor: str, report: RetryReport) -> None:
         FailAttempt.objects.create(
             event=event, started_at=started_at, actor=actor, error_code=code or "", error_message=reason
         )
+        if decided is not None:
+            outcome = "issued" if code is None else f"{code} again"
+            audit.record(actor=actor, row=event, what=f"Retried now: {outcome}", reason=decided)
     # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
     failpoint(RETRY_COMMITTED)
     if result is not None:

@@ -5,7 +5,6 @@ from io import BytesIO
 from typing import NamedTuple
 from wsgiref.types import WSGIEnvironment
 
-from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpResponseBase
 from rest_framework.request import Request
@@ -32,7 +31,16 @@ REMEMBERED = 1_024
 ANY_PATH = "/api/v1/campaigns/any/apply"
 # What the middleware and DRF look at before a view runs. Whoever adds a middleware that looks at more adds it here;
 # tests/scenarios/test_lobby.py compares the answers.
-_ASKED_BY = ("HTTP_HOST", "HTTP_ACCEPT", "CONTENT_TYPE", "HTTP_ORIGIN", "wsgi.url_scheme", "SERVER_NAME", "SERVER_PORT")
+_ASKED_BY = (
+    "HTTP_HOST",
+    "HTTP_ACCEPT",
+    "CONTENT_TYPE",
+    "HTTP_ORIGIN",
+    "wsgi.url_scheme",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "HTTP_X_FORWARDED_PROTO",
+)
 
 
 class _RefusalView(LimitedView):
@@ -61,18 +69,16 @@ class Heads:
 
     def __init__(self) -> None:
         self._django = _Refuser()
-        forwarded = settings.SECURE_PROXY_SSL_HEADER
-        self._names = (*_ASKED_BY, *([forwarded[0]] if forwarded else []))
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._ask)
 
     def find(self, environ: WSGIEnvironment) -> Head | None:
         """None when Django would not let this request come so far: a wrong host, media type, scheme."""
-        return self._remembered(*map(environ.get, self._names))
+        return self._remembered(*map(environ.get, _ASKED_BY))
 
     def _ask(self, *values: str | None) -> Head | None:
         body = b"{}"
         environ: WSGIEnvironment = {
-            name: value for name, value in zip(self._names, values, strict=True) if value is not None
+            name: value for name, value in zip(_ASKED_BY, values, strict=True) if value is not None
         }
         environ |= {
             "REQUEST_METHOD": "POST",

@@ -4,8 +4,9 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
-from coupons.management.command import CouponCommand, campaign_id
+from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
+from coupons.visible import visible
 
 
 class CampaignCommand(CouponCommand):
@@ -14,7 +15,8 @@ class CampaignCommand(CouponCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("campaign", type=campaign_id, help="the campaign's id")
+        add_reason(parser)
 
     def run(self, **options: Any) -> None:
-        campaign = self.act(campaign_id=options["campaign"], actor="manage.py")
-        self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) {self.done}.")
+        campaign = self.act(campaign_id=options["campaign"], actor=operator(), reason=options["reason"])
+        self.stdout.write(f"Campaign {campaign.pk} ({visible(campaign.name)}) {self.done}.")

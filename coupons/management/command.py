@@ -1,6 +1,8 @@
 """What all commands share: help with examples as they are written, and errors as exit codes instead of tracebacks."""
 
 import argparse
+import getpass
+import os
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -14,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
+from coupons.visible import visible
 
 EXIT_REFUSED = 1  # what was asked cannot be done, or the answer is "no"
 EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: nothing is known, try again
@@ -39,12 +42,12 @@ class CouponCommand(BaseCommand, ABC):
         try:
             self.run(**options)
         except OperatorError as error:
-            raise CommandError(str(error), returncode=EXIT_REFUSED) from error
+            raise CommandError(visible(str(error)), returncode=EXIT_REFUSED) from error
         except PushDidNotArrive as error:
-            raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
             reason = " ".join(str(error).split())
-            raise CommandError(f"A part does not answer: {reason}", returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(f"A part does not answer: {visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
 
     @abstractmethod
     def run(self, **options: Any) -> None:
@@ -66,6 +69,19 @@ def stop_on_signals(stop: threading.Event) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+
+
+def operator() -> str:
+    """Who stands behind a command, in the record of what was done: the user of the operating system."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        name = f"uid-{os.getuid()}"
+    return f"manage.py:{name}"
+
+
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", default="", help="why; kept with who did it and what (the admin's audit)")
 
 
 def campaign_id(text: str) -> UUID:

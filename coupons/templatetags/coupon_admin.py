@@ -3,7 +3,7 @@
 from django import template
 
 from coupons.admin.pages import number
-from coupons.admin.visible import visible as make_visible
+from coupons.visible import visible as make_visible
 
 register = template.Library()
 

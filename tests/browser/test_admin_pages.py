@@ -4,23 +4,13 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 
 from coupons.models import Campaign, CampaignState
 from tests.support.operators import campaign_page
 from tests.support.service import Service
-from tests.support.webdriver import Browser, browser
+from tests.support.webdriver import browser, log_in
 
 pytestmark = pytest.mark.system
-
-
-def log_in(page: Browser, url: str) -> None:
-    User.objects.create_superuser("admin", password="correct horse")
-    page.open(f"{url}/admin/")
-    page.type_into("#id_username", "admin")
-    page.type_into("#id_password", "correct horse")
-    page.click("input[type=submit]")
-    page.text("#user-tools")
 
 
 def test_an_operator_logs_in_and_opens_and_closes_a_campaign_by_its_buttons(service: Service, live_server: Any) -> None:
@@ -28,13 +18,15 @@ def test_an_operator_logs_in_and_opens_and_closes_a_campaign_by_its_buttons(serv
     with browser() as page:
         log_in(page, live_server.url)
         page.open(live_server.url + campaign_page(campaign))
-        page.click(".coupon-steps form[action$='/open/'] button")
+        page.type_into("#step-reason", "it is ten")
+        page.click(".coupon-steps button[formaction$='/open/']")
 
         assert page.text(".messagelist .success") == "Test is opened."
         assert re.search(r"Admitted\s+0\s+Remaining\s+100", page.text(".coupon-panel"))
         assert page.text(".coupon-panel-head .coupon-badge") == "open"
 
         page.click(".coupon-steps .coupon-danger")
+        page.type_into("#id_reason", "all are gone")
         page.click("input.coupon-danger")
 
         assert page.text(".messagelist .success") == "Test is closed."

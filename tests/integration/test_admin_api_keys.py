@@ -38,7 +38,7 @@ def key_on(page: Any) -> str:
 
 
 def make(client: Client, **values: Any) -> Any:
-    return client.post(ADD, {"name": "shop front", "scopes": ["apply", "read"], **values})
+    return client.post(ADD, {"name": "shop front", "scopes": ["apply", "read"], "reason": "a new shop", **values})
 
 
 def test_a_key_is_made_shown_once_and_good(operator: Client, service: Service) -> None:
@@ -53,7 +53,7 @@ def test_a_key_is_made_shown_once_and_good(operator: Client, service: Service) -
     assert Api(f"Bearer {key}").apply(other).status_code == 404
     row = ApiKey.objects.get()
     assert (row.name, row.scopes, row.created_by) == ("shop front", ["apply", "read"], "op")
-    assert history_of(row) == ["Created with apply, read."]
+    assert history_of(row) == ["Created with apply, read: a new shop"]
     for later in (LIST, page_of(row)):
         assert key not in operator.get(later).content.decode()
         assert row.prefix in text_of(operator.get(later))

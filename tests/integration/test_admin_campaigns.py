@@ -17,6 +17,7 @@ from tests.support.operators import (
     CAMPAIGNS,
     OPERATE,
     VIEW,
+    act,
     campaign_page,
     history_of,
     messages_of,
@@ -48,6 +49,7 @@ def values_of(client: Client, campaign: Campaign, **changed: Any) -> dict[str, A
         "closes_at_0": f"{closes_at:%Y-%m-%d}" if closes_at else "",
         "closes_at_1": f"{closes_at:%H:%M:%S}" if closes_at else "",
         "revision": form.initial["revision"],
+        "reason": "it was wrong",
     }
     return {**values, **changed}
 
@@ -62,19 +64,21 @@ def admit(campaign: Campaign, *users: str) -> None:
 
 
 def test_a_new_campaign_is_a_draft_and_its_page_offers_to_open_it(operator: Client) -> None:
-    page = operator.post(reverse(ADD), {"name": "Ten sharp", "quantity": 100, "_save": "Save"}, follow=True)
+    page = operator.post(
+        reverse(ADD), {"name": "Ten sharp", "quantity": 100, "reason": "spring", "_save": "Save"}, follow=True
+    )
 
     campaign = Campaign.objects.get()
     assert (campaign.name, campaign.quantity, campaign.state) == ("Ten sharp", 100, CampaignState.DRAFT)
     assert page.context["original"] == campaign
     assert [step.name for step, _ in page.context["steps"]] == ["open"]
-    assert history_of(campaign) == ["Created as a draft."]
+    assert history_of(campaign) == ["Created as a draft with quantity 100: spring"]
 
 
 def test_a_window_that_ends_before_it_begins_is_an_error_beside_its_field(operator: Client) -> None:
     times = {"opens_at_0": "2030-01-02", "opens_at_1": "10:00", "closes_at_0": "2030-01-01", "closes_at_1": "10:00"}
 
-    page = operator.post(reverse(ADD), {"name": "Ten", "quantity": 1, **times})
+    page = operator.post(reverse(ADD), {"name": "Ten", "quantity": 1, "reason": "x", **times})
 
     assert page.context["adminform"].form.errors == {"closes_at": ["It must be later than opens at."]}
     assert not Campaign.objects.exists()
@@ -83,12 +87,12 @@ def test_a_window_that_ends_before_it_begins_is_an_error_beside_its_field(operat
 def test_a_button_opens_the_campaign_in_postgresql_and_redis(service: Service, operator: Client) -> None:
     campaign = service.campaign(opened=False)
 
-    page = operator.post(step_address(campaign, "open"), follow=True)
+    page = act(operator, step_address(campaign, "open"))
 
     assert state_of(campaign) == CampaignState.OPEN
     assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.state == "open"
     assert messages_of(page) == ["success: test is opened."]
-    assert history_of(campaign) == ["Opened."]
+    assert history_of(campaign) == ["Opened: because"]
 
 
 @pytest.mark.parametrize(("step", "state"), [("pause", "paused"), ("resume", "open")])
@@ -97,7 +101,7 @@ def test_a_button_pauses_and_resumes(service: Service, operator: Client, step: s
     if step == "resume":
         lifecycle.pause_campaign(campaign_id=campaign.pk, actor="test")
 
-    operator.post(step_address(campaign, step))
+    act(operator, step_address(campaign, step))
 
     assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.state == state == state_of(campaign)
 
@@ -114,12 +118,12 @@ def test_closing_asks_first_and_changes_nothing_until_it_is_confirmed(service: S
 def test_the_confirmation_closes_it_for_good(service: Service, operator: Client) -> None:
     campaign = service.campaign()
 
-    page = operator.post(reverse(CLOSE), {"ids": campaign.pk}, follow=True)
+    page = act(operator, reverse(CLOSE), ids=campaign.pk)
 
     assert state_of(campaign) == CampaignState.CLOSED
     assert page.context["steps"] == []
     assert "_save" not in page.content.decode()
-    assert history_of(campaign) == ["Closed."]
+    assert history_of(campaign) == ["Closed: because"]
 
 
 def test_no_step_is_taken_by_a_get(service: Service, operator: Client) -> None:
@@ -133,7 +137,7 @@ def test_no_step_is_taken_without_the_csrf_token(service: Service, operator: Cli
     campaign = service.campaign()
     operator.handler.enforce_csrf_checks = True
 
-    assert operator.post(step_address(campaign, "pause")).status_code == 403
+    assert act(operator, step_address(campaign, "pause")).status_code == 403
     assert state_of(campaign) == CampaignState.OPEN
 
 
@@ -143,7 +147,7 @@ def test_a_step_is_offered_exactly_where_lifecycle_allows_it(service: Service, n
     campaign = service.campaign()
     Campaign.objects.filter(pk=campaign.pk).update(state=state)
     try:
-        STEPS[name].act(campaign_id=campaign.pk, actor="test")
+        STEPS[name].act(campaign_id=campaign.pk, actor="test", reason="because")
         allowed = True
     except PushDidNotArrive:
         allowed = True  # a draft that was loaded before: only this test makes one
@@ -181,7 +185,7 @@ def test_a_raised_quantity_reaches_redis_and_the_history_says_from_what(service:
 
     assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.quantity == 25
     assert Campaign.objects.get().quantity == 25
-    assert history_of(campaign) == ["Changed quantity from 10 to 25."]
+    assert history_of(campaign) == ["Changed quantity from 10 to 25: it was wrong"]
 
 
 def test_lowering_below_who_is_in_is_an_error_beside_the_quantity(service: Service, operator: Client) -> None:
@@ -228,7 +232,7 @@ def test_a_push_that_does_not_arrive_is_a_warning_and_the_change_is_saved(servic
     campaign = service.campaign()
     service.stack("stop", "redis")
 
-    page = operator.post(step_address(campaign, "pause"), follow=True)
+    page = act(operator, step_address(campaign, "pause"))
 
     assert state_of(campaign) == CampaignState.PAUSED
     (message,) = messages_of(page)
@@ -266,8 +270,8 @@ def test_who_may_only_look_cannot_take_a_step(service: Service, step: str) -> No
     campaign = service.campaign(opened=False)
     viewer = sign_in(*VIEW)
 
-    assert viewer.post(step_address(campaign, step)).status_code == 403
-    assert viewer.post(reverse(CLOSE), {"ids": campaign.pk}).status_code == 403
+    assert act(viewer, step_address(campaign, step)).status_code == 403
+    assert act(viewer, reverse(CLOSE), ids=campaign.pk).status_code == 403
     assert state_of(campaign) == CampaignState.DRAFT
 
 

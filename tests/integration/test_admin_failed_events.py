@@ -15,6 +15,7 @@ from tests.support.operators import (
     EVENTS,
     OPERATE,
     VIEW,
+    act,
     event_page,
     history_of,
     messages_of,
@@ -144,11 +145,11 @@ def test_retry_now_issues_the_coupon_and_says_so(service: Service) -> None:
     campaign = service.campaign()
     event = held(campaign, "42")
 
-    page = sign_in(*OPERATE).post(retry_address(event), follow=True)
+    page = act(sign_in(*OPERATE), retry_address(event))
 
     assert Coupon.objects.get().user_id == "42"
     assert messages_of(page) == ["success: Retried: 1 event succeeded."]
-    assert history_of(event) == ["Retried now: issued."]
+    assert history_of(event) == ["Retried now: issued: because"]
     assert FailAttempt.objects.get().actor == "op"
 
 
@@ -162,7 +163,7 @@ def test_retry_now_from_the_list_tells_who_failed_again(service: Service) -> Non
         "success: Retried: 1 event succeeded.",
         "warning: Retried: 1 event failed again; each shows why.",
     ]
-    assert history_of(forged) == ["Retried now: not-admitted again."]
+    assert history_of(forged) == ["Retried now: not-admitted again: because"]
 
 
 def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(service: Service) -> None:
@@ -170,7 +171,7 @@ def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(se
     client = sign_in(*OPERATE)
     service.stack("stop", "redis")
 
-    page = client.post(retry_address(event), follow=True)
+    page = act(client, retry_address(event))
 
     assert page.status_code == 200
     (message,) = messages_of(page)
@@ -183,7 +184,7 @@ def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(se
 def test_what_succeeded_is_left_alone(db: None) -> None:
     event = failed(event_status=EventStatus.SUCCESS)
 
-    page = sign_in(*OPERATE).post(retry_address(event), follow=True)
+    page = act(sign_in(*OPERATE), retry_address(event))
 
     (message,) = messages_of(page)
     assert message.startswith("info: Left alone: 1 event")
@@ -262,7 +263,7 @@ def test_who_may_only_look_can_decide_nothing(db: None) -> None:
     assert "Retry now" not in text_of(page)
     assert "Give up" not in text_of(page)
     assert viewer.get(reverse(EVENTS)).context["action_form"] is None
-    assert viewer.post(retry_address(event)).status_code == 403
+    assert act(viewer, retry_address(event)).status_code == 403
     assert viewer.get(reverse(GIVE_UP), {"ids": event.pk}).status_code == 403
     assert give_up(viewer, "because", event).status_code == 403
 

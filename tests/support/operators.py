@@ -4,15 +4,15 @@ import re
 from html import unescape
 from typing import Any
 
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from coupons.models import ApiKey, Campaign, FailEventHistory
+from coupons.models import ApiKey, AuditEntry, Campaign, FailEventHistory
 
 VIEW = ("view_campaign", "view_coupon", "view_faileventhistory", "view_jobrun")
 OPERATE = (*VIEW, "add_campaign", "operate_campaign", "retry_failed_event", "give_up_failed_event")
+REASON = "because"
 EVENTS = "admin:coupons_faileventhistory_changelist"
 CAMPAIGNS = "admin:coupons_campaign_changelist"
 COUPONS = "admin:coupons_coupon_changelist"
@@ -40,9 +40,9 @@ def step_address(campaign: Campaign, step: str) -> str:
     return reverse(f"admin:coupons_campaign_{step}", args=[campaign.pk])
 
 
-def run_action(client: Client, page: str, action: str, *rows: Any) -> Any:
+def run_action(client: Client, page: str, action: str, *rows: Any, reason: str = REASON) -> Any:
     """Tick these rows of a list and run an action on them, as the list's form does."""
-    form = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
+    form = {"action": action, "_selected_action": [str(row.pk) for row in rows], "reason": reason}
     return client.post(reverse(page), form, follow=True)
 
 
@@ -58,6 +58,11 @@ def messages_of(page: Any) -> list[str]:
 
 
 def history_of(row: Campaign | FailEventHistory | ApiKey) -> list[str]:
-    """What people did with this row, oldest first."""
-    entries = LogEntry.objects.filter(object_id=str(row.pk), content_type__model=row._meta.model_name)
-    return list(entries.order_by("pk").values_list("change_message", flat=True))
+    """What people did with this row in the admin and why, oldest first: "Opened: it is ten"."""
+    entries = AuditEntry.objects.filter(kind=row._meta.label_lower, object_id=str(row.pk)).exclude(actor="test")
+    return [f"{entry.what}: {entry.reason}" for entry in entries.order_by("pk")]
+
+
+def act(client: Client, address: str, *, reason: str = REASON, **values: Any) -> Any:
+    """Press a button, with the reason that stands beside it."""
+    return client.post(address, {"reason": reason, **values}, follow=True)

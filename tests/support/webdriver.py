@@ -1,6 +1,6 @@
 """A browser to click with: Debian's chromium, driven by chromedriver over the W3C WebDriver protocol.
 
-https://www.w3.org/TR/webdriver2/ is a few JSON requests; the tests need six of them, so no package is needed.
+https://www.w3.org/TR/webdriver2/ is a few JSON requests; the tests need seven of them, so no package is needed.
 """
 
 import base64
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from django.contrib.auth.models import User
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's key of an element's id
 _FLAGS = [
@@ -35,7 +36,11 @@ class Browser:
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(60), retries=False)
         self._url = f"http://127.0.0.1:{port}/session"
         options = {"args": [*_FLAGS, f"--user-data-dir={profile}"]}
-        always = {"goog:chromeOptions": options, "timeouts": {"implicit": 10_000}}
+        always = {
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+            "timeouts": {"implicit": 10_000},
+        }
         session = self._call("POST", "", {"capabilities": {"alwaysMatch": always}})
         self._url += f"/{session['sessionId']}"
 
@@ -64,6 +69,11 @@ class Browser:
         element = self._find(selector)
         self._call("POST", f"/element/{element}/clear", {})
         self._call("POST", f"/element/{element}/value", {"text": text})
+
+    def console(self) -> list[str]:
+        """The errors there since the last call; chromium's own addition to the protocol."""
+        entries = self._call("POST", "/se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
@@ -98,6 +108,16 @@ def browser() -> Iterator[Browser]:
             driver.wait(10)
             if driver.stdout is not None:
                 driver.stdout.close()
+
+
+def log_in(page: Browser, url: str) -> None:
+    """As a superuser, made for it."""
+    User.objects.create_superuser("admin", password="correct horse")
+    page.open(f"{url}/admin/")
+    page.type_into("#id_username", "admin")
+    page.type_into("#id_password", "correct horse")
+    page.click("input[type=submit]")
+    page.text("#user-tools")
 
 
 def _port(driver: subprocess.Popen[str]) -> int:

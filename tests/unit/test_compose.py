@@ -80,8 +80,9 @@ def test_the_applications_variables_are_those_of_the_stack(compose: dict[str, An
     stack = set(Home(tmp_path).settings_of(Home(tmp_path).state()))
     given = {name for part in APPLICATION for name in compose["services"][part]["environment"]}
     # WEB_HOST: a container listens on all its addresses; the operator makes the first admin user by hand;
-    # COUPON_PLAINTEXT_HOSTS: a stack's servers are on loopback, these are in a network of their own
-    assert given - {"WEB_HOST", "COUPON_PLAINTEXT_HOSTS"} == {
+    # COUPON_PLAINTEXT_HOSTS: a stack's servers are on loopback, these are in a network of their own;
+    # COUPON_TRUSTED_PROXIES: a stack of one's own has no proxy
+    assert given - {"WEB_HOST", "COUPON_PLAINTEXT_HOSTS", "COUPON_TRUSTED_PROXIES"} == {
         name for name in stack if not name.startswith("DJANGO_SUPERUSER_")
     }
 

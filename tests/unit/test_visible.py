@@ -2,7 +2,8 @@
 
 import pytest
 
-from coupons.admin.visible import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload, visible
+from coupons.admin.visible import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload
+from coupons.visible import one_line, visible
 
 
 @pytest.mark.parametrize("text", ["", "plain", "two\nlines\tand a tab", "쿠폰 100장", "naïve ☕ 🎟"])
@@ -45,3 +46,17 @@ def test_bytes_that_are_no_text_are_dumped_with_their_offsets() -> None:
 def test_a_large_payload_is_cut_and_says_by_how_much() -> None:
     assert readable_payload(b"x" * (MAX_TEXT_SHOWN + 5)).text.endswith("… 5 more characters")
     assert readable_payload(b"\xff" * (MAX_BYTES_DUMPED + 5)).text.endswith("… 5 more bytes")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("쿠폰 ☕ \\n", "쿠폰 ☕ \\n"),
+        ("a\r\n2026-11-25 ERROR forged", "a\\r\\n2026-11-25 ERROR forged"),
+        ("\x1b[2J\x07\x9b\t", "\\x1b[2J\\x07\\x9b\\t"),
+        ("a\u202eb\u2028c\U000e0001", "a\\u202eb\\u2028c\\U000e0001"),
+    ],
+)
+def test_a_log_line_stays_one_line_and_commands_no_terminal(text: str, line: str) -> None:
+    assert one_line(text) == line
+    assert one_line(text).isprintable()

@@ -3,8 +3,9 @@ from typing import Any, cast
 
 from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
 from coupons.errors import OperatorError
-from coupons.management.command import CouponCommand, campaign_id, moment, whole_number
+from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator, whole_number
 from coupons.models import MAX_QUANTITY
+from coupons.visible import visible
 
 
 class Command(CouponCommand):
@@ -23,6 +24,7 @@ class Command(CouponCommand):
         parser.add_argument("--quantity", type=whole_number(1, MAX_QUANTITY), help=f"1 to {MAX_QUANTITY}")
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset")
+        add_reason(parser)
 
     def run(self, **options: Any) -> None:
         fields = ("name", "quantity", "opens_at", "closes_at")
@@ -30,7 +32,10 @@ class Command(CouponCommand):
         if not changes:
             raise OperatorError("Nothing to change: give --name, --quantity, --opens-at or --closes-at.")
         campaign = change_campaign(
-            campaign_id=options["campaign"], changes=cast("CampaignChanges", changes), actor="manage.py"
+            campaign_id=options["campaign"],
+            changes=cast("CampaignChanges", changes),
+            actor=operator(),
+            reason=options["reason"],
         )
         texts = ", ".join(f"{name} {value}" for name, value in changes.items())
-        self.stdout.write(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}.")
+        self.stdout.write(visible(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}."))

@@ -2,7 +2,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.callers.api_keys import KeyNotPushed, create_api_key
-from coupons.management.command import CouponCommand, campaign_id, moment
+from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator
 from coupons.models import Scope
 
 
@@ -33,6 +33,7 @@ class Command(CouponCommand):
             help="the only campaign that it may touch; several times for several; default: all",
         )
         parser.add_argument("--expires-at", type=moment, help="ISO 8601 with offset; default: never")
+        add_reason(parser)
 
     def run(self, **options: Any) -> None:
         try:
@@ -41,7 +42,8 @@ class Command(CouponCommand):
                 scopes=options["scope"],
                 campaign_ids=options["campaign"],
                 expires_at=options["expires_at"],
-                actor="manage.py",
+                actor=operator(),
+                reason=options["reason"],
             )
         except KeyNotPushed as error:
             row, key = error.made

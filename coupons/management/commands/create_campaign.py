@@ -2,7 +2,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
-from coupons.management.command import CouponCommand, moment, whole_number
+from coupons.management.command import CouponCommand, add_reason, moment, operator, whole_number
 from coupons.models import MAX_QUANTITY
 
 
@@ -24,6 +24,7 @@ class Command(CouponCommand):
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset; default: now")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset; default: never")
         parser.add_argument("--open", action="store_true", help="open it at once; without it, it stays a draft")
+        add_reason(parser)
 
     def run(self, **options: Any) -> None:
         campaign = create_campaign(
@@ -31,8 +32,9 @@ class Command(CouponCommand):
             quantity=options["quantity"],
             opens_at=options["opens_at"],
             closes_at=options["closes_at"],
-            actor="manage.py",
+            actor=operator(),
+            reason=options["reason"],
         )
         self.stdout.write(str(campaign.pk))
         if options["open"]:
-            open_campaign(campaign_id=campaign.pk, actor="manage.py")
+            open_campaign(campaign_id=campaign.pk, actor=operator(), reason=options["reason"])

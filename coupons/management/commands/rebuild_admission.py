@@ -2,9 +2,10 @@ from argparse import ArgumentParser
 from typing import Any
 from uuid import UUID
 
+from coupons import audit
 from coupons.errors import OperatorError
 from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
-from coupons.management.command import CouponCommand, campaign_id
+from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
 
 
@@ -30,16 +31,19 @@ class Command(CouponCommand):
             action="store_true",
             help="read also what the consumers have read already: after PostgreSQL lost rows (a backup was restored)",
         )
+        add_reason(parser)
 
     def run(self, **options: Any) -> None:
         ids = self._every_campaign() if options["all"] else options["campaign"] or stale_campaigns()
         if not ids:
             self.stdout.write("Every campaign's state in Redis is current; nothing to mend.")
             return
-        loaded = set(Campaign.objects.filter(pk__in=ids, epoch__gt=0).values_list("pk", flat=True))
+        campaigns = Campaign.objects.filter(pk__in=ids, epoch__gt=0)
+        loaded = {campaign.pk for campaign in campaigns}
         unknown = [str(missing) for missing in ids if missing not in loaded]
         if unknown:
             raise OperatorError(f"No campaign that was ever opened has the id {', '.join(unknown)}.")
+        audit.record_all(actor=operator(), rows=campaigns, what="Rebuild asked for", reason=options["reason"])
         self.stderr.write(f"Mending {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
         reports = mend_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"])
         if reports is None:

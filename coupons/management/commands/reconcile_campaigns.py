@@ -12,6 +12,7 @@ from coupons.ledger.reconcile import Reconciliation
 from coupons.ledger.topic import MEANING, TopicLedger
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
+from coupons.visible import visible
 
 
 class Command(CouponCommand):
@@ -79,14 +80,14 @@ class Command(CouponCommand):
         for ledger in ledgers:
             verdict = "closes" if ledger.closes else "DOES NOT CLOSE"
             self.stdout.write(
-                f"{ledger.campaign_id} {ledger.name}: tickets {ledger.tickets} = issued {ledger.issued} + failed "
-                f"{ledger.failed} + pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
+                f"{ledger.campaign_id} {visible(ledger.name)}: tickets {ledger.tickets} = issued {ledger.issued} + "
+                f"failed {ledger.failed} + pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
             )
             for found in ledger.differences.values():
                 explanation = EXPLANATIONS[found.kind]
                 self.stdout.write(f"  {found.kind} x {found.count}: {explanation.meaning}.")
                 for example in found.examples:
-                    self.stdout.write(f"    {example}")
+                    self.stdout.write(f"    {visible(example)}")
                 if explanation.heals:
                     self.stdout.write(f"  -> heals by itself: {explanation.heals()}.")
                 else:

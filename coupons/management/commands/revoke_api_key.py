@@ -2,7 +2,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.callers.api_keys import revoke_api_key
-from coupons.management.command import CouponCommand
+from coupons.management.command import CouponCommand, operator
+from coupons.visible import visible
 
 
 class Command(CouponCommand):
@@ -19,5 +20,5 @@ class Command(CouponCommand):
         parser.add_argument("--reason", required=True, help="kept with the key")
 
     def run(self, **options: Any) -> None:
-        row = revoke_api_key(prefix=options["prefix"], actor="manage.py", reason=options["reason"])
-        self.stdout.write(f"{row} is revoked.")
+        row = revoke_api_key(prefix=options["prefix"], actor=operator(), reason=options["reason"])
+        self.stdout.write(visible(f"{row} is revoked."))

@@ -1,0 +1,49 @@
+"""Who did what, when and why: to look at and to search. Nobody edits it, a superuser neither; PostgreSQL refuses it."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from coupons.admin.pages import NOTHING, ReadOnlyAdmin, moment_column
+from coupons.admin.paginator import OrderedPaginator
+from coupons.models import AuditEntry
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
+    list_display = ("moment", "actor", "what", "about", "reason_text")
+    paginator = OrderedPaginator
+    ordering = ("-id",)
+    search_fields = ("actor__exact", "object_id__exact")  # get_search_results says how
+    search_help_text = "A whole user name (or manage.py:USER, api:KEY), or the whole id of what it is about"
+    fields = ("moment", "actor", "what", "about", "object_id", "reason_text")
+
+    moment = moment_column("at", "at")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Exact, so that two indexes serve it."""
+        term = search_term.strip()
+        if term:
+            kinds = ["coupons.campaign", "coupons.faileventhistory", "coupons.apikey", "auth.user", "auth.group"]
+            queryset = queryset.filter(Q(actor=term) | Q(kind__in=kinds, object_id=term))
+        return queryset, False
+
+    @admin.display
+    def about(self, entry: AuditEntry) -> SafeString:
+        kind = entry.kind.rpartition(".")[2]
+        try:
+            page = reverse(f"admin:{entry.kind.replace('.', '_')}_change", args=[entry.object_id])
+        except NoReverseMatch:
+            return format_html("{} {}", kind, entry.object_name)
+        return format_html('{} <a href="{}">{}</a>', kind, page, entry.object_name)
+
+    @admin.display(description="reason")
+    def reason_text(self, entry: AuditEntry) -> str:
+        return entry.reason or NOTHING

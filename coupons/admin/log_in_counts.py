@@ -1,0 +1,70 @@
+"""How many attempts to log in were made of late: in PostgreSQL, so that all processes count together.
+
+An attempt is counted before the password is looked at, in one statement: a hundred guesses at once pass no limit that
+one after the other would not. A right one is given back. The keys are hashes, since people type passwords into the
+wrong field; what is over is removed by whoever comes next, so the table holds a quarter of an hour's attempts.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_network
+
+from django.db import connection
+
+from coupons.api.client_address import Address
+
+WINDOW_SEC = 15 * 60
+OF_BROWSER, OF_ADDRESS, OF_NAME, OF_ALL = ("browser", 10), ("address", 20), ("name", 30), ("all", 300)
+
+COUNT = """
+INSERT INTO coupons_logincount AS counted (key, attempts, until)
+VALUES (%(key)s, 1, now() + make_interval(secs => %(window)s))
+ON CONFLICT (key) DO UPDATE SET
+    attempts = CASE WHEN counted.until <= now() THEN 1 ELSE least(counted.attempts + 1, 1000000) END,
+    until = CASE WHEN counted.until <= now() THEN now() + make_interval(secs => %(window)s) ELSE counted.until END
+RETURNING attempts, extract(epoch FROM until - now())
+"""
+GIVE_BACK = "UPDATE coupons_logincount SET attempts = attempts - 1 WHERE key = ANY(%s) AND attempts > 0"
+FORGET = "DELETE FROM coupons_logincount WHERE until <= now()"
+
+
+class TooManyAttempts(Exception):
+    def __init__(self, limit: str, wait_sec: float) -> None:
+        super().__init__(limit)
+        self.limit = limit
+        self.wait_sec = wait_sec
+
+
+def count_attempt(*, name: str, address: Address | None, browser: str | None) -> Sequence[str]:
+    """The keys under which it was counted, for `give_back`. Raises TooManyAttempts.
+
+    A browser in which this user has logged in before is counted by itself, and by nothing that a stranger can use up:
+    guessing locks nobody out. All others share the limits of their address, of the name and of everybody, in this
+    order, and stop at the first: one address cannot use up a name's.
+    """
+    keys: list[str] = []
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET)
+        for (what, limit), value in _counters(name, address, browser):
+            key = sha256(f"{what}:{value}".encode()).hexdigest()
+            cursor.execute(COUNT, {"key": key, "window": WINDOW_SEC})
+            attempts, wait_sec = cursor.fetchone()
+            if attempts > limit:
+                raise TooManyAttempts(what, float(wait_sec))
+            keys.append(key)
+    return keys
+
+
+def give_back(keys: Sequence[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(GIVE_BACK, [list(keys)])
+
+
+def _counters(name: str, address: Address | None, browser: str | None) -> list[tuple[tuple[str, int], str]]:
+    if browser is not None:
+        return [(OF_BROWSER, browser)]
+    shared = [(OF_NAME, name.casefold()), (OF_ALL, "")]
+    if address is None or not address.is_global:
+        return shared  # a proxy that nobody has declared stands for everybody (coupons/api/limits.py)
+    whole = ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
+    return [(OF_ADDRESS, str(whole)), *shared]

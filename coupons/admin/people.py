@@ -1,0 +1,115 @@
+"""Users and groups: Django's pages, with a reason asked for and kept. Nobody is deleted: switch `active` off."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.forms import AdminPasswordChangeForm as OwnPasswordForm
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.models import Group, User
+from django.contrib.auth.views import PasswordChangeView
+from django.db import transaction
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse_lazy
+
+from coupons import audit
+from coupons.admin.pages import AuditedHistory, actor_of
+from coupons.admin.reasons import ReasonField
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+# Django's classes are generic for the type checker alone, hence the ignored errors.
+class _NewUserForm(AdminUserCreationForm):
+    reason = ReasonField()
+
+
+class _UserForm(UserChangeForm):  # type: ignore[type-arg]
+    reason = ReasonField()
+
+
+class _PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
+    reason = ReasonField()
+
+
+class _GroupForm(forms.ModelForm):  # type: ignore[type-arg]
+    reason = ReasonField()
+
+
+class _Audited(AuditedHistory):
+    """Django calls these two inside the transaction of the change."""
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self._record(request, obj, message)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def _record(self, request: HttpRequest, obj: Model, message: Any) -> None:
+        sentence = LogEntry(change_message=json.dumps(message)).get_change_message()
+        what = f"{sentence} {_rights_of(obj)}".strip()
+        audit.record(actor=actor_of(request), row=obj, what=what, reason=request.POST["reason"])
+
+
+@admin.register(User)
+class CouponUserAdmin(_Audited, UserAdmin):  # type: ignore[type-arg]
+    form = _UserForm
+    add_form = _NewUserForm
+    change_password_form = _PasswordForm
+    change_user_password_template = "admin/coupons/change_password.html"  # noqa: S105
+    add_fieldsets = (*UserAdmin.add_fieldsets, (None, {"fields": ("reason",)}))
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or not self.has_change_permission(request, obj):
+            return fieldsets
+        return [*fieldsets, (None, {"fields": ("reason",)})]
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        with transaction.atomic():  # Django's own view of these has one for its other pages only
+            return super().user_change_password(request, id, form_url)
+
+
+@admin.register(Group)
+class CouponGroupAdmin(_Audited, GroupAdmin):
+    form = _GroupForm
+
+    def get_fieldsets(self, request: HttpRequest, obj: Group | None = None) -> Any:
+        fields = ["name", "permissions"]
+        return [(None, {"fields": [*fields, "reason"] if self.has_change_permission(request, obj) else fields})]
+
+
+class OwnPasswordView(PasswordChangeView):
+    """A person's own password: who and when are kept; nobody is asked why."""
+
+    form_class = OwnPasswordForm
+    template_name = "registration/password_change_form.html"
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), **admin.site.each_context(self.request)}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        with transaction.atomic():
+            audit.record(actor=actor_of(self.request), row=form.user, what="Changed the own password", reason="")
+            return super().form_valid(form)
+
+
+def _rights_of(row: Model) -> str:
+    """What the change has led to: names of fields alone do not say who may do what now."""
+    if isinstance(row, Group):
+        return f"May now: {', '.join(sorted(row.permissions.values_list('codename', flat=True))) or 'nothing'}."
+    if not isinstance(row, User):
+        return ""
+    flags = [name for name in ("is_active", "is_staff", "is_superuser") if getattr(row, name)]
+    groups = sorted(row.groups.values_list("name", flat=True))
+    own = sorted(row.user_permissions.values_list("codename", flat=True))
+    return f"Has now: {', '.join([*flags, *groups, *own]) or 'nothing'}."

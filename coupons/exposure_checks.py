@@ -1,0 +1,85 @@
+"""System checks of what stands between this service and everybody: it does not start where that is nothing.
+
+With DJANGO_DEBUG on they say nothing. Failpoints have a check of their own (coupons/checks.py), which asks for more: a
+database that is a test's, DEBUG or not. COUPON_TRUSTED_PROXIES is refused when it is read (couponsite/env.py).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's own name
+
+LEAST_SECRET_CHARACTERS = 32
+LEAST_DISTINCT_CHARACTERS = 10
+# What stands in examples and in projects made by a command, in any spelling.
+WORDS_OF_NO_SECRET = (
+    "django-insecure", "insecure-", "-insecure", "change-me", "change_me", "changeme", "replace-me", "replace_me",
+    "replaceme", "secret-key", "secret_key", "secretkey", "your-secret", "your_secret", "example", "placeholder",
+)  # fmt: skip
+HOW_TO_MAKE_ONE = 'Make one: python -c "import secrets; print(secrets.token_urlsafe(50))"'
+
+
+@register("coupons")
+def check_exposure(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Every command runs this at its start; the web server calls it by itself."""
+    if settings.DEBUG:
+        return []
+    return [*_secret(), *_hosts(), *_origins()]
+
+
+def _secret() -> list[CheckMessage]:
+    reason = weakness_of(settings.SECRET_KEY)
+    if reason is None:
+        return []
+    return [Error(f"DJANGO_SECRET_KEY {reason}.", hint=f"It signs sessions. {HOW_TO_MAKE_ONE}", id="coupons.E017")]
+
+
+def weakness_of(secret: str) -> str | None:
+    """Why this secret can be guessed; the answer repeats nothing of it."""
+    if len(secret) < LEAST_SECRET_CHARACTERS:
+        return f"has fewer than {LEAST_SECRET_CHARACTERS} characters"
+    if len(set(secret)) < LEAST_DISTINCT_CHARACTERS:
+        return f"has fewer than {LEAST_DISTINCT_CHARACTERS} different characters"
+    if any(word in secret.lower() for word in WORDS_OF_NO_SECRET):
+        return "is one of an example or of a project made by a command"
+    return None
+
+
+def _hosts() -> list[CheckMessage]:
+    if not settings.ALLOWED_HOSTS:
+        hint = "Name the hosts that clients use, or unset it for this machine alone."
+        return [Error("DJANGO_ALLOWED_HOSTS is empty: every request is refused.", hint=hint, id="coupons.E012")]
+    if any(host.strip(".") in ("*", "") for host in settings.ALLOWED_HOSTS):
+        hint = "Name the hosts that clients use; `.shop.example` stands for all below it."
+        return [Error("DJANGO_ALLOWED_HOSTS allows any host.", hint=hint, id="coupons.E013")]
+    return []
+
+
+def _origins() -> list[CheckMessage]:
+    bad = [origin for origin in settings.CORS_ALLOWED_ORIGINS if not _is_one_origin(origin)]
+    if not bad and not getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False):
+        return []
+    text = f"COUPON_CORS_ORIGINS: {bad[0]!r} is no single origin." if bad else "Every origin may call the API."
+    hint = "Name them, each as https://shop.example, separated by commas."
+    return [Error(text, hint=hint, id="coupons.E014")]
+
+
+def _is_one_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    whole = f"{parts.scheme}://{parts.netloc}"
+    return parts.scheme in ("http", "https") and bool(parts.netloc) and text == whole and "*" not in text
+
+
+@register("coupons", deploy=True)
+def check_proxies(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Not an error: the API works without."""
+    if not settings.HTTPS or settings.TRUSTED_PROXIES:
+        return []
+    hint = "Name the proxy that ends TLS, or set COUPON_HTTPS=false where there is none."
+    text = "COUPON_HTTPS is on and COUPON_TRUSTED_PROXIES is empty: the admin redirects to https for ever."
+    return [Warning(text, hint=hint, id="coupons.W005")]

@@ -1,0 +1,37 @@
+"""Texts from outside, so that what is read is what is there. Escaping HTML is the templates' part."""
+
+import re
+import unicodedata
+
+# Controls, formats (bidi overrides, zero-width), surrogates, private use, unassigned, line separators.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_MAYBE = re.compile(r"[^\t\n\x20-\x7e]")
+_CONTROL = re.compile(r"[^\x20-\x7e]")
+
+
+def visible(text: str) -> str:
+    """Characters that have no shape of their own, or turn their neighbours round, as ⟨U+202E⟩."""
+    if text.isprintable():
+        return text
+    return _MAYBE.sub(_named, text)
+
+
+def one_line(text: str) -> str:
+    r"""For a log: the same characters, and the ends of lines, as \x1b, \u202e, \n."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(_escaped, text)
+
+
+def _named(found: re.Match[str]) -> str:
+    character = found[0]
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    return f"\N{MATHEMATICAL LEFT ANGLE BRACKET}U+{ord(character):04X}\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    return character.encode("unicode_escape").decode()

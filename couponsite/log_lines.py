@@ -1,0 +1,15 @@
+"""One record is one line: what users, messages and operators wrote can neither begin another nor command a terminal."""
+
+import logging
+
+from coupons.visible import one_line
+
+
+class LineFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        """Each line of a traceback is set in, so that none of them looks like a record."""
+        lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
+        return "\n".join(f"  {one_line(line)}" for line in lines)

@@ -1,0 +1,200 @@
+"""The admin's log-in under somebody who guesses: limited, telling nothing, and locking nobody out."""
+
+import re
+import threading
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth import hashers
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from coupons.admin import log_in, log_in_counts
+from coupons.models import LogInCount
+from tests.support.operators import text_of
+
+LOG_IN = reverse("admin:login")
+RIGHT = "correct horse battery"
+ADDRESS = "81.2.69.142"
+
+
+@pytest.fixture(autouse=True)
+def _kim(db: None, settings: LazySettings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes half a second
+    User.objects.create_superuser("kim", password=RIGHT)
+
+
+def guess(password: str, *, name: str = "kim", address: str = ADDRESS, client: Client | None = None) -> Any:
+    return (client or Client()).post(LOG_IN, {"username": name, "password": password}, REMOTE_ADDR=address)
+
+
+def statuses(answers: list[Any]) -> list[int]:
+    return [answer.status_code for answer in answers]
+
+
+@pytest.mark.attack(
+    "log-in guessing",
+    "100 passwords from one address, 100 from as many, 100 at once; the right one among them",
+    "429 after 20, or 30 for a name; whoever has logged in there before still can",
+)
+def test_who_guesses_from_one_address_is_stopped_before_the_right_one(db: None) -> None:
+    answers = [guess(RIGHT if number == 40 else f"guess {number}") for number in range(100)]
+
+    assert statuses(answers) == [200] * 20 + [429] * 80
+    assert 0 < int(answers[-1]["Retry-After"]) <= 900
+    assert "Too many attempts. Try again in 15 minutes." in text_of(answers[-1])
+    assert User.objects.get().last_login is None
+
+
+def test_who_guesses_from_many_addresses_is_stopped_too(db: None) -> None:
+    answers = [guess(RIGHT if number == 40 else "x", address=f"81.2.69.{number}") for number in range(100)]
+
+    assert statuses(answers) == [200] * 30 + [429] * 70
+    assert guess("x", name="KIM", address="81.3.1.1").status_code == 429, "another spelling is the same name"
+
+
+def test_many_names_are_many_guesses_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_in_counts, "OF_ALL", ("all", 50))
+
+    answers = [guess("x", name=f"name{number}", address=f"81.2.69.{number}") for number in range(60)]
+
+    assert statuses(answers) == [200] * 50 + [429] * 10
+
+
+def test_a_proxy_s_users_are_not_one_address(settings: LazySettings) -> None:
+    """Private addresses stand for many people; the name's limit holds all the same."""
+    answers = [guess("x", address="10.0.0.7") for _ in range(40)]
+    assert statuses(answers) == [200] * 30 + [429] * 10
+
+
+def test_a_whole_network_of_ipv6_is_one_address(db: None) -> None:
+    answers = [guess("x", name=f"n{number}", address=f"2a00:1450:4001:81b::{number:x}") for number in range(25)]
+
+    assert statuses(answers) == [200] * 20 + [429] * 5
+
+
+def test_guessing_does_not_lock_out_whoever_has_logged_in_there_before(db: None) -> None:
+    operator = Client()
+    assert guess(RIGHT, client=operator, address="81.9.9.9").status_code == 302
+    operator.post(reverse("admin:logout"))
+    for number in range(60):
+        guess("x", address=f"81.2.69.{number}")
+
+    assert guess(RIGHT, address="81.9.9.9").status_code == 429, "from a new browser, until it is over"
+    assert guess(RIGHT, client=operator, address="81.2.69.1").status_code == 302
+
+
+def test_a_known_browser_may_not_guess_for_ever_nor_for_others(db: None) -> None:
+    User.objects.create_superuser("lee", password=RIGHT)
+    thief = Client()
+    guess(RIGHT, client=thief)
+    thief.post(reverse("admin:logout"))
+
+    assert statuses([guess("x", client=thief) for _ in range(12)]) == [200] * 10 + [429] * 2
+    lee = [guess("x", name="lee", client=thief) for _ in range(25)]
+    assert statuses(lee) == [200] * 20 + [429] * 5, "counted as any stranger's"
+
+
+@pytest.mark.parametrize("forged", ["", "x", "eyJ1c2VyIjoia2ltIiwiYnJvd3NlciI6IngifQ:1vPQ:abc"])
+def test_a_forged_cookie_makes_no_browser_known(forged: str) -> None:
+    client = Client()
+    client.cookies["known"] = forged
+
+    assert statuses([guess("x", client=client) for _ in range(25)]) == [200] * 20 + [429] * 5
+
+
+def test_a_right_password_uses_nothing_up(db: None) -> None:
+    assert statuses([guess(RIGHT) for _ in range(35)]) == [302] * 35
+
+
+def test_the_limit_ends_with_its_time_and_leaves_no_rows(db: None) -> None:
+    assert [guess("x").status_code for _ in range(21)][-1] == 429
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE coupons_logincount SET until = now() - interval '1 second'")
+
+    assert guess("x").status_code == 200
+    assert LogInCount.objects.count() == 3
+    assert set(LogInCount.objects.values_list("attempts", flat=True)) == {1}
+
+
+def test_what_is_typed_stands_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    guess("x", name="hunter2, typed into the wrong field")
+
+    assert "hunter2" not in caplog.text
+    assert "log_in.failed user=- address=81.2.69.142" in caplog.text
+    assert all(re.fullmatch("[0-9a-f]{64}", key) for key in LogInCount.objects.values_list("key", flat=True))
+
+
+@pytest.mark.attack(
+    "which names exist",
+    "log-in as nobody, with a wrong password, as no staff, as one switched off",
+    "one answer, one hash",
+)
+def test_nothing_tells_which_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    User.objects.create_user("shopper", password=RIGHT)
+    User.objects.create_superuser("gone", password=RIGHT, is_active=False)
+    hashed: list[str] = []
+    encode = hashers.MD5PasswordHasher.encode
+
+    def count(self: hashers.MD5PasswordHasher, password: str, salt: str) -> str:
+        hashed.append(password)
+        return encode(self, password, salt)
+
+    monkeypatch.setattr(hashers.MD5PasswordHasher, "encode", count)
+
+    def answer(name: str, password: str) -> tuple[int, int, str]:
+        hashed.clear()
+        page = guess(password, name=name)
+        html = re.sub(r'(csrfmiddlewaretoken" value=")\w+', r"\1", page.content.decode()).replace(name, "NAME")
+        return page.status_code, len(hashed), html
+
+    wrong = answer("kim", "wrong")
+    assert wrong[:2] == (200, 1)
+    assert answer("nobody", RIGHT) == answer("shopper", RIGHT) == answer("gone", RIGHT) == wrong
+
+
+def test_a_hash_is_not_made_once_a_limit_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(20):
+        guess("x")
+
+    def must_not(*_: object) -> str:
+        raise AssertionError("hashed all the same")
+
+    monkeypatch.setattr(hashers.MD5PasswordHasher, "encode", must_not)
+    assert guess("x").status_code == 429
+
+
+def test_no_more_than_two_threads_of_a_process_are_busy_with_strangers(db: None) -> None:
+    with log_in._hashing, log_in._hashing:
+        answer = guess(RIGHT)
+
+    assert (answer.status_code, answer["Retry-After"]) == (429, "1")
+    assert guess(RIGHT).status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+def test_guesses_at_once_are_counted_one_by_one(db: None) -> None:
+    """Twenty-one would pass if each looked first and counted afterwards."""
+    passed: list[bool] = []
+    together = threading.Barrier(12)
+
+    def attempt() -> None:
+        together.wait()
+        for _ in range(3):
+            try:
+                log_in_counts.count_attempt(name="kim", address=None, browser=None)
+                passed.append(True)
+            except log_in_counts.TooManyAttempts:
+                passed.append(False)
+        connection.close()
+
+    threads = [threading.Thread(target=attempt) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (passed.count(True), passed.count(False)) == (30, 6)
