@@ -103,6 +103,7 @@ jobs: up ## django-crontab's CRONJOBS without a cron daemon, in the foreground
 
 .PHONY: bench
 bench: up ## the benchmarks on the running stack; ARGS= for them
+	@bin/stack packages benchmarks
 	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks $(ARGS)
 
 .PHONY: lint

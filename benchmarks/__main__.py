@@ -19,7 +19,7 @@ from benchmarks.figures import Mark
 from benchmarks.services import ServiceFailed, log_folder
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("http", "callers", "overload", "consumer", "redis", "ledger", "retry")
+PARTS = ("lobby", "http", "callers", "overload", "consumer", "redis", "ledger", "retry")
 EXIT_MARK_MISSED = 3
 
 
@@ -54,6 +54,7 @@ def _measure(options: argparse.Namespace, server: psycopg2.extensions.connection
         consumer_speed,
         http_speed,
         ledger_speed,
+        lobby_speed,
         machine,
         overload,
         redis_memory,
@@ -65,6 +66,7 @@ def _measure(options: argparse.Namespace, server: psycopg2.extensions.connection
     document: dict[str, Any] = {"began_at": datetime.now(UTC).isoformat(timespec="seconds"), **vars(options)}
     document |= machine.describe()
     parts: dict[str, Callable[[], tuple[dict[str, Any], list[Mark]]]] = {
+        "lobby": lambda: lobby_speed.measure(run),
         "http": lambda: http_speed.measure(run),
         "callers": lambda: caller_cost.measure(run),
         "overload": lambda: overload.measure(run),

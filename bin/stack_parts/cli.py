@@ -94,8 +94,10 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="FOLDER",
                 help="one more stack, in FOLDER, that is up meanwhile; its settings are in FOLDER/env",
             )
-    sub = verbs.add_parser("packages", help="install what the servers, or the system tests, need of the system")
-    sub.add_argument("set", nargs="?", choices=["servers", "system-tests"], default="servers")
+    sub = verbs.add_parser(
+        "packages", help="install what the servers, the system tests or the benchmarks need of the system"
+    )
+    sub.add_argument("set", nargs="?", choices=["servers", "system-tests", "benchmarks"], default="servers")
     return parser
 
 
@@ -277,4 +279,5 @@ def _install_packages(home: Home, which: str) -> None:
         if mode(home) == "native":
             _can_run_natively(home, list(settings.PARTS))
     else:
-        packages.ensure_apt(settings.APT_PACKAGES_SYSTEM_TESTS)
+        benchmarks = which == "benchmarks"
+        packages.ensure_apt(settings.APT_PACKAGES_BENCHMARKS if benchmarks else settings.APT_PACKAGES_SYSTEM_TESTS)

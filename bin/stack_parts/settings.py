@@ -99,4 +99,5 @@ APT_PACKAGES: Final = {
     "setpriv": ("util-linux",),
     "curl": ("curl",),
 }
+APT_PACKAGES_BENCHMARKS: Final = ("wrk",)
 APT_PACKAGES_SYSTEM_TESTS: Final = ("cron", "nginx", "nodejs", "chromium", "chromium-driver", "iproute2", "mount")

@@ -1,0 +1,32 @@
+-- wrk's side of benchmarks/wrk_load.py: each request is another user's application, and the end is one line of JSON.
+-- Arguments after `--`: path, first words of the user ids, file of bearers (one a line; one alone is everybody's).
+-- With several bearers the users are the lines' numbers, as their tokens say; they come again and again.
+
+local bearers, heads = {}, {}
+local path, prefix
+local sent = 0
+
+function init(arguments)
+  path, prefix = arguments[1], arguments[2]
+  for bearer in io.lines(arguments[3]) do bearers[#bearers + 1] = bearer end
+  for number, bearer in ipairs(bearers) do
+    heads[number] = "POST " .. path .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" ..
+      "Authorization: Bearer " .. bearer .. "\r\nContent-Length: "
+  end
+end
+
+function request()
+  sent = sent + 1
+  local number = (sent - 1) % #heads + 1
+  local body = '{"user_id":"' .. prefix .. (#heads > 1 and number or sent) .. '"}'
+  return heads[number] .. #body .. "\r\n\r\n" .. body
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    '\n{"requests":%d,"seconds":%.6f,"refused":%d,"broken":%d,"p50_ms":%.3f,"p99_ms":%.3f,"max_ms":%.3f}\n',
+    summary.requests, summary.duration / 1e6, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency.max / 1000))
+end
