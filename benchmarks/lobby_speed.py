@@ -22,7 +22,7 @@ from benchmarks.figures import Mark
 from benchmarks.http_speed import READY_SEC, apply_path
 from benchmarks.processes import cpu_sec, pss_mib
 from benchmarks.reference import BLOG_COUNT
-from benchmarks.services import HOST, Service, Services, answers_ok, free_port
+from benchmarks.services import HOST, Service, Services, answers_ok, free_port, is_free
 from benchmarks.workload import LOADED_EPOCH, Run, admit_all, eight_digits, open_new
 from benchmarks.wrk_load import CONNECTIONS, Loaded, load
 from coupons.admission import scripts
@@ -31,13 +31,13 @@ from coupons.admission.keys import campaign_keys
 from coupons.campaigns.push import settings_of as values_of
 from coupons.models import Campaign, CampaignState
 
-SLICE_SEC = 3.0
+SLICE_SEC, WARM_UP_SEC = 3.0, 2.0
 TOKENS = 5_000
 REFERENCES = {
     "granian ok": "benchmarks.reference.constant:application",
     "bare Django": "benchmarks.reference.django_view:application",
     "bare DRF": "benchmarks.reference.wsgi:application",
-    "blog": "benchmarks.reference.blog:application",
+    "blog": "benchmarks.reference.blog_wsgi:application",
 }
 
 
@@ -52,8 +52,8 @@ class Target:
     def load(self, users: str, seconds: float) -> None:
         before = cpu_sec(self._service.process.pid)
         found = load(port=self._port, path=self._path, bearers=self._bearers, users=users, seconds=seconds)
-        cpu = cpu_sec(self._service.process.pid) - before
         self._check(found)
+        cpu = cpu_sec(self._service.process.pid) - before
         self.rounds.append(
             {
                 "per_sec": found.per_sec,
@@ -66,7 +66,7 @@ class Target:
 
     def _check(self, found: Loaded) -> None:
         wrong = found.requests - found.refused if self._refuses else found.refused
-        if found.broken or wrong > found.requests / 200:
+        if not found.requests or found.broken or wrong > found.requests / 200:
             raise RuntimeError(f"{self._path}: {wrong} wrong answers, {found}\n{self._service.tail()}")
 
     def median(self, figure: str) -> float:
@@ -97,6 +97,7 @@ def _start(services: Services, run: Run, tokens: list[str]) -> tuple[dict[str, T
     for name, application in REFERENCES.items():
         port = free_port()
         service = services.start_web(port=port, name=f"bench-{name.replace(' ', '-')}", application=application)
+        services.wait(name, partial(_listens, port), deadline_sec=READY_SEC, of=service)
         path = "/" if name == "granian ok" else apply_path(10_000_000)
         targets[name] = Target(service, port, path, key, refuses=False)
         if name == "blog":
@@ -110,6 +111,10 @@ def _start(services: Services, run: Run, tokens: list[str]) -> tuple[dict[str, T
     targets["refusals, tokens"] = product(apply_path(sold_out), tokens, refuses=True)
     targets["winners"] = product(apply_path(endless), key, refuses=False)
     return targets, web
+
+
+def _listens(port: int) -> bool:
+    return not is_free(port)
 
 
 def _endless() -> UUID:
@@ -126,7 +131,7 @@ def _go_round(run: Run, targets: dict[str, Target]) -> None:
     for number in range(-run.size(2, 1), run.repeats * run.size(3, 1)):
         for name, target in targets.items():
             users = "" if name == "refusals, tokens" else f"{name.replace(' ', '-').replace(',', '')}-{number}-"
-            target.load(users, SLICE_SEC if number >= 0 else 1.0)
+            target.load(users, SLICE_SEC if number >= 0 else WARM_UP_SEC)
             if number < 0:
                 target.rounds.clear()
 

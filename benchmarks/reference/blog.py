@@ -6,7 +6,6 @@ import os
 from functools import cache
 
 from confluent_kafka import Producer
-from django.core.wsgi import get_wsgi_application
 from django.urls import path
 from redis import Redis
 from rest_framework.request import Request
@@ -14,8 +13,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from benchmarks.reference import BLOG_COUNT
-
-os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.reference.blog_settings"
 
 
 @cache
@@ -42,5 +39,3 @@ class ApplyView(APIView):
 
 
 urlpatterns = [path("api/v1/campaigns/<str:campaign_id>/apply", ApplyView.as_view())]
-
-application = get_wsgi_application()
