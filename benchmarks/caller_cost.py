@@ -26,8 +26,8 @@ from benchmarks.services import HOST, WEB_APPLICATION, Service, Services, answer
 from benchmarks.workload import Run, admit_all, open_new
 
 ANYBODY = "benchmarks.reference.anybody:application"
-USERS = 600
-SLICES = 3
+USERS = 400
+SLICES = 2
 LEAST = 0.8
 
 

@@ -1,11 +1,23 @@
 """Where a request comes from. `X-Forwarded-For` is what anybody may write; only a trusted proxy's entry counts."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 from django.conf import settings
 from django.http import HttpRequest
 
 Address = IPv4Address | IPv6Address
+# IANA's special-purpose addresses that are not globally reachable
+_SPECIAL = [
+    (int(network.network_address), int(network.netmask))
+    for network in map(
+        IPv4Network,
+        (
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+            "240.0.0.0/4",
+        ),
+    )
+]  # fmt: skip
 
 
 def client_address(request: HttpRequest) -> Address | None:
@@ -28,6 +40,14 @@ def came_through_proxy(request: HttpRequest) -> bool:
     """Whether the connection is a trusted proxy's."""
     address = _parse(request.META.get("REMOTE_ADDR", ""))
     return address is not None and _is_trusted(address)
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is one of the internet's. As `is_global`, which for IPv4 costs a tenth of what a limit does."""
+    if isinstance(address, IPv6Address):
+        return address.is_global
+    number = int(address)
+    return not any(number & mask == network for network, mask in _SPECIAL)
 
 
 def _is_trusted(address: Address) -> bool:

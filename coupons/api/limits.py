@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from coupons.api.client_address import Address, client_address
+from coupons.api.client_address import Address, client_address, is_public
 from coupons.callers.buckets import Buckets, Taken
 from coupons.callers.caller import Caller
 from coupons.telemetry import LIMITED
@@ -80,7 +80,7 @@ class LimitedView(APIView):
 def _take_for_address(request: Request, *, campaign: str) -> list[tuple[str, Taken]]:
     """A proxy that nobody has declared, and a test's loopback, have private addresses: they stand for many people."""
     address = client_address(request)
-    if not settings.LIMITS or address is None or not address.is_global:
+    if not settings.LIMITS or address is None or not is_public(address):
         return []
     whole = _network_of(address)
     taken = [("address", _take(("address", whole), settings.LIMIT_ADDRESS_PER_MINUTE))]

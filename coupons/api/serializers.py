@@ -67,11 +67,22 @@ class MomentField(serializers.DateTimeField):
 
 
 class NameField(serializers.CharField):
-    """As long as the schema says, with the blanks around it, which are then taken away."""
+    """As the schema says: no number made a string, and as long with the blanks around it, which are then taken away."""
 
     def to_internal_value(self, data: Any) -> str:
-        if isinstance(data, str) and len(data) > MAX_NAME_LENGTH:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if len(data) > MAX_NAME_LENGTH:
             self.fail("max_length", max_length=MAX_NAME_LENGTH)
+        return super().to_internal_value(data)
+
+
+class QuantityField(serializers.IntegerField):
+    """A number as JSON writes them, and no string that looks like one."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("invalid")
         return super().to_internal_value(data)
 
 
@@ -79,7 +90,7 @@ class CampaignSerializer(serializers.Serializer[Any]):
     """A new campaign, or with `partial=True` a change of its quantity and window."""
 
     name = NameField(min_length=1, max_length=MAX_NAME_LENGTH)
-    quantity = serializers.IntegerField(min_value=1, max_value=MAX_QUANTITY)
+    quantity = QuantityField(min_value=1, max_value=MAX_QUANTITY)
     opens_at = MomentField(required=False)
     closes_at = MomentField(required=False, allow_null=True)
 

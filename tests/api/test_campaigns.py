@@ -115,6 +115,10 @@ NO_GOOD: list[tuple[dict[str, object], str]] = [
     ({"opens_at": "2030-12-02T00:00:00Z", "closes_at": "2030-12-01T00:00:00Z"}, "closes_at"),
     ({"opens_at": "2030-12-02T00:00:00Z", "closes_at": "2030-12-02T00:00:00Z"}, "closes_at"),
     ({"opens_at": "0001-01-01T00:00:00+01:00"}, "opens_at"),
+    ({"name": 1.5}, "name"),
+    ({"quantity": "5"}, "quantity"),
+    ({"quantity": 5.0}, "quantity"),
+    ({"quantity": True}, "quantity"),
     ({"state": "open"}, "state"),
 ]
 

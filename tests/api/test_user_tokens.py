@@ -126,9 +126,10 @@ def test_a_clock_that_is_a_little_wrong_is_forgiven(campaign: Campaign, issuer: 
 def test_a_token_that_says_the_wrong_thing(
     campaign: Campaign, issuer: Issuer, claims: dict[str, object], reason: str
 ) -> None:
-    named = {"user_id": claims.pop("sub")} if "sub" in claims else {}
+    # the same values serve the lobby's turn, so nothing is taken out of them
+    named = {"user_id" if name == "sub" else name: value for name, value in claims.items()}
 
-    assert reason in refused(issuer.token(**{**named, **claims}), campaign)  # type: ignore[arg-type]
+    assert reason in refused(issuer.token(**named), campaign)  # type: ignore[arg-type]
 
 
 @pytest.mark.attack("`alg: none`", "a good payload with none, None, NONE or nothing as its algorithm", "401")
