@@ -149,16 +149,24 @@ class _Comparison:
 
     def _check_tickets(self) -> None:
         """Tickets that no row tells of."""
-        ends: Mapping[int, PartitionLag] = {}  # asked for when somebody needs them
+        before: Mapping[int, PartitionLag] = {}
+        after: Mapping[int, PartitionLag] = {}
+
+        def look_at_topic() -> None:
+            nonlocal before, after
+            before, after = before or partition_lags(), {}
 
         def is_on_its_way(held: Held) -> bool:
-            """Published since the topic was read."""
-            nonlocal ends
+            """Published since the topic was read. A message may be published, and one may be read and written, while we
+            ask: so it was unread before we looked at tickets and rows, and it lies below the end afterwards."""
+            nonlocal after
             if held.position is None:
                 return (held.score or 0.0) >= self._latest_ms
-            ends = ends or partition_lags()
-            lag = ends.get(held.position.partition)
-            return lag is not None and lag.next_offset <= held.position.offset < lag.end
+            after = after or partition_lags()
+            unread, written = before.get(held.position.partition), after.get(held.position.partition)
+            if unread is None or written is None:
+                return False
+            return unread.next_offset <= held.position.offset < written.end
 
         def is_stuck(suspect: Suspect, now: _Now) -> bool:
             held = now.held.get(suspect[0])
@@ -176,8 +184,8 @@ class _Comparison:
             return held is not None and held.pending and suspect[0] in now.written_long_ago
 
         self._look_again(Kind.LOST, questions.LOST, is_lost)
-        self._look_again(Kind.UNWRITTEN, questions.PENDING_AND_READ, is_stuck)
-        self._look_again(Kind.UNPUBLISHED, questions.PENDING_WITHOUT_MESSAGE, is_stuck)
+        self._look_again(Kind.UNWRITTEN, questions.PENDING_AND_READ, is_stuck, first=look_at_topic)
+        self._look_again(Kind.UNPUBLISHED, questions.PENDING_WITHOUT_MESSAGE, is_stuck, first=look_at_topic)
         self._look_again(Kind.STALE_PENDING, questions.WRITTEN_AND_PENDING, is_settled_late)
         self._look_again(
             Kind.PENDING_WITHOUT_TICKET,
@@ -230,9 +238,13 @@ class _Comparison:
         for first, last in self._ask(questions.HOLES):
             self._ledger.found(kind, f"#{first}" if int(first) == last else f"#{first} to #{last}")
 
-    def _look_again(self, kind: Kind, query: str, still: Callable[[Suspect, _Now], bool]) -> None:
+    def _look_again(
+        self, kind: Kind, query: str, still: Callable[[Suspect, _Now], bool], *, first: Callable[[], None] | None = None
+    ) -> None:
         suspects = self._ask(query)
         while chunk := list(islice(suspects, CHUNK)):
+            if first is not None:
+                first()
             now = self._now([user_id for user_id, _ in chunk])
             for suspect in chunk:
                 if still(suspect, now):

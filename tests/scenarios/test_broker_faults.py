@@ -117,7 +117,7 @@ def test_the_broker_loses_its_log_and_gets_again_all_that_is_pending(service: Se
     assert lost <= messages(campaign).keys(), "all that was pending is in the new log"
     keeper.says("published again")
     assert_no_hole(campaign)
-    assert_only_promised_or(crowd, "unconfirmed")
+    assert_only_promised_or(crowd, "unconfirmed", "unavailable")  # no thread in time: the first ones wait for Kafka
     assert not FailEventHistory.objects.exists()
     assert consumer.stop() == 0
     row.write()
@@ -187,7 +187,7 @@ def assert_places_were_kept(*crowds: Crowd, campaign: Campaign, kept: dict[str, 
     assert_no_hole(campaign)
     assert not FailEventHistory.objects.exists()
     for crowd in crowds:
-        assert_only_promised_or(crowd, "unconfirmed")
+        assert_only_promised_or(crowd, "unconfirmed", "unavailable")  # no thread in time: the first ones wait for Kafka
 
 
 def let_the_consumer_hang(service: Service, crowd: Crowd) -> None:

@@ -106,7 +106,8 @@ def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(ser
     keeper = service.keeper()
     consumer.says("consumer.assigned")
     proxy = service.proxy("kafka")  # for the web server alone: the mend reads the topic
-    service.web(COUPON_DELIVERY_TIMEOUT_MS="60000")
+    # with a line that is long enough, so that many get a place whose message stays behind
+    service.web(COUPON_DELIVERY_TIMEOUT_MS="60000", COUPON_WEB_QUEUE="128", COUPON_WEB_QUEUE_TIMEOUT_MS="10000")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(6, crowd, name="late")
