@@ -1,8 +1,9 @@
 """What it costs to ask who is calling and how often: the same requests to the product, and to it without both.
 
 Users come with a token each, signed as an issuer would, and an address of their own; a service comes with its API key.
-Winners come once, so each of their tokens is verified. Refusals are measured twice: from users who have just come for
-the first time, and from the same users when they ask again, as people do; then most tokens are remembered.
+Winners come once, and so do those whom the view refuses: each token is verified. The lobby's refusals, which cost a
+tenth of the view's, are measured twice: from users who have just come for the first time, and from the same users when
+they ask again, as people do; then most tokens are remembered.
 """
 
 import tempfile
@@ -41,7 +42,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     report = {f"{kind}, {caller}": pair.report(caller) for kind, pair in pairs.items() for caller in bearers}
     for name, found in report.items():
         run.say(
-            f"{name:<19} {found['asked_per_sec']:5.0f}/s, unasked {found['unasked_per_sec']:5.0f}/s: "
+            f"{name:<37} {found['asked_per_sec']:5.0f}/s, unasked {found['unasked_per_sec']:5.0f}/s: "
             f"{found['ratio']:.3f}; web CPU {found['asked_cpu_ms']:.2f} and {found['unasked_cpu_ms']:.2f} ms a request"
         )
     marks = [Mark(f"asked of unasked: {name}", found["ratio"], LEAST, "x") for name, found in report.items()]
@@ -135,19 +136,25 @@ def _measure_slices(run: Run, pairs: dict[str, _Pair], bearers: dict[str, Bearer
 
 
 def _start(services: Services) -> dict[str, _Pair]:
+    """Each path by two servers that ask and do not; refusals by the view behind none, and by the lobby."""
     sold_out = open_new("sold out", 1)
     admit_all(sold_out, ["first"])
-    servers = {}
-    for name, application in {"bench-asked": WEB_APPLICATION, "bench-unasked": ANYBODY}.items():
-        port = free_port()
-        service = services.start_web(port=port, name=name, application=application)
-        ready = f"http://{HOST}:{port}/readyz"
-        services.wait(name, partial(answers_ok, ready), deadline_sec=READY_SEC, of=service)
-        servers[name] = (service, port)
-    asked, unasked = servers.values()
-    winners = [open_new(name, 10_000_000) for name in servers]
+    asked, unasked = (_web(services, name, lobby=False) for name in ("view-asked", "view-unasked"))
+    lobby_asked, lobby_unasked = (_web(services, name, lobby=True) for name in ("lobby-asked", "lobby-unasked"))
+    winners = [open_new(name, 10_000_000) for name in ("asked", "unasked")]
+    lobby = _Side(*lobby_asked, sold_out, 409), _Side(*lobby_unasked, sold_out, 409)
     return {
-        "refusals": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409)),
-        "refusals again": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409), again=True),
         "winners": _Pair(_Side(*asked, winners[0], 202), _Side(*unasked, winners[1], 202)),
+        "refusals by the view": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409)),
+        "refusals by the lobby": _Pair(*lobby),
+        "refusals by the lobby, again": _Pair(*lobby, again=True),
     }
+
+
+def _web(services: Services, name: str, *, lobby: bool) -> tuple[Service, int]:
+    port = free_port()
+    application = ANYBODY if name.endswith("unasked") else WEB_APPLICATION
+    service = services.start_web(port=port, name=f"bench-{name}", application=application, lobby=lobby)
+    ready = f"http://{HOST}:{port}/readyz"
+    services.wait(name, partial(answers_ok, ready), deadline_sec=READY_SEC, of=service)
+    return service, port

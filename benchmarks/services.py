@@ -86,7 +86,13 @@ class Services:
         return service
 
     def start_web(
-        self, *, port: int, name: str = "web", application: str = WEB_APPLICATION, queue_limit: bool = True
+        self,
+        *,
+        port: int,
+        name: str = "web",
+        application: str = WEB_APPLICATION,
+        queue_limit: bool = True,
+        lobby: bool = True,
     ) -> Service:
         """bin/web, or another WSGI application on the same server with the same settings. Without `queue_limit` it has
         no threads for those who wait, so that they do in granian's own queue, which has no limit."""
@@ -97,7 +103,7 @@ class Services:
         if not queue_limit:
             script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_THREADS"')
         command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
-        return self.start(name, command, {"WEB_PORT": str(port)})
+        return self.start(name, command, {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby)})
 
     def check(self) -> None:
         for service in self._running:
