@@ -7,11 +7,10 @@ wrong field; what is over is removed by whoever comes next, so the table holds a
 
 from collections.abc import Sequence
 from hashlib import sha256
-from ipaddress import IPv6Address, ip_network
 
 from django.db import connection
 
-from coupons.api.client_address import Address
+from coupons.api.client_address import Address, counted_as
 
 WINDOW_SEC = 15 * 60
 OF_BROWSER, OF_ADDRESS, OF_NAME, OF_ALL = ("browser", 10), ("address", 20), ("name", 30), ("all", 300)
@@ -64,7 +63,5 @@ def _counters(name: str, address: Address | None, browser: str | None) -> list[t
     if browser is not None:
         return [(OF_BROWSER, browser)]
     shared = [(OF_NAME, name.casefold()), (OF_ALL, "")]
-    if address is None or not address.is_global:
-        return shared  # a proxy that nobody has declared stands for everybody (coupons/api/limits.py)
-    whole = ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
-    return [(OF_ADDRESS, str(whole)), *shared]
+    whole = counted_as(address)
+    return shared if whole is None else [(OF_ADDRESS, whole), *shared]

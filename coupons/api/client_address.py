@@ -1,6 +1,6 @@
 """Where a request comes from. `X-Forwarded-For` is what anybody may write; only a trusted proxy's entry counts."""
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -40,6 +40,16 @@ def came_through_proxy(request: HttpRequest) -> bool:
     """Whether the connection is a trusted proxy's."""
     address = _parse(request.META.get("REMOTE_ADDR", ""))
     return address is not None and _is_trusted(address)
+
+
+def counted_as(address: Address | None) -> str | None:
+    """What limits count an address as: itself, or its /64 of IPv6, which one household or host has whole.
+
+    None: not counted. A private address is a proxy's that nobody has declared, or a test's: it stands for many people.
+    """
+    if address is None or not is_public(address):
+        return None
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
 
 
 def is_public(address: Address) -> bool:

@@ -7,7 +7,6 @@ has is in no danger: a 429 is said before the gate is asked, and the next reques
 
 import math
 from collections.abc import Hashable
-from ipaddress import IPv6Address, ip_network
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
@@ -15,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from coupons.api.client_address import Address, client_address, is_public
+from coupons.api.client_address import client_address, counted_as
 from coupons.callers.buckets import Buckets, Taken
 from coupons.callers.caller import Caller
 from coupons.telemetry import LIMITED
@@ -78,21 +77,14 @@ class LimitedView(APIView):
 
 
 def _take_for_address(request: Request, *, campaign: str) -> list[tuple[str, Taken]]:
-    """A proxy that nobody has declared, and a test's loopback, have private addresses: they stand for many people."""
-    address = client_address(request)
-    if not settings.LIMITS or address is None or not is_public(address):
+    whole = counted_as(client_address(request)) if settings.LIMITS else None
+    if whole is None:
         return []
-    whole = _network_of(address)
     taken = [("address", _take(("address", whole), settings.LIMIT_ADDRESS_PER_MINUTE))]
     if campaign:
         one = ("address", whole, campaign)
         taken.append(("address and campaign", _take(one, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE)))
     return taken
-
-
-def _network_of(address: Address) -> str:
-    """One household or host has a whole /64 of IPv6."""
-    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
 
 
 def _take(key: Hashable, limit: int) -> Taken:
