@@ -9,7 +9,6 @@ What is not the API has lines of its own: a load balancer and a Prometheus serve
 pause a campaign, while the API's line is full.
 """
 
-import json
 import random
 import threading
 from collections import deque
@@ -22,9 +21,10 @@ from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from coupons.api.problem_responses import outages
+from coupons.api.problem_responses import body_of, outages
 from coupons.problems import CONTENT_TYPE, Code, Problem
 from coupons.telemetry import QUEUE_REFUSALS, QUEUE_SECONDS
+from couponsite.middleware import API_PREFIX
 
 PROBES = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
 SIDE_PLACES, SIDE_WAITING = 2, 4
@@ -33,7 +33,7 @@ SPARE_THREADS = 4
 """For those who are refused: what they cost is a fraction of a millisecond."""
 LONGEST_RETRY_SEC = 5
 _PROBLEM = Problem(Code.UNAVAILABLE, "Too many requests at this moment. Repeat the same request after Retry-After.")
-_BODY = json.dumps(_PROBLEM.document(), separators=(",", ":")).encode()
+_BODY = body_of(_PROBLEM.document())
 
 
 def threads_needed(*, places: int, waiting: int) -> int:
@@ -140,7 +140,7 @@ class QueueLimit:
             line.leave(place)
 
     def _line(self, path: str) -> Line:
-        if path.startswith("/api/v1/"):
+        if path.startswith(API_PREFIX):
             return self._api
         return self._probes if path in PROBES else self._pages
 
