@@ -22,56 +22,45 @@ WANTED_OF_REDIS = {
 @register("coupons")
 def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """Time-outs that only make sense in relation to each other."""
-    found: list[CheckMessage] = []
-    if settings.REDIS_SOCKET_TIMEOUT_MS >= settings.ACCEPT_TIMEOUT_MS:
-        found.append(
-            Error(
-                "COUPON_REDIS_SOCKET_TIMEOUT_MS is not below COUPON_ACCEPT_TIMEOUT_MS.",
-                hint="A Redis that hangs would use up the whole time, and Kafka would never be waited for.",
-                id="coupons.E001",
-            )
-        )
-    if settings.RELAY_AFTER_MS <= settings.ACCEPT_TIMEOUT_MS + settings.DELIVERY_TIMEOUT_MS:
-        found.append(
-            Error(
-                "COUPON_RELAY_AFTER_MS is not above COUPON_ACCEPT_TIMEOUT_MS + COUPON_DELIVERY_TIMEOUT_MS.",
-                hint="The relay would publish again what a web process is still publishing.",
-                id="coupons.E002",
-            )
-        )
-    if settings.DB_ANSWER_TIMEOUT_MS <= settings.DB_STATEMENT_TIMEOUT_MS:
-        found.append(
-            Error(
-                "COUPON_DB_ANSWER_TIMEOUT_MS is not above COUPON_DB_STATEMENT_TIMEOUT_MS.",
-                hint="A slow statement would cost its connection, and go on in the server.",
-                id="coupons.E007",
-            )
-        )
-    if settings.API_KEYS_LEASE_MS < settings.API_KEYS_REFRESH_MS + settings.REDIS_SOCKET_TIMEOUT_MS:
-        found.append(
-            Error(
-                "COUPON_API_KEYS_LEASE_MS is below COUPON_API_KEYS_REFRESH_MS + COUPON_REDIS_SOCKET_TIMEOUT_MS.",
-                hint="Services would be answered 503 between two looks.",
-                id="coupons.E010",
-            )
-        )
-    if settings.LOBBY_LEASE_MS <= settings.LOBBY_REFRESH_MS:
-        found.append(
-            Error(
-                "COUPON_LOBBY_LEASE_MS is not above COUPON_LOBBY_REFRESH_MS.",
-                hint="What the lobby knows would be too old before it looks again.",
-                id="coupons.E016",
-            )
-        )
-    if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:
-        found.append(
-            Error(
-                "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION.",
-                hint="No message could ever be acknowledged.",
-                id="coupons.E003",
-            )
-        )
-    return found
+    rules = [
+        (
+            settings.REDIS_SOCKET_TIMEOUT_MS < settings.ACCEPT_TIMEOUT_MS,
+            "COUPON_REDIS_SOCKET_TIMEOUT_MS is not below COUPON_ACCEPT_TIMEOUT_MS.",
+            "A Redis that hangs would use up the whole time, and Kafka would never be waited for.",
+            "coupons.E001",
+        ),
+        (
+            settings.RELAY_AFTER_MS > settings.ACCEPT_TIMEOUT_MS + settings.DELIVERY_TIMEOUT_MS,
+            "COUPON_RELAY_AFTER_MS is not above COUPON_ACCEPT_TIMEOUT_MS + COUPON_DELIVERY_TIMEOUT_MS.",
+            "The relay would publish again what a web process is still publishing.",
+            "coupons.E002",
+        ),
+        (
+            settings.DB_ANSWER_TIMEOUT_MS > settings.DB_STATEMENT_TIMEOUT_MS,
+            "COUPON_DB_ANSWER_TIMEOUT_MS is not above COUPON_DB_STATEMENT_TIMEOUT_MS.",
+            "A slow statement would cost its connection, and go on in the server.",
+            "coupons.E007",
+        ),
+        (
+            settings.API_KEYS_LEASE_MS >= settings.API_KEYS_REFRESH_MS + settings.REDIS_SOCKET_TIMEOUT_MS,
+            "COUPON_API_KEYS_LEASE_MS is below COUPON_API_KEYS_REFRESH_MS + COUPON_REDIS_SOCKET_TIMEOUT_MS.",
+            "Services would be answered 503 between two looks.",
+            "coupons.E010",
+        ),
+        (
+            settings.LOBBY_LEASE_MS > settings.LOBBY_REFRESH_MS,
+            "COUPON_LOBBY_LEASE_MS is not above COUPON_LOBBY_REFRESH_MS.",
+            "What the lobby knows would be too old before it looks again.",
+            "coupons.E016",
+        ),
+        (
+            settings.TOPIC_MIN_INSYNC_REPLICAS <= settings.TOPIC_REPLICATION,
+            "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION.",
+            "No message could ever be acknowledged.",
+            "coupons.E003",
+        ),
+    ]
+    return [Error(what, hint=hint, id=number) for holds, what, hint, number in rules if not holds]
 
 
 @register("coupons")
