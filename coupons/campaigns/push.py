@@ -77,8 +77,8 @@ def lower_first(campaign: Campaign) -> None:
 
 
 def hold_ms() -> int:
-    """How long a process may go on refusing by what it knows."""
-    return settings.LOBBY_LEASE_MS if settings.LOBBY else 0
+    """How long a process may go on refusing by what it knows. Redis's time comes in whole ms, rounded down."""
+    return settings.LOBBY_LEASE_MS + 1 if settings.LOBBY else 0
 
 
 def _push(campaign: Campaign) -> PushResult:
