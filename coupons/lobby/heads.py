@@ -30,7 +30,7 @@ class Head(NamedTuple):
 REMEMBERED = 1_024
 ANY_PATH = "/api/v1/campaigns/any/apply"
 # What the middleware and DRF look at before a view runs. Whoever adds a middleware that looks at more adds it here;
-# tests/scenarios/test_lobby.py compares the answers.
+# tests/api/test_lobby.py compares the answers.
 _ASKED_BY = (
     "HTTP_HOST",
     "HTTP_ACCEPT",

@@ -30,10 +30,14 @@ class Winners:
     filter: Bloom
 
 
+def filter_for(winners: int) -> Bloom:
+    return Bloom(max(winners, 1), WRONGLY_TAKEN_FOR_WINNERS)
+
+
 def load_winners(campaign_id: UUID, contents: Contents) -> Winners:
     """Raises GateUnavailable."""
     _, _, admitted = contents
-    found = Bloom(max(admitted, 1), WRONGLY_TAKEN_FOR_WINNERS)
+    found = filter_for(admitted)
     for user_id, _ in scan_tickets(campaign_id):
         found.add(user_id)
     return Winners(contents, found)
