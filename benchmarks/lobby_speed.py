@@ -42,11 +42,14 @@ REFERENCES = {
 
 
 class Target:
-    """Something to send load to, and what it did in each round. `refuses` says which answers are the expected ones."""
+    """Something to send load to, and what it did in each round. `refuses` says which answers are the right ones: only
+    they count, and `wrong` is the share of the others."""
 
-    def __init__(self, service: Service, port: int, path: str, bearers: list[str], *, refuses: bool) -> None:
+    def __init__(
+        self, service: Service, port: int, path: str, bearers: list[str], *, refuses: bool, most_wrong: float = 0.005
+    ) -> None:
         self._service, self._port, self._path, self._bearers = service, port, path, bearers
-        self._refuses = refuses
+        self._refuses, self._most_wrong = refuses, most_wrong
         self.rounds: list[dict[str, float]] = []
 
     def load(self, users: str, seconds: float) -> None:
@@ -56,7 +59,8 @@ class Target:
         cpu = cpu_sec(self._service.process.pid) - before
         self.rounds.append(
             {
-                "per_sec": found.per_sec,
+                "per_sec": (found.requests - self._wrong(found)) / found.seconds,
+                "wrong": self._wrong(found) / found.requests,
                 "p50_ms": found.p50_ms,
                 "p99_ms": found.p99_ms,
                 "web_cpu_us": cpu * 1e6 / found.requests,
@@ -64,10 +68,18 @@ class Target:
             }
         )
 
+    def again(self) -> "Target":
+        """The same, with nothing done yet."""
+        return Target(
+            self._service, self._port, self._path, self._bearers, refuses=self._refuses, most_wrong=self._most_wrong
+        )
+
+    def _wrong(self, found: Loaded) -> int:
+        return found.requests - found.refused if self._refuses else found.refused
+
     def _check(self, found: Loaded) -> None:
-        wrong = found.requests - found.refused if self._refuses else found.refused
-        if not found.requests or found.broken or wrong > found.requests / 200:
-            raise RuntimeError(f"{self._path}: {wrong} wrong answers, {found}\n{self._service.tail()}")
+        if not found.requests or found.broken or self._wrong(found) > found.requests * self._most_wrong:
+            raise RuntimeError(f"{self._path}: {self._wrong(found)} wrong answers, {found}\n{self._service.tail()}")
 
     def median(self, figure: str) -> float:
         return median(each[figure] for each in self.rounds)
@@ -82,7 +94,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
             _go_round(run, targets)
             known = run.size(10_000, 200)
             make_campaigns(known)
-            crowded = {name: _again(targets[name]) for name in ("granian ok", "bare DRF", "refusals")}
+            crowded = {name: targets[name].again() for name in ("granian ok", "bare DRF", "refusals")}
             _go_round(run, crowded)
             memory_mib = pss_mib(web.process.pid)
     return _report(run, targets, crowded, memory_mib)
@@ -109,7 +121,8 @@ def _start(services: Services, run: Run, tokens: list[str]) -> tuple[dict[str, T
     targets["refusals"] = product(apply_path(sold_out), key, refuses=True)
     targets["refusals, million winners"] = product(apply_path(many), key, refuses=True)
     targets["refusals, tokens"] = product(apply_path(sold_out), tokens, refuses=True)
-    targets["winners"] = product(apply_path(endless), key, refuses=False)
+    # 64 connections that fall unevenly on two workers can fill a line of 32: a figure of its own
+    targets["winners"] = product(apply_path(endless), key, refuses=False, most_wrong=0.5)
     return targets, web
 
 
@@ -120,10 +133,6 @@ def _listens(port: int) -> bool:
 def _endless() -> UUID:
     Redis.from_url(settings.REDIS_URL).delete(BLOG_COUNT)
     return open_new("endless", 10_000_000)
-
-
-def _again(target: Target) -> Target:
-    return Target(target._service, target._port, target._path, target._bearers, refuses=target._refuses)
 
 
 def _go_round(run: Run, targets: dict[str, Target]) -> None:
@@ -187,6 +196,7 @@ def _report(
         Mark("refusals with 10,000 campaigns known, against those without", known, 0.9, "x"),
         Mark("refusals with 1,000,000 winners", ratio("refusals, million winners", "refusals"), 0.9, "x"),
         Mark("winners against a bare DRF view", ratio("winners", "bare DRF"), 0.6, "x"),
+        Mark("share of winners told 503", targets["winners"].median("wrong"), 0, "", at_least=False),
         Mark("winners against the blog's design", ratio("winners", "blog"), 4, "x"),
         Mark("web server of two workers after it all", memory_mib, 170, " MiB", at_least=False),
     ]
