@@ -14,6 +14,7 @@ from coupons.errors import GateUnavailable
 
 logger = logging.getLogger(__name__)
 WRONGLY_TAKEN_FOR_WINNERS = 0.001  # these go on to the view, which knows better
+LEAST_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
 
 Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
 
@@ -31,7 +32,7 @@ class Winners:
 
 
 def filter_for(winners: int) -> Bloom:
-    return Bloom(max(winners, 1), WRONGLY_TAKEN_FOR_WINNERS)
+    return Bloom(max(winners, LEAST_CAPACITY), WRONGLY_TAKEN_FOR_WINNERS)
 
 
 def load_winners(campaign_id: UUID, contents: Contents) -> Winners:

@@ -20,5 +20,9 @@ def test_every_winner_is_in_it_and_few_strangers() -> None:
     assert sum(f"stranger-{number}" in found for number in range(USERS)) < USERS / 200
 
 
-def test_nobody_is_in_the_filter_of_a_campaign_without_winners() -> None:
-    assert "stranger" not in filter_for(0)
+@pytest.mark.parametrize("winners", [0, 1, 9, 100])
+def test_a_small_campaign_takes_no_stranger_for_a_winner(winners: int) -> None:
+    found = filter_for(winners)
+    found.update(f"winner-{number}" for number in range(winners))
+
+    assert not any(f"stranger-{number}" in found for number in range(USERS))
