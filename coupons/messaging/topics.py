@@ -69,7 +69,10 @@ def topic_settings() -> dict[str, str]:
 
 
 def create_topic() -> bool:
-    """Make the topic; False when it is there already. Raises LogUnavailable."""
+    """Make the topic and wait until the broker that is asked knows it; False when it is there already.
+
+    Raises LogUnavailable.
+    """
     topic = NewTopic(
         settings.TOPIC,
         num_partitions=settings.TOPIC_PARTITIONS,
@@ -84,7 +87,20 @@ def create_topic() -> bool:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
         raise LogUnavailable(f"Kafka, create topic {settings.TOPIC}: {_why(error.args[0])}") from error
+    _wait_until_known()
     return True
+
+
+def _wait_until_known() -> None:
+    """The controller answers when the topic is in its log; a broker reads that log a moment later."""
+    deadline = time.monotonic() + _timeout_sec()
+    while partition_count() is None:
+        if time.monotonic() > deadline:
+            raise LogUnavailable(
+                f"Kafka made topic {settings.TOPIC}, but {settings.KAFKA_BOOTSTRAP_SERVERS} does not know it yet;"
+                " `manage.py check --deploy` says when it does."
+            )
+        time.sleep(0.02)
 
 
 def partition_count() -> int | None:
