@@ -54,6 +54,7 @@ from uuid import uuid4
 import django
 django.setup()
 from django.utils import timezone
+from coupons.errors import LogUnavailable
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 
@@ -62,7 +63,7 @@ def tell(who, producer, user):
     delivered = producer.publish(Ticket(uuid4(), user, 1, timezone.now(), "test"))
     try:
         outcome = "published" if delivered.result(4) else "unknown"
-    except TimeoutError:
+    except LogUnavailable:
         outcome = "nothing"
     print(f"{who}: {outcome}", flush=True)
 
