@@ -53,17 +53,20 @@ class Together(Generic[Question, Answer]):
                 self._waiting.append(mine)
             else:
                 self._led = mine.leads = True
-        if not mine.leads and not mine.woken.acquire(timeout=max(wait_sec, 0)):
-            with self._lock:
-                if mine in self._waiting:
-                    self._waiting.remove(mine)
-                if not mine.leads and not mine.done:
-                    raise NotAnswered
+        if not mine.leads and not mine.woken.acquire(timeout=max(wait_sec, 0)) and self._withdraw(mine):
+            raise NotAnswered
         if mine.leads:
             self._lead(mine)
         if mine.error is not None:
             raise mine.error
         return mine.answer  # type: ignore[return-value]  # there is no error, so it is there
+
+    def _withdraw(self, mine: _Call[Question, Answer]) -> bool:
+        """False: it is too late for that, its answer or the lead has just come."""
+        with self._lock:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+            return not (mine.leads or mine.done)
 
     def _lead(self, mine: _Call[Question, Answer]) -> None:
         """Ask for all who wait by now, then hand the lead on."""
