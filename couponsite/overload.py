@@ -31,7 +31,7 @@ from coupons.telemetry import QUEUE_REFUSALS, QUEUE_SECONDS
 from couponsite.middleware import API_PREFIX
 
 APPLY_SUFFIX = "/apply"
-PROBES = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_PLACES, SIDE_WAITING = 2, 4
 """Of the probes and of the pages (the operators' and the documents), each."""
 SPARE_THREADS = 4

@@ -8,7 +8,7 @@ from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
-from tests.support.service import PYTHON, Service
+from tests.support.service import PYTHON, Service, patience
 from tests.support.topic import published_users
 from tests.support.waiting import wait_until
 
@@ -85,7 +85,7 @@ def preforking_web(service: Service, campaign: Campaign) -> Process:
     service.url = f"http://127.0.0.1:{port}"
     service.addresses.append(service.url)
     command = [PYTHON, "-m", "tests.support.prefork_server", str(port), str(campaign.pk)]
-    web = service.start("prefork", command, COUPON_ACCEPT_TIMEOUT_MS="2000")
+    web = service.start("prefork", command, **patience(accept_ms=2_000))
     wait_until(lambda: len(children(web)) == 2, within_sec=40, what=lambda: web.output)
     return web
 

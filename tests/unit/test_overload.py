@@ -191,7 +191,7 @@ def test_a_refusal_is_a_problem_with_retry_after_and_never_reaches_django() -> N
     assert call(limit)[0] == "200 OK", "the place is free again"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz", "/metrics", "/admin/", "/api/docs/"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/admin/", "/api/docs/"])
 def test_probes_and_operators_do_not_stand_in_the_api_s_line(path: str) -> None:
     application = Application()
     limit = limited(application, waiting=0)
