@@ -1,8 +1,7 @@
 """The handler of topic coupon_create: tickets become coupons, what cannot becomes a FAIL row, in one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -19,29 +18,18 @@ from coupons.failpoints import (
 )
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
-from coupons.messaging.messages import InvalidMessage, Ticket
-from coupons.messaging.signing import open_message
+from coupons.messaging.messages import InvalidMessage
+from coupons.messaging.signing import open_place
 from coupons.models import FailCode
 
 
-@dataclass(frozen=True, slots=True)
-class _ReceivedTicket:
-    """A ticket together with the message that carried it."""
+class _ReceivedTicket(NamedTuple):
+    """A ticket's place together with the message that carried it."""
 
-    ticket: Ticket
+    campaign_id: UUID
+    user_id: str
+    sequence: int
     message: Received
-
-    @property
-    def campaign_id(self) -> UUID:
-        return self.ticket.campaign_id
-
-    @property
-    def user_id(self) -> str:
-        return self.ticket.user_id
-
-    @property
-    def sequence(self) -> int:
-        return self.ticket.sequence
 
 
 @handles(settings.TOPIC, group=settings.CONSUMER_GROUP)
@@ -78,7 +66,7 @@ def _open_all(messages: Sequence[Received]) -> tuple[list[_ReceivedTicket], list
     tickets, failures = [], []
     for message in messages:
         try:
-            tickets.append(_ReceivedTicket(open_message(message.payload, message.headers), message))
+            tickets.append(_ReceivedTicket(*open_place(message.payload, message.headers), message))
         except InvalidMessage as error:
             failures.append(_failure(message, error.code, str(error), error.named))
     return tickets, failures

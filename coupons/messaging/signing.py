@@ -11,11 +11,12 @@ ticket is pending and the relay publishes it again, signed with today's key.
 """
 
 import hmac
+from functools import lru_cache
 
 from django.conf import settings
 
 from coupons.messaging.kafka import Header, Headers
-from coupons.messaging.messages import InvalidMessage, Ticket, decode
+from coupons.messaging.messages import InvalidMessage, Place, Ticket, decode, decode_place
 from coupons.models import FailCode
 
 HEADER = "signature"
@@ -24,8 +25,7 @@ SCHEME = b"hmac-sha256"
 
 def sign(payload: bytes) -> list[Header]:
     """The message's headers: `signature: hmac-sha256 <key id> <hex>`."""
-    key_id, secret = next(iter(settings.MESSAGE_KEYS.items()))
-    return [(HEADER, b" ".join((SCHEME, key_id.encode(), _mac(secret, payload))))]
+    return [(HEADER, _signature(payload))]
 
 
 def open_message(payload: bytes, headers: Headers) -> Ticket:
@@ -33,10 +33,24 @@ def open_message(payload: bytes, headers: Headers) -> Ticket:
 
     Nothing of an unauthentic message is read, so that its failed event names no campaign and no user.
     """
-    reason = _reason_against(payload, headers)
-    if reason:
-        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+    _check(payload, headers)
     return decode(payload)
+
+
+def open_place(payload: bytes, headers: Headers) -> Place:
+    """`open_message` for those who need to know who has which place and nothing else, at a third of the time."""
+    _check(payload, headers)
+    return decode_place(payload)
+
+
+def _check(payload: bytes, headers: Headers) -> None:
+    # As today's key signs, and nothing beside it: almost all of them. What it is not is asked of the others.
+    if len(headers) == 1 and headers[0][0] == HEADER:
+        signature = headers[0][1]
+        if isinstance(signature, bytes) and hmac.compare_digest(signature, _signature(payload)):
+            return
+    if reason := _reason_against(payload, headers):
+        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
 
 
 def _reason_against(payload: bytes, headers: Headers) -> str:
@@ -53,5 +67,18 @@ def _reason_against(payload: bytes, headers: Headers) -> str:
     return "" if hmac.compare_digest(_mac(secret, payload), mac) else "the message's signature is wrong"
 
 
+def _signature(payload: bytes) -> bytes:
+    key_id, secret = next(iter(settings.MESSAGE_KEYS.items()))
+    return b"%b %b %b" % (SCHEME, key_id.encode(), _mac(secret, payload))
+
+
 def _mac(secret: bytes, payload: bytes) -> bytes:
-    return hmac.digest(secret, payload, "sha256").hex().encode()
+    mac = _keyed(secret).copy()
+    mac.update(payload)
+    return mac.hexdigest().encode()
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    """What of an HMAC depends on the key alone: half of the work for a message of 200 bytes."""
+    return hmac.new(secret, digestmod="sha256")
