@@ -32,7 +32,7 @@ confirmed: dict[tuple[str, int], int] = {}
 def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
     """Of each partition, the offset after its last message."""
     last: dict[tuple[str, int], int] = {}
-    for topic, partition, offset, *_ in messages:
+    for topic, partition, offset, _, _ in messages:
         if offset >= last.get((topic, partition), 0):
             last[topic, partition] = offset
     return [TopicPartition(topic, partition, offset + 1) for (topic, partition), offset in last.items()]

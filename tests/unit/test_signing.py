@@ -1,7 +1,5 @@
 """The signature of a message: whatever is not exactly ours is told apart, and says why without a secret."""
 
-import re
-
 import pytest
 from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
@@ -9,7 +7,7 @@ from django.utils import timezone
 
 from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Place, Ticket, encode
-from coupons.messaging.signing import HEADER, open_message, open_place, sign
+from coupons.messaging.signing import HEADER, open_message, open_places, sign
 from coupons.models import FailCode
 from couponsite.env import derived_secret, secrets_by_id
 from tests.unit.test_messages import TICKET
@@ -29,8 +27,9 @@ def refused(payload: bytes, headers: Headers) -> str:
         open_message(payload, headers)
     assert caught.value.code is FailCode.UNAUTHENTIC
     assert caught.value.named == {}, "nothing of it is read"
-    with pytest.raises(InvalidMessage, match=re.escape(str(caught.value))):
-        open_place(payload, headers)
+    [outcome] = open_places([(payload, headers)])
+    assert isinstance(outcome, InvalidMessage)
+    assert (outcome.code, str(outcome), outcome.named) == (caught.value.code, str(caught.value), {})
     return str(caught.value)
 
 
@@ -41,7 +40,7 @@ def test_the_first_key_signs_and_every_key_verifies(settings: LazySettings) -> N
     settings.MESSAGE_KEYS = {"new": NEW, "old": OLD}
 
     assert open_message(PAYLOAD, before) == TICKET == open_message(PAYLOAD, sign(PAYLOAD))
-    assert open_place(PAYLOAD, before) == PLACE == open_place(PAYLOAD, sign(PAYLOAD))
+    assert open_places([(PAYLOAD, before), (PAYLOAD, sign(PAYLOAD))]) == [PLACE, PLACE]
     settings.MESSAGE_KEYS = {"new": NEW}
     assert "'old', not known" in refused(PAYLOAD, before)
 
@@ -50,7 +49,7 @@ def test_other_headers_do_no_harm() -> None:
     headers: Headers = [("trace", b"x"), *sign(PAYLOAD), ("empty", None)]
 
     assert open_message(PAYLOAD, headers) == TICKET
-    assert open_place(PAYLOAD, headers) == PLACE
+    assert open_places([(PAYLOAD, headers)]) == [PLACE]
 
 
 def test_every_changed_bit_of_the_payload_is_noticed() -> None:
