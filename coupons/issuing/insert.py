@@ -1,6 +1,6 @@
 """The one statement that writes coupons."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from secrets import token_bytes
@@ -8,6 +8,7 @@ from typing import Final
 
 from django.db import connection
 
+from coupons.issuing.arrays import array, quoted_array
 from coupons.issuing.tickets import IssuableTicket
 from coupons.models import Coupon
 
@@ -31,10 +32,10 @@ _INSERT = (
 def insert_coupons(tickets: Sequence[IssuableTicket]) -> None:
     """Insert all or none, in this order. Raises IntegrityError, DataError or ValueError (a NUL byte)."""
     columns = [
-        _array(_campaigns(tickets)),
-        _quoted_array([ticket.user_id for ticket in tickets]),
-        _array(str(ticket.sequence) for ticket in tickets),
-        _array(new_codes(len(tickets))),
+        array(_campaigns(tickets)),
+        quoted_array([ticket.user_id for ticket in tickets]),
+        array(str(ticket.sequence) for ticket in tickets),
+        array(new_codes(len(tickets))),
     ]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, columns)
@@ -51,14 +52,3 @@ def _campaigns(tickets: Sequence[IssuableTicket]) -> Iterator[str]:
     for campaign_id, same in groupby(map(attrgetter("campaign_id"), tickets)):
         text = str(campaign_id)
         yield from (text for _ in same)
-
-
-def _array(items: Iterable[str]) -> str:
-    """PostgreSQL's text of an array. As one string it is quoted once and is one constant to the parser; a Python list
-    is as many as it has items, which took four times as long (docs/decisions/0022)."""
-    return "{" + ",".join(items) + "}"
-
-
-def _quoted_array(texts: Sequence[str]) -> str:
-    """Of any texts: within the quotes only these two characters mean anything."""
-    return _array('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts)

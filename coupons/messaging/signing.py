@@ -40,7 +40,7 @@ def open_message(payload: bytes, headers: Headers) -> Ticket:
 
 
 def open_places(messages: Iterable[tuple[bytes, Headers]]) -> list[Place | InvalidMessage]:
-    """What `open_message` says of each payload with its headers, in their order: a ticket's place, or what it raises."""
+    """What `open_message` says of each of these payloads with headers: a ticket's place, or what it would raise."""
     key_id, secret = _todays_key()
     begin, keyed = _begin(key_id), _keyed(secret)
     opened: list[Place | InvalidMessage] = []
