@@ -111,17 +111,21 @@ def _first_of_each(held: list[TicketT], result: Issued[TicketT]) -> list[TicketT
 
 
 def _write(tickets: list[TicketT], result: Issued[TicketT]) -> None:
-    """All in one statement; if PostgreSQL refuses it, without those that are there already; then part by part."""
-    if not tickets:
-        return
-    if _insert(tickets) is None:
-        result.written += tickets
-        return
-    fresh = _without_existing(tickets, result)
-    if fresh and _insert(fresh) is None:
-        result.written += fresh
-        return
-    _write_parts(sorted(fresh, key=_WRITING_ORDER), result)
+    """All in one statement; if PostgreSQL refuses it, without those that are there already, as often as there are some
+    (another process may write the same tickets at this moment); what it refuses then, part by part.
+
+    Part by part comes last because it holds campaigns' rows while it inserts more. Who has inserted the same tickets
+    and waits for such a row is in a deadlock with it; PostgreSQL breaks it, and the batch is tried again.
+    """
+    while tickets:
+        if _insert(tickets) is None:
+            result.written += tickets
+            return
+        fresh = _without_existing(tickets, result)
+        if len(fresh) == len(tickets):
+            _write_parts(sorted(fresh, key=_WRITING_ORDER), result)
+            return
+        tickets = fresh
 
 
 def _write_parts(tickets: list[TicketT], result: Issued[TicketT]) -> None:
