@@ -42,6 +42,8 @@ def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage
                 "queued.min.messages": 2_000,
                 "queued.max.messages.kbytes": 4 * 1024,
                 "fetch.message.max.bytes": 128 * 1024,
+                # A partition whose queue is that full rests for a second by default, and is read empty in milliseconds.
+                "fetch.queue.backoff.ms": 1,
             }
         )
     )
