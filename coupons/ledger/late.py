@@ -16,9 +16,14 @@ def came_late(ticket: Ticket, position: Position, log_ends: LogEnds) -> bool:
     Then the mend did not see it, nobody was promised it, and its place has been given to somebody else since. It stays
     late for ever, also for the mends that come later. A message that names no epoch is never late.
     """
-    if ticket.epoch is None:
+    return is_late(ticket.epoch, position, log_ends)
+
+
+def is_late(made_in: int | None, position: Position, log_ends: LogEnds) -> bool:
+    """The same, of a message that was made in that epoch."""
+    if made_in is None:
         return False
-    next_mend = min((int(epoch) for epoch in log_ends if int(epoch) > ticket.epoch), default=None)
+    next_mend = min((int(epoch) for epoch in log_ends if int(epoch) > made_in), default=None)
     return next_mend is not None and position.offset >= log_ends[str(next_mend)].get(str(position.partition), 0)
 
 
