@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 
 from coupons.ledger.differences import EXAMPLES
-from coupons.ledger.late import is_late
+from coupons.ledger.late import came_late
 from coupons.ledger.sheets import Sheet
 from coupons.ledger.sieve import Messages
 from coupons.messaging.bulk import BulkOpener
@@ -80,7 +80,7 @@ def read_topic(
                 messages, log_ends = mine
                 _, user_id, sequence, epoch = place
                 sheet = messages.unread if unread else messages.read
-                if unread and log_ends and is_late(epoch, Position(partition, offset), log_ends):
+                if unread and log_ends and came_late(epoch, Position(partition, offset), log_ends):
                     sheet = messages.late
                 rows[sheet].append((user_id, sequence))
             elif check_others and not unread:
