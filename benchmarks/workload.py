@@ -70,7 +70,7 @@ def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
 def publish_all(tickets: Sequence[Ticket]) -> None:
     for chunk in chunks(tickets):
         for delivered in [publisher().publish(ticket) for ticket in chunk]:
-            delivered.result(timeout=30)
+            delivered.result(30)
 
 
 def settle_all(campaign_id: UUID, tickets: Sequence[Ticket]) -> None:

@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
 
 logger = logging.getLogger(__name__)
 REREAD_SEC = 2.0
@@ -115,9 +117,10 @@ def _secret(name: str, content: bytes) -> bytes:
     secret = content.strip()
     if len(secret) < LEAST_SECRET_BYTES:
         raise BadKeyFile(f"{name}: a secret of HS256 has {LEAST_SECRET_BYTES} bytes at least.")
-    if b"-----BEGIN" in secret:
-        raise BadKeyFile(f"{name}: this is a PEM file; a public key as a secret would let everybody sign.")
-    return secret
+    try:
+        return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        raise BadKeyFile(f"{name}: this is a public key; as a secret it would let everybody sign.") from None
 
 
 def _public_key(name: str, algorithm: str, content: bytes) -> Any:

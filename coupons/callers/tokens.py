@@ -1,5 +1,6 @@
 """A user's token (JWT, RFC 7519): its signature, whom it is for and how long, and the user it names. No database."""
 
+import hmac
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
@@ -7,6 +8,7 @@ from functools import lru_cache
 
 import jwt
 from django.conf import settings
+from jwt.algorithms import HMACAlgorithm
 
 from coupons.callers.caller import Caller, NotKnown
 from coupons.callers.seen_tokens import Seen, SeenTokens
@@ -32,8 +34,21 @@ class _QuickJWS(jwt.PyJWS):
         return jwt.PyJWS._decode_base64url_segment(segment, name)
 
 
+class _CheckedSecret(HMACAlgorithm):
+    """PyJWT asks of a secret, at each token, whether it is a public key in disguise. Here that was asked when its file
+    was read (token_keys.py)."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key if isinstance(key, bytes) else key.encode()
+
+    def sign(self, msg: bytes, key: bytes) -> bytes:
+        return hmac.digest(key, msg, "sha256")
+
+
 _jwt = jwt.PyJWT()
 _jwt._jws = _QuickJWS(options=_jwt._get_sig_options())
+_jwt._jws.unregister_algorithm("HS256")
+_jwt._jws.register_algorithm("HS256", _CheckedSecret(HMACAlgorithm.SHA256))
 SEEN_TOKENS = 20_000
 """Of each process: some 10 MB when they are all there."""
 _seen = SeenTokens(SEEN_TOKENS)

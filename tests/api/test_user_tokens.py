@@ -15,7 +15,7 @@ from coupons import checks
 from coupons.callers import token_keys
 from coupons.models import Campaign
 from tests.support.http import Api, assert_problem, json_of
-from tests.support.issuer import AUDIENCE, ISSUER, Issuer, new_key, private_pem, public_pem
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer, new_key, private_pem, public_der, public_pem
 from tests.support.service import Service
 
 
@@ -273,7 +273,8 @@ def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySet
         "a.RS256.pem": (public_pem(key), "RSA of 2048 bits"),
         "b.ES256.pem": (private_pem(key), "no public key"),
         "c.HS256.secret": (b"short", "32 bytes"),
-        "d.HS256.secret": (public_pem(key), "PEM"),
+        "d.HS256.secret": (public_pem(key), "public key"),
+        "h.HS256.secret": (public_der(key), "public key"),
         "e.HS256.pem": (public_pem(key), ".secret"),
         "f.none.pem": (public_pem(key), "none of HS256"),
         "g.EdDSA.pem": (public_pem(key), "Ed25519"),

@@ -64,7 +64,8 @@ class SecretRun:
     def request(
         self, method: str, path: str, bearer: str = "", *, headers: dict[str, str] | None = None, **more: Any
     ) -> urllib3.BaseHTTPResponse:
-        own = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        # An answer that does not need the body (415) may come before it, and then the server ends the connection.
+        own = {"Connection": "close"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
         url = f"{self.service.url}{path}"
         answer = urllib3.request(method, url, headers=own | (headers or {}), retries=False, redirect=False, **more)
         # a path may hold a secret, which is the client's own doing
