@@ -1,9 +1,7 @@
 """The handler of topic coupon_create: tickets become coupons, what cannot becomes a FAIL row, in one transaction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
@@ -19,38 +17,18 @@ from coupons.failpoints import (
 )
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
-from coupons.messaging.messages import InvalidMessage, Ticket
-from coupons.messaging.signing import open_message
+from coupons.messaging.messages import InvalidMessage, Place
+from coupons.messaging.signing import open_places
 from coupons.models import FailCode
-
-
-@dataclass(frozen=True, slots=True)
-class _ReceivedTicket:
-    """A ticket together with the message that carried it."""
-
-    ticket: Ticket
-    message: Received
-
-    @property
-    def campaign_id(self) -> UUID:
-        return self.ticket.campaign_id
-
-    @property
-    def user_id(self) -> str:
-        return self.ticket.user_id
-
-    @property
-    def sequence(self) -> int:
-        return self.ticket.sequence
 
 
 @handles(settings.TOPIC, group=settings.CONSUMER_GROUP)
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
     close_old_connections()  # outside requests nobody else drops a connection that the server has closed
-    tickets, failures = _open_all(messages)
+    batch = _open_all(messages)
     try:
-        issued = _write(tickets, failures)
+        issued, failed = _write(batch)
     except DATABASE_DOWN:
         # The next try must not meet the same session: one that began read-only stays so when the server no longer is.
         connection.close()
@@ -59,39 +37,50 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     failpoint(CONSUMER_COMMITTED)
     settle_tickets(issued)
     failpoint(CONSUMER_SETTLED)
-    return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=len(failures))
+    return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=failed)
 
 
-def _write(tickets: list[_ReceivedTicket], failures: list[Failure]) -> Issued[_ReceivedTicket]:
-    """All or nothing. Adds to `failures` what was refused, and records them."""
+class _Opened(NamedTuple):
+    """A batch whose messages are opened: the places of its tickets, the message of each, and the rest."""
+
+    places: list[Place]
+    carried_by: list[Received]
+    failures: list[Failure]
+
+
+def _open_all(messages: Sequence[Received]) -> _Opened:
+    batch = _Opened([], [], [])
+    found = open_places((message.payload, message.headers) for message in messages)
+    for message, place in zip(messages, found, strict=True):
+        if isinstance(place, InvalidMessage):
+            batch.failures.append(_failure(message, place.code, str(place), place.named))
+        else:
+            batch.places.append(place)
+            batch.carried_by.append(message)
+    return batch
+
+
+def _write(batch: _Opened) -> tuple[Issued[Place], int]:
+    """All or nothing. Also returns how many failures it recorded."""
     with transaction.atomic():
-        issued = issue_coupons(tickets)
+        issued = issue_coupons(batch.places)
         failpoint(CONSUMER_INSERTED)
-        failures += [_refused(refusal) for refusal in issued.refused]
+        failures = [*batch.failures, *_refused(issued.refused, batch)]
         if failures:
             record_failures(failures)
             failpoint(CONSUMER_FAILURES_RECORDED)
-    return issued
+    return issued, len(failures)
 
 
-def _open_all(messages: Sequence[Received]) -> tuple[list[_ReceivedTicket], list[Failure]]:
-    tickets, failures = [], []
-    for message in messages:
-        try:
-            tickets.append(_ReceivedTicket(open_message(message.payload, message.headers), message))
-        except InvalidMessage as error:
-            failures.append(_failure(message, error.code, str(error), error.named))
-    return tickets, failures
-
-
-def _refused(refusal: Refusal[_ReceivedTicket]) -> Failure:
-    received = refusal.ticket
-    named = {
-        "campaign_id": str(received.campaign_id),
-        "user_id": received.user_id,
-        "sequence": received.sequence,
-    }
-    return _failure(received.message, refusal.code, refusal.reason, named)
+def _refused(refusals: Sequence[Refusal[Place]], batch: _Opened) -> Iterator[Failure]:
+    if not refusals:
+        return
+    # By identity: two messages may name the same place, and each has its own verdict.
+    carried_by = {id(place): message for place, message in zip(batch.places, batch.carried_by, strict=True)}
+    for refusal in refusals:
+        place = refusal.ticket
+        named = {"campaign_id": str(place.campaign_id), "user_id": place.user_id, "sequence": place.sequence}
+        yield _failure(carried_by[id(place)], refusal.code, refusal.reason, named)
 
 
 def _failure(message: Received, code: FailCode, reason: str, named: dict[str, Any]) -> Failure:

@@ -32,9 +32,9 @@ confirmed: dict[tuple[str, int], int] = {}
 def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
     """Of each partition, the offset after its last message."""
     last: dict[tuple[str, int], int] = {}
-    for message in messages:
-        key = (message.topic, message.partition)
-        last[key] = max(last.get(key, -1), message.offset)
+    for topic, partition, offset, _, _ in messages:
+        if offset >= last.get((topic, partition), 0):
+            last[topic, partition] = offset
     return [TopicPartition(topic, partition, offset + 1) for (topic, partition), offset in last.items()]
 
 

@@ -249,7 +249,7 @@ WEB_QUEUE_TIMEOUT_MS = integer("COUPON_WEB_QUEUE_TIMEOUT_MS", default=500, least
 
 # --- Consumer, retry, keeper --------------------------------------------------------------------------------------
 CONSUMER_CONCURRENCY = integer("COUPON_CONSUMER_CONCURRENCY", default=1, least=1, most=256)
-CONSUMER_BATCH_SIZE = integer("COUPON_CONSUMER_BATCH_SIZE", default=500, least=1, most=10_000)
+CONSUMER_BATCH_SIZE = integer("COUPON_CONSUMER_BATCH_SIZE", default=2_000, least=1, most=10_000)
 CONSUMER_MAX_RATE = integer("COUPON_CONSUMER_MAX_RATE", default=0, least=0, most=10_000_000)  # rows/s; 0 = no limit
 CONSUMER_POISON_LIMIT = integer("COUPON_CONSUMER_POISON_LIMIT", default=1_000, least=1, most=10_000_000)
 # A worker process that dies so often in a row, each time within a minute of its start, is not started again: after
@@ -259,6 +259,7 @@ CONSUMER_MAX_DEATHS = integer("COUPON_CONSUMER_MAX_DEATHS", default=20, least=1,
 CONSUMER_STOP_TIMEOUT_SEC = integer("COUPON_CONSUMER_STOP_TIMEOUT_SEC", default=30, least=1, most=600)
 RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
 RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
+RETRY_BATCH_SIZE = integer("COUPON_RETRY_BATCH_SIZE", default=1_000, least=1, most=10_000)  # rows in one transaction
 RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)
 KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=100, most=60_000)
 RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most=600_000)

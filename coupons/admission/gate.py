@@ -14,11 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from coupons.admission import scripts
-from coupons.admission.keys import campaign_keys
+from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.errors import StateStale
 from coupons.positions import Position, position_of
 
 PlaceOf = tuple[str, int]  # user and sequence
+UsersOf = Mapping[UUID, Sequence[str]]  # by campaign
 MARKS_AT_ONCE = 333
 
 
@@ -139,6 +140,20 @@ def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> d
     return held
 
 
+def held_sequences(*, epochs: Mapping[UUID, int], users: UsersOf) -> dict[UUID, list[int | None]]:
+    """The sequences that the gate holds for these users, in their order; None for who has none. One round trip."""
+    held: dict[UUID, list[int | None]] = {campaign_id: [] for campaign_id in users}
+    for campaign_id, (_, found) in _run_each("sequences", epochs, users):
+        held[campaign_id] += [None if sequence is None else int(sequence) for sequence in found]
+    return held
+
+
+def settle_all(*, epochs: Mapping[UUID, int], users: UsersOf) -> None:
+    """`settle` for several campaigns in one round trip."""
+    for _ in _run_each("settle", epochs, users):
+        pass
+
+
 def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
     """Take tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
     return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
@@ -189,6 +204,16 @@ def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: 
 def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
     keys = campaign_keys(campaign_id)
     return _current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
+
+
+def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersOf) -> Iterator[tuple[UUID, list[Any]]]:
+    """A script's replies for these users, chunk by chunk and campaign by campaign, all asked in one round trip."""
+    chunks = [(campaign_id, chunk) for campaign_id, of_campaign in users.items() for chunk in _chunks(of_campaign)]
+    calls: list[tuple[CampaignKeys, list[str | int]]] = [
+        (campaign_keys(campaign_id), [epochs[campaign_id], *chunk]) for campaign_id, chunk in chunks
+    ]
+    for (campaign_id, _), reply in zip(chunks, scripts.run_each(name, calls), strict=True):
+        yield campaign_id, _current(reply, campaign_id, epochs[campaign_id])
 
 
 def _current(reply: list[Any], campaign_id: UUID, epoch: int) -> list[Any]:

@@ -23,6 +23,7 @@ LUA_FOLDER = Path(__file__).parent / "lua"
 FLAGS = {
     "admit": "",
     "held": "allow-oom",
+    "sequences": "allow-oom",
     "settle": "allow-oom",
     "mark_published": "allow-oom",
     "pending_range": "allow-oom",

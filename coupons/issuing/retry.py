@@ -1,30 +1,31 @@
 """Retries failed events: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. It never adds one.
 
-A run claims due rows (SKIP LOCKED, so two runs share the work), gives each a lease and then its own transaction. A run
-that is killed leaves rows in PROCESSING; when their lease ends the next run takes them up again.
+A run claims a batch of due rows (SKIP LOCKED, so two runs share the work), gives each a lease, and tries them in one
+transaction; if that fails as a whole, in one of its own for each. A run that is killed leaves rows in PROCESSING; when
+their lease ends the next run takes them up again.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db import DatabaseError, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons import audit
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
+from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, StateStale
 from coupons.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISSUED, RETRY_SETTLED, failpoint
-from coupons.issuing.backoff import retry_delay_sec
-from coupons.issuing.database_time import from_now
+from coupons.issuing.finish import ClaimedEvent, Outcome, claim_events, finish_events, release_events
 from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
-from coupons.models import EventStatus, FailAttempt, FailCode, FailEventHistory
+from coupons.models import EventStatus, FailCode, FailEventHistory
 
 logger = logging.getLogger(__name__)
-CLAIM_SIZE = 100
 
 
 @dataclass(slots=True)
@@ -39,26 +40,42 @@ class RetryReport:
         return f"{self.succeeded} succeeded, {self.failed} failed again, {self.lost} taken over by another run"
 
 
-@dataclass(frozen=True, slots=True)
-class _EventTicket:
+class _EventTicket(NamedTuple):
+    """The ticket that a claimed event names."""
+
     campaign_id: UUID
     user_id: str
     sequence: int
+    event: ClaimedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Who retries and, if a person wants it, why; what came of it; and when to stop."""
+
+    actor: str
+    report: RetryReport
+    decided: str | None = None
+    stop: Callable[[], bool] = lambda: False
+
+
+class _TakenOver(Exception):
+    """Some of the rows are another run's by now: nothing of the transaction may stay."""
 
 
 def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambda: False) -> RetryReport:
-    """Retry at most `limit` rows that are due, or until `stop` says so after a row.
+    """Retry at most `limit` rows that are due, or until `stop` says so after a batch.
 
     Raises RetryLater or OperationalError when a part is down. What was claimed and not tried is due again at once, or,
     if that could not be written, when its lease ends.
     """
-    report = RetryReport()
+    run = _Run(actor, report := RetryReport(), stop=stop)
     while not stop() and (done := report.succeeded + report.failed + report.lost) < limit:
         due = FailEventHistory.objects.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
-        events = _claim(due, min(CLAIM_SIZE, limit - done))
+        events = _claim(due, min(settings.RETRY_BATCH_SIZE, limit - done))
         if not events:
             break
-        _retry_all(events, actor, report, stop)
+        _retry_all(events, run)
     return report
 
 
@@ -67,9 +84,11 @@ def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") 
 
     Rows that are SUCCESS, given up or being retried are left alone.
     """
-    report = RetryReport()
+    run = _Run(actor, report := RetryReport(), decided=reason)
     chosen = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL).order_by("pk")
-    _retry_all(_claim(chosen, len(event_ids)), actor, report, decided=reason)
+    events = _claim(chosen, len(event_ids))
+    if events:
+        _retry_all(events, run)
     return report
 
 
@@ -89,108 +108,115 @@ def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
     return len(events)
 
 
-def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[FailEventHistory]:
-    """Take rows for this run, in a transaction of its own: from its commit on, no other run takes them."""
+def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[ClaimedEvent]:
+    """Take rows for this run, in a transaction of its own."""
     with transaction.atomic():
-        events = list(chosen.filter(given_up_at__isnull=True).select_for_update(skip_locked=True)[:count])
-        FailEventHistory.objects.filter(pk__in=[event.pk for event in events]).update(
-            event_status=EventStatus.PROCESSING,
-            attempts=F("attempts") + 1,
-            next_attempt_at=from_now(settings.RETRY_LEASE_SEC),
-            updated_at=Now(),
-        )
+        events = claim_events(chosen.filter(given_up_at__isnull=True)[:count])
     # Crash here => the rows are PROCESSING until the lease ends, then due again.
     failpoint(RETRY_CLAIMED)
-    for event in events:
-        event.attempts += 1
     return events
 
 
-def _retry_all(
-    events: Sequence[FailEventHistory],
-    actor: str,
-    report: RetryReport,
-    stop: Callable[[], bool] = lambda: False,
-    *,
-    decided: str | None = None,
-) -> None:
+def _retry_all(events: Sequence[ClaimedEvent], run: _Run) -> None:
+    try:
+        try:
+            _retry(events, run)
+        except DATABASE_DOWN:
+            raise
+        except (_TakenOver, StateStale, DatabaseError) as error:
+            logger.info("retry.one_by_one count=%d error=%s", len(events), _one_line(error))
+            _retry_one_by_one(events, run)
+    except (RetryLater, *DATABASE_DOWN):
+        _release(events)
+        raise
+
+
+def _retry_one_by_one(events: Sequence[ClaimedEvent], run: _Run) -> None:
+    """So that what is wrong with one row, or with its campaign's state, costs no other."""
     for number, event in enumerate(events):
-        if stop():
+        if run.stop():
             _release(events[number:])
             return
         try:
-            _retry(event, actor, report, decided)
-        except (RetryLater, *DATABASE_DOWN):
-            _release(events[number:])
+            _retry([event], run)
+        except _TakenOver:
+            run.report.lost += 1
+        except DATABASE_DOWN:
             raise
+        except DatabaseError as error:
+            # Such as a constraint that is checked at the commit: PostgreSQL refuses this very row.
+            _retry([event], run, refused=_one_line(error))
 
 
-def _retry(event: FailEventHistory, actor: str, report: RetryReport, decided: str | None) -> None:
-    """`decided` is the reason of the person who wants it; None when nobody asked."""
+def _retry(events: Sequence[ClaimedEvent], run: _Run, *, refused: str = "") -> None:
+    """All in one transaction. Raises _TakenOver, or DatabaseError, when nothing of it was done.
+
+    `refused` is why PostgreSQL did not take the coupon of these events: they are not issued, and fail again.
+    """
     started_at = timezone.now()
     with transaction.atomic():
-        result, code, reason = _issue(event)
+        if refused:
+            result, outcomes = None, [Outcome(event, FailCode.DATABASE_REFUSED, refused) for event in events]
+        else:
+            result, outcomes = _issue(events)
         failpoint(RETRY_ISSUED)
-        if not _finish(event, code):
-            report.lost += 1
-            transaction.set_rollback(True)
-            return
-        FailAttempt.objects.create(
-            event=event, started_at=started_at, actor=actor, error_code=code or "", error_message=reason
-        )
-        if decided is not None:
-            outcome = "issued" if code is None else f"{code} again"
-            audit.record(actor=actor, row=event, what=f"Retried now: {outcome}", reason=decided)
-    # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
+        if finish_events(outcomes, started_at=started_at, actor=run.actor) < len(events):
+            raise _TakenOver(f"{len(events)} rows were claimed, and some are another run's now")
+        if run.decided is not None:
+            _note_decision(outcomes, run.actor, run.decided)
+    # Crash here => the rows are done; tickets that are pending still are settled by the relay, which finds the rows.
     failpoint(RETRY_COMMITTED)
     if result is not None:
         settle_tickets(result)
     failpoint(RETRY_SETTLED)
-    if code is None:
-        report.succeeded += 1
-    else:
-        report.failed += 1
-    logger.info("retry.tried event=%d attempt=%d outcome=%s", event.pk, event.attempts, code or "SUCCESS")
+    if logger.isEnabledFor(logging.INFO):
+        for event, code, _ in outcomes:
+            logger.info("retry.tried event=%d attempt=%d outcome=%s", event.pk, event.attempts, code or "SUCCESS")
+    failed = sum(outcome.code is not None for outcome in outcomes)
+    run.report.failed += failed
+    run.report.succeeded += len(events) - failed
 
 
-def _issue(event: FailEventHistory) -> tuple[Issued[_EventTicket] | None, FailCode | None, str]:
-    """What issuing says of this event now: no code means that the coupon is there."""
-    if event.campaign_id is None or not event.user_id or event.sequence is None:
-        return None, FailCode(event.error_code), "The message names no ticket, so there is nothing to issue."
-    result = issue_coupons([_EventTicket(event.campaign_id, event.user_id, event.sequence)])
-    if result.refused:
-        return result, result.refused[0].code, result.refused[0].reason
-    return result, None, ""
+def _issue(events: Sequence[ClaimedEvent]) -> tuple[Issued[_EventTicket], list[Outcome]]:
+    """What issuing says of each event now."""
+    tickets = [
+        _EventTicket(event.campaign_id, event.user_id, event.sequence, event)
+        for event in events
+        if event.campaign_id is not None and event.user_id and event.sequence is not None
+    ]
+    result = issue_coupons(tickets)
+    refused = {refusal.ticket.event.pk: refusal for refusal in result.refused}
+    named = {ticket.event.pk for ticket in tickets}
+    outcomes = []
+    for event in events:
+        if event.pk not in named:
+            reason = "The message names no ticket, so there is nothing to issue."
+            outcomes.append(Outcome(event, FailCode(event.error_code), reason))
+        elif refusal := refused.get(event.pk):
+            outcomes.append(Outcome(event, refusal.code, refusal.reason))
+        else:
+            outcomes.append(Outcome(event, None, ""))
+    return result, outcomes
 
 
-def _finish(event: FailEventHistory, code: FailCode | None) -> bool:
-    """Move the row out of PROCESSING if it is still this run's: the attempt number tells. False: it is not."""
-    mine = FailEventHistory.objects.filter(pk=event.pk, event_status=EventStatus.PROCESSING, attempts=event.attempts)
-    if code is None:
-        return mine.update(event_status=EventStatus.SUCCESS, next_attempt_at=None, updated_at=Now()) == 1
-    again = code.retried_by_itself and event.attempts < settings.RETRY_MAX_ATTEMPTS
-    return (
-        mine.update(
-            event_status=EventStatus.FAIL,
-            error_code=code,
-            next_attempt_at=from_now(retry_delay_sec(event.attempts)) if again else None,
-            updated_at=Now(),
-        )
-        == 1
-    )
+def _note_decision(outcomes: Sequence[Outcome], actor: str, reason: str) -> None:
+    rows = FailEventHistory.objects.defer("payload").in_bulk([outcome.event.pk for outcome in outcomes])
+    for code, same in groupby(sorted(outcomes, key=_code), key=_code):
+        what = f"Retried now: {f'{code} again' if code else 'issued'}"
+        audit.record_all(actor=actor, rows=[rows[outcome.event.pk] for outcome in same], what=what, reason=reason)
 
 
-def _release(events: Sequence[FailEventHistory]) -> None:
+def _code(outcome: Outcome) -> str:
+    return outcome.code or ""
+
+
+def _release(events: Sequence[ClaimedEvent]) -> None:
     """Give the rows back untried, if PostgreSQL can still be told so. Else the lease ends."""
     try:
-        for event in events:
-            FailEventHistory.objects.filter(
-                pk=event.pk, event_status=EventStatus.PROCESSING, attempts=event.attempts
-            ).update(
-                event_status=EventStatus.FAIL,
-                attempts=F("attempts") - 1,
-                next_attempt_at=event.next_attempt_at,  # as it was before the claim
-                updated_at=Now(),
-            )
+        release_events(events)
     except DATABASE_DOWN as error:
-        logger.warning("retry.not_released count=%d error=%s", len(events), " ".join(str(error).split()))
+        logger.warning("retry.not_released count=%d error=%s", len(events), _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,7 +14,20 @@ USER_ID = re.compile(rf"[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}")
 MAX_SEQUENCE = 2**53 - 1  # what JSON and Lua carry without loss
 MAX_PAYLOAD_BYTES = 4096  # a good message has under 500
 _encoder = json.JSONEncoder(separators=(",", ":"))
-_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Messages as `encode` writes them, of moments in UTC, and only such of which `decode` has nothing to say. One match
+# takes a fifth of the time of reading JSON and looking at each field.
+_DATE = (
+    r"[12][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+)
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}\+00:00"
+_AS_WE_ENCODE = re.compile(
+    (
+        rf'\{{"v":{VERSION},"campaign_id":"({_CANONICAL_UUID.pattern})","user_id":"({USER_ID.pattern})",'
+        rf'"sequence":([1-9][0-9]{{0,14}}),"admitted_at":"{_DATE}T{_TIME}","trace":"[ !#-\[\]-~]{{0,64}}"'
+        r'(?:,"epoch":(?:0|[1-9][0-9]{0,14}))?\}'
+    ).encode()
+)
 
 
 class Ticket(NamedTuple):
@@ -25,6 +39,14 @@ class Ticket(NamedTuple):
     admitted_at: datetime
     trace: str = ""
     epoch: int | None = None
+
+
+class Place(NamedTuple):
+    """What of a ticket becomes a coupon."""
+
+    campaign_id: UUID
+    user_id: str
+    sequence: int
 
 
 class InvalidMessage(Exception):
@@ -82,6 +104,21 @@ def decode(payload: bytes | None) -> Ticket:
         trace=trace[:64] if isinstance(trace, str) else "",
         epoch=epoch if type(epoch) is int else None,
     )
+
+
+def decode_place(payload: bytes) -> Place:
+    """The place in a message, which is exactly what `decode` would say of it; InvalidMessage where it raises it."""
+    match = _AS_WE_ENCODE.fullmatch(payload)
+    if match is None:
+        ticket = decode(payload)
+        return Place(ticket.campaign_id, ticket.user_id, ticket.sequence)
+    campaign_id, user_id, sequence = match.groups()
+    return Place(_campaign_id(campaign_id), user_id.decode(), int(sequence))
+
+
+@lru_cache(maxsize=256)
+def _campaign_id(text: bytes) -> UUID:
+    return UUID(text.decode())
 
 
 def _json_object(payload: bytes | None) -> dict[str, Any]:

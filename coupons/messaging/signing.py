@@ -11,11 +11,13 @@ ticket is pending and the relay publishes it again, signed with today's key.
 """
 
 import hmac
+from collections.abc import Iterable
+from functools import lru_cache
 
 from django.conf import settings
 
 from coupons.messaging.kafka import Header, Headers
-from coupons.messaging.messages import InvalidMessage, Ticket, decode
+from coupons.messaging.messages import InvalidMessage, Place, Ticket, decode, decode_place
 from coupons.models import FailCode
 
 HEADER = "signature"
@@ -24,8 +26,8 @@ SCHEME = b"hmac-sha256"
 
 def sign(payload: bytes) -> list[Header]:
     """The message's headers: `signature: hmac-sha256 <key id> <hex>`."""
-    key_id, secret = next(iter(settings.MESSAGE_KEYS.items()))
-    return [(HEADER, b" ".join((SCHEME, key_id.encode(), _mac(secret, payload))))]
+    key_id, secret = _todays_key()
+    return [(HEADER, _begin(key_id) + _mac(secret, payload))]
 
 
 def open_message(payload: bytes, headers: Headers) -> Ticket:
@@ -33,10 +35,36 @@ def open_message(payload: bytes, headers: Headers) -> Ticket:
 
     Nothing of an unauthentic message is read, so that its failed event names no campaign and no user.
     """
-    reason = _reason_against(payload, headers)
-    if reason:
-        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+    _check(payload, headers)
     return decode(payload)
+
+
+def open_places(messages: Iterable[tuple[bytes, Headers]]) -> list[Place | InvalidMessage]:
+    """What `open_message` says of each of these payloads with headers: a ticket's place, or what it would raise."""
+    key_id, secret = _todays_key()
+    begin, keyed = _begin(key_id), _keyed(secret)
+    opened: list[Place | InvalidMessage] = []
+    for payload, headers in messages:
+        mac = keyed.copy()
+        mac.update(payload)
+        try:
+            # Signed with today's key and nothing beside it: almost all of them. What else it may be is looked at then.
+            if not (len(headers) == 1 and _is_signature(headers[0], begin + mac.hexdigest().encode())):
+                _check(payload, headers)
+            opened.append(decode_place(payload))
+        except InvalidMessage as error:
+            opened.append(error)
+    return opened
+
+
+def _check(payload: bytes, headers: Headers) -> None:
+    if reason := _reason_against(payload, headers):
+        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+
+
+def _is_signature(header: Header, expected: bytes) -> bool:
+    name, value = header
+    return name == HEADER and isinstance(value, bytes) and hmac.compare_digest(value, expected)
 
 
 def _reason_against(payload: bytes, headers: Headers) -> str:
@@ -53,5 +81,22 @@ def _reason_against(payload: bytes, headers: Headers) -> str:
     return "" if hmac.compare_digest(_mac(secret, payload), mac) else "the message's signature is wrong"
 
 
+def _todays_key() -> tuple[str, bytes]:
+    return next(iter(settings.MESSAGE_KEYS.items()))
+
+
+def _begin(key_id: str) -> bytes:
+    """What a signature with this key begins with."""
+    return b"%b %b " % (SCHEME, key_id.encode())
+
+
 def _mac(secret: bytes, payload: bytes) -> bytes:
-    return hmac.digest(secret, payload, "sha256").hex().encode()
+    mac = _keyed(secret).copy()
+    mac.update(payload)
+    return mac.hexdigest().encode()
+
+
+@lru_cache(maxsize=8)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    """What of an HMAC depends on the key alone: half of the work for a message of 200 bytes."""
+    return hmac.new(secret, digestmod="sha256")

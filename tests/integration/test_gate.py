@@ -161,6 +161,38 @@ def test_held_of_nobody_is_nothing(a_gate: MakeGate) -> None:
     assert gate.held_tickets(campaign_id=a_gate().campaign_id, epoch=1, user_ids=[]) == {}
 
 
+def test_sequences_are_told_in_the_order_of_the_users_for_several_campaigns_at_once(a_gate: MakeGate) -> None:
+    one, other = a_gate(), a_gate()
+    for place, users in ((one, "ab"), (other, "ba")):
+        for user in users:
+            place.admit(user)
+    epochs = {one.campaign_id: 1, other.campaign_id: 1}
+    crowd = [str(number) for number in range(2_500)]  # more than one script can take
+
+    held = gate.held_sequences(
+        epochs=epochs, users={one.campaign_id: ["b", "x", "a", "b"], other.campaign_id: ["a", *crowd, "b"]}
+    )
+
+    assert held == {one.campaign_id: [2, None, 1, 2], other.campaign_id: [2, *[None] * 2_500, 1]}
+
+
+def test_the_sequences_of_nobody_are_nothing(a_gate: MakeGate) -> None:
+    assert gate.held_sequences(epochs={}, users={}) == {}
+
+
+def test_several_campaigns_are_settled_at_once(a_gate: MakeGate) -> None:
+    one, other = a_gate(), a_gate()
+    for place in (one, other):
+        place.admit("a")
+        place.admit("b")
+
+    gate.settle_all(
+        epochs={one.campaign_id: 1, other.campaign_id: 1}, users={one.campaign_id: ["a", "b"], other.campaign_id: ["b"]}
+    )
+
+    assert (one.describe().pending, other.describe().pending) == (0, 1)
+
+
 def test_settling_is_counted_once_however_often_it_is_said(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")

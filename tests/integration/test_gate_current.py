@@ -50,12 +50,13 @@ def test_a_state_that_is_not_current_is_stale_and_says_why(a_gate: MakeGate, rea
         lambda place: place.describe(),
         lambda place: place.push(2),
         lambda place: gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
+        lambda place: gate.held_sequences(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}),
         lambda place: gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
         lambda place: gate.pending_between(
             campaign_id=place.campaign_id, epoch=1, least_score=0, greatest_score=1, limit=1
         ),
     ],
-    ids=["admit", "describe", "push", "held", "settle", "pending_range"],
+    ids=["admit", "describe", "push", "held", "sequences", "settle", "pending_range"],
 )
 def test_no_script_reads_or_writes_a_state_that_is_not_current(a_gate: MakeGate, ask: Spoil) -> None:
     place = a_gate()

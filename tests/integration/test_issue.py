@@ -3,11 +3,13 @@
 from uuid import uuid4
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from coupons.admission import gate
 from coupons.errors import GateUnavailable, StateStale
+from coupons.issuing import insert
 from coupons.issuing.insert import new_codes
 from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
 from coupons.messaging.messages import Ticket
@@ -162,7 +164,6 @@ class _Mend:
 def test_a_mend_between_the_gate_s_answer_and_the_commit_rolls_the_batch_back(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
-    connection = transaction.get_connection()
 
     with (
         pytest.raises(StateStale, match="a mend began while the batch was written"),
@@ -200,6 +201,44 @@ def test_a_batch_of_2500_is_written_in_order_and_settled(service: Service) -> No
 
     assert len(result.written) == 2_500
     assert gate.describe(campaign_id=campaign.pk, epoch=1).pending == 0
+
+
+def test_one_refused_among_many_is_found_by_halving(service: Service) -> None:
+    campaign = service.campaign(500)
+    users = [f"u{number}" for number in range(300)]
+    places = list(zip(users, admit(campaign, *users), strict=True))
+    insert_coupons(campaign, [("thief", 200)])
+
+    with CaptureQueriesContext(connection) as captured:
+        result = issue(*(ticket(campaign, user, number) for user, number in places))
+
+    assert refusals(result) == {"u199": FailCode.CONFLICT}
+    assert issued_users(campaign) == dict([*places[:199], ("thief", 200), *places[200:]])
+    inserts = [query for query in captured if query["sql"].startswith('INSERT INTO "coupons_coupon"')]
+    assert len(inserts) < 40, "300 would be one for each"
+
+
+@pytest.mark.parametrize("room", [0, 1, 7, 8, 9, 20, 29])
+def test_where_the_quantity_ends_within_a_batch_the_first_in_order_get_theirs(service: Service, room: int) -> None:
+    campaign = service.campaign(30)
+    users = [f"u{number}" for number in range(30)]
+    places = list(zip(users, admit(campaign, *users), strict=True))
+    Campaign.objects.filter(pk=campaign.pk).update(issued_count=30 - room)
+
+    result = issue(*(ticket(campaign, user, number) for user, number in reversed(places)))
+
+    assert issued_users(campaign) == dict(places[:room])
+    assert refusals(result) == dict.fromkeys(users[room:], FailCode.QUANTITY_EXCEEDED)
+
+
+@pytest.mark.parametrize(
+    "user_id", ["NULL", "null", '"', "\\", '\\"', "a,b", "{}", "{", "'", "\\N", "%s", " ", "\n", "é"]
+)
+def test_a_user_id_is_written_as_it_is_whatever_it_means_to_postgresql(service: Service, user_id: str) -> None:
+    campaign = service.campaign()
+    insert.insert_coupons([ticket(campaign, "before", 1), ticket(campaign, user_id, 2), ticket(campaign, "after", 3)])
+
+    assert issued_users(campaign) == {"before": 1, user_id: 2, "after": 3}
 
 
 def test_issuing_nothing_is_nothing(service: Service) -> None:

@@ -36,12 +36,12 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
     wait_until(lambda: others.count() > before, what="and every batch that met the refusal is done")
     failed = FailEventHistory.objects.count()
 
-    with row.fault("a retry run: SIGKILL at its 30th of 50 rows"):
-        service.arm(RETRY_ISSUED, "kill@30")
-        killed = service.run("retry_failed_coupons", "--limit", "50", **DUE_AT_ONCE)
+    with row.fault("a retry run: SIGKILL in its 3rd of 5 batches"):
+        service.arm(RETRY_ISSUED, "kill@3")
+        killed = service.run("retry_failed_coupons", "--limit", "50", COUPON_RETRY_BATCH_SIZE="10", **DUE_AT_ONCE)
         assert killed.exit_code == -signal.SIGKILL
-        assert with_status(EventStatus.SUCCESS) == 29
-        assert with_status(EventStatus.PROCESSING) == 21, "what it had claimed, and the one that was rolled back"
+        assert with_status(EventStatus.SUCCESS) == 20
+        assert with_status(EventStatus.PROCESSING) == 10, "the batch whose coupons were rolled back with it"
         for status in (EventStatus.PROCESSING, EventStatus.FAIL):
             assert what_a_user_is_told(service, campaign, status) == (200, "pending")
     with row.fault("two retry runs at once, and one more that stops for longer than its lease"):

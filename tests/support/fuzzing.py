@@ -42,4 +42,29 @@ def changed_bytes(draw: st.DrawFn) -> bytes:
     return GOOD[:start] + draw(st.binary(max_size=20)) + GOOD[end:]
 
 
+_numbers = st.integers(-1, 10**17).map(str) | st.sampled_from(
+    ["0", "01", "1.0", "1e3", "true", str(2**53 - 1), str(2**53)]
+)
+_texts = st.sampled_from(
+    ["", "a", "NULL", "x" * 64, "x" * 65, "x" * 129, "\\u0041", '\\"', "\\n", "é", "\x7f", "\n", "\u2028"]
+)
+
+
+@st.composite
+def nearly_as_we_encode(draw: st.DrawFn) -> bytes:
+    """Our own form, with values in it that may or may not be."""
+    campaign_id = draw(
+        st.uuids().map(str) | st.sampled_from([str(TICKET.campaign_id), str(TICKET.campaign_id).upper()])
+    )
+    year, month, day = draw(st.integers(0, 10_000)), draw(st.integers(0, 13)), draw(st.integers(0, 32))
+    hour, minute, second = draw(st.integers(0, 25)), draw(st.integers(0, 61)), draw(st.integers(0, 61))
+    end = draw(st.sampled_from(["", ".123", ".5", ".123456"])) + draw(st.sampled_from(["+00:00", "+09:00", "Z", ""]))
+    at = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{end}"
+    more = draw(st.sampled_from(["", ',"epoch":3', ',"epoch":03', ',"epoch":-1', ',"v":2', ',"sequence":2', " ", "\n"]))
+    return (
+        f'{{"v":1,"campaign_id":"{campaign_id}","user_id":"{draw(_texts)}","sequence":{draw(_numbers)},'
+        f'"admitted_at":"{at}","trace":"{draw(_texts)}"{more}}}'
+    ).encode()
+
+
 payloads = st.binary(max_size=300) | st.text(max_size=100).map(str.encode) | changed_fields() | changed_bytes()

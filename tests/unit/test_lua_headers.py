@@ -15,6 +15,7 @@ REFUSALS = {Outcome.PAUSED, Outcome.CLOSED, Outcome.NOT_OPEN, Outcome.SOLD_OUT} 
 KNOWN: dict[str, set[str]] = {
     "admit": set(Outcome),
     "held": {"CURRENT"},
+    "sequences": {"CURRENT"},
     "settle": {"CURRENT"},
     "pending_range": {"CURRENT"},
     "describe": {"CURRENT"},

@@ -1,13 +1,24 @@
 """What travels in the topic: only bytes that are a ticket come out as one, whatever arrives."""
 
+import itertools
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from coupons.messaging.messages import MAX_PAYLOAD_BYTES, InvalidMessage, Ticket, decode, encode, is_user_id
+from coupons.messaging import messages
+from coupons.messaging.messages import (
+    MAX_PAYLOAD_BYTES,
+    InvalidMessage,
+    Ticket,
+    decode,
+    decode_place,
+    encode,
+    is_user_id,
+)
 from coupons.models import FailCode
 
 CAMPAIGN = UUID("0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10")
@@ -69,6 +80,30 @@ def test_a_time_in_another_zone_is_encoded_with_its_offset() -> None:
     seoul = TICKET._replace(admitted_at=TICKET.admitted_at.astimezone(timezone(timedelta(hours=9))))
 
     assert decode(encode(seoul)) == TICKET
+
+
+@pytest.mark.parametrize("year", [2027, 2028, 1900, 2000])
+def test_a_place_is_read_on_each_day_of_a_year_and_on_no_other(year: int) -> None:
+    def outcome(how: Callable[[bytes], object], payload: bytes) -> str:
+        try:
+            how(payload)
+        except InvalidMessage as error:
+            return str(error)
+        return ""
+
+    for month, day in itertools.product(range(14), range(33)):
+        payload = encode(TICKET).replace(b"2026-12-01", b"%d-%02d-%02d" % (year, month, day))
+        assert outcome(decode_place, payload) == outcome(decode, payload), payload
+
+
+def test_what_we_encode_is_read_without_the_careful_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read it too, at five times the cost."""
+    monkeypatch.setattr(messages, "decode", None)
+
+    for days in range(365):
+        moment = TICKET.admitted_at + timedelta(days=days, hours=days, seconds=days)
+        ticket = TICKET._replace(admitted_at=moment, epoch=days)
+        assert decode_place(encode(ticket)) == (CAMPAIGN, "auth0|42", 37)
 
 
 UNREADABLE = {

@@ -6,14 +6,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from coupons.messaging.kafka import Headers
-from coupons.messaging.messages import InvalidMessage, Ticket, encode
-from coupons.messaging.signing import HEADER, open_message, sign
+from coupons.messaging.messages import InvalidMessage, Place, Ticket, encode
+from coupons.messaging.signing import HEADER, open_message, open_places, sign
 from coupons.models import FailCode
 from couponsite.env import derived_secret, secrets_by_id
 from tests.unit.test_messages import TICKET
 
 OLD, NEW = b"an old secret of thirty-two bytes!", b"a new secret of thirty-two bytes!!"
 PAYLOAD = encode(TICKET)
+PLACE = Place(TICKET.campaign_id, TICKET.user_id, TICKET.sequence)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,9 @@ def refused(payload: bytes, headers: Headers) -> str:
         open_message(payload, headers)
     assert caught.value.code is FailCode.UNAUTHENTIC
     assert caught.value.named == {}, "nothing of it is read"
+    [outcome] = open_places([(payload, headers)])
+    assert isinstance(outcome, InvalidMessage)
+    assert (outcome.code, str(outcome), outcome.named) == (caught.value.code, str(caught.value), {})
     return str(caught.value)
 
 
@@ -36,12 +40,16 @@ def test_the_first_key_signs_and_every_key_verifies(settings: LazySettings) -> N
     settings.MESSAGE_KEYS = {"new": NEW, "old": OLD}
 
     assert open_message(PAYLOAD, before) == TICKET == open_message(PAYLOAD, sign(PAYLOAD))
+    assert open_places([(PAYLOAD, before), (PAYLOAD, sign(PAYLOAD))]) == [PLACE, PLACE]
     settings.MESSAGE_KEYS = {"new": NEW}
     assert "'old', not known" in refused(PAYLOAD, before)
 
 
 def test_other_headers_do_no_harm() -> None:
-    assert open_message(PAYLOAD, [("trace", b"x"), *sign(PAYLOAD), ("empty", None)]) == TICKET
+    headers: Headers = [("trace", b"x"), *sign(PAYLOAD), ("empty", None)]
+
+    assert open_message(PAYLOAD, headers) == TICKET
+    assert open_places([(PAYLOAD, headers)]) == [PLACE]
 
 
 def test_every_changed_bit_of_the_payload_is_noticed() -> None:

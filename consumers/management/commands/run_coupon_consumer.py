@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import start_when_ready, stop_when_parent_dies
+from consumers.child import spare_the_collector, start_when_ready, stop_when_parent_dies
 from consumers.kafka_config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.supervisor import Supervisor
@@ -103,6 +103,7 @@ class Command(CouponCommand):
             max_rate=options["max_rate"] / (1 if options["child_of"] is None else options["concurrency"]),
             poison_limit=settings.CONSUMER_POISON_LIMIT,
         )
+        spare_the_collector()
         try:
             worker.run()
         except PoisonFlood as error:

@@ -1,0 +1,187 @@
+"""A batch of failed events is retried in one transaction, and what is wrong with one row costs no other."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from django.conf import LazySettings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from coupons.errors import StateStale
+from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
+from coupons.models import AuditEntry, Campaign, EventStatus, FailAttempt, FailCode, FailEventHistory
+from tests.support.service import Service
+from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, received
+
+USERS = [f"u{number}" for number in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def _due_at_once(settings: LazySettings) -> None:
+    settings.RETRY_BASE_DELAY_SEC = 0
+    settings.RETRY_MAX_ATTEMPTS = 3
+
+
+def failed(service: Service, users: Sequence[str] = USERS) -> Campaign:
+    """A campaign whose users are in, and whose coupons PostgreSQL refused for a reason that has passed."""
+    campaign = service.campaign(100)
+    sequences = admit(campaign, *users)
+    Campaign.objects.filter(pk=campaign.pk).update(issued_count=100)
+    first = FailEventHistory.objects.count()
+    messages = [
+        received(campaign, user, sequence, offset=first + sequence)
+        for user, sequence in zip(users, sequences, strict=True)
+    ]
+    assert consume(*messages).failed == len(users)
+    Campaign.objects.filter(pk=campaign.pk).update(issued_count=0)
+    return campaign
+
+
+@contextmanager
+def refused_at_the_commit(user_id: str) -> Iterator[None]:
+    """As by a constraint that is checked there: the statement goes through, the transaction as a whole does not."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation';
+            END $$
+            """
+        )
+        cursor.execute(
+            f"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON coupons_coupon DEFERRABLE INITIALLY DEFERRED "
+            f"FOR EACH ROW WHEN (NEW.user_id = '{user_id}') EXECUTE FUNCTION refuse()"
+        )
+        try:
+            yield
+        finally:
+            cursor.execute("DROP TRIGGER refuse ON coupons_coupon; DROP FUNCTION refuse()")
+
+
+def run(limit: int = 1_000) -> RetryReport:
+    return retry_due_events(limit=limit, actor="test")
+
+
+def statuses() -> dict[str, str]:
+    return dict(FailEventHistory.objects.values_list("user_id", "event_status"))
+
+
+def test_a_batch_takes_as_many_statements_as_one_row(service: Service) -> None:
+    def statements(users: Sequence[str]) -> int:
+        failed(service, users)
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            assert run() == RetryReport(succeeded=len(users))
+        return len(captured)
+
+    assert statements(USERS) == statements(USERS[:1])
+
+
+def test_each_row_of_a_batch_is_finished_with_an_attempt_of_its_own_and_settled(service: Service) -> None:
+    campaign = failed(service)
+
+    assert run() == RetryReport(succeeded=40)
+
+    assert set(issued_users(campaign)) == set(USERS)
+    assert set(statuses().values()) == {EventStatus.SUCCESS}
+    tried = FailAttempt.objects.values_list("event__user_id", "actor", "error_code")
+    assert sorted(tried) == sorted((user, "test", "") for user in USERS)
+    assert not any(ticket.pending for ticket in held(campaign, *USERS).values())
+
+
+def test_each_that_fails_again_says_its_own_reason_and_the_others_succeed(service: Service) -> None:
+    campaign = failed(service)
+    insert_coupons(campaign, [("u7", 90), ("thief", 13)])
+    FailEventHistory.objects.filter(user_id="u20").update(campaign=None)
+
+    assert run(limit=40) == RetryReport(succeeded=37, failed=3)
+
+    reasons = dict(FailAttempt.objects.exclude(error_code="").values_list("event__user_id", "error_message"))
+    assert set(reasons) == {"u7", "u12", "u20"}
+    assert "sequence 90" in reasons["u7"]
+    assert "coupon_one_per_sequence" in reasons["u12"]
+    assert "names no ticket" in reasons["u20"]
+    codes = dict(FailEventHistory.objects.filter(event_status="FAIL").values_list("user_id", "error_code"))
+    assert codes == {"u7": FailCode.CONFLICT, "u12": FailCode.CONFLICT, "u20": FailCode.QUANTITY_EXCEEDED}
+
+
+def test_a_row_that_is_refused_at_the_commit_is_told_so_and_costs_no_other(service: Service) -> None:
+    campaign = failed(service)
+
+    with refused_at_the_commit("u7"):
+        assert run(limit=40) == RetryReport(succeeded=39, failed=1)
+
+    event = FailEventHistory.objects.get(event_status=EventStatus.FAIL)
+    assert (event.user_id, event.error_code, event.attempts) == ("u7", FailCode.DATABASE_REFUSED, 1)
+    assert "not this one" in FailAttempt.objects.get(event=event).error_message
+    assert "u7" not in issued_users(campaign)
+    assert FailAttempt.objects.count() == 40
+    assert run() == RetryReport(succeeded=1)
+
+
+def test_rows_that_were_taken_over_are_lost_and_the_rest_of_their_batch_is_done(service: Service) -> None:
+    campaign = failed(service)
+    taken = ["u3", "u4"]
+
+    class TakeOver:
+        """Another run takes two rows up after they were claimed."""
+
+        def __call__(self, execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+            if sql.startswith('INSERT INTO "coupons_coupon"'):
+                FailEventHistory.objects.filter(user_id__in=taken).update(attempts=7)
+            return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(TakeOver()):
+        assert run(limit=40) == RetryReport(succeeded=38, lost=2)
+
+    assert set(issued_users(campaign)) == set(USERS) - set(taken)
+    assert FailAttempt.objects.count() == 38
+    assert {statuses()[user] for user in taken} == {EventStatus.PROCESSING}
+
+
+def test_a_campaign_whose_state_is_not_current_holds_no_other_up(service: Service) -> None:
+    healthy, stale = failed(service, USERS[:20]), failed(service, USERS[20:])
+    Campaign.objects.filter(pk=stale.pk).update(epoch=9)
+    FailEventHistory.objects.filter(campaign=stale).update(next_attempt_at="2020-01-02T00:00:00Z")
+    FailEventHistory.objects.filter(campaign=healthy).update(next_attempt_at="2020-01-01T00:00:00Z")
+
+    with pytest.raises(StateStale):
+        run()
+
+    assert set(issued_users(healthy)) == set(USERS[:20])
+    rows = FailEventHistory.objects.filter(campaign=stale).values_list("event_status", "attempts", "next_attempt_at")
+    assert {(status, attempts, str(due)) for status, attempts, due in rows} == {
+        (EventStatus.FAIL, 0, "2020-01-02 00:00:00+00:00")
+    }
+
+
+def test_a_stop_is_heard_after_a_batch(service: Service, settings: LazySettings) -> None:
+    settings.RETRY_BATCH_SIZE = 15
+    failed(service)
+    answers = iter([False, False, True])
+
+    report = retry_due_events(limit=100, actor="test", stop=lambda: next(answers))
+
+    assert report == RetryReport(succeeded=30)
+    assert list(statuses().values()).count(EventStatus.FAIL) == 10
+
+
+def test_a_person_s_decision_is_noted_for_each_row_with_what_came_of_it(service: Service) -> None:
+    campaign = failed(service, USERS[:3])
+    insert_coupons(campaign, [("u1", 90)])
+    ids = list(FailEventHistory.objects.order_by("sequence").values_list("pk", flat=True))
+
+    report = retry_events_now(event_ids=ids, actor="kim", reason="mended")
+
+    assert report == RetryReport(succeeded=2, failed=1)
+    noted = {
+        entry.object_id: (entry.actor, entry.what, entry.reason) for entry in AuditEntry.objects.filter(actor="kim")
+    }
+    assert noted == {
+        str(ids[0]): ("kim", "Retried now: issued", "mended"),
+        str(ids[1]): ("kim", "Retried now: conflict again", "mended"),
+        str(ids[2]): ("kim", "Retried now: issued", "mended"),
+    }
