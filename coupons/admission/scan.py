@@ -5,6 +5,7 @@ What is there from the beginning of a scan to its end is seen at least once; wha
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -19,9 +20,19 @@ CHUNK = 1_000
 
 def scan_tickets(campaign_id: UUID) -> Iterator[tuple[str, int]]:
     """Every user with the sequence; a user may come twice."""
+    for batch in scan_ticket_batches(campaign_id):
+        yield from batch
+
+
+def scan_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
+    """The same as Redis gives them, some CHUNK at a time."""
+    redis, key = admission_redis(), campaign_keys(campaign_id).tickets
+    cursor = -1
     try:
-        for user, sequence in admission_redis().hscan_iter(campaign_keys(campaign_id).tickets, count=CHUNK):
-            yield user.decode(errors="replace"), int(sequence)
+        while cursor != 0:
+            reply: Any = redis.hscan(key, max(cursor, 0), count=CHUNK)
+            cursor, found = reply
+            yield [(user.decode(errors="replace"), int(sequence)) for user, sequence in found.items()]
     except RedisError as error:
         raise GateUnavailable(f"Redis: {error}") from error
 

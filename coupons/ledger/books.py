@@ -1,11 +1,12 @@
-"""One campaign's tickets, messages, coupons and failed events side by side, in SQLite on a temporary file.
+"""The tickets, messages, coupons and failed events of those of a campaign's users who are not plain (sieve.py), side by
+side, in SQLite on a temporary file.
 
-Ten million of each do not fit into memory, and a comparison in PostgreSQL would burden the server that is looked at.
-SQLite sorts and joins on disk with a bounded cache, and a question about the ledger is a query that anyone can read.
-What is read goes into heap tables first and is sorted once: a B-tree filled in random order is many times slower.
+They may be all, ten million of each, which do not fit into memory; and a comparison in PostgreSQL would burden the
+server that is looked at. SQLite sorts and joins on disk with a bounded cache, and a question about the ledger is a
+query that anyone can read. What is written goes into heap tables first and is sorted once: a B-tree filled in random
+order is many times slower.
 
-About 350 bytes of disk a ticket while it works, below TMPDIR. `make bench ARGS="--only ledger"` measures time and
-memory.
+About 350 bytes of disk a ticket that is not plain, below TMPDIR.
 """
 
 import sqlite3
@@ -18,21 +19,17 @@ from typing import NamedTuple
 BATCH = 10_000
 CACHE_KB = 32_768
 TABLES = """
-CREATE TABLE read_message (campaign TEXT, user TEXT, sequence INTEGER, unread INTEGER, late INTEGER);
+CREATE TABLE read_message (user TEXT, sequence INTEGER, unread INTEGER, late INTEGER);
 CREATE TABLE read_ticket (user TEXT, sequence INTEGER);
 CREATE TABLE read_pending (user TEXT, score REAL);
 CREATE TABLE read_event (user TEXT, sequence INTEGER, open INTEGER, held INTEGER, stuck INTEGER);
 CREATE TABLE read_coupon (user TEXT, sequence INTEGER);
 """
 # A scan of Redis may show a ticket twice; a ticket may have several messages, and one that is unread counts.
-SORTED_MESSAGES = """
-CREATE TABLE message (campaign TEXT, user TEXT, sequence INTEGER, unread INTEGER, unread_in_time INTEGER,
-    PRIMARY KEY (campaign, user, sequence)) WITHOUT ROWID;
-INSERT INTO message
-    SELECT campaign, user, sequence, max(unread), max(unread AND NOT late) FROM read_message GROUP BY 1, 2, 3;
-DROP TABLE read_message;
-"""
 SORTED = """
+CREATE TABLE message (user TEXT, sequence INTEGER, unread INTEGER, unread_in_time INTEGER,
+    PRIMARY KEY (user, sequence)) WITHOUT ROWID;
+INSERT INTO message SELECT user, sequence, max(unread), max(unread AND NOT late) FROM read_message GROUP BY 1, 2;
 CREATE TABLE ticket (user TEXT PRIMARY KEY, sequence INTEGER) WITHOUT ROWID;
 INSERT INTO ticket SELECT user, max(sequence) FROM read_ticket GROUP BY user;
 CREATE TABLE pending (user TEXT PRIMARY KEY, score REAL) WITHOUT ROWID;
@@ -50,18 +47,21 @@ INSERT INTO place
         EXISTS (SELECT 1 FROM event WHERE event.user = ticket.user AND event.sequence = ticket.sequence
             AND event.open AND event.held)
     FROM ticket LEFT JOIN pending USING (user) ORDER BY ticket.user;
+-- of plain tickets: stretches of sequences without a hole, and sequences that somebody else claims too
+CREATE TABLE run (first INTEGER, last INTEGER);
+CREATE TABLE twin (user TEXT, sequence INTEGER);
 """
 CLEARED = """
 DROP TABLE IF EXISTS place; DROP TABLE IF EXISTS ticket; DROP TABLE IF EXISTS pending; DROP TABLE IF EXISTS event;
-DROP TABLE IF EXISTS coupon; DELETE FROM read_ticket; DELETE FROM read_pending; DELETE FROM read_event;
-DELETE FROM read_coupon;
+DROP TABLE IF EXISTS coupon; DROP TABLE IF EXISTS message; DROP TABLE IF EXISTS run; DROP TABLE IF EXISTS twin;
+DELETE FROM read_ticket; DELETE FROM read_pending; DELETE FROM read_event; DELETE FROM read_coupon;
+DELETE FROM read_message;
 """
 
 
 class MessageRow(NamedTuple):
     """`unread`: the group has not committed it. `late`: it landed after a mend had read the topic (decision 0010)."""
 
-    campaign: str
     user_id: str
     sequence: int
     unread: bool
@@ -79,7 +79,7 @@ class EventRow(NamedTuple):
 
 
 class Books:
-    """One file; `close` removes it. Messages are of all campaigns, everything else of the one that is looked at."""
+    """One file; `close` removes it. They are about one campaign at a time."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="coupon-ledger-")
@@ -94,14 +94,12 @@ class Books:
         self._file.close()
         self._folder.cleanup()
 
-    def write_messages(self, rows: Iterable[MessageRow]) -> None:
-        """Once, before the first campaign."""
-        self._insert("read_message", 5, rows)
-        self._file.executescript(SORTED_MESSAGES)
-
     def clear(self) -> None:
         """Forget the former campaign."""
         self._file.executescript(CLEARED)
+
+    def write_messages(self, rows: Iterable[MessageRow]) -> None:
+        self._insert("read_message", 4, rows)
 
     def write_tickets(self, rows: Iterable[tuple[str, int]]) -> None:
         self._insert("read_ticket", 2, rows)
@@ -118,6 +116,17 @@ class Books:
     def sort(self) -> None:
         """When everything of the campaign is written, before the first question."""
         self._file.executescript(SORTED)
+
+    def sequences(self) -> Iterator[int]:
+        """Each that a ticket or a coupon has, once."""
+        for (sequence,) in self._file.execute("SELECT sequence FROM ticket UNION SELECT sequence FROM coupon"):
+            yield sequence
+
+    def write_runs(self, runs: Iterable[tuple[int, int]]) -> None:
+        self._insert("run", 2, runs)
+
+    def write_twins(self, rows: Iterable[tuple[str, int]]) -> None:
+        self._insert("twin", 2, rows)
 
     def rows(self, query: str, **values: str | float) -> Iterator[tuple[str, int]]:
         """Users and sequences; never all at once."""

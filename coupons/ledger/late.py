@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from coupons.messaging.messages import Ticket
 from coupons.positions import Position
 
 # Epoch of a mend -> partition -> where that mend found the end of the topic. JSON's keys are text.
@@ -10,15 +9,15 @@ LogEnds = Mapping[str, Mapping[str, int]]
 MENDS_KEPT = 1_000
 
 
-def came_late(ticket: Ticket, position: Position, log_ends: LogEnds) -> bool:
-    """Whether the message was made before a mend and landed after that mend had noted the topic's end.
+def came_late(made_in: int | None, position: Position, log_ends: LogEnds) -> bool:
+    """Whether a message that was made in this epoch, before a mend, landed after that mend had noted the topic's end.
 
     Then the mend did not see it, nobody was promised it, and its place has been given to somebody else since. It stays
     late for ever, also for the mends that come later. A message that names no epoch is never late.
     """
-    if ticket.epoch is None:
+    if made_in is None:
         return False
-    next_mend = min((int(epoch) for epoch in log_ends if int(epoch) > ticket.epoch), default=None)
+    next_mend = min((int(epoch) for epoch in log_ends if int(epoch) > made_in), default=None)
     return next_mend is not None and position.offset >= log_ends[str(next_mend)].get(str(position.partition), 0)
 
 

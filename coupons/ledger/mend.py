@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -33,11 +34,12 @@ from coupons.failpoints import MEND_BEGUN, MEND_EPOCH_RAISED, MEND_LOG_READ, MEN
 from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import failed_tickets, issued_tickets, refused_tickets
-from coupons.messaging.log import read_log
-from coupons.messaging.messages import InvalidMessage
-from coupons.messaging.signing import open_message
+from coupons.messaging.bulk import BulkOpener
+from coupons.messaging.kafka import headers_of
+from coupons.messaging.log import read_batches
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
+from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 SLACK_SEC = 1.0
@@ -145,18 +147,19 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: set(refused_tickets(campaign.pk)) if whole_topic else set() for campaign in campaigns}
-    for message in read_log(stretches):
-        try:
-            ticket = open_message(message.payload, message.headers)
-        except InvalidMessage:
-            continue  # the consumer makes a failed event of it
-        if ticket.campaign_id not in logged or came_late(ticket, message.position, former[ticket.campaign_id]):
+    ids = {str(campaign.pk): campaign.pk for campaign in campaigns}
+    opener = BulkOpener()
+    for message in chain.from_iterable(read_batches(stretches)):
+        place = opener.open(message.value() or b"", headers_of(message))
+        if place is None or place[0] not in ids:
+            continue  # of what is no ticket the consumer makes a failed event
+        campaign_id, user_id, sequence, epoch = ids[place[0]], *place[1:]
+        position = Position(message.partition() or 0, message.offset() or 0)
+        if came_late(epoch, position, former[campaign_id]) or (user_id, sequence) in refused[campaign_id]:
             continue
-        if (ticket.user_id, ticket.sequence) in refused[ticket.campaign_id]:
-            continue
-        tickets = logged[ticket.campaign_id]
-        if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
-            tickets[ticket.user_id] = (ticket.sequence, float(message.position.score))
+        tickets = logged[campaign_id]
+        if sequence >= tickets.get(user_id, (0, 0.0))[0]:
+            tickets[user_id] = (sequence, float(position.score))
     # Crash here => the next mend takes these ends for a former one's. No promise is lost by that: the window has
     # passed, so what lands from now on for an older epoch was promised to nobody.
     ends = {partition: lag.end for partition, lag in lags.items()}

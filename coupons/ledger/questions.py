@@ -1,4 +1,5 @@
-"""What reconcile asks the books (books.py), each question one query. All but NUMBERS give users and sequences.
+"""What reconcile asks the books (books.py), each question one query. All but numbers give users and sequences. What is
+plain (sieve.py) is counted already, and in the books only as runs of sequences.
 
 `place` is a ticket with what else is known of its user: score (NULL = not pending), issued, failed.
 """
@@ -6,19 +7,21 @@
 from typing import Final
 
 UNACCOUNTED: Final = "FROM place WHERE NOT issued AND NOT failed"
-ANY_MESSAGE: Final = (
-    "SELECT 1 FROM message WHERE campaign = :campaign AND user = place.user AND message.sequence = place.sequence"
-)
+ANY_MESSAGE: Final = "SELECT 1 FROM message WHERE message.user = place.user AND message.sequence = place.sequence"
 
-# tickets, issued, failed, pending, lowest and highest sequence
+# tickets, issued, failed, pending
 NUMBERS: Final = """
-SELECT count(*), sum(issued), sum(failed AND NOT issued), sum(NOT issued AND NOT failed AND score IS NOT NULL),
-    min(sequence), max(sequence) FROM place
+SELECT count(*), sum(issued), sum(failed AND NOT issued), sum(NOT issued AND NOT failed AND score IS NOT NULL)
+    FROM place
 """
-UNREAD: Final = "SELECT count(*) FROM message WHERE campaign = :campaign AND unread"
+# lowest and highest sequence, of all tickets
+SPAN: Final = """
+SELECT min(first), max(last) FROM (SELECT first, last FROM run UNION ALL SELECT sequence, sequence FROM ticket)
+"""
+UNREAD: Final = "SELECT count(*) FROM message WHERE unread"
 HIGHEST: Final = """
 SELECT max(highest) FROM (SELECT max(sequence) AS highest FROM ticket UNION ALL SELECT max(sequence) FROM coupon
-    UNION ALL SELECT max(sequence) FROM event WHERE open AND held)
+    UNION ALL SELECT max(sequence) FROM event WHERE open AND held UNION ALL SELECT max(last) FROM run)
 """
 
 LOST: Final = f"SELECT user, sequence {UNACCOUNTED} AND score IS NULL"
@@ -45,10 +48,10 @@ NO_TICKET: Final = "NOT EXISTS (SELECT 1 FROM ticket WHERE ticket.user = {0}.use
 NO_EVENT: Final = "NOT EXISTS (SELECT 1 FROM event WHERE event.user = {0}.user AND event.sequence = {0}.sequence)"
 _WITHOUT_A_TRACE: Final = " AND ".join(each.format("message") for each in (NO_COUPON, NO_TICKET, NO_EVENT))
 UNREAD_AND_NOT_HELD: Final = f"""
-SELECT user, sequence FROM message WHERE campaign = :campaign AND unread_in_time AND {_WITHOUT_A_TRACE}
+SELECT user, sequence FROM message WHERE unread_in_time AND {_WITHOUT_A_TRACE}
 """
 READ_WITHOUT_A_TRACE: Final = f"""
-SELECT user, sequence FROM message WHERE campaign = :campaign AND NOT unread AND {_WITHOUT_A_TRACE}
+SELECT user, sequence FROM message WHERE NOT unread AND {_WITHOUT_A_TRACE}
 """
 SUCCESS_WITHOUT_COUPON: Final = (
     f"SELECT DISTINCT user, sequence FROM event WHERE NOT open AND {NO_COUPON.format('event')}"
@@ -64,16 +67,18 @@ SELECT user || ' ticket #' || ticket.sequence || ', coupon', min(coupon.sequence
 # The sequence, how many hold it, and two of them.
 SEQUENCE_TWICE: Final = """
 SELECT min(user) || ' and ' || max(user), sequence
-    FROM (SELECT user, sequence FROM ticket UNION SELECT user, sequence FROM coupon)
+    FROM (SELECT user, sequence FROM ticket UNION SELECT user, sequence FROM coupon
+        UNION SELECT user, sequence FROM twin)
     GROUP BY sequence HAVING count(DISTINCT user) > 1
 """
 # Each hole as its first and last sequence, below the one that would have come next when the looking began.
 HOLES: Final = """
-SELECT before + 1, sequence - 1 FROM (
-    SELECT sequence, lag(sequence, 1, 0) OVER (ORDER BY sequence) AS before FROM (
-        SELECT sequence FROM ticket UNION SELECT sequence FROM coupon
-        UNION SELECT sequence FROM event WHERE open AND held
-        UNION SELECT :next_sequence
-    ) WHERE sequence <= :next_sequence
-) WHERE sequence > before + 1
+SELECT before + 1, first - 1 FROM (
+    SELECT first, max(last) OVER (ORDER BY first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
+        SELECT 0 AS first, 0 AS last UNION SELECT first, last FROM run
+        UNION SELECT sequence, sequence FROM ticket UNION SELECT sequence, sequence FROM coupon
+        UNION SELECT sequence, sequence FROM event WHERE open AND held
+        UNION SELECT :next_sequence, :next_sequence
+    ) WHERE first <= :next_sequence
+) WHERE first > before + 1
 """

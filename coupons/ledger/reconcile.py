@@ -1,5 +1,6 @@
 """The ledger: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), user by user, and each
-difference named. Bounded memory at ten million tickets (books.py).
+difference named. Bounded memory at ten million: what is read lies on disk (sheets.py), with whom all is plainly well is
+put aside (sieve.py), and the others are looked at one by one (books.py, questions.py).
 
 Nothing stands still while it looks, and a healthy service under load gives no alarm. That rests on the order of
 reading: first what the group has committed and what the topic holds, then the tickets, then who is pending, then failed
@@ -9,31 +10,35 @@ read later. What may have come since is asked for once more, user by user, befor
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, F, Q
+from django.db.models import Count, Q
 from django.db.models.functions import Now
 
 from coupons.admission import gate
 from coupons.admission.gate import Description, Held
-from coupons.admission.scan import scan_pending, scan_tickets
+from coupons.admission.scan import scan_pending, scan_ticket_batches
 from coupons.campaigns.push import in_step
 from coupons.ledger import questions
 from coupons.ledger.books import Books
 from coupons.ledger.differences import Kind, Ledger
-from coupons.ledger.rows import event_rows, issued_tickets
+from coupons.ledger.present import Present, Suspect, look_at
+from coupons.ledger.rows import event_rows, issued_ticket_batches
+from coupons.ledger.sheets import Binder, parts_for
+from coupons.ledger.sieve import Messages, Plain, Sources, sift
 from coupons.ledger.topic import TopicLedger, read_topic
 from coupons.messaging.topics import PartitionLag, partition_lags
-from coupons.models import HELD_CODES, Campaign, Coupon, EventStatus, FailEventHistory
+from coupons.models import Campaign
 from coupons.positions import PARTITION_STEP
 
 CHUNK = 1_000
+Item = TypeVar("Item")
 
 
 def reconcile(*, campaign_ids: Iterable[UUID] | None = None) -> Iterator[Ledger]:
@@ -63,12 +68,17 @@ class Reconciliation:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
         self.campaigns: Sequence[Campaign] = list(campaigns)
         self._books = Books()
+        self._binder = Binder()
+        self._messages = {
+            campaign.pk: Messages(self._binder, parts_for(max(campaign.quantity, campaign.issued_count)))
+            for campaign in self.campaigns
+        }
         try:
             self.topic: TopicLedger = read_topic(
-                self._lags, self.campaigns, self._books, check_others=campaign_ids is None
+                self._lags, self.campaigns, self._messages, check_others=campaign_ids is None
             )
         except BaseException:
-            self._books.close()
+            self._close()
             raise
 
     def __enter__(self) -> Self:
@@ -77,71 +87,60 @@ class Reconciliation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._books.close()
+        self._binder.close()
 
     def ledger_of(self, campaign: Campaign) -> Ledger:
         """Raises StateStale also when a mend came while it looked: look again."""
         ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
         before = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
-        self._fill_books(campaign.pk)
-        _Comparison(campaign, ledger, self._books, before).run()
+        plain = self._read(campaign.pk)
+        _Comparison(campaign, ledger, self._books, plain, before).run()
         after = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         _check_counts(campaign, ledger, self._books, after)
         return ledger
 
-    def _fill_books(self, campaign_id: UUID) -> None:
+    def _read(self, campaign_id: UUID) -> Plain:
+        """In the order that the module's docstring demands; the books are filled and sorted then."""
         self._books.clear()
-        self._books.write_tickets(scan_tickets(campaign_id))
-        self._books.write_pending(scan_pending(campaign_id))
-        self._books.write_events(event_rows(campaign_id))
-        self._books.write_coupons(issued_tickets(campaign_id))
-        self._books.sort()
-
-
-Suspect = tuple[str, int]  # user and sequence
-
-
-@dataclass(slots=True)
-class _Now:
-    """What Redis and, after it, PostgreSQL say now of some users."""
-
-    held: dict[str, Held]
-    coupons: set[Suspect] = field(default_factory=set)
-    events: set[Suspect] = field(default_factory=set)
-    open_held: set[Suspect] = field(default_factory=set)
-    written_long_ago: set[str] = field(default_factory=set)
-
-    def holds(self, suspect: Suspect) -> bool:
-        user_id, sequence = suspect
-        return user_id in self.held and self.held[user_id].sequence == sequence
-
-    def is_written(self, suspect: Suspect) -> bool:
-        return suspect in self.coupons or suspect in self.open_held
+        with closing(Binder()) as binder:
+            sources = Sources(binder, self._messages[campaign_id])
+            for tickets in scan_ticket_batches(campaign_id):
+                sources.tickets.add(tickets)
+            for pending in in_chunks(scan_pending(campaign_id)):
+                sources.pending.add(pending)
+            for events in in_chunks(event_rows(campaign_id)):
+                sources.events.add(events)
+            for coupons in issued_ticket_batches(campaign_id):
+                sources.coupons.add(coupons)
+            return sift(sources, self._books)
 
 
 class _Comparison:
     """One campaign's books, question by question."""
 
-    def __init__(self, campaign: Campaign, ledger: Ledger, books: Books, before: Description) -> None:
+    def __init__(self, campaign: Campaign, ledger: Ledger, books: Books, plain: Plain, before: Description) -> None:
         self._campaign = campaign
         self._ledger = ledger
         self._books = books
-        self._before = before
+        self._plain = plain
         self._latest_ms = before.now_ms - settings.RELAY_AFTER_MS
         self._values: dict[str, str | float] = {
-            "campaign": str(campaign.pk),
             "latest": self._latest_ms,
             "positions": PARTITION_STEP,
             "next_sequence": before.next_sequence,
         }
 
     def run(self) -> None:
-        ledger = self._ledger
-        numbers = [number or 0 for number in self._books.numbers(questions.NUMBERS)]
-        ledger.tickets, ledger.issued, ledger.failed, ledger.pending = numbers[:4]
-        if ledger.tickets:
-            ledger.first_sequence, ledger.last_sequence = numbers[4:]
-        ledger.unread = self._books.numbers(questions.UNREAD, **self._values)[0] or 0
+        ledger, plain = self._ledger, self._plain
+        tickets, issued, ledger.failed, pending = (number or 0 for number in self._books.numbers(questions.NUMBERS))
+        ledger.tickets = plain.issued + plain.pending + tickets
+        ledger.issued, ledger.pending = plain.issued + issued, plain.pending + pending
+        ledger.unread = plain.unread + (self._books.numbers(questions.UNREAD)[0] or 0)
+        ledger.first_sequence, ledger.last_sequence = self._books.numbers(questions.SPAN)
         self._check_tickets()
         self._check_rows()
         self._check_twins()
@@ -168,18 +167,18 @@ class _Comparison:
                 return False
             return unread.next_offset <= held.position.offset < written.end
 
-        def is_stuck(suspect: Suspect, now: _Now) -> bool:
+        def is_stuck(suspect: Suspect, now: Present) -> bool:
             held = now.held.get(suspect[0])
             return held is not None and held.pending and not now.is_written(suspect) and not is_on_its_way(held)
 
-        def is_lost(suspect: Suspect, now: _Now) -> bool:
+        def is_lost(suspect: Suspect, now: Present) -> bool:
             held = now.held.get(suspect[0])
             lost = (held is None or not held.pending) and not now.is_written(suspect)
             if not lost:
                 self._ledger.pending += 1
             return lost
 
-        def is_settled_late(suspect: Suspect, now: _Now) -> bool:
+        def is_settled_late(suspect: Suspect, now: Present) -> bool:
             held = now.held.get(suspect[0])
             return held is not None and held.pending and suspect[0] in now.written_long_ago
 
@@ -197,19 +196,19 @@ class _Comparison:
         """Rows and messages that no ticket tells of."""
         ledger = self._ledger
 
-        def was_never_admitted(suspect: Suspect, now: _Now) -> bool:
+        def was_never_admitted(suspect: Suspect, now: Present) -> bool:
             if now.holds(suspect):  # admitted and issued while we looked
                 ledger.tickets += 1
                 ledger.issued += 1
             return not now.holds(suspect)
 
-        def has_no_ticket(suspect: Suspect, now: _Now) -> bool:
+        def has_no_ticket(suspect: Suspect, now: Present) -> bool:
             if now.holds(suspect):
                 ledger.tickets += 1
                 ledger.failed += 1
             return not now.holds(suspect)
 
-        def has_no_trace(suspect: Suspect, now: _Now) -> bool:
+        def has_no_trace(suspect: Suspect, now: Present) -> bool:
             return not now.holds(suspect) and suspect not in now.coupons and suspect not in now.events
 
         self._look_again(Kind.NEVER_ADMITTED, questions.COUPON_WITHOUT_TICKET, was_never_admitted)
@@ -239,13 +238,18 @@ class _Comparison:
             self._ledger.found(kind, f"#{first}" if int(first) == last else f"#{first} to #{last}")
 
     def _look_again(
-        self, kind: Kind, query: str, still: Callable[[Suspect, _Now], bool], *, first: Callable[[], None] | None = None
+        self,
+        kind: Kind,
+        query: str,
+        still: Callable[[Suspect, Present], bool],
+        *,
+        first: Callable[[], None] | None = None,
     ) -> None:
         suspects = self._ask(query)
-        while chunk := list(islice(suspects, CHUNK)):
+        for chunk in in_chunks(suspects):
             if first is not None:
                 first()
-            now = self._now([user_id for user_id, _ in chunk])
+            now = look_at(self._campaign, [user_id for user_id, _ in chunk])
             for suspect in chunk:
                 if still(suspect, now):
                     user_id, sequence = suspect
@@ -255,26 +259,11 @@ class _Comparison:
         wanted = {name: value for name, value in self._values.items() if f":{name}" in query}
         return self._books.rows(query, **wanted)
 
-    def _now(self, user_ids: Sequence[str]) -> _Now:
-        campaign = self._campaign
-        now = _Now(gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=user_ids))
-        long_ago = Q(at__lt=Now() - timedelta(milliseconds=settings.RELAY_AFTER_MS))
-        events = FailEventHistory.objects.filter(campaign=campaign, user_id__in=user_ids, sequence__isnull=False)
-        for event in events.annotate(at=F("updated_at"), is_old=long_ago):
-            suspect = (event.user_id, event.sequence or 0)
-            now.events.add(suspect)
-            if event.event_status != EventStatus.SUCCESS and event.error_code in HELD_CODES:
-                now.open_held.add(suspect)
-                if event.is_old:
-                    now.written_long_ago.add(event.user_id)
-        coupons = Coupon.objects.filter(campaign=campaign, user_id__in=user_ids)
-        for user_id, sequence, is_old in coupons.annotate(at=F("issued_at"), is_old=long_ago).values_list(
-            "user_id", "sequence", "is_old"
-        ):
-            now.coupons.add((user_id, sequence))
-            if is_old:
-                now.written_long_ago.add(user_id)
-        return now
+
+def in_chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    each = iter(items)
+    while chunk := list(islice(each, CHUNK)):
+        yield chunk
 
 
 def _check_counts(campaign: Campaign, ledger: Ledger, books: Books, after: Description) -> None:

@@ -1,18 +1,21 @@
-"""Reads the topic into the books, and checks the messages that no campaign's ledger can: those that name none."""
+"""Reads the topic into sheets, and checks the messages that no campaign's ledger can: those that name none."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 
-from coupons.ledger.books import Books, MessageRow
 from coupons.ledger.differences import EXAMPLES
 from coupons.ledger.late import came_late
-from coupons.messaging.log import read_log
-from coupons.messaging.messages import InvalidMessage
-from coupons.messaging.signing import open_message
+from coupons.ledger.sheets import Sheet
+from coupons.ledger.sieve import Messages
+from coupons.messaging.bulk import BulkOpener
+from coupons.messaging.kafka import headers_of
+from coupons.messaging.log import read_batches
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
 from coupons.positions import Position
@@ -50,36 +53,43 @@ MEANING = (
 
 
 def read_topic(
-    lags: Mapping[int, PartitionLag], campaigns: Sequence[Campaign], books: Books, *, check_others: bool
+    lags: Mapping[int, PartitionLag],
+    campaigns: Sequence[Campaign],
+    messages_of: Mapping[UUID, Messages],
+    *,
+    check_others: bool,
 ) -> TopicLedger:
-    """The messages of these campaigns into the books; with `check_others` these are all that there are.
+    """The messages of these campaigns, each into its own; with `check_others` these are all that there are.
 
     Raises LogUnavailable.
     """
     ledger = TopicLedger()
     others: list[Position] = []
-
-    def messages() -> Iterator[MessageRow]:
-        log_ends = {campaign.pk: campaign.log_ends for campaign in campaigns}
-        for message in read_log({partition: (lag.start, lag.end) for partition, lag in lags.items()}):
-            partition, offset = message.position
-            unread = offset >= lags[partition].next_offset
-            ledger.messages += 1
+    opener = BulkOpener()
+    known = {str(campaign.pk): (messages_of[campaign.pk], campaign.log_ends) for campaign in campaigns}
+    committed = {partition: lag.next_offset for partition, lag in lags.items()}
+    for batch in read_batches({partition: (lag.start, lag.end) for partition, lag in lags.items()}):
+        rows: defaultdict[Sheet, list[tuple[str, int]]] = defaultdict(list)
+        ledger.messages += len(batch)
+        for message in batch:
+            partition, offset = message.partition() or 0, message.offset() or 0
+            unread = offset >= committed[partition]
             ledger.unread += unread
-            try:
-                ticket = open_message(message.payload, message.headers)
-            except InvalidMessage:
-                ticket = None
-            if ticket is not None and ticket.campaign_id in log_ends:
-                late = came_late(ticket, message.position, log_ends[ticket.campaign_id])
-                yield MessageRow(str(ticket.campaign_id), ticket.user_id, ticket.sequence, unread, late)
+            place = opener.open(message.value() or b"", headers_of(message))
+            if place is not None and (mine := known.get(place[0])) is not None:
+                messages, log_ends = mine
+                _, user_id, sequence, epoch = place
+                sheet = messages.unread if unread else messages.read
+                if unread and log_ends and came_late(epoch, Position(partition, offset), log_ends):
+                    sheet = messages.late
+                rows[sheet].append((user_id, sequence))
             elif check_others and not unread:
-                others.append(message.position)
-                if len(others) == CHUNK:
-                    _check_recorded(others, ledger)
-                    others.clear()
-
-    books.write_messages(messages())
+                others.append(Position(partition, offset))
+        for sheet, found in rows.items():
+            sheet.add(found)
+        if len(others) >= CHUNK:
+            _check_recorded(others, ledger)
+            others.clear()
     _check_recorded(others, ledger)
     return ledger
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
@@ -12,7 +12,7 @@ from coupons.messaging.kafka import Headers, client_config, headers_of, why
 from coupons.positions import Position
 
 CHUNK = 1_000
-POLL_SEC = 0.5
+POLL_SEC = 0.05  # the last messages of a stretch wait so long for more
 
 
 class LoggedMessage(NamedTuple):
@@ -23,6 +23,17 @@ class LoggedMessage(NamedTuple):
 
 def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
     """Every message of the given partitions from an offset up to, and without, another: partition -> (from, to).
+
+    Raises as `read_batches` does.
+    """
+    for batch in read_batches(stretches):
+        for message in batch:
+            position = Position(message.partition() or 0, message.offset() or 0)
+            yield LoggedMessage(position, message.value() or b"", headers_of(message))
+
+
+def read_batches(stretches: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
+    """The same as the client has them, as many at a time as there are.
 
     Raises LogUnavailable when the broker stays silent for COUPON_TOPIC_SILENCE_MS, so a stretch is never read in part
     without the caller hearing of it.
@@ -42,6 +53,8 @@ def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage
                 "queued.min.messages": 2_000,
                 "queued.max.messages.kbytes": 4 * 1024,
                 "fetch.message.max.bytes": 128 * 1024,
+                # A partition whose queue is that full rests for a second by default, and is read empty in milliseconds.
+                "fetch.queue.backoff.ms": 1,
             }
         )
     )
@@ -54,7 +67,7 @@ def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage
         consumer.close()
 
 
-def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMessage]:
+def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[list[Message]]:
     heard_at = time.monotonic()
     while left:
         messages = consumer.consume(CHUNK, POLL_SEC)
@@ -62,6 +75,7 @@ def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMess
             heard_at = time.monotonic()
         elif (silent_sec := time.monotonic() - heard_at) > settings.TOPIC_SILENCE_MS / 1000:
             raise LogUnavailable(f"Kafka was silent for {silent_sec:.0f} s while topic {settings.TOPIC} was read")
+        batch = []
         for message in messages:
             partition, offset, error = message.partition(), message.offset(), message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -69,6 +83,7 @@ def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMess
             if partition not in left or offset is None:
                 continue
             if error is None and offset < left[partition]:
-                yield LoggedMessage(Position(partition, offset), message.value() or b"", headers_of(message))
+                batch.append(message)
             if error is not None or offset + 1 >= left[partition]:
                 del left[partition]
+        yield batch

@@ -1,12 +1,8 @@
 """Which messages came too late for a mend: for ever, however many mends follow."""
 
-from datetime import UTC, datetime
-from uuid import uuid4
-
 import pytest
 
 from coupons.ledger.late import MENDS_KEPT, came_late, with_ends
-from coupons.messaging.messages import Ticket
 from coupons.positions import Position
 
 # The mend to epoch 2 found 10 messages in partition 0, that to epoch 3 found 20, that to epoch 5 found 30.
@@ -29,13 +25,11 @@ LOG_ENDS = {"2": {"0": 10}, "3": {"0": 20}, "5": {"0": 30}}
     ],
 )
 def test_the_first_mend_after_a_messages_epoch_decides(epoch: int | None, offset: int, late: bool) -> None:
-    ticket = Ticket(uuid4(), "a", 1, datetime.now(UTC), epoch=epoch)
-
-    assert came_late(ticket, Position(0, offset), LOG_ENDS) is late
+    assert came_late(epoch, Position(0, offset), LOG_ENDS) is late
 
 
 def test_a_partition_that_a_mend_did_not_know_had_nothing_of_the_time_before() -> None:
-    assert came_late(Ticket(uuid4(), "a", 1, datetime.now(UTC), epoch=1), Position(7, 0), LOG_ENDS)
+    assert came_late(1, Position(7, 0), LOG_ENDS)
 
 
 def test_the_ends_of_the_newest_mends_are_kept() -> None:

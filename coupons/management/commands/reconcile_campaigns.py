@@ -1,6 +1,9 @@
+import gc
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +18,23 @@ from coupons.models import Campaign
 from coupons.visible import visible
 
 
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Millions of tuples come and go, no cycle among them: looking for some would be an eighth of the work."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 class Command(CouponCommand):
     help = (
         "Check the ledger of campaigns: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), "
         "compared user by user. Names every difference, says which heal by themselves and when, and gives the command "
         "for each other one. Exits 0 when it closes, 1 when it does not, 2 when it could not look (a part does not "
         "answer, a campaign's state in Redis is not current, there is no such campaign). It changes nothing, needs "
-        "about 350 bytes of disk a ticket below TMPDIR, and little memory."
+        "about 80 bytes of disk a ticket below TMPDIR, 350 more for each that is not plainly well, and little memory."
     )
     examples = """
   manage.py reconcile_campaigns
@@ -37,7 +50,7 @@ class Command(CouponCommand):
         drafts = self._drafts(chosen)
         ledgers: list[Ledger] = []
         unseen: list[str] = []
-        with Reconciliation(campaign_ids=[chosen] if chosen else None) as looking:
+        with collector_at_rest(), Reconciliation(campaign_ids=[chosen] if chosen else None) as looking:
             for campaign in looking.campaigns:
                 try:
                     ledgers.append(looking.ledger_of(campaign))

@@ -1,0 +1,99 @@
+"""Opening messages in bulk says what `open_message` says, whatever the bytes."""
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import uuid4
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.messaging import bulk
+from coupons.messaging.bulk import BulkOpener, Place
+from coupons.messaging.kafka import Headers
+from coupons.messaging.messages import InvalidMessage, Ticket, encode
+from coupons.messaging.signing import HEADER, open_message, sign
+from tests.unit.test_messages import TICKET
+
+SHORT, LONG = b"a secret of thirty-two bytes or so!", b"a secret that is longer than a block of SHA-256, " * 3
+PAYLOAD = encode(TICKET)
+
+
+@pytest.fixture(autouse=True)
+def keys(settings: LazySettings) -> None:
+    settings.MESSAGE_KEYS = {"new": SHORT, "old": LONG}
+
+
+def one_by_one(payload: bytes, headers: Headers) -> Place | None:
+    try:
+        ticket = open_message(payload, headers)
+    except InvalidMessage:
+        return None
+    return str(ticket.campaign_id), ticket.user_id, ticket.sequence, ticket.epoch
+
+
+def test_messages_of_every_key_are_opened(settings: LazySettings) -> None:
+    settings.MESSAGE_KEYS = {"old": LONG}
+    old = sign(PAYLOAD)
+    settings.MESSAGE_KEYS = {"new": SHORT, "old": LONG}
+    opener = BulkOpener()
+
+    assert opener.open(PAYLOAD, sign(PAYLOAD)) == opener.open(PAYLOAD, old) == one_by_one(PAYLOAD, old) is not None
+
+
+def test_what_we_encode_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def the_long_way(payload: bytes, headers: Headers) -> Ticket:
+        raise AssertionError(payload)
+
+    expected = one_by_one(PAYLOAD, sign(PAYLOAD))
+    monkeypatch.setattr(bulk, "open_message", the_long_way)
+
+    assert BulkOpener().open(PAYLOAD, sign(PAYLOAD)) == expected
+
+
+def test_every_changed_bit_of_payload_or_signature_is_noticed() -> None:
+    opener, headers = BulkOpener(), sign(PAYLOAD)
+    signature = headers[0][1]
+    assert isinstance(signature, bytes)
+    for place in range(len(PAYLOAD)):
+        assert opener.open(changed(PAYLOAD, place), headers) is None
+    for place in range(len(signature)):
+        assert opener.open(PAYLOAD, [(HEADER, changed(signature, place))]) is None
+
+
+def changed(text: bytes, place: int) -> bytes:
+    return text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [(), [(HEADER, None)], [(HEADER, "text")], [(HEADER, b"")], [*sign(PAYLOAD), *sign(PAYLOAD)], [("other", b"x")]],
+    ids=str,
+)
+def test_headers_that_are_no_signature_are_refused(headers: Headers) -> None:
+    assert BulkOpener().open(PAYLOAD, headers) is None is one_by_one(PAYLOAD, headers)
+
+
+def test_signed_payloads_of_all_kinds_are_judged_as_one_by_one() -> None:
+    """Bytes are exchanged, taken out and put in at random, and signed afterwards: some are good, most are not."""
+    chance, opener = Random(2026), BulkOpener()
+    taken = 0
+    for _ in range(20_000):
+        payload = some_payload(chance)
+        headers = sign(payload)
+        expected = one_by_one(payload, headers)
+        taken += expected is not None
+        assert opener.open(payload, headers) == expected, payload
+    assert 2_000 < taken < 18_000
+
+
+def some_payload(chance: Random) -> bytes:
+    moment = datetime(1, 1, 1, tzinfo=UTC) + timedelta(seconds=chance.randrange(9_000 * 365 * 86_400))
+    user = "".join(chance.choices("aZ09._:@|+-", k=chance.choice((1, 8, 128))))
+    trace = chance.choice(("", "relay", "a/b c", 'quo"te', "é", "x" * 300))
+    epoch = chance.choice((None, 1, 0, 10**14, 10**20))
+    payload = encode(Ticket(uuid4(), user, chance.choice((1, 10**15 - 1, 2**53 - 1)), moment, trace, epoch))
+    for _ in range(chance.choice((0, 1, 1, 2))):
+        place = chance.randrange(len(payload))
+        added = bytes(chance.choices(b'"\\{}:,.-+ 0129aTZ\n\x00\xe9', k=chance.choice((0, 1, 1, 2))))
+        payload = payload[:place] + added + payload[place + chance.choice((0, 1)) :]
+    return payload
