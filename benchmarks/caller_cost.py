@@ -20,7 +20,7 @@ from django.conf import settings
 
 from benchmarks.callers import Bearer, make_issuers, request_of, settings_of
 from benchmarks.figures import Mark
-from benchmarks.http_speed import CONNECTIONS, READY_SEC, apply_path
+from benchmarks.http_target import CONNECTIONS, READY_SEC, apply_path
 from benchmarks.load import Plan, run_load
 from benchmarks.processes import cpu_sec
 from benchmarks.services import HOST, WEB_APPLICATION, Service, Services, answers_ok, free_port

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from django.conf import settings
 
 from benchmarks.figures import Mark, percentile, summarize
-from benchmarks.http_speed import READY_SEC, apply_path
+from benchmarks.http_target import READY_SEC, apply_path
 from benchmarks.load import Plan, Record, run_load
 from benchmarks.processes import pss_mib
 from benchmarks.services import HOST, Service, Services, answers_ok, free_port

@@ -141,6 +141,15 @@ def answers_ok(url: str) -> bool:
         return False
 
 
+def answers(url: str) -> bool:
+    """Whether a GET of the address is answered with anything now."""
+    try:
+        urllib3.request("GET", url, timeout=3, retries=False)
+    except urllib3.exceptions.HTTPError:
+        return False
+    return True
+
+
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -5,23 +5,27 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
+import psycopg2.extensions
 from django.db import connection
+from django.utils import timezone
 
-from coupons.admission import gate
+from coupons.admission import gate, scripts
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
+from coupons.campaigns.push import settings_of
 from coupons.clock import moment_of
 from coupons.database_wait import unlimited_waits
 from coupons.errors import GateUnavailable
 from coupons.issuing.insert import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
-from coupons.models import Campaign
+from coupons.models import Campaign, CampaignState
 
 CHUNK = 5_000
 LOADED_EPOCH = 1
@@ -37,6 +41,9 @@ class Run:
     quick: bool
     repeats: int
     log_folder: Path
+    server: psycopg2.extensions.connection
+    """To the stack's usual database; it may make and drop others."""
+    large: bool = False
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -65,6 +72,36 @@ def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
             if code == b"ADMITTED":
                 tickets.append(Ticket(campaign_id, user, values[0], moment_of(values[1])))
     return tickets
+
+
+def hold_issued(campaign_id: UUID, users: Sequence[str]) -> None:
+    """The new campaign's state in Redis as it is when these users were admitted in this order and all have coupons."""
+    redis, keys = admission_redis(), campaign_keys(campaign_id)
+    sequence = itertools.count(1)
+    for chunk in chunks(users):
+        redis.execute_command("HSET", keys.tickets, *(word for user in chunk for word in (user, next(sequence))))
+    counts = {"admitted": len(users), "settled": len(users), "next_sequence": len(users) + 1}
+    redis.hset(keys.campaign, mapping=counts)
+
+
+def make_campaigns(count: int) -> None:
+    """Open campaigns in bulk, in PostgreSQL and in Redis, as opening each of them would leave them."""
+    opened_at = timezone.now() - timedelta(hours=1)
+    campaigns = [
+        Campaign(
+            name=f"known {number}",
+            quantity=100,
+            opens_at=opened_at,
+            state=CampaignState.OPEN,
+            epoch=LOADED_EPOCH,
+            revision=1,
+        )
+        for number in range(count)
+    ]
+    Campaign.objects.bulk_create(campaigns, batch_size=1_000)
+    calls = [(campaign_keys(each.pk), [LOADED_EPOCH, *settings_of(each).arguments()]) for each in campaigns]
+    for start in range(0, count, 100):
+        scripts.run_each("load", calls[start : start + 100])
 
 
 def publish_all(tickets: Sequence[Ticket]) -> None:
