@@ -93,6 +93,7 @@ class Services:
         application: str = WEB_APPLICATION,
         queue_limit: bool = True,
         lobby: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> Service:
         """bin/web, or another WSGI application on the same server with the same settings. Without `queue_limit` it has
         no threads for those who wait, so that they do in granian's own queue, which has no limit."""
@@ -103,7 +104,8 @@ class Services:
         if not queue_limit:
             script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_THREADS"')
         command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
-        return self.start(name, command, {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby)})
+        own = {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby), **(environment or {})}
+        return self.start(name, command, own)
 
     def check(self) -> None:
         for service in self._running:

@@ -9,18 +9,17 @@ import base64
 import csv
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import percentile
-from benchmarks.services import ServiceFailed
+from benchmarks.services import CHECKOUT, ServiceFailed
 from benchmarks.wrk_load import Aim
 
+VEGETA = CHECKOUT / ".stack" / "tools" / "vegeta"
 MOST_WORKERS = 4_000
 TIMEOUT = "10s"
 
@@ -49,17 +48,19 @@ class Opened:
 
 def vegeta() -> str:
     """Its path. Raises ServiceFailed."""
-    found = os.environ.get("VEGETA") or shutil.which("vegeta")
-    own = Path(__file__).resolve().parents[1] / ".stack" / "tools" / "vegeta"
-    if own.exists():
-        return str(own)
-    if found is None:
-        raise ServiceFailed("vegeta is missing: `bin/stack packages benchmarks` installs it (it needs Go >= 1.22).")
-    return found
+    if not VEGETA.exists():
+        raise ServiceFailed("vegeta is missing: `bin/stack packages benchmarks` installs it; that needs Go.")
+    return str(VEGETA)
 
 
-def attack(aim: Aim, *, users: str, per_sec: int, seconds: float, before_others: Callable[[], None]) -> Opened:
-    """`users` begins the ids of users that nobody else has; `before_others` is run in vegeta's process first."""
+def version() -> str:
+    """As bin/stack has installed it: a vegeta that `go install` has made does not know its own."""
+    stamp = VEGETA.with_name("vegeta.version")
+    return stamp.read_text().strip() if stamp.exists() else "none"
+
+
+def attack(aim: Aim, *, users: str, per_sec: int, seconds: float) -> Opened:
+    """`users` begins the ids of users that nobody else has. Raises ServiceFailed."""
     count = int(per_sec * seconds)
     with tempfile.TemporaryDirectory() as folder:
         targets, results = Path(folder, "targets.json"), Path(folder, "results.bin")
@@ -68,9 +69,9 @@ def attack(aim: Aim, *, users: str, per_sec: int, seconds: float, before_others:
         command = [vegeta(), "attack", "-lazy", "-format=json", f"-targets={targets}", f"-rate={per_sec}/1s"]
         command += [f"-duration={seconds}s", f"-timeout={TIMEOUT}", f"-max-workers={MOST_WORKERS}", "-max-body=0"]
         before = os.times()
-        _run([*command, f"-output={results}"], before_others)
+        _run([*command, f"-output={results}"])
         after = os.times()
-        rows = _run([vegeta(), "encode", "-to=csv", str(results)], before_others)
+        rows = _run([vegeta(), "encode", "-to=csv", str(results)])
     took = after.children_user + after.children_system - before.children_user - before.children_system
     return read_results(rows, per_sec=per_sec, client_share=took / seconds)
 
@@ -81,7 +82,7 @@ def read_results(rows: str, *, per_sec: float, client_share: float) -> Opened:
     Request n is due n intervals after the first; none leaves before it is due, so the earliest beginning that the rows
     allow is the true one.
     """
-    found = [(int(row[0]), row[1], int(row[2]), row[5], int(row[7])) for row in csv.reader(rows.splitlines())]
+    found = [(int(row[0]), row[1], int(row[2]), row[5], int(row[8])) for row in csv.reader(rows.splitlines())]
     if not found:
         raise ServiceFailed("vegeta sent nothing.")
     interval_ns = 1e9 / per_sec
@@ -101,8 +102,8 @@ def _target(aim: Aim, number: int, user: str) -> str:
     return json.dumps({"method": "POST", "url": url, "header": headers, "body": body})
 
 
-def _run(command: list[str], before_others: Callable[[], None]) -> str:
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=before_others)  # noqa: PLW1509
+def _run(command: list[str]) -> str:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode != 0:
         raise ServiceFailed(f"vegeta: {ran.stderr or ran.stdout}")
     return ran.stdout

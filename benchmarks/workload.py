@@ -21,15 +21,20 @@ from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.campaigns.push import settings_of
 from coupons.clock import moment_of
 from coupons.database_wait import unlimited_waits
-from coupons.errors import GateUnavailable
 from coupons.issuing.insert import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, CampaignState
 
 CHUNK = 5_000
+ROWS = 1_000_000
 LOADED_EPOCH = 1
-ATTEMPTS = 10
+FIRST_USER = 10_000_000
+
+INSERT = """
+INSERT INTO coupons_coupon (campaign_id, user_id, sequence, code)
+SELECT %s, (%s + n)::text, n, md5(%s::text || n) FROM generate_series(%s, %s) AS n
+"""
 
 Item = TypeVar("Item")
 
@@ -84,6 +89,14 @@ def hold_issued(campaign_id: UUID, users: Sequence[str]) -> None:
     redis.hset(keys.campaign, mapping=counts)
 
 
+def hold_rows(campaign_id: UUID, count: int) -> None:
+    """The coupons of so many users of `eight_digits`, in this order; made by PostgreSQL itself."""
+    with unlimited_waits(), connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        for first in range(1, count + 1, ROWS):
+            cursor.execute(INSERT, [campaign_id, FIRST_USER - 1, campaign_id, first, min(first + ROWS - 1, count)])
+
+
 def make_campaigns(count: int) -> None:
     """Open campaigns in bulk, in PostgreSQL and in Redis, as opening each of them would leave them."""
     opened_at = timezone.now() - timedelta(hours=1)
@@ -110,19 +123,6 @@ def publish_all(tickets: Sequence[Ticket]) -> None:
             delivered.result(timeout=30)
 
 
-def settle_all(campaign_id: UUID, tickets: Sequence[Ticket]) -> None:
-    """Idempotent, so a chunk that a busy disk held up for longer than the socket's time-out is sent again."""
-    for chunk in chunks(tickets):
-        users = [ticket.user_id for ticket in chunk]
-        for attempt in range(ATTEMPTS):
-            try:
-                gate.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=users)
-                break
-            except GateUnavailable:
-                if attempt == ATTEMPTS - 1:
-                    raise
-
-
 def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:
     """COPY of ready-made text, one transaction: seconds."""
     codes = new_codes(len(tickets))
@@ -145,4 +145,4 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def eight_digits(count: int) -> list[str]:
-    return [str(number) for number in itertools.islice(itertools.count(10_000_000), count)]
+    return [str(number) for number in range(FIRST_USER, FIRST_USER + count)]

@@ -1,5 +1,6 @@
 """A web server and an address of it under wrk, slice by slice: rates, times, and who took the CPU's time."""
 
+from collections.abc import Mapping
 from functools import partial
 from statistics import median
 from typing import Any
@@ -104,9 +105,12 @@ def api_key() -> list[str]:
     return [settings.API_KEYS[0]]
 
 
-def start_reference(services: Services, name: str) -> tuple[Service, int]:
+def start_reference(
+    services: Services, name: str, environment: Mapping[str, str] | None = None
+) -> tuple[Service, int]:
     port = free_port()
-    service = services.start_web(port=port, name=f"bench-{name.replace(' ', '-')}", application=REFERENCES[name])
+    log = f"bench-{name.replace(' ', '-')}"
+    service = services.start_web(port=port, name=log, application=REFERENCES[name], environment=environment)
     services.wait(name, partial(answers, f"http://{HOST}:{port}/"), deadline_sec=READY_SEC, of=service)
     return service, port
 
