@@ -1,4 +1,4 @@
-"""Whether refusals and admissions cost the same beside 1,000 coupons and beside many: rows in PostgreSQL, tickets in Redis.
+"""Whether refusals and admissions cost the same beside 1,000 coupons and beside many: rows and tickets.
 
 The same web server serves two campaigns in slices in turn: one holds 1,000 coupons, the other 1,000,000, or nearly
 10,000,000 with --large. First users win in both, then both are cut to what they have given out, and refuse.
@@ -22,10 +22,13 @@ SMALL, MANY, LARGE = 1_000, 1_000_000, 9_800_000
 """LARGE leaves room for those who win while it is measured: a campaign has at most 10,000,000."""
 MOST = 10_000_000
 SETTLE_SEC = 1.0
+CONNECTIONS = 32
+"""So many find room in one worker's line, however they fall on the two."""
 LOADED_SEC = 180.0
 QUICK_US = 200.0
 """Of a refusal that is not Django's."""
 WITHIN = 1.1
+
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     many = run.size(LARGE if run.large else MANY, 20_000)
@@ -35,7 +38,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
 
         def targets(*, refuse: bool) -> dict[str, Target]:
             return {
-                name: Target(web, Aim(port, apply_path(pk), api_key()), refuses=refuse, most_wrong=0.5)
+                name: Target(web, Aim(port, apply_path(pk), api_key()), refuses=refuse)
                 for name, pk in campaigns.items()
             }
 
@@ -93,7 +96,7 @@ def _wait_for_the_lobby(targets: dict[str, Target]) -> None:
     deadline = time.monotonic() + LOADED_SEC
     while time.monotonic() < deadline:
         for target in targets.values():
-            target.load("loading-", 1)
+            target.load("loading-", 1, connections=CONNECTIONS)
         if all(target.rounds[-1]["web_cpu_us"] < QUICK_US for target in targets.values()):
             break
     for target in targets.values():
@@ -105,6 +108,6 @@ def _go_round(run: Run, targets: dict[str, Target], kind: str) -> None:
         order = list(targets.items())
         for name, target in order if number % 2 else reversed(order):
             load = target.warm_up if number < 0 else target.load
-            load(f"{kind}-{name}-{number}-", run.size(3, 1))
+            load(f"{kind}-{name}-{number}-", run.size(3, 1), connections=CONNECTIONS)
     for name, target in targets.items():
         run.say(f"{kind}, {name:<6} {target}")

@@ -14,7 +14,16 @@ from django.db import connection
 
 from benchmarks.figures import Mark, median_ratio
 from benchmarks.services import CHECKOUT, MANAGE, ServiceFailed
-from benchmarks.workload import Run, admit_all, copy_coupons, eight_digits, hold_issued, hold_rows, open_new, publish_all
+from benchmarks.workload import (
+    Run,
+    admit_all,
+    copy_coupons,
+    eight_digits,
+    hold_issued,
+    hold_rows,
+    open_new,
+    publish_all,
+)
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scan import scan_tickets
 from coupons.admission.scripts import admission_redis

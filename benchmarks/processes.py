@@ -43,7 +43,7 @@ def end_session(session: int) -> None:
 
 @contextmanager
 def first_served() -> Iterator[bool]:
-    """This program, the client, before all others of this machine, as on one of its own; False where that is not allowed.
+    """This program, the client, before all others here, as on a machine of its own; False where that is not allowed.
 
     Else the server, which takes all the CPU time it can get, makes the client send late and read late.
     """

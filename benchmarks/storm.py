@@ -18,7 +18,7 @@ from benchmarks.consumer_speed import DEADLINE_SEC, pace
 from benchmarks.figures import Mark
 from benchmarks.http_target import apply_path
 from benchmarks.processes import pss_mib
-from benchmarks.services import MANAGE, Services, ServiceFailed
+from benchmarks.services import MANAGE, ServiceFailed, Services
 from benchmarks.workload import Run, admit_all, eight_digits, open_new, publish_all
 from benchmarks.wrk_load import Aim
 from benchmarks.wrk_target import Target, api_key, start_product, start_reference
@@ -48,7 +48,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
             found = _repeat(run, services, bare, storm, number)
             repeats.append(found)
             run.say(
-                f"storm {found['storm_alone_per_sec']:.0f}/s, beside the consumer {found['storm_beside_per_sec']:.0f}/s; "
+                f"storm {found['storm_alone_per_sec']:.0f}/s, {found['storm_beside_per_sec']:.0f}/s with the consumer; "
                 f"consumer {found['rows_per_sec']:.0f} rows/s; bare DRF {found['bare_drf_per_sec']:.0f}/s; "
                 f"consumer's process {found['consumer_pss_mib']:.0f} MiB, web {pss_mib(web.process.pid):.0f} MiB"
             )

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg2.extensions
 from django.db import connection
 from django.utils import timezone
 
-from coupons.admission import gate, scripts
+from coupons.admission import scripts
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
@@ -84,8 +84,8 @@ def hold_issued(campaign_id: UUID, users: Sequence[str]) -> None:
     redis, keys = admission_redis(), campaign_keys(campaign_id)
     sequence = itertools.count(1)
     for chunk in chunks(users):
-        redis.execute_command("HSET", keys.tickets, *(word for user in chunk for word in (user, next(sequence))))
-    counts = {"admitted": len(users), "settled": len(users), "next_sequence": len(users) + 1}
+        redis.hset(keys.tickets, mapping={user: next(sequence) for user in chunk})
+    counts: dict[Any, Any] = {"admitted": len(users), "settled": len(users), "next_sequence": len(users) + 1}
     redis.hset(keys.campaign, mapping=counts)
 
 

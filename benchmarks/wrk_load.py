@@ -1,6 +1,6 @@
 """Load by wrk, in C: a tenth of what our own client takes for a request, so it can measure what refuses in 30 us.
 
-    python -m benchmarks.wrk_load --host 10.0.0.5 --port 8000 --campaign ID    # from a second machine
+python -m benchmarks.wrk_load --host 10.0.0.5 --port 8000 --campaign ID    # from a second machine
 """
 
 import argparse

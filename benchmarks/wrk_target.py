@@ -56,9 +56,9 @@ class Target:
         )
         return self.rounds[-1]
 
-    def warm_up(self, users: str, seconds: float) -> None:
+    def warm_up(self, users: str, seconds: float, *, connections: int = CONNECTIONS) -> None:
         """Its answers count for nothing: a worker that still imports gives none."""
-        load(self.aim, users=users, seconds=seconds)
+        load(self.aim, users=users, seconds=seconds, connections=connections)
 
     def again(self) -> "Target":
         """The same, with nothing done yet."""
@@ -105,9 +105,7 @@ def api_key() -> list[str]:
     return [settings.API_KEYS[0]]
 
 
-def start_reference(
-    services: Services, name: str, environment: Mapping[str, str] | None = None
-) -> tuple[Service, int]:
+def start_reference(services: Services, name: str, environment: Mapping[str, str] | None = None) -> tuple[Service, int]:
     port = free_port()
     log = f"bench-{name.replace(' ', '-')}"
     service = services.start_web(port=port, name=log, application=REFERENCES[name], environment=environment)
@@ -120,4 +118,3 @@ def start_product(services: Services, name: str = "bench-web") -> tuple[Service,
     web = services.start_web(port=port, name=name)
     services.wait("/readyz", partial(answers_ok, f"http://{HOST}:{port}/readyz"), deadline_sec=READY_SEC, of=web)
     return web, port
-

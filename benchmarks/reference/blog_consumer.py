@@ -20,8 +20,8 @@ def main() -> None:
     try:
         while True:
             message = consumer.poll(1.0)
-            if message is not None and message.error() is None:
-                BlogCoupon(user_id=message.value().decode()).save()
+            if message is not None and (user := message.value()) is not None and message.error() is None:
+                BlogCoupon(user_id=user.decode()).save()
     except KeyboardInterrupt:
         consumer.close()
 

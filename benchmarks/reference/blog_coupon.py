@@ -8,6 +8,8 @@ class BlogCoupon(models.Model):
     user_id = models.CharField(max_length=128)
     issued_at = models.DateTimeField(db_default=Now())
 
+    objects: models.Manager["BlogCoupon"] = models.Manager()
+
     class Meta:
         app_label = "blog"
 
