@@ -41,7 +41,10 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     with _topic_of_the_blog() as topic, Services(log_folder=run.log_folder) as services:
         web_port = _start_product(services)
         blog_port = _start_blog(services, topic)
-        rounds = {"product": lambda: _product_round(web_port), "blog": lambda: _blog_round(blog_port)}
+        rounds: dict[str, Callable[[], list[float]]] = {
+            "product": lambda: _product_round(web_port),
+            "blog": lambda: _blog_round(blog_port),
+        }
         for play in rounds.values():
             play()  # to warm up
         repeats = [_repeat(run, rounds) for _ in range(run.repeats)]

@@ -24,9 +24,6 @@ MOST = 10_000_000
 SETTLE_SEC = 1.0
 CONNECTIONS = 32
 """So many find room in one worker's line, however they fall on the two."""
-LOADED_SEC = 180.0
-QUICK_US = 200.0
-"""Of a refusal that is not Django's."""
 WITHIN = 1.1
 
 
@@ -47,7 +44,8 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         for campaign_id in campaigns.values():
             _cut(campaign_id)
         refusals = targets(refuse=True)
-        _wait_for_the_lobby(refusals)
+        for target in refusals.values():
+            target.wait_for_the_lobby(connections=CONNECTIONS)
         _go_round(run, refusals, "refusals")
     found = {"refusals": refusals, "admissions": admissions}
     costs = {
@@ -89,18 +87,6 @@ def _cut(campaign_id: UUID) -> None:
 def _admitted(campaign_id: UUID) -> int:
     epoch = Campaign.objects.values_list("epoch", flat=True).get(pk=campaign_id)
     return gate.describe(campaign_id=campaign_id, epoch=epoch).admitted
-
-
-def _wait_for_the_lobby(targets: dict[str, Target]) -> None:
-    """It reads all winners before it answers for a campaign; until then Django refuses, at a tenth of the speed."""
-    deadline = time.monotonic() + LOADED_SEC
-    while time.monotonic() < deadline:
-        for target in targets.values():
-            target.load("loading-", 1, connections=CONNECTIONS)
-        if all(target.rounds[-1]["web_cpu_us"] < QUICK_US for target in targets.values()):
-            break
-    for target in targets.values():
-        target.rounds.clear()
 
 
 def _go_round(run: Run, targets: dict[str, Target], kind: str) -> None:

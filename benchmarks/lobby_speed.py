@@ -22,6 +22,7 @@ from benchmarks.wrk_load import CONNECTIONS, Aim
 from benchmarks.wrk_target import REFERENCES, Target, api_key, ratio, start_product, start_reference
 
 TOKENS = 5_000
+MILLION = "refusals, million winners"
 
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
@@ -30,7 +31,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         tokens = [token_of(str(number)) for number in range(1, run.size(TOKENS, 200) + 1)]
         with Services(log_folder=run.log_folder, environment=settings_of(Path(folder))) as services:
             targets, web = _start(services, run, tokens)
-            _go_round(run, targets)
+            waits = _go_round(run, targets)
             make_campaigns(run.size(10_000, 200))
             crowded = {name: targets[name].again() for name in ("granian ok", "refusals")}
             _go_round(run, crowded)
@@ -46,6 +47,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         "rounds": {name: target.rounds for name, target in targets.items()},
         "rounds_with_10000_campaigns": {name: target.rounds for name, target in crowded.items()},
         "web_pss_mib": memory_mib,
+        "until_million_winners_are_read_sec": waits,
     }, _marks(targets, crowded, memory_mib)
 
 
@@ -69,7 +71,7 @@ def _start(services: Services, run: Run, tokens: list[str]) -> tuple[dict[str, T
         return Target(web, Aim(port, apply_path(campaign), bearers), refuses=refuses, most_wrong=most_wrong)
 
     targets["refusals"] = product(sold_out, api_key())
-    targets["refusals, million winners"] = product(crowded_out, api_key())
+    targets[MILLION] = product(crowded_out, api_key())
     targets["refusals, tokens"] = product(sold_out, tokens)
     # 64 connections that fall unevenly on two workers can fill a line of 32, and who is told 503 comes again at once:
     # only admissions count, and the share of the others is a figure of its own
@@ -77,14 +79,20 @@ def _start(services: Services, run: Run, tokens: list[str]) -> tuple[dict[str, T
     return targets, web
 
 
-def _go_round(run: Run, targets: dict[str, Target]) -> None:
-    """The first rounds only warm up: the lobby reads its winners then. Each starts with another target."""
-    names = list(targets)
+def _go_round(run: Run, targets: dict[str, Target]) -> list[float]:
+    """The first rounds only warm up: the lobby reads its winners then. Each starts with another target.
+
+    Returns how long the lobby took each time to read a million winners: a round is longer than it remembers them.
+    """
+    names, waits = list(targets), list[float]()
     for number in range(-run.size(2, 1), run.repeats * run.size(2, 1)):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            if name == MILLION:
+                waits.append(targets[name].wait_for_the_lobby())
             load = targets[name].warm_up if number < 0 else targets[name].load
             load(f"{name.replace(' ', '-').replace(',', '')}-{number}-", run.size(2, 1))
+    return waits
 
 
 def _marks(targets: dict[str, Target], crowded: dict[str, Target], memory_mib: float) -> list[Mark]:
@@ -98,7 +106,7 @@ def _marks(targets: dict[str, Target], crowded: dict[str, Target], memory_mib: f
             Mark(f"refusals, {caller}, against granian's ok", ratio(targets[name], least), 0.6, "x"),
             Mark(f"refusals, {caller}, p99 against the median of a bare DRF view", slowest, 1, "x", at_least=False),
         ]
-    winners, million = targets["winners"], targets["refusals, million winners"]
+    winners, million = targets["winners"], targets[MILLION]
     return [
         *marks,
         Mark("refusals with 10,000 campaigns known, against those without", known, 0.9, "x"),

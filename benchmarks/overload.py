@@ -112,12 +112,16 @@ def _figures(records: list[Record], most: float, seconds: float) -> dict[str, An
 
 
 def _spread(records: list[Record], until: Literal["end", "sent"] = "end") -> dict[str, float]:
+    if not records:
+        return {}
     waits_ms = [(getattr(record, until) - record.start) * 1000 for record in records]
     return {"p50": percentile(waits_ms, 50), "p99": percentile(waits_ms, 99), "max": max(waits_ms, default=0.0)}
 
 
 def describe(found: dict[str, Any]) -> str:
     def waits(name: str) -> str:
+        if not found[name]:
+            return "none"
         return f"p50 {found[name]['p50']:.0f} p99 {found[name]['p99']:.0f} max {found[name]['max']:.0f} ms"
 
     return (
