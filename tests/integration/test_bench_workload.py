@@ -1,5 +1,6 @@
 """States that the benchmarks write at once are those that the product's own scripts leave."""
 
+from typing import Any
 from uuid import UUID
 
 from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, hold_issued, hold_rows, open_new
@@ -12,9 +13,9 @@ from tests.support.service import Service
 COUNT = 30
 
 
-def stored(campaign_id: UUID) -> tuple[dict[bytes, bytes], dict[bytes, bytes], int]:
+def stored(campaign_id: UUID) -> tuple[Any, Any, int]:
     redis, keys = admission_redis(), campaign_keys(campaign_id)
-    campaign = redis.hgetall(keys.campaign)
+    campaign: Any = redis.hgetall(keys.campaign)
     campaign.pop(b"opens_at_ms")
     return campaign, redis.hgetall(keys.tickets), redis.zcard(keys.pending)
 
