@@ -14,7 +14,7 @@ SETTLE_SEC = 10.0
 
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
-    count = run.size(100_000, 20_000)
+    count = run.size(100_000, 5_000)
     result: dict[str, Any] = {"winners": count}
     marks = []
     kinds: dict[str, Callable[[int], list[str]]] = {"8-digit ids": eight_digits, "UUIDs": _uuids}

@@ -45,7 +45,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         _fill(name, finished)
         run.say(f"{finished} finished events in {name}")
     rates: dict[str, list[float]] = {"consumer": [], "beside 1 k": [], "beside 1 M": []}
-    for number in range(-1, run.repeats):
+    for number in range(-run.size(1, 0), run.repeats):
         found = {"consumer": _consume(run, rows)}
         for name, database in zip(("beside 1 k", "beside 1 M"), DATABASES, strict=True):
             with using_database(database):

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,20 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(
     assert list(document["failed"]) == ["redis", "retry"]
     assert all("OperationalError" in reason for reason in document["failed"].values())
     assert "redis: FAILED: OperationalError" in capsys.readouterr().out
+
+
+def test_a_part_that_hangs_is_told_to_clean_up_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned, program = tmp_path / "cleaned", tmp_path / "hangs"
+    program.write_text(
+        f"#!{sys.executable}\nimport pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pathlib.Path({str(cleaned)!r}).touch()\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(bench, "PART_LIMIT_SEC", 1.0)
+    part = bench.run_part("redis", bench.parse(["--quick"]))
+    assert part["failed"] == "not done after 1 s"
+    assert cleaned.exists()
 
 
 def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
