@@ -120,7 +120,7 @@ def make_campaigns(count: int) -> None:
 def publish_all(tickets: Sequence[Ticket]) -> None:
     for chunk in chunks(tickets):
         for delivered in [publisher().publish(ticket) for ticket in chunk]:
-            delivered.result(timeout=30)
+            delivered.result(30)
 
 
 def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:

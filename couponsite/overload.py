@@ -5,8 +5,10 @@ request that waited ten seconds looks like any other. So bin/web gives it more t
 has a thread at once; here it gets one of the places, waits in line for one, or is refused. A place goes from hand to
 hand in the order of arrival: else a newcomer could take it before one who waits is awake.
 
-What is not the API has lines of its own: a load balancer and a Prometheus server get their answers, and operators can
-pause a campaign, while the API's line is full.
+Applications have a line of their own. They wait for Redis and Kafka alone, each of which takes many at a time for the
+price of one (coupons/admission/together.py), so more of them run at once; and none of them needs a connection of
+PostgreSQL, of which there are few. What is not the API has its lines too: a load balancer and a Prometheus server get
+their answers, and operators can pause a campaign, while users stand in line.
 """
 
 import random
@@ -18,7 +20,9 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
-from django.db import connections
+from django.core.cache import close_caches
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from coupons.api.problem_responses import body_of, outages
@@ -26,7 +30,8 @@ from coupons.problems import CONTENT_TYPE, Code, Problem
 from coupons.telemetry import QUEUE_REFUSALS, QUEUE_SECONDS
 from couponsite.middleware import API_PREFIX
 
-PROBES = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
+APPLY_SUFFIX = "/apply"
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_PLACES, SIDE_WAITING = 2, 4
 """Of the probes and of the pages (the operators' and the documents), each."""
 SPARE_THREADS = 4
@@ -36,9 +41,9 @@ _PROBLEM = Problem(Code.UNAVAILABLE, "Too many requests at this moment. Repeat t
 _BODY = body_of(_PROBLEM.document())
 
 
-def threads_needed(*, places: int, waiting: int) -> int:
+def threads_needed(*, applications: int, places: int, waiting: int) -> int:
     """How many threads the server must have, so that each request meets a line at once. bin/web says it in shell."""
-    return places + waiting + 2 * (SIDE_PLACES + SIDE_WAITING) + SPARE_THREADS
+    return applications + places + 2 * waiting + 2 * (SIDE_PLACES + SIDE_WAITING) + SPARE_THREADS
 
 
 class Place:
@@ -54,10 +59,12 @@ class Place:
     def take(self) -> None:
         for connection in self._connections:
             connections[connection.alias] = connection
+            connection.close_if_unusable_or_obsolete()
 
     def leave(self) -> None:
         self._connections = connections.all(initialized_only=True)
         for connection in self._connections:
+            connection.close_if_unusable_or_obsolete()
             if not connection.allow_thread_sharing:
                 connection.inc_thread_sharing()  # one thread at a time has it, which is all that psycopg2 asks for
             del connections[connection.alias]
@@ -121,9 +128,11 @@ class Line:
 class QueueLimit:
     """Around Django's WSGI application. Answers are given to the server whole: none of this service's is a stream."""
 
-    def __init__(self, application: WSGIApplication, *, api: Line, probes: Line, pages: Line) -> None:
+    def __init__(
+        self, application: WSGIApplication, *, applications: Line, api: Line, probes: Line, pages: Line
+    ) -> None:
         self._application = application
-        self._api, self._probes, self._pages = api, probes, pages
+        self._applications, self._api, self._probes, self._pages = applications, api, probes, pages
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         line = self._line(environ["PATH_INFO"])
@@ -131,6 +140,8 @@ class QueueLimit:
         if isinstance(place, Refusal):
             return _refuse(start_response, line, place)
         try:
+            if line is self._applications:  # they ask no database, so there is no connection to hand on
+                return _whole(self._application(environ, start_response))
             place.take()
             try:
                 return _whole(self._application(environ, start_response))
@@ -141,19 +152,33 @@ class QueueLimit:
 
     def _line(self, path: str) -> Line:
         if path.startswith(API_PREFIX):
-            return self._api
+            return self._applications if path.endswith(APPLY_SUFFIX) else self._api
         return self._probes if path in PROBES else self._pages
 
 
 def limit_queue(application: WSGIApplication) -> QueueLimit:
-    """As the settings say."""
-    timeout_sec = settings.WEB_QUEUE_TIMEOUT_MS / 1000
+    """As the settings say. Around the only application of this process, since it takes Django's signals over."""
+    _leave_connections_to_places()
 
-    def side(name: str) -> Line:
-        return Line(name, places=SIDE_PLACES, waiting=SIDE_WAITING, timeout_sec=timeout_sec)
+    def line(name: str, places: int, waiting: int) -> Line:
+        return Line(name, places=places, waiting=waiting, timeout_sec=settings.WEB_QUEUE_TIMEOUT_MS / 1000)
 
-    api = Line("api", places=settings.WEB_THREADS, waiting=settings.WEB_QUEUE, timeout_sec=timeout_sec)
-    return QueueLimit(application, api=api, probes=side("probes"), pages=side("pages"))
+    return QueueLimit(
+        application,
+        applications=line("applications", settings.WEB_APPLICATIONS, settings.WEB_QUEUE),
+        api=line("api", settings.WEB_THREADS, settings.WEB_QUEUE),
+        probes=line("probes", SIDE_PLACES, SIDE_WAITING),
+        pages=line("pages", SIDE_PLACES, SIDE_WAITING),
+    )
+
+
+def _leave_connections_to_places() -> None:
+    """Django looks three times a request for connections to close, and for caches, which here have nothing to close: a
+    tenth of what an application costs. Each place does it for its own connections."""
+    request_started.disconnect(reset_queries)
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    request_finished.disconnect(close_caches)
 
 
 def _whole(answer: Iterable[bytes]) -> list[bytes]:

@@ -242,6 +242,7 @@ DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least
 # How many requests run at once in a web process, how many wait for that at most, and how long; all others are answered
 # 503 at once (couponsite/overload.py). 32 wait as long as 32 answers take, a tenth of a second at 300 answers/s; the
 # time is for moments in which answers are slow. bin/web exports the first two, so that it counts with the same numbers.
+WEB_APPLICATIONS = integer("COUPON_WEB_APPLICATIONS", default=32, least=1, most=1_000)
 WEB_THREADS = integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
 WEB_QUEUE = integer("COUPON_WEB_QUEUE", default=32, least=0, most=10_000)
 WEB_QUEUE_TIMEOUT_MS = integer("COUPON_WEB_QUEUE_TIMEOUT_MS", default=500, least=10, most=30_000)

@@ -37,15 +37,12 @@ def with_queue_limit(django_application: WSGIApplication) -> WSGIApplication:
 
 
 def refuse_bad_settings() -> None:
-    """The system checks do not run under a web server; these must."""
+    """Django's commands run the system checks at their start; a web server must do it by itself."""
+    from django.core.checks import run_checks
     from django.core.exceptions import ImproperlyConfigured
 
-    from coupons.checks import check_failpoints, check_token_keys
-    from coupons.exposure_checks import check_exposure
-    from coupons.transport_checks import check_kafka_client
-
-    for check in (check_exposure, check_failpoints, check_token_keys, check_kafka_client):
-        for message in check(None):
+    for message in run_checks(tags=["coupons"]):
+        if message.is_serious():
             raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
 
 

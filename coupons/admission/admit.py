@@ -21,18 +21,19 @@ def admit(*, campaign_id: UUID, user_id: str, deadline: float) -> Admission | No
     if known is None:
         return None
     try:
-        return _admit(campaign_id, known, user_id)
+        return _admit(campaign_id, known, user_id, deadline)
     except EpochAhead:
         newer = directory().look_up(campaign_id, wait_sec=deadline - time.monotonic(), newer_than=known.epoch)
         if newer is None:
             raise
-        return _admit(campaign_id, newer, user_id)
+        return _admit(campaign_id, newer, user_id, deadline)
 
 
-def _admit(campaign_id: UUID, known: Known, user_id: str) -> Admission:
+def _admit(campaign_id: UUID, known: Known, user_id: str, deadline: float) -> Admission:
     try:
         with GATE_SECONDS.time():
-            return gate.admit(campaign_id=campaign_id, epoch=known.epoch, user_id=user_id)
+            wait_sec = deadline - time.monotonic()
+            return gate.admit(campaign_id=campaign_id, epoch=known.epoch, user_id=user_id, wait_sec=wait_sec)
     except EpochAhead:
         raise
     except StateStale:

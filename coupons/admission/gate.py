@@ -109,9 +109,14 @@ class Description:
         return self.admitted - self.settled
 
 
-def admit(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
-    """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence."""
-    code, *values = _run("admit", campaign_id, epoch, [user_id])
+def admit(*, campaign_id: UUID, epoch: int, user_id: str, wait_sec: float | None = None) -> Admission:
+    """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence.
+
+    Asked together with what other threads ask at this moment, each waiting `wait_sec` at most (None: as long as an
+    answer may take over HTTP).
+    """
+    reply = scripts.run_joined("admit", campaign_keys(campaign_id), [epoch, user_id], wait_sec=wait_sec)
+    code, *values = _current(reply, campaign_id, epoch)
     outcome = Outcome(code)
     if outcome is Outcome.ADMITTED:
         sequence, admitted_at_ms = values
@@ -183,7 +188,11 @@ def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: 
 
 def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
     keys = campaign_keys(campaign_id)
-    reply = scripts.run(name, keys, [epoch, *arguments])
+    return _current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
+
+
+def _current(reply: list[Any], campaign_id: UUID, epoch: int) -> list[Any]:
+    """The reply with its code as text; raises StateStale or EpochAhead if it is one of these."""
     code = _code(reply)
     if code == "STALE":
         reason = reply[1].decode()

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Protocol
 from uuid import UUID
 
@@ -45,20 +44,20 @@ class PublishedMarks:
     """
 
     def __init__(self) -> None:
-        self._waiting: queue.Queue[Mark | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.SimpleQueue[Mark | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="published-marks", daemon=True)
         self._thread.start()
 
-    def note(self, place: Place) -> Callable[[Future[Position | None]], None]:
-        """A callback for the delivery's future: it marks the ticket when the message was acknowledged."""
+    def note(self, place: Place) -> Callable[[Position], None]:
+        """For when the message of this ticket is acknowledged: a function that has its place marked."""
 
-        def mark(delivered: Future[Position | None]) -> None:
-            position = None if delivered.exception() else delivered.result()
-            if position is not None and place.epoch is not None:
-                try:
-                    self._waiting.put_nowait((place, position))
-                except queue.Full:
-                    logger.warning("marks.dropped reason=queue-full")
+        def mark(position: Position) -> None:
+            if place.epoch is None:
+                return
+            if self._waiting.qsize() < MAX_WAITING:
+                self._waiting.put((place, position))
+            else:
+                logger.warning("marks.dropped reason=queue-full")
 
         return mark
 

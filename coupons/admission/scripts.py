@@ -6,11 +6,14 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django_redis import get_redis_connection
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from coupons.admission.together import NotAnswered, Together
 from coupons.errors import GateUnavailable
+from coupons.per_process import PerProcess
 
 LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -32,6 +35,8 @@ FLAGS = {
     "read_api_keys": "allow-oom",
     "push_api_keys": "allow-oom",  # a full Redis must not keep a revoked key good
 }
+MAX_JOINED = 128
+"""Calls in one round trip: Redis works off a few milliseconds of them, and a user of another process waits for it."""
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 
 
@@ -83,3 +88,41 @@ def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
     return replies
+
+
+Call = tuple[str, Sequence[str], Sequence[str | int]]
+
+
+def run_joined(name: str, keys: Sequence[str], arguments: Sequence[str | int], *, wait_sec: float | None) -> list[Any]:
+    """`run`, in one round trip with what other threads of this process want to run at this moment.
+
+    Raises GateUnavailable, also when `wait_sec` were not enough (None: as long as an application may take). It may have
+    run all the same.
+    """
+    wait_sec = settings.ACCEPT_TIMEOUT_MS / 1000 if wait_sec is None else wait_sec
+    try:
+        reply = _joined()((name, keys, arguments), wait_sec=wait_sec)
+    except NotAnswered as error:
+        raise GateUnavailable(f"Redis, script {name}: no answer in time") from error
+    except RedisError as error:
+        raise GateUnavailable(f"Redis, script {name}: {error}") from error
+    if isinstance(reply, NoScriptError):
+        return run(name, keys, arguments)
+    if isinstance(reply, RedisError):
+        raise GateUnavailable(f"Redis, script {name}: {reply}") from reply
+    return reply if isinstance(reply, list) else [reply]
+
+
+def _run_all(calls: Sequence[Call]) -> list[Any]:
+    """What Redis says to each call, an error in its place."""
+    pipeline = admission_redis().pipeline(transaction=False)
+    for name, keys, arguments in calls:
+        # evalsha's own wrapper costs a third of what the call does
+        pipeline.execute_command("EVALSHA", _sha1(name), len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
+    replies: list[Any] = pipeline.execute(raise_on_error=False)
+    return replies
+
+
+_joined: PerProcess[Together[Call, Any]] = PerProcess(
+    lambda: Together(_run_all, most=MAX_JOINED), close=lambda joined: None
+)

@@ -19,6 +19,7 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
 from coupons.problems import CONTENT_TYPE, Code, Problem, jittered
 
 logger = logging.getLogger(__name__)
+_encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at each call
 
 
 def json_response(
@@ -30,7 +31,7 @@ def json_response(
 
 
 def body_of(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return _encoder.encode(document).encode()
 
 
 def problem_response(problem: Problem) -> HttpResponse:

@@ -1,5 +1,6 @@
 """What comes in (checked, with the field named) and what goes out."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from rest_framework import serializers
 
 from coupons.admission.gate import Description
 from coupons.clock import moment_of
-from coupons.messaging.messages import is_user_id
+from coupons.messaging.messages import USER_ID, is_user_id
 from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign
 
 MAX_NAME_LENGTH = 200
@@ -36,6 +37,21 @@ class UserIdField(serializers.Field[str, Any, str, str]):
 
 class ApplySerializer(serializers.Serializer[Any]):
     user_id = UserIdField()
+
+
+_PLAIN_BODY = re.compile(
+    rb'[ \t\r\n]*\{[ \t\r\n]*"user_id"[ \t\r\n]*:[ \t\r\n]*"(%s)"[ \t\r\n]*\}[ \t\r\n]*' % USER_ID.pattern.encode()
+)
+
+
+def user_id_of_plain_body(body: bytes) -> str | None:
+    """The applicant of a body with nothing else in it, as nearly all are; None = read it as JSON.
+
+    No character of a user id is written in two ways but by an escape, which this does not take, so what it takes says
+    the same to every reader of JSON.
+    """
+    plain = _PLAIN_BODY.fullmatch(body)
+    return None if plain is None else plain[1].decode("ascii")
 
 
 def read_user_id(data: Any, *, own: str | None) -> str:

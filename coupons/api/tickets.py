@@ -1,9 +1,12 @@
 """What became of a user's application, from Redis and PostgreSQL together."""
 
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from django.conf import settings
+from django.urls import reverse
 
 from coupons.admission import gate
 from coupons.admission.directory import Known, directory
@@ -11,6 +14,19 @@ from coupons.admission.gate import EpochAhead, Held
 from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
+
+LEFT_AS_IT_IS = "!$&'()*+,;=/~:@"
+"""In a path, by RFC 3986 and Django's `reverse`."""
+
+
+@lru_cache(maxsize=1_024)
+def _before_user(campaign_id: str) -> str:
+    return reverse("ticket", args=[campaign_id, "-"]).removesuffix("-")
+
+
+def ticket_path(campaign_id: str, user_id: str) -> str:
+    """Where a user's ticket is: `reverse`, with the part that all users of a campaign share worked out once."""
+    return _before_user(campaign_id) + quote(user_id, safe=LEFT_AS_IT_IS)
 
 
 def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from coupons.api.patience import asking_postgresql, asking_redis
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.refusals import refusal
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
-from coupons.api.tickets import find_ticket
+from coupons.api.tickets import find_ticket, ticket_path
 from coupons.callers.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
@@ -161,7 +161,7 @@ def get_campaign(text: str, caller: Caller) -> Campaign:
 def _apply_response(campaign_id: str, acceptance: Acceptance) -> HttpResponse:
     if acceptance.ticket is None:
         return problem_response(refusal(acceptance.outcome, acceptance.opens_at_ms, acceptance.now_ms))
-    status_url = reverse("ticket", args=[campaign_id, acceptance.ticket.user_id])
+    status_url = ticket_path(campaign_id, acceptance.ticket.user_id)
     document = {"status": "pending", "sequence": acceptance.ticket.sequence, "status_url": status_url}
     status = 202 if acceptance.outcome is Outcome.ADMITTED else 200
     return json_response(document, status, {"Location": status_url})
@@ -203,4 +203,4 @@ def _actor(request: Request) -> str:
 
 def _trace(request: Request) -> str:
     """What the caller calls this request; a winner's message carries it."""
-    return request.headers.get("X-Request-ID", "")[:64]
+    return str(request.META.get("HTTP_X_REQUEST_ID", ""))[:64]

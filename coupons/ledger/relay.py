@@ -7,8 +7,9 @@ not published again however long it waits. A second message of a ticket is a dup
 """
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from django.conf import settings
 from coupons.admission import gate
 from coupons.admission.gate import Held
 from coupons.clock import moment_of
-from coupons.errors import StateStale
+from coupons.errors import LogUnavailable, StateStale
 from coupons.failpoints import RELAY_PUBLISHED, failpoint
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import written_sequences
@@ -116,12 +117,11 @@ def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, re
         admitted_at_ms = now_ms if held.position is not None else int(held.score or now_ms)
         message = Ticket(campaign_id, held.user_id, held.sequence, moment_of(admitted_at_ms), "relay", epoch)
         deliveries[held.user_id, held.sequence] = publisher().publish(message)
-    wait(deliveries.values(), timeout=settings.DELIVERY_TIMEOUT_MS / 1000 + 1)
-    acknowledged = {
-        place: delivery.result()
-        for place, delivery in deliveries.items()
-        if delivery.done() and delivery.exception() is None
-    }
+    deadline = time.monotonic() + settings.DELIVERY_TIMEOUT_MS / 1000 + 1
+    acknowledged = {}
+    for place, delivery in deliveries.items():
+        with suppress(LogUnavailable):
+            acknowledged[place] = delivery.result(deadline - time.monotonic())
     # Crash here => the messages are in the topic and not marked; the next run publishes duplicates, no coupon is lost.
     failpoint(RELAY_PUBLISHED)
     positions = {place: position for place, position in acknowledged.items() if position is not None}

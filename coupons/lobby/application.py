@@ -9,7 +9,7 @@ from rest_framework.exceptions import ParseError, ValidationError
 
 from coupons.api.authentication import caller_of_header
 from coupons.api.parsers import read_json
-from coupons.api.serializers import read_user_id
+from coupons.api.serializers import read_user_id, user_id_of_plain_body
 from coupons.callers.caller import Caller, NotKnown
 from coupons.errors import RetryLater
 from coupons.lobby.heads import Heads
@@ -85,6 +85,6 @@ def _user_id(environ: WSGIEnvironment, caller: Caller) -> str | None:
     if len(body) != int(length):
         return None
     try:
-        return read_user_id(read_json(body), own=caller.user_id)
+        return user_id_of_plain_body(body) or read_user_id(read_json(body), own=caller.user_id)
     except (ParseError, ValidationError):
         return None

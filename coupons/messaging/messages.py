@@ -12,6 +12,7 @@ VERSION = 1
 USER_ID = re.compile(rf"[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}")
 MAX_SEQUENCE = 2**53 - 1  # what JSON and Lua carry without loss
 MAX_PAYLOAD_BYTES = 4096  # a good message has under 500
+_encoder = json.JSONEncoder(separators=(",", ":"))
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -54,7 +55,7 @@ def encode(ticket: Ticket) -> bytes:
     }
     if ticket.epoch is not None:
         fields["epoch"] = ticket.epoch
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _encoder.encode(fields).encode()
 
 
 def decode(payload: bytes | None) -> Ticket:

@@ -9,12 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
+from coupons.messaging.delivery import Delivery
 from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.signing import sign
@@ -57,13 +57,9 @@ class Publisher:
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
 
-    def publish(self, ticket: Ticket) -> Future[Position | None]:
-        """Queue the ticket's message.
-
-        The future gives its position, None when the broker acknowledged it without saying where (an idempotent
-        producer's second try), or LogUnavailable when it was not acknowledged.
-        """
-        delivered: Future[Position | None] = Future()
+    def publish(self, ticket: Ticket, on_acknowledged: Callable[[Position], None] | None = None) -> Delivery:
+        """Queue the ticket's message. `on_acknowledged` runs in the producer's thread, and must be quick."""
+        delivery = Delivery(on_acknowledged)
         try:
             payload = encode(ticket)
             self._producer.produce(
@@ -72,14 +68,14 @@ class Publisher:
                 headers=sign(payload),
                 key=ticket.user_id,
                 partition=self._partitions.current(settings.TOPIC),
-                on_delivery=self._resolver(delivered),
+                on_delivery=self._resolver(delivery),
             )
         except BufferError as error:  # the queue is full
-            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
+            delivery.refused(LogUnavailable(f"Kafka, produce: {error}"))
         except KafkaException as error:
             self._note_if_fatal(error.args[0])
-            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
-        return delivered
+            delivery.refused(LogUnavailable(f"Kafka, produce: {error}"))
+        return delivery
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
         """Wait until the broker has given this producer its id; False when it has not by then.
@@ -127,13 +123,13 @@ class Publisher:
             logger.error("producer.failed_fatally error=%s", error.str())
             self.failed_fatally = True
 
-    def _resolver(self, delivered: Future[Position | None]) -> Callable[[KafkaError | None, Message], None]:
+    def _resolver(self, delivery: Delivery) -> Callable[[KafkaError | None, Message], None]:
         def resolve(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                delivered.set_result(_position(message))
+                delivery.acknowledged(_position(message))
                 return
             self._note_if_fatal(error)
-            delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
+            delivery.refused(LogUnavailable(f"Kafka, delivery: {error}"))
 
         return resolve
 

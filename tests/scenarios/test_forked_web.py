@@ -8,7 +8,7 @@ from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
-from tests.support.service import PYTHON, Service
+from tests.support.service import PYTHON, Service, patience
 from tests.support.topic import published_users
 from tests.support.waiting import wait_until
 
@@ -54,6 +54,7 @@ from uuid import uuid4
 import django
 django.setup()
 from django.utils import timezone
+from coupons.errors import LogUnavailable
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 
@@ -62,7 +63,7 @@ def tell(who, producer, user):
     delivered = producer.publish(Ticket(uuid4(), user, 1, timezone.now(), "test"))
     try:
         outcome = "published" if delivered.result(4) else "unknown"
-    except TimeoutError:
+    except LogUnavailable:
         outcome = "nothing"
     print(f"{who}: {outcome}", flush=True)
 
@@ -84,7 +85,7 @@ def preforking_web(service: Service, campaign: Campaign) -> Process:
     service.url = f"http://127.0.0.1:{port}"
     service.addresses.append(service.url)
     command = [PYTHON, "-m", "tests.support.prefork_server", str(port), str(campaign.pk)]
-    web = service.start("prefork", command, COUPON_ACCEPT_TIMEOUT_MS="2000")
+    web = service.start("prefork", command, **patience(accept_ms=2_000))
     wait_until(lambda: len(children(web)) == 2, within_sec=40, what=lambda: web.output)
     return web
 

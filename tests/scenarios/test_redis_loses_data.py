@@ -14,7 +14,7 @@ from tests.support.matrix import Row
 from tests.support.places import assert_no_hole, assert_only_promised_or, places
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, issued
-from tests.support.service import Service
+from tests.support.service import Service, patience
 from tests.support.waiting import wait_until
 
 MANY = Habits(users_per_sec=100)
@@ -107,7 +107,7 @@ def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(ser
     consumer.says("consumer.assigned")
     proxy = service.proxy("kafka")  # for the web server alone: the mend reads the topic
     # with a line that is long enough, so that many get a place whose message stays behind
-    service.web(COUPON_DELIVERY_TIMEOUT_MS="60000", COUPON_WEB_QUEUE="128", COUPON_WEB_QUEUE_TIMEOUT_MS="10000")
+    service.web(COUPON_WEB_QUEUE="128", COUPON_WEB_QUEUE_TIMEOUT_MS="10000", **patience(delivery_ms=60_000))
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(6, crowd, name="late")

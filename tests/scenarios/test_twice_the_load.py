@@ -17,7 +17,12 @@ from tests.support.waiting import wait_until
 
 PLACES, WAITING = 2, 4
 CROWD = 32
-LIMITS = {"COUPON_WEB_WORKERS": "1", "COUPON_WEB_THREADS": str(PLACES), "COUPON_WEB_QUEUE": str(WAITING)}
+LIMITS = {
+    "COUPON_WEB_WORKERS": "1",
+    "COUPON_WEB_APPLICATIONS": str(PLACES),
+    "COUPON_WEB_THREADS": str(PLACES),
+    "COUPON_WEB_QUEUE": str(WAITING),
+}
 
 
 BESIDE = 24
@@ -43,11 +48,11 @@ def test_a_crowd_that_has_no_room_is_refused_and_nothing_grows(service: Service)
     told = Counter(answer.status for answer in answers.values())
     assert set(told) == {202, 503}, told
     refused = [answer for answer in answers.values() if answer.status == 503]
-    counted = re.findall(r'coupon_queue_refusals_total\{line="api",reason="\w+"\} (\S+)', metrics)
+    counted = re.findall(r'coupon_queue_refusals_total\{line="applications",reason="\w+"\} (\S+)', metrics)
     assert sum(float(count) for count in counted) == too_many(warm) + too_many(answers) > 0, "each is counted"
     assert all(1 <= int(answer.headers["Retry-After"]) <= 5 for answer in refused)
     assert pss_mib(web.pid) < before + 32
-    assert most_threads(web.pid) <= threads_needed(places=PLACES, waiting=WAITING) + BESIDE
+    assert most_threads(web.pid) <= threads_needed(applications=PLACES, places=PLACES, waiting=WAITING) + BESIDE
     again = {user: service.apply(campaign, user).status for user in answers if answers[user].status == 503}
     assert set(again.values()) <= {200, 202}, "after the storm the service answers as ever"
     wait_until(lambda: Coupon.objects.filter(user_id__startswith="u").count() == 300, what="all promised are issued")

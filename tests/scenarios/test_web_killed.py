@@ -14,7 +14,7 @@ from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, assert_kept
-from tests.support.service import Service
+from tests.support.service import Service, patience
 from tests.support.topic import pending_holders, published_users, ticket_holders, unread
 from tests.support.waiting import wait_until
 
@@ -57,7 +57,7 @@ def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(se
     """What eight users' messages were sent to swallows them, so the only copies are in the queue."""
     consumer = service.manage("run_coupon_consumer", "--solo")  # by itself: only the web process loses its link
     link = service.proxy("kafka")
-    web = service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="8", COUPON_ACCEPT_TIMEOUT_MS="3000")
+    web = service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_APPLICATIONS="8", **patience(accept_ms=3_000))
     consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=NOBODY_REPEATS)

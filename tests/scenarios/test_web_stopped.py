@@ -12,7 +12,7 @@ from faults.proxy import Direction
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.promises import assert_history_holds
-from tests.support.service import Service
+from tests.support.service import Service, patience
 from tests.support.topic import published_users, ticket_holders
 from tests.support.waiting import wait_until
 
@@ -22,7 +22,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
     consumer = service.manage("run_coupon_consumer", "--solo")
     service.web()
     link = service.proxy("kafka")  # the way of the second server alone
-    leaving = service.web(COUPON_ACCEPT_TIMEOUT_MS="8000")
+    leaving = service.web(**patience(accept_ms=8_000))
     address = service.url
     consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
@@ -54,7 +54,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
 def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
-    web = service.web(COUPON_DELIVERY_TIMEOUT_MS="14000", COUPON_BREAKER_FAILURES="1000")
+    web = service.web(COUPON_BREAKER_FAILURES="1000", **patience(delivery_ms=14_000))
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=60, patience_sec=0.0))
     row = Row(3, crowd, name="flush")

@@ -34,6 +34,15 @@ API_KEY = "test-key"
 HEADERS = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
 
 
+def patience(*, accept_ms: int = 1_000, delivery_ms: int = 5_000) -> dict[str, str]:
+    """For a web server that waits longer; it starts only if it believes that the relay does so, too."""
+    return {
+        "COUPON_ACCEPT_TIMEOUT_MS": str(accept_ms),
+        "COUPON_DELIVERY_TIMEOUT_MS": str(delivery_ms),
+        "COUPON_RELAY_AFTER_MS": str(accept_ms + delivery_ms + 1_000),
+    }
+
+
 class Service(Injection):
     """`web()`, `consumer()`, `keeper()` start processes against the test's database, topic and group."""
 

@@ -85,7 +85,7 @@ def test_the_codes_and_reasons_of_the_state_are_those_of_its_header() -> None:
 
 
 def test_python_makes_exceptions_of_a_state_that_is_not_current() -> None:
-    handled = inspect.getsource(gate._run)
+    handled = inspect.getsource(gate._current)
 
     assert all(f'"{code}"' in handled for code in OF_A_STATE_THAT_IS_NOT_CURRENT)
 

@@ -155,7 +155,7 @@ class Answer:
 
 
 def limited(application: Any, **api: Any) -> QueueLimit:
-    return QueueLimit(application, api=line(**api), probes=line(), pages=line())
+    return QueueLimit(application, applications=line(), api=line(**api), probes=line(), pages=line())
 
 
 def call(
@@ -191,7 +191,7 @@ def test_a_refusal_is_a_problem_with_retry_after_and_never_reaches_django() -> N
     assert call(limit)[0] == "200 OK", "the place is free again"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz", "/metrics", "/admin/", "/api/docs/"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/admin/", "/api/docs/"])
 def test_probes_and_operators_do_not_stand_in_the_api_s_line(path: str) -> None:
     application = Application()
     limit = limited(application, waiting=0)
@@ -246,11 +246,14 @@ def test_a_place_hands_its_database_connection_on() -> None:
 
 def test_bin_web_has_a_thread_for_each_that_may_be_inside_and_counts_as_the_settings_do() -> None:
     script = (ROOT / "bin" / "web").read_text()
-    places, waiting = (
+    applications, places, waiting = (
         int(re.findall(rf'{name}="\$\{{{name}:-(\d+)}}"', script)[0])
-        for name in ("COUPON_WEB_THREADS", "COUPON_WEB_QUEUE")
+        for name in ("COUPON_WEB_APPLICATIONS", "COUPON_WEB_THREADS", "COUPON_WEB_QUEUE")
     )
-    more = int(re.findall(r"threads=\$\(\(COUPON_WEB_THREADS \+ COUPON_WEB_QUEUE \+ (\d+)\)\)", script)[0])
+    line = r"threads=\$\(\(COUPON_WEB_APPLICATIONS \+ COUPON_WEB_THREADS \+ 2 \* COUPON_WEB_QUEUE \+ (\d+)\)\)"
+    more = int(re.findall(line, script)[0])
 
-    assert (places, waiting) == (settings.WEB_THREADS, settings.WEB_QUEUE)
-    assert places + waiting + more == threads_needed(places=places, waiting=waiting)
+    assert (applications, places, waiting) == (settings.WEB_APPLICATIONS, settings.WEB_THREADS, settings.WEB_QUEUE)
+    assert applications + places + 2 * waiting + more == threads_needed(
+        applications=applications, places=places, waiting=waiting
+    )

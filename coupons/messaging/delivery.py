@@ -1,0 +1,45 @@
+"""A message on its way to the log, as its producer hears of it."""
+
+import threading
+from collections.abc import Callable
+
+from coupons.errors import LogUnavailable
+from coupons.positions import Position
+
+
+class Delivery:
+    """Acknowledged, refused, or neither yet. One thread tells, others wait.
+
+    A `concurrent.futures.Future` does the same for four times the price: it makes a condition and a list for each, and
+    every winner of a campaign needs one.
+    """
+
+    __slots__ = ("_error", "_on_acknowledged", "_position", "_told")
+
+    def __init__(self, on_acknowledged: Callable[[Position], None] | None = None) -> None:
+        self._told = threading.Lock()
+        self._told.acquire()
+        self._error: LogUnavailable | None = None
+        self._position: Position | None = None
+        self._on_acknowledged = on_acknowledged
+
+    def acknowledged(self, position: Position | None) -> None:
+        """None: the broker has it, and did not say where (an idempotent producer's second try)."""
+        self._position = position
+        self._told.release()
+        if position is not None and self._on_acknowledged is not None:
+            self._on_acknowledged(position)
+
+    def refused(self, error: LogUnavailable) -> None:
+        self._error = error
+        self._told.release()
+
+    def result(self, timeout_sec: float) -> Position | None:
+        """Where the message lies, None when nobody said. Raises LogUnavailable when it was not acknowledged within
+        `timeout_sec`; it may be later, or be in the log already."""
+        if not self._told.acquire(timeout=max(timeout_sec, 0)):
+            raise LogUnavailable("no answer")
+        self._told.release()  # for the next who asks
+        if self._error is not None:
+            raise self._error
+        return self._position

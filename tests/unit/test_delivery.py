@@ -1,0 +1,58 @@
+"""A message on its way: acknowledged, refused, or nobody knows yet."""
+
+import threading
+
+import pytest
+
+from coupons.errors import LogUnavailable
+from coupons.messaging.delivery import Delivery
+from coupons.positions import Position
+
+SOMEWHERE = Position(3, 17)
+
+
+def test_who_waits_hears_where_the_message_lies_and_so_does_who_asks_again() -> None:
+    delivery = Delivery()
+    threading.Timer(0.02, delivery.acknowledged, [SOMEWHERE]).start()
+
+    assert delivery.result(5) == SOMEWHERE
+    assert delivery.result(0) == SOMEWHERE
+
+
+def test_an_acknowledgement_without_a_place_is_one_too_and_is_not_to_be_marked() -> None:
+    marked: list[Position] = []
+    delivery = Delivery(marked.append)
+    delivery.acknowledged(None)
+
+    assert delivery.result(0) is None
+    assert marked == []
+
+
+def test_a_place_is_told_to_who_marks_it_also_when_nobody_waits_any_more() -> None:
+    marked: list[Position] = []
+    delivery = Delivery(marked.append)
+    with pytest.raises(LogUnavailable, match="no answer"):
+        delivery.result(0)
+    delivery.acknowledged(SOMEWHERE)
+
+    assert marked == [SOMEWHERE]
+
+
+def test_a_refusal_is_raised_each_time_and_marks_nothing() -> None:
+    marked: list[Position] = []
+    delivery = Delivery(marked.append)
+    delivery.refused(LogUnavailable("the queue is full"))
+
+    for _ in range(2):
+        with pytest.raises(LogUnavailable, match="the queue is full"):
+            delivery.result(5)
+    assert marked == []
+
+
+def test_the_end_of_the_time_is_no_refusal() -> None:
+    delivery = Delivery()
+    with pytest.raises(LogUnavailable):
+        delivery.result(-1)
+    delivery.acknowledged(SOMEWHERE)
+
+    assert delivery.result(0) == SOMEWHERE
