@@ -102,7 +102,7 @@ class Services:
         assert THREADS in script
         script = script.replace(WEB_APPLICATION, application)
         if not queue_limit:
-            script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_THREADS"')
+            script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_APPLICATIONS"')
         command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
         own = {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby), **(environment or {})}
         return self.start(name, command, own)
