@@ -121,9 +121,9 @@ class _Pair:
 
 
 def _measure_slices(run: Run, pairs: dict[str, _Pair], bearers: dict[str, Bearer]) -> None:
-    """The first slice of each only warms up."""
+    """The first slice of each only warms up, but in the quick run."""
     users, first = run.size(USERS, 60), 1
-    for turn in range(-1, run.repeats):
+    for turn in range(-run.size(1, 0), run.repeats):
         for caller, bearer in bearers.items():
             for pair in pairs.values():
                 names: Iterable[int] = range(first, first + users)
