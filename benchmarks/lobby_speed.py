@@ -88,8 +88,9 @@ def _go_round(run: Run, targets: dict[str, Target]) -> list[float]:
     for number in range(-run.size(2, 1), run.repeats * run.size(2, 1)):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            if name == MILLION:
-                waits.append(targets[name].wait_for_the_lobby())
+            if name.startswith("refusals"):
+                took = targets[name].wait_for_the_lobby()
+                waits += [took] if name == MILLION else []
             load = targets[name].warm_up if number < 0 else targets[name].load
             load(f"{name.replace(' ', '-').replace(',', '')}-{number}-", run.size(2, 1))
     return waits
