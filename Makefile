@@ -8,6 +8,7 @@ QUANTITY ?= 100
 THREADS ?= 32
 ARGS ?=
 MINUTES ?= 10
+RESULT ?=
 SEED ?=
 WORKERS ?= 2
 
@@ -103,8 +104,18 @@ jobs: up ## django-crontab's CRONJOBS without a cron daemon, in the foreground
 
 .PHONY: bench
 bench: up ## the benchmarks on the running stack; ARGS= for them
-	@bin/stack packages benchmarks
+	-@bin/stack packages benchmarks
 	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks $(ARGS)
+
+.PHONY: bench-report
+bench-report: venv ## tables and plots of docs/performance.md from the newest result; RESULT=file
+	@$(PYTHON_HERE) -m benchmarks.report $(RESULT) $(ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: venv ## whether the benchmarks work: each part small and once, on a stack of its own
+	@bin/stack packages
+	@bin/stack packages benchmarks
+	@$(subst .stack/test,.stack/smoke,$(TEST_STACK)) bin/stack run -- $(PYTHON_HERE) -m benchmarks.smoke
 
 .PHONY: lint
 lint: venv ## formatter, linter, types, import rules

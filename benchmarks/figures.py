@@ -35,6 +35,9 @@ class Mark:
     def reached(self) -> bool:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
+    def document(self) -> dict[str, Any]:
+        return {**asdict(self), "reached": self.reached}
+
     def __str__(self) -> str:
         wish = "at least" if self.at_least else "at most"
         verdict = "reached" if self.reached else "NOT reached"

@@ -14,7 +14,16 @@ from django.db import connection
 
 from benchmarks.figures import Mark, median_ratio
 from benchmarks.services import CHECKOUT, MANAGE, ServiceFailed
-from benchmarks.workload import Run, admit_all, copy_coupons, eight_digits, open_new, publish_all, settle_all
+from benchmarks.workload import (
+    Run,
+    admit_all,
+    copy_coupons,
+    eight_digits,
+    hold_issued,
+    hold_rows,
+    open_new,
+    publish_all,
+)
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scan import scan_tickets
 from coupons.admission.scripts import admission_redis
@@ -40,15 +49,13 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
 def _measure_verifier(run: Run, count: int) -> dict[str, Any]:
     """A healthy state: all but the last tickets are issued, and the last ones' messages wait for a consumer."""
     campaign_id = open_new("verifier", count)
-    tickets = admit_all(campaign_id, eight_digits(count))
-    written = tickets[: int(count * (1 - UNREAD_SHARE))]
-    publish_all(written)
+    users, written = eight_digits(count), int(count * (1 - UNREAD_SHARE))
+    hold_issued(campaign_id, users[:written])
+    hold_rows(campaign_id, written)
     _commit_all_that_is_there()
-    publish_all(tickets[len(written) :])
-    copy_coupons(campaign_id, written)
-    settle_all(campaign_id, written)
+    publish_all(admit_all(campaign_id, users[written:]))
     connection.close()
-    run.say(f"{count} tickets, {count - len(written)} of them unread messages")
+    run.say(f"{count} tickets, {count - written} of them unread messages")
     seconds, once, peaks = [], [], []
     for _ in range(run.repeats):
         once.append(_read_both_sides_once(campaign_id))

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import re
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from benchmarks import vegeta_load
+from benchmarks.services import CHECKOUT
 from coupons.admission.scripts import admission_redis
 
 PACKAGES = ("django", "djangorestframework", "granian", "confluent-kafka", "redis", "django-redis", "psycopg2-binary")
@@ -24,6 +28,9 @@ def describe() -> dict[str, Any]:
             "postgresql": connection.cursor().connection.info.parameter_status("server_version"),
             "redis-server": redis["redis_version"],
             **{name: version(name) for name in PACKAGES},
+            "wrk": wrk_version(),
+            "vegeta": vegeta_load.version(),
+            "commit": commit(),
         },
         "settings": {
             "web_workers": os.environ.get("COUPON_WEB_WORKERS", "bin/web's default"),
@@ -45,6 +52,25 @@ def describe_machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "load_average_at_start": os.getloadavg(),
     }
+
+
+def commit() -> str:
+    """What is checked out, and whether files differ from it."""
+    head = _said(["git", "-C", str(CHECKOUT), "rev-parse", "--short=12", "HEAD"]) or "unknown"
+    changed = _said(["git", "-C", str(CHECKOUT), "status", "--porcelain", "--untracked-files=no"])
+    return f"{head} with changes" if changed else head
+
+
+def wrk_version() -> str:
+    found = re.match(r"wrk (?:debian/)?(\S+)", _said(["wrk", "-v"]))
+    return found[1] if found else "none"
+
+
+def _said(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _cpu_model() -> str:

@@ -4,7 +4,6 @@ The second is an open loop: users come at fixed times, and a user's time counts 
 does makes the client ask less (no coordinated omission). Nobody repeats: each request counts once, as a 202 or not.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from typing import Any, Literal
 from django.conf import settings
 
 from benchmarks.figures import Mark, percentile, summarize
-from benchmarks.http_speed import READY_SEC, apply_path
+from benchmarks.http_target import READY_SEC, apply_path
 from benchmarks.load import Plan, Record, run_load
-from benchmarks.processes import pss_mib
+from benchmarks.processes import first_served, pss_mib
 from benchmarks.services import HOST, Service, Services, answers_ok, free_port
 from benchmarks.workload import Run, open_new
 
@@ -67,7 +66,7 @@ class _Target:
 
     def twice(self, most: float, *, seconds: float) -> dict[str, Any]:
         before = pss_mib(self.service.process.pid)
-        with _watching(self.service) as peak, _first_served() as preferred:
+        with _watching(self.service) as peak, first_served() as preferred:
             records = self._load(seconds=seconds, connections=CROWD, patience_sec=0, rate=FACTOR * most)
         return _figures(records, most, seconds) | {
             "pss_mib_before": before,
@@ -113,12 +112,16 @@ def _figures(records: list[Record], most: float, seconds: float) -> dict[str, An
 
 
 def _spread(records: list[Record], until: Literal["end", "sent"] = "end") -> dict[str, float]:
+    if not records:
+        return {}
     waits_ms = [(getattr(record, until) - record.start) * 1000 for record in records]
     return {"p50": percentile(waits_ms, 50), "p99": percentile(waits_ms, 99), "max": max(waits_ms, default=0.0)}
 
 
 def describe(found: dict[str, Any]) -> str:
     def waits(name: str) -> str:
+        if not found[name]:
+            return "none"
         return f"p50 {found[name]['p50']:.0f} p99 {found[name]['p99']:.0f} max {found[name]['max']:.0f} ms"
 
     return (
@@ -148,23 +151,6 @@ def _marks(repeats: list[dict[str, Any]]) -> list[Mark]:
         Mark("twice the load: neither 202 nor 503", unanswered, 0, "", at_least=False),
         Mark("twice the load: growth of the web processes' memory", growth, 64, " MiB", at_least=False),
     ]
-
-
-@contextmanager
-def _first_served() -> Iterator[bool]:
-    """The client before all others of this machine, as on one of its own; False where that is not allowed.
-
-    Else the server, which takes all the CPU time it can get, makes the client send late and read late.
-    """
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-    except PermissionError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 @contextmanager

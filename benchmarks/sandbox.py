@@ -122,5 +122,7 @@ def forget_campaigns() -> None:
     from coupons.admission.scripts import admission_redis
     from coupons.models import Campaign
 
+    pipeline = admission_redis().pipeline(transaction=False)
     for campaign_id in Campaign.objects.values_list("pk", flat=True):
-        admission_redis().unlink(*campaign_keys(campaign_id))
+        pipeline.unlink(*campaign_keys(campaign_id))
+    pipeline.execute()

@@ -21,7 +21,7 @@ from benchmarks.arguments import positive
 from benchmarks.services import HOST, Service, ServiceFailed, Services, answers_ok, free_port, log_folder
 
 if TYPE_CHECKING:
-    from benchmarks.http_speed import Target
+    from benchmarks.http_target import Target
 
 READY_SEC = 30.0
 SLICES = 3
@@ -93,7 +93,7 @@ class _Server:
     port: int
 
     def target(self, campaign_id: UUID, outcome: str) -> "Target":
-        from benchmarks.http_speed import Target, apply_path
+        from benchmarks.http_target import Target, apply_path
 
         return Target(self.service, self.port, apply_path(campaign_id), outcome)
 
@@ -108,7 +108,7 @@ def _start(services: Services, name: str, command: list[str]) -> _Server:
 
 
 def _measure(target: "Target", base: "Target", users: Iterator[int], seconds: float) -> dict[str, float]:
-    from benchmarks.http_speed import Users
+    from benchmarks.http_target import Users
 
     ratios = []
     for number in range(SLICES + 1):

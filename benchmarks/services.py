@@ -93,6 +93,7 @@ class Services:
         application: str = WEB_APPLICATION,
         queue_limit: bool = True,
         lobby: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> Service:
         """bin/web, or another WSGI application on the same server with the same settings. Without `queue_limit` it has
         no threads for those who wait, so that they do in granian's own queue, which has no limit."""
@@ -101,9 +102,10 @@ class Services:
         assert THREADS in script
         script = script.replace(WEB_APPLICATION, application)
         if not queue_limit:
-            script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_THREADS"')
+            script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_APPLICATIONS"')
         command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
-        return self.start(name, command, {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby)})
+        own = {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby), **(environment or {})}
+        return self.start(name, command, own)
 
     def check(self) -> None:
         for service in self._running:
@@ -139,6 +141,15 @@ def answers_ok(url: str) -> bool:
         return urllib3.request("GET", url, timeout=3, retries=False).status == 200
     except urllib3.exceptions.HTTPError:
         return False
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of the address is answered with anything now."""
+    try:
+        urllib3.request("GET", url, timeout=3, retries=False)
+    except urllib3.exceptions.HTTPError:
+        return False
+    return True
 
 
 def is_free(port: int) -> bool:

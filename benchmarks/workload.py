@@ -5,27 +5,36 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
+import psycopg2.extensions
 from django.db import connection
+from django.utils import timezone
 
-from coupons.admission import gate
+from coupons.admission import scripts
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
+from coupons.campaigns.push import settings_of
 from coupons.clock import moment_of
 from coupons.database_wait import unlimited_waits
-from coupons.errors import GateUnavailable
 from coupons.issuing.insert import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
-from coupons.models import Campaign
+from coupons.models import Campaign, CampaignState
 
 CHUNK = 5_000
+ROWS = 1_000_000
 LOADED_EPOCH = 1
-ATTEMPTS = 10
+FIRST_USER = 10_000_000
+
+INSERT = """
+INSERT INTO coupons_coupon (campaign_id, user_id, sequence, code)
+SELECT %s, (%s + n)::text, n, md5(%s::text || n) FROM generate_series(%s, %s) AS n
+"""
 
 Item = TypeVar("Item")
 
@@ -37,6 +46,9 @@ class Run:
     quick: bool
     repeats: int
     log_folder: Path
+    server: psycopg2.extensions.connection
+    """To the stack's usual database; it may make and drop others."""
+    large: bool = False
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -67,23 +79,48 @@ def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
     return tickets
 
 
+def hold_issued(campaign_id: UUID, users: Sequence[str]) -> None:
+    """The new campaign's state in Redis as it is when these users were admitted in this order and all have coupons."""
+    redis, keys = admission_redis(), campaign_keys(campaign_id)
+    sequence = itertools.count(1)
+    for chunk in chunks(users):
+        redis.hset(keys.tickets, mapping={user: next(sequence) for user in chunk})
+    counts: dict[Any, Any] = {"admitted": len(users), "settled": len(users), "next_sequence": len(users) + 1}
+    redis.hset(keys.campaign, mapping=counts)
+
+
+def hold_rows(campaign_id: UUID, count: int) -> None:
+    """The coupons of so many users of `eight_digits`, in this order; made by PostgreSQL itself."""
+    with unlimited_waits(), connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        for first in range(1, count + 1, ROWS):
+            cursor.execute(INSERT, [campaign_id, FIRST_USER - 1, campaign_id, first, min(first + ROWS - 1, count)])
+
+
+def make_campaigns(count: int) -> None:
+    """Open campaigns in bulk, in PostgreSQL and in Redis, as opening each of them would leave them."""
+    opened_at = timezone.now() - timedelta(hours=1)
+    campaigns = [
+        Campaign(
+            name=f"known {number}",
+            quantity=100,
+            opens_at=opened_at,
+            state=CampaignState.OPEN,
+            epoch=LOADED_EPOCH,
+            revision=1,
+        )
+        for number in range(count)
+    ]
+    Campaign.objects.bulk_create(campaigns, batch_size=1_000)
+    calls = [(campaign_keys(each.pk), [LOADED_EPOCH, *settings_of(each).arguments()]) for each in campaigns]
+    for start in range(0, count, 100):
+        scripts.run_each("load", calls[start : start + 100])
+
+
 def publish_all(tickets: Sequence[Ticket]) -> None:
     for chunk in chunks(tickets):
         for delivered in [publisher().publish(ticket) for ticket in chunk]:
             delivered.result(30)
-
-
-def settle_all(campaign_id: UUID, tickets: Sequence[Ticket]) -> None:
-    """Idempotent, so a chunk that a busy disk held up for longer than the socket's time-out is sent again."""
-    for chunk in chunks(tickets):
-        users = [ticket.user_id for ticket in chunk]
-        for attempt in range(ATTEMPTS):
-            try:
-                gate.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=users)
-                break
-            except GateUnavailable:
-                if attempt == ATTEMPTS - 1:
-                    raise
 
 
 def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:
@@ -108,4 +145,4 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def eight_digits(count: int) -> list[str]:
-    return [str(number) for number in itertools.islice(itertools.count(10_000_000), count)]
+    return [str(number) for number in range(FIRST_USER, FIRST_USER + count)]

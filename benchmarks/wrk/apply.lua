@@ -4,10 +4,16 @@
 
 local bearers, heads = {}, {}
 local path, prefix
-local sent = 0
+local sent, threads = 0, 0
+
+function setup(thread)
+  threads = threads + 1
+  thread:set("number", threads)
+end
 
 function init(arguments)
   path, prefix = arguments[1], arguments[2]
+  if number > 1 then prefix = prefix .. number .. "-" end
   for bearer in io.lines(arguments[3]) do bearers[#bearers + 1] = bearer end
   for number, bearer in ipairs(bearers) do
     heads[number] = "POST " .. path .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" ..
@@ -17,9 +23,9 @@ end
 
 function request()
   sent = sent + 1
-  local number = (sent - 1) % #heads + 1
-  local body = '{"user_id":"' .. prefix .. (#heads > 1 and number or sent) .. '"}'
-  return heads[number] .. #body .. "\r\n\r\n" .. body
+  local line = (sent - 1) % #heads + 1
+  local body = '{"user_id":"' .. (#heads > 1 and line or prefix .. sent) .. '"}'
+  return heads[line] .. #body .. "\r\n\r\n" .. body
 end
 
 function done(summary, latency)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from . import docker, envfile, packages, settings
+from . import docker, envfile, packages, settings, vegeta
 from .errors import StackError
 from .home import Home
 from .kafka import Kafka
@@ -278,6 +278,8 @@ def _install_packages(home: Home, which: str) -> None:
         packages.ensure([packages.CURL])
         if mode(home) == "native":
             _can_run_natively(home, list(settings.PARTS))
+    elif which == "system-tests":
+        packages.ensure_apt(settings.APT_PACKAGES_SYSTEM_TESTS)
     else:
-        benchmarks = which == "benchmarks"
-        packages.ensure_apt(settings.APT_PACKAGES_BENCHMARKS if benchmarks else settings.APT_PACKAGES_SYSTEM_TESTS)
+        packages.ensure_apt(settings.APT_PACKAGES_BENCHMARKS)
+        vegeta.ensure()

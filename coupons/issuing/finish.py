@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import QuerySet
 
@@ -83,7 +84,10 @@ def claim_events(chosen: QuerySet[FailEventHistory]) -> list[ClaimedEvent]:
     From its commit on no other run takes them until the lease ends.
     """
     free = chosen.select_for_update(skip_locked=True, no_key=True).values_list("pk", "next_attempt_at")
-    sql, parameters = free.query.sql_with_params()
+    try:
+        sql, parameters = free.query.sql_with_params()
+    except EmptyResultSet:  # an empty list of ids
+        return []
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM.format(chosen=sql), [*parameters, settings.RETRY_LEASE_SEC])
         rows = cursor.fetchall()

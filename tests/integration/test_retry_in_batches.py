@@ -185,3 +185,7 @@ def test_a_person_s_decision_is_noted_for_each_row_with_what_came_of_it(service:
         str(ids[1]): ("kim", "Retried now: conflict again", "mended"),
         str(ids[2]): ("kim", "Retried now: issued", "mended"),
     }
+
+
+def test_a_decision_about_no_rows_is_nothing(service: Service) -> None:
+    assert retry_events_now(event_ids=[], actor="kim") == RetryReport()

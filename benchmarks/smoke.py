@@ -1,0 +1,70 @@
+"""`make bench-smoke`: whether the benchmarks work, not how fast anything is. Every part, small and once.
+
+Exit code 0 only if each part gave all its figures and marks as numbers, and the report can be drawn from them.
+"""
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.__main__ import ABOUT, PARTS
+from benchmarks.__main__ import main as run
+from benchmarks.report import PAGE, NoReport, read, render
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "smoke.json"
+        code = run(["--quick", "--out", str(file)])
+        if not file.exists():
+            return code or 1
+        faults = find_faults(json.loads(file.read_text()))
+        try:
+            drawn = render(read(file), PAGE.read_text())
+        except NoReport as error:
+            faults.append(str(error))
+        else:
+            faults += [f"{name}: something was not measured" for name, text in drawn.items() if "Not measured" in text]
+    print(*(f"bench-smoke: {fault}" for fault in faults), sep="\n", file=sys.stderr)
+    print("bench-smoke: the benchmarks work." if not faults else "bench-smoke: the benchmarks do not work.")
+    return 1 if faults else code
+
+
+def find_faults(document: dict[str, Any]) -> list[str]:
+    """What a whole run's document lacks, in words."""
+    faults = [f"{name} failed: {reason}" for name, reason in document["failed"].items()]
+    faults += [f"{about} is missing" for about in ABOUT if not document.get(about)]
+    marked = {mark["part"] for mark in document["marks"]}
+    for name in PARTS:
+        if name in document["failed"]:
+            continue
+        if set(document.get(name, {})) <= {"seconds"}:
+            faults.append(f"{name} gave no figures")
+        elif name not in marked:
+            faults.append(f"{name} gave no marks")
+        faults += [f"{name}: {path} is no number" for path in _no_numbers(document.get(name, {}))]
+    return faults + [f"mark without a number: {mark['title']}" for mark in document["marks"] if _is_none(mark["value"])]
+
+
+def _no_numbers(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of the NaNs and infinities below it."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _no_numbers(each, f"{path}/{name}")
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _no_numbers(each, f"{path}/{number}")
+    elif _is_none(value):
+        yield path
+
+
+def _is_none(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

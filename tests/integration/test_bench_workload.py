@@ -1,0 +1,37 @@
+"""States that the benchmarks write at once are those that the product's own scripts leave."""
+
+from typing import Any
+from uuid import UUID
+
+from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, hold_issued, hold_rows, open_new
+from coupons.admission import gate
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
+from coupons.ledger.reconcile import reconcile
+from tests.support.service import Service
+
+COUNT = 30
+
+
+def stored(campaign_id: UUID) -> tuple[Any, Any, int]:
+    redis, keys = admission_redis(), campaign_keys(campaign_id)
+    campaign: Any = redis.hgetall(keys.campaign)
+    campaign.pop(b"opens_at_ms")
+    return campaign, redis.hgetall(keys.tickets), redis.zcard(keys.pending)
+
+
+def test_held_tickets_are_those_of_users_who_were_admitted_and_issued(service: Service) -> None:
+    really, at_once, users = open_new("really", 100), open_new("at once", 100), eight_digits(COUNT)
+    admit_all(really, users)
+    gate.settle(campaign_id=really, epoch=LOADED_EPOCH, user_ids=users)
+    hold_issued(at_once, users)
+    assert stored(at_once) == stored(really)
+
+
+def test_held_tickets_and_rows_make_a_ledger_that_closes(service: Service) -> None:
+    campaign_id = open_new("at once", 100)
+    hold_issued(campaign_id, eight_digits(COUNT))
+    hold_rows(campaign_id, COUNT)
+    (ledger,) = reconcile(campaign_ids=[campaign_id])
+    assert ledger.closes
+    assert ledger.issued == COUNT
