@@ -14,11 +14,11 @@ has, together hold every ticket. The order is the proof:
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from uuid import UUID, uuid4
 
+from confluent_kafka import Message
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, F
@@ -34,9 +34,10 @@ from coupons.failpoints import MEND_BEGUN, MEND_EPOCH_RAISED, MEND_LOG_READ, MEN
 from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import failed_tickets, issued_tickets, refused_tickets
-from coupons.messaging.bulk import BulkOpener
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
+from coupons.messaging.messages import InvalidMessage, Place
+from coupons.messaging.signing import open_places
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
 from coupons.positions import Position
@@ -147,13 +148,10 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: set(refused_tickets(campaign.pk)) if whole_topic else set() for campaign in campaigns}
-    ids = {str(campaign.pk): campaign.pk for campaign in campaigns}
-    opener = BulkOpener()
-    for message in chain.from_iterable(read_batches(stretches)):
-        place = opener.open(message.value() or b"", headers_of(message))
-        if place is None or place[0] not in ids:
+    for message, place in _opened(read_batches(stretches)):
+        if isinstance(place, InvalidMessage) or place.campaign_id not in logged:
             continue  # of what is no ticket the consumer makes a failed event
-        campaign_id, user_id, sequence, epoch = ids[place[0]], *place[1:]
+        campaign_id, user_id, sequence, epoch = place
         position = Position(message.partition() or 0, message.offset() or 0)
         if came_late(epoch, position, former[campaign_id]) or (user_id, sequence) in refused[campaign_id]:
             continue
@@ -167,6 +165,11 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
         log_ends = with_ends(campaign.log_ends, campaign.epoch, ends)
         Campaign.objects.filter(pk=campaign.pk).update(log_ends=log_ends)
     return logged
+
+
+def _opened(batches: Iterable[Sequence[Message]]) -> Iterator[tuple[Message, Place | InvalidMessage]]:
+    for batch in batches:
+        yield from zip(batch, open_places((each.value() or b"", headers_of(each)) for each in batch), strict=True)
 
 
 def _gather(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:

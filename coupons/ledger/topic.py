@@ -13,9 +13,10 @@ from coupons.ledger.differences import EXAMPLES
 from coupons.ledger.late import came_late
 from coupons.ledger.sheets import Sheet
 from coupons.ledger.sieve import Messages
-from coupons.messaging.bulk import BulkOpener
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
+from coupons.messaging.messages import Place
+from coupons.messaging.signing import open_places
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
 from coupons.positions import Position
@@ -65,18 +66,17 @@ def read_topic(
     """
     ledger = TopicLedger()
     others: list[Position] = []
-    opener = BulkOpener()
-    known = {str(campaign.pk): (messages_of[campaign.pk], campaign.log_ends) for campaign in campaigns}
+    known = {campaign.pk: (messages_of[campaign.pk], campaign.log_ends) for campaign in campaigns}
     committed = {partition: lag.next_offset for partition, lag in lags.items()}
     for batch in read_batches({partition: (lag.start, lag.end) for partition, lag in lags.items()}):
         rows: defaultdict[Sheet, list[tuple[str, int]]] = defaultdict(list)
         ledger.messages += len(batch)
-        for message in batch:
+        places = open_places((message.value() or b"", headers_of(message)) for message in batch)
+        for message, place in zip(batch, places, strict=True):
             partition, offset = message.partition() or 0, message.offset() or 0
             unread = offset >= committed[partition]
             ledger.unread += unread
-            place = opener.open(message.value() or b"", headers_of(message))
-            if place is not None and (mine := known.get(place[0])) is not None:
+            if isinstance(place, Place) and (mine := known.get(place.campaign_id)) is not None:
                 messages, log_ends = mine
                 _, user_id, sequence, epoch = place
                 sheet = messages.unread if unread else messages.read

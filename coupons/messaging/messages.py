@@ -25,7 +25,7 @@ _AS_WE_ENCODE = re.compile(
     (
         rf'\{{"v":{VERSION},"campaign_id":"({_CANONICAL_UUID.pattern})","user_id":"({USER_ID.pattern})",'
         rf'"sequence":([1-9][0-9]{{0,14}}),"admitted_at":"{_DATE}T{_TIME}","trace":"[ !#-\[\]-~]{{0,64}}"'
-        r'(?:,"epoch":(?:0|[1-9][0-9]{0,14}))?\}'
+        r'(?:,"epoch":(0|[1-9][0-9]{0,14}))?\}'
     ).encode()
 )
 
@@ -42,11 +42,12 @@ class Ticket(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What of a ticket becomes a coupon."""
+    """What of a ticket becomes a coupon, and the epoch that its message names."""
 
     campaign_id: UUID
     user_id: str
     sequence: int
+    epoch: int | None = None
 
 
 class InvalidMessage(Exception):
@@ -111,9 +112,9 @@ def decode_place(payload: bytes) -> Place:
     match = _AS_WE_ENCODE.fullmatch(payload)
     if match is None:
         ticket = decode(payload)
-        return Place(ticket.campaign_id, ticket.user_id, ticket.sequence)
-    campaign_id, user_id, sequence = match.groups()
-    return Place(_campaign_id(campaign_id), user_id.decode(), int(sequence))
+        return Place(ticket.campaign_id, ticket.user_id, ticket.sequence, ticket.epoch)
+    campaign_id, user_id, sequence, epoch = match.groups()
+    return Place(_campaign_id(campaign_id), user_id.decode(), int(sequence), None if epoch is None else int(epoch))
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from coupons.messaging import messages
 from coupons.messaging.messages import (
     MAX_PAYLOAD_BYTES,
     InvalidMessage,
+    Place,
     Ticket,
     decode,
     decode_place,
@@ -103,7 +104,7 @@ def test_what_we_encode_is_read_without_the_careful_decoder(monkeypatch: pytest.
     for days in range(365):
         moment = TICKET.admitted_at + timedelta(days=days, hours=days, seconds=days)
         ticket = TICKET._replace(admitted_at=moment, epoch=days)
-        assert decode_place(encode(ticket)) == (CAMPAIGN, "auth0|42", 37)
+        assert decode_place(encode(ticket)) == Place(CAMPAIGN, "auth0|42", 37, days)
 
 
 UNREADABLE = {

@@ -14,7 +14,7 @@ from tests.unit.test_messages import TICKET
 
 OLD, NEW = b"an old secret of thirty-two bytes!", b"a new secret of thirty-two bytes!!"
 PAYLOAD = encode(TICKET)
-PLACE = Place(TICKET.campaign_id, TICKET.user_id, TICKET.sequence)
+PLACE = Place(TICKET.campaign_id, TICKET.user_id, TICKET.sequence, TICKET.epoch)
 
 
 @pytest.fixture(autouse=True)
