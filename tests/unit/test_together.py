@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,32 @@ def test_who_waits_in_vain_goes_and_the_others_are_asked_for_without_it() -> Non
         server.may_answer.set()
         assert (first.result(LONG_SEC), patient.result(LONG_SEC)) == (10, 20)
     assert server.batches == [[1], [2]]
+
+
+def test_who_is_given_the_lead_in_the_moment_when_its_time_is_up_asks_for_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    together = Together(server.ask, most=8)
+    server.may_answer.clear()
+    withdraw = together._withdraw
+
+    def too_late(mine: Any) -> bool:
+        server.may_answer.set()
+        wait_until(lambda: mine.leads, what="the lead is given to it")
+        return withdraw(mine)
+
+    monkeypatch.setattr(together, "_withdraw", too_late)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(together, 1, wait_sec=LONG_SEC)
+        wait_until(lambda: server.batches == [[1]], what="the first asks")
+        hasty = pool.submit(together, 2, wait_sec=0.3)
+        wait_until(lambda: waiting(together) == 1, what="one waits")
+        behind = pool.submit(together, 3, wait_sec=LONG_SEC)
+
+        assert [call.result(LONG_SEC) for call in (first, hasty, behind)] == [10, 20, 30]
+    assert server.batches == [[1], [2, 3]]
+    assert together(4, wait_sec=LONG_SEC) == 40
 
 
 def test_sixteen_threads_get_each_its_own_answer_to_each_question() -> None:
