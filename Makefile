@@ -10,7 +10,7 @@ ARGS ?=
 MINUTES ?= 10
 RESULT ?=
 SEED ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 PYTHON_HERE := .venv/bin/python
 MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
@@ -31,7 +31,7 @@ demo: up ## all set-up, then USERS=1000 on THREADS=32 over QUANTITY=100 coupons,
 	@bin/stack exec -- $(PYTHON_HERE) benchmarks/demo.py --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
 
 .PHONY: test
-test: venv ## all set-up, then the test suite, WORKERS=2 side by side; ARGS="-k word" for pytest
+test: venv ## all set-up, then the test suite, WORKERS=3 side by side; ARGS="-k word" for pytest
 	@bin/stack packages
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
 # one stack a worker, since tests stop servers (tests/support/own_stack.py)
