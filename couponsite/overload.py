@@ -135,7 +135,7 @@ class QueueLimit:
         self._applications, self._api, self._probes, self._pages = applications, api, probes, pages
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        line = self._line(environ["PATH_INFO"])
+        line = self._line(environ["PATH_INFO"], environ["REQUEST_METHOD"])
         place = line.enter()
         if isinstance(place, Refusal):
             return _refuse(start_response, line, place)
@@ -150,9 +150,10 @@ class QueueLimit:
         finally:
             line.leave(place)
 
-    def _line(self, path: str) -> Line:
+    def _line(self, path: str, method: str) -> Line:
+        """By the method too: `GET .../tickets/apply` looks at the ticket of a user of that name, in PostgreSQL."""
         if path.startswith(API_PREFIX):
-            return self._applications if path.endswith(APPLY_SUFFIX) else self._api
+            return self._applications if method == "POST" and path.endswith(APPLY_SUFFIX) else self._api
         return self._probes if path in PROBES else self._pages
 
 
@@ -173,8 +174,8 @@ def limit_queue(application: WSGIApplication) -> QueueLimit:
 
 
 def _leave_connections_to_places() -> None:
-    """Django looks three times a request for connections to close, and for caches, which here have nothing to close: a
-    tenth of what an application costs. Each place does it for its own connections."""
+    """Django looks three times a request for connections to close, and for caches, which here have nothing to close
+    (decision 0023 has the price). Each place does it for its own connections."""
     request_started.disconnect(reset_queries)
     request_started.disconnect(close_old_connections)
     request_finished.disconnect(close_old_connections)

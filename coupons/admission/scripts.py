@@ -118,7 +118,6 @@ def _run_all(calls: Sequence[Call]) -> list[Any]:
     """What Redis says to each call, an error in its place."""
     pipeline = admission_redis().pipeline(transaction=False)
     for name, keys, arguments in calls:
-        # evalsha's own wrapper costs a third of what the call does
         pipeline.execute_command("EVALSHA", _sha1(name), len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
     replies: list[Any] = pipeline.execute(raise_on_error=False)
     return replies

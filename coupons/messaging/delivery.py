@@ -10,8 +10,7 @@ from coupons.positions import Position
 class Delivery:
     """Acknowledged, refused, or neither yet. One thread tells, others wait.
 
-    A `concurrent.futures.Future` does the same for four times the price: it makes a condition and a list for each, and
-    every winner of a campaign needs one.
+    A `concurrent.futures.Future` does the same and makes a condition and a list for each; every winner needs one.
     """
 
     __slots__ = ("_error", "_on_acknowledged", "_position", "_told")

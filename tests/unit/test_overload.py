@@ -159,14 +159,18 @@ def limited(application: Any, **api: Any) -> QueueLimit:
 
 
 def call(
-    limit: Callable[..., Iterable[bytes]], path: str = "/api/v1/campaigns", *, breaks: bool = False
+    limit: Callable[..., Iterable[bytes]],
+    path: str = "/api/v1/campaigns",
+    *,
+    method: str = "GET",
+    breaks: bool = False,
 ) -> tuple[str, dict[str, str], bytes]:
     said: dict[str, Any] = {}
 
     def start_response(status: str, headers: list[tuple[str, str]]) -> None:
         said.update(status=status, headers=dict(headers))
 
-    body = b"".join(limit({"PATH_INFO": path, "test.breaks": breaks}, start_response))
+    body = b"".join(limit({"PATH_INFO": path, "REQUEST_METHOD": method, "test.breaks": breaks}, start_response))
     return said["status"], said["headers"], body
 
 
@@ -222,6 +226,30 @@ def test_an_application_that_breaks_keeps_no_place() -> None:
             call(limit, breaks=True)
 
     assert call(limit)[0] == "200 OK"
+
+
+def test_who_applies_does_not_stand_in_the_api_s_line() -> None:
+    application = Application()
+    limit = limited(application, waiting=0)
+    with threads() as pool:
+        pool.submit(call, limit)
+        wait_until(lambda: application.inside == 1, what="the API's place is taken")
+        served = pool.submit(call, limit, "/api/v1/campaigns/x/apply", method="POST")
+        wait_until(lambda: application.inside == 2, what="the applicant is let in")
+        application.go.set()
+        assert served.result(LONG_SEC)[0] == "200 OK"
+
+
+def test_who_looks_at_the_ticket_of_a_user_called_apply_stands_in_the_api_s_line() -> None:
+    """The look needs a connection of PostgreSQL, which is the place's."""
+    application = Application()
+    limit = limited(application, waiting=0)
+    with threads() as pool:
+        pool.submit(call, limit)
+        wait_until(lambda: application.inside == 1, what="the API's place is taken")
+
+        assert call(limit, "/api/v1/campaigns/x/tickets/apply")[0] == "503 Service Unavailable"
+        application.go.set()
 
 
 def test_a_place_hands_its_database_connection_on() -> None:
