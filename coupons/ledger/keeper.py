@@ -63,7 +63,7 @@ class Keeper:
 
 
 def _mend_stale() -> None:
-    stale = stale_campaigns()
+    stale = stale_campaigns(spare_opening=True)
     if stale:
         mend_campaigns(campaign_ids=stale)
 

@@ -2,15 +2,19 @@
 
 import logging
 import threading
+from datetime import timedelta
 
 import pytest
 from django.conf import LazySettings
+from django.db.models.functions import Now
 
+from coupons.admission import gate
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
+from coupons.campaigns.push import settings_of
 from coupons.ledger.keeper import Keeper
 from coupons.ledger.mend import stale_campaigns
-from coupons.models import Campaign
+from coupons.models import Campaign, CampaignState
 from tests.integration.test_raise_and_lower import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit
@@ -24,6 +28,10 @@ def make_stale(campaign: Campaign) -> None:
     admission_redis().hset(campaign_keys(campaign.pk).campaign, "run_id", "0")
 
 
+def make_missing(campaign: Campaign) -> None:
+    assert admission_redis().delete(campaign_keys(campaign.pk).campaign) == 1
+
+
 def test_a_round_mends_what_is_stale_and_pushes_what_did_not_arrive(service: Service) -> None:
     stale, behind = service.campaign(10), service.campaign(10)
     admit(stale, "a")
@@ -34,6 +42,24 @@ def test_a_round_mends_what_is_stale_and_pushes_what_did_not_arrive(service: Ser
 
     assert stale_campaigns() == []
     assert in_redis(behind).quantity == 20
+
+
+def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died_is_loaded(service: Service) -> None:
+    """PostgreSQL has its first epoch, Redis nothing yet: that looks as if Redis had lost it."""
+    campaign = service.campaign(10, opened=False)
+    Campaign.objects.filter(pk=campaign.pk).update(state=CampaignState.OPEN, epoch=1, updated_at=Now())
+
+    assert a_keeper().round()
+    campaign.refresh_from_db()
+    assert campaign.epoch == 1
+    assert gate.load(campaign_id=campaign.pk, epoch=1, settings=settings_of(campaign)), "nobody else has"
+
+    make_missing(campaign)
+    Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(seconds=5))
+    assert a_keeper().round()
+    campaign.refresh_from_db()
+    assert campaign.epoch == 2, "it was mended"
+    assert in_redis(campaign).quantity == 10
 
 
 def test_a_campaign_that_cannot_be_mended_does_not_keep_changes_from_the_others(
