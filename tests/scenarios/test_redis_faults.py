@@ -50,10 +50,13 @@ def test_redis_killed_under_load_is_mended_and_every_promise_becomes_a_coupon(se
 
 
 def test_redis_hangs_and_the_repeat_gets_the_place_that_the_lost_request_took(service: Service) -> None:
-    """What lay in its sockets is done at SIGCONT, for users who had been told 503 long before."""
+    """What lay in its sockets is done at SIGCONT, for users who had been told 503 long before.
+
+    Each web process asks for one or a few, who all are new here, and then no more: the others wait for those answers.
+    """
     _, consumer, keeper = service.everything()
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, returning=0.0))
     row = Row(7, crowd)
     crowd.goes_on("before", users=50)
 

@@ -102,12 +102,12 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
 
 def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(service: Service) -> None:
     """Nobody was promised anything for them, and their places are somebody else's by then."""
+    waits = patience(delivery_ms=60_000)
     consumer = service.manage("run_coupon_consumer")
-    keeper = service.keeper()
+    keeper = service.keeper(**waits)  # its relay must not publish for those whose messages are held
     consumer.says("consumer.assigned")
     proxy = service.proxy("kafka")  # for the web server alone: the mend reads the topic
-    # with a line that is long enough, so that many get a place whose message stays behind
-    service.web(COUPON_WEB_QUEUE="128", COUPON_WEB_QUEUE_TIMEOUT_MS="10000", **patience(delivery_ms=60_000))
+    service.web(**waits)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(6, crowd, name="late")

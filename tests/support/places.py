@@ -52,4 +52,4 @@ def nobody_is_promised_anything(crowd: Crowd, *, while_told: str) -> None:
 
 
 def assert_only_promised_or(crowd: Crowd, *codes: str) -> None:
-    assert set(crowd.answers) <= {(202, ""), (200, ""), *((503, code) for code in codes)}
+    assert set(crowd.answers) <= {(202, ""), (200, ""), *((503, code) for code in codes)}, crowd.answers

@@ -98,11 +98,11 @@ class Service(Injection):
         process.wait()
         return process
 
-    def everything(self) -> tuple[Process, Process, Process]:
-        """Web, consumer and keeper, which start side by side."""
-        consumer = self.manage("run_coupon_consumer")
-        keeper = self.manage("run_keeper", "--interval-ms", "300")
-        web = self.web()
+    def everything(self, **more: str) -> tuple[Process, Process, Process]:
+        """Web, consumer and keeper, which start side by side; `more` variables for each of them."""
+        consumer = self.manage("run_coupon_consumer", **more)
+        keeper = self.manage("run_keeper", "--interval-ms", "300", **more)
+        web = self.web(**more)
         consumer.says("consumer.assigned")
         keeper.says("keeper: looks")
         return web, consumer, keeper
