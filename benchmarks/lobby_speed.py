@@ -82,7 +82,7 @@ def _start(services: Services, run: Run, tokens: list[str]) -> tuple[dict[str, T
 def _go_round(run: Run, targets: dict[str, Target]) -> list[float]:
     """The first rounds only warm up: the lobby reads its winners then. Each starts with another target.
 
-    Returns how long the lobby took each time to read a million winners: a round is longer than it remembers them.
+    Returns how long the lobby took each time until it knew a million winners: it reads them the first time.
     """
     names, waits = list(targets), list[float]()
     for number in range(-run.size(2, 1), run.repeats * run.size(2, 1)):

@@ -65,8 +65,8 @@ class Target:
         load(self.aim, users=users, seconds=seconds, connections=connections)
 
     def wait_for_the_lobby(self, *, connections: int = CONNECTIONS) -> float:
-        """Until it answers for the campaign, or too long; seconds. It has read all winners by then: Django refuses
-        meanwhile, at a tenth of the speed. A campaign that nobody asked for ten seconds is read again."""
+        """Until it answers for the campaign, or too long; seconds. A worker of it has read all winners by then:
+        Django refuses meanwhile, at a tenth of the speed."""
         began, measured = time.monotonic(), len(self.rounds)
         while time.monotonic() - began < LOADED_SEC:
             found = self.load("loading-", 1, connections=connections)

@@ -80,8 +80,8 @@ class Knowledge:
         self._watch(tuple(asked), time.monotonic())
         known = {campaign_id: directory().epoch(campaign_id) for campaign_id in self._watched}
         epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
-        self._winners.keep_only(epochs)
         asked_at = time.monotonic()
+        self._winners.asked_for(epochs, asked_at)
         answers = newcomers(epochs) if epochs else {}
         doors = (self._door(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
         self.doors = {f"{PREFIX}{door.campaign_id}{SUFFIX}": door for door in doors if door is not None}

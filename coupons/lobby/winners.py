@@ -15,6 +15,9 @@ from coupons.errors import GateUnavailable
 logger = logging.getLogger(__name__)
 WRONGLY_TAKEN_FOR_WINNERS = 0.001  # these go on to the view, which knows better
 LEAST_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
+KEPT_SEC = 3_600.0
+"""So long after the last refusal winners are kept, if nobody else needs the room: a crowd that comes back an hour later
+must not wait until a million tickets have been read again."""
 
 Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
 
@@ -47,12 +50,14 @@ def load_winners(campaign_id: UUID, contents: Contents) -> Winners:
 class WinnersLoader:
     """Loads in a thread of its own, one campaign after the other: a million tickets take seconds.
 
-    `capacity` is how many winners it holds at most, of all campaigns together; what does not fit is not loaded.
+    `capacity` is how many winners it holds at most, of all campaigns together. What does not fit takes the room of the
+    campaign that nobody has asked for the longest, or, if all are asked for, is not loaded.
     """
 
     def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
         self._loaded: dict[UUID, Winners] = {}
+        self._idle_since: dict[UUID, float] = {}  # loaded, and asked for by nobody since then
         self._wanted: dict[UUID, Contents] = {}
         self._too_many: dict[UUID, Contents] = {}  # what was said in the log
         self._wake = threading.Event()
@@ -74,10 +79,13 @@ class WinnersLoader:
     def busy(self) -> bool:
         return bool(self._wanted)
 
-    def keep_only(self, campaigns: Mapping[UUID, object]) -> None:
-        """Forget those that nobody asks for any more."""
-        for campaign_id in set(self._loaded) - set(campaigns):
-            self._loaded.pop(campaign_id, None)
+    def asked_for(self, campaigns: Mapping[UUID, object], now: float) -> None:
+        """For these and no others somebody has asked lately. Call it again and again: time passes in between."""
+        idle = set(self._loaded) - set(campaigns)
+        self._idle_since = {id_: self._idle_since.get(id_, now) for id_ in idle}
+        for campaign_id, since in self._idle_since.items():
+            if now - since >= KEPT_SEC:
+                self._loaded.pop(campaign_id, None)
         for campaign_id in set(self._wanted) - set(campaigns):
             self._wanted.pop(campaign_id, None)
         for campaign_id in set(self._too_many) - set(campaigns):
@@ -103,11 +111,32 @@ class WinnersLoader:
                     self._wanted.pop(campaign_id, None)
 
     def _load(self, campaign_id: UUID, contents: Contents) -> None:
-        held = sum(winners.contents[2] for id_, winners in self._loaded.copy().items() if id_ != campaign_id)
-        if held + contents[2] > self._capacity:
+        if not self._has_room(campaign_id, contents[2]):
             if self._too_many.get(campaign_id) != contents:
-                logger.warning("lobby.too_many_winners campaign=%s winners=%d held=%d", campaign_id, contents[2], held)
+                logger.warning(
+                    "lobby.too_many_winners campaign=%s winners=%d held=%d", campaign_id, contents[2], self._held()
+                )
             self._too_many[campaign_id] = contents
             return
         self._loaded.pop(campaign_id, None)
         self._loaded[campaign_id] = load_winners(campaign_id, contents)
+
+    def _has_room(self, campaign_id: UUID, winners: int) -> bool:
+        """Makes it, if enough of what is held is idle; else nothing is forgotten."""
+        loaded, idle_since = self._loaded.copy(), self._idle_since
+        counts = {id_: each.contents[2] for id_, each in loaded.items() if id_ != campaign_id}
+        excess = sum(counts.values()) + winners - self._capacity
+        leave = []
+        for id_ in sorted(idle_since.keys() & counts.keys(), key=idle_since.__getitem__):
+            if excess <= 0:
+                break
+            leave.append(id_)
+            excess -= counts[id_]
+        if excess > 0:
+            return False
+        for id_ in leave:
+            self._loaded.pop(id_, None)
+        return True
+
+    def _held(self) -> int:
+        return sum(each.contents[2] for each in self._loaded.copy().values())
