@@ -89,6 +89,7 @@ class Command(CouponCommand):
             sys.exit(supervisor.run())
 
     def _work(self, handler: Handler, options: dict[str, Any]) -> None:
+        os.nice(settings.CONSUMER_NICE)  # first: Linux niceness is a thread's, and later threads inherit it
         stop = threading.Event()
         stop_on_signals(stop)
         if options["child_of"] is not None:
