@@ -51,6 +51,7 @@ def test_100_healthy_states_give_no_alarm(service: Service, settings: LazySettin
     assert any(scene.mended for scene in scenes)
 
 
+@pytest.mark.timeout(600)  # a minute on a quiet machine, and three workers share one
 def test_500_of_500_seeded_corruptions_are_found_and_named_rightly(service: Service, no_constraints: None) -> None:
     """One to three in each campaign. Nothing else is named: an alarm that says too much is not read."""
     scenes = make_scenes(service, CORRUPT, seed=SEED)
