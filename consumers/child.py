@@ -1,10 +1,11 @@
 """What a worker process does before it works, and how it notices that its parent is gone."""
 
-import gc
 import logging
 import os
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from django.conf import settings
 
@@ -38,11 +39,13 @@ def start_when_ready(topic: str, stop: threading.Event, *, patient: bool) -> boo
     return False
 
 
-def spare_the_collector() -> None:
-    """Take all that was imported out of the garbage collector's sight. A batch has enough objects to set off a full
-    collection, and looking through Django each time took an eighth of the consumer's CPU (docs/decisions/0022)."""
-    gc.collect()
-    gc.freeze()
+def give_way(nice: int) -> None:
+    """Be `nice` to whoever else wants this machine's cores. Call it first: in Linux niceness is a thread's, and later
+    threads inherit it; and between sessions that of the session's group counts (sched(7), autogroup)."""
+    os.nice(nice)
+    if os.getsid(0) == os.getpid():  # a session of our own: nobody else's group
+        with suppress(OSError):  # a system without it
+            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:

@@ -53,6 +53,13 @@ def warm_up_this_process() -> None:
     warm_up()
 
 
+def spare_the_collector() -> None:
+    """When all is imported; nobody has to wait for a collection that looks through Django."""
+    from coupons import collector
+
+    collector.spare_the_collector()
+
+
 def with_lobby(inner: WSGIApplication) -> WSGIApplication:
     """Refuse in front of Django, unless COUPON_LOBBY switches it off."""
     from django.conf import settings
@@ -74,3 +81,4 @@ application: WSGIApplication = with_static_files(with_queue_limit(get_wsgi_appli
 refuse_bad_settings()
 warm_up_this_process()
 application = with_lobby(application)
+spare_the_collector()

@@ -9,11 +9,12 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import spare_the_collector, start_when_ready, stop_when_parent_dies
+from consumers.child import give_way, start_when_ready, stop_when_parent_dies
 from consumers.kafka_config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.supervisor import Supervisor
 from consumers.worker import PoisonFlood, Worker
+from coupons.collector import spare_the_collector
 from coupons.errors import OperatorError
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 
@@ -89,7 +90,7 @@ class Command(CouponCommand):
             sys.exit(supervisor.run())
 
     def _work(self, handler: Handler, options: dict[str, Any]) -> None:
-        os.nice(settings.CONSUMER_NICE)  # first: Linux niceness is a thread's, and later threads inherit it
+        give_way(settings.CONSUMER_NICE)
         stop = threading.Event()
         stop_on_signals(stop)
         if options["child_of"] is not None:
