@@ -15,6 +15,8 @@ def test_a_worker_process_is_nice_as_the_setting_says_and_its_parent_is_not(serv
     worker = niceness(int(found[1]))
     assert set(worker) == {7}
     assert len(worker) > 5, "librdkafka's threads are among them"
+    group = Path(f"/proc/{found[1]}/autogroup")
+    assert not group.exists() or group.read_text().strip().endswith(" nice 7")
 
 
 def niceness(pid: int) -> list[int]:
