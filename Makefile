@@ -35,7 +35,7 @@ test: venv ## all set-up, then the test suite, WORKERS=3 side by side; ARGS="-k 
 	@bin/stack packages
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
 # one stack a worker, since tests stop servers (tests/support/own_stack.py)
-SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal
+SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal --max-worker-restart=0
 BESIDE = $(patsubst %,--beside=.stack/test-%,$(shell seq 2 $(WORKERS)))
 
 .PHONY: test-system

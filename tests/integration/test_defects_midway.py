@@ -31,6 +31,7 @@ from tests.support.tickets import (
     publish_and_mark,
     received,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("group_coordinator")
 
@@ -94,6 +95,9 @@ def test_an_opening_whose_load_did_not_come_is_mended_into_being(service: Servic
         open_campaign(campaign_id=campaign.pk, actor="test")
 
     assert look()
+    assert stale_campaigns() == [campaign.pk], "its opener may still be about to load it"
+
+    wait_until(lambda: look() and not stale_campaigns(), what="nobody has loaded it, so the keeper does")
 
     campaign.refresh_from_db()
     assert (campaign.state, admit(campaign, "first")) == ("open", [1])
