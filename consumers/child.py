@@ -2,10 +2,12 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from django.conf import settings
 
@@ -46,6 +48,13 @@ def give_way(nice: int) -> None:
     if os.getsid(0) == os.getpid():  # a session of our own: nobody else's group
         with suppress(OSError):  # a system without it
             Path("/proc/self/autogroup").write_text(str(nice))
+
+
+def end_now(exit_code: int) -> NoReturn:
+    """The end of a process in which a thread hangs: all that it wrote has been said, all that it did is committed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:

@@ -28,13 +28,20 @@ LINGER_SEC = 0.005
 # Longer than a broker takes to confirm, so that a healthy one is asked once.
 COMMIT_AGAIN_SEC = 2.0
 
+# A goodbye takes milliseconds. For a hanging broker to confirm what was committed, librdkafka waits a minute and more.
+LEAVE_SEC = 10.0
+
 
 class PoisonFlood(Exception):
     """Too many messages could not be written: something is wrong with their producer or with this program."""
 
 
 class Worker:
-    """Runs one handler until `stop` is set. `consumer` is not subscribed yet."""
+    """Runs one handler until `stop` is set. `consumer` is not subscribed yet.
+
+    `has_left` is False when the broker did not let the consumer go within LEAVE_SEC: a thread still waits for it then,
+    which nothing but the end of the process ends.
+    """
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class Worker:
         self._committed_at = 0.0
         self._assigned: set[tuple[str, int]] = set()
         self._failed_beyond_written = 0
+        self.has_left = True
 
     def run(self) -> None:
         """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException when the client
@@ -77,7 +85,15 @@ class Worker:
                 self._step()
         finally:
             # Crash before this => the group notices after the session time-out and delivers again what is uncommitted.
-            self._consumer.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        leaving = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SEC)
+        self.has_left = not leaving.is_alive()
+        if not self.has_left:
+            logger.warning("consumer.not_left after=%ds outcome=redelivered", LEAVE_SEC)
 
     def _step(self) -> None:
         if self._kept:

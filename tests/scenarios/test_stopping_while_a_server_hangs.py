@@ -3,6 +3,7 @@
 import signal
 import time
 
+from coupons.failpoints import CONSUMER_COMMITTED
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
 
@@ -27,5 +28,24 @@ def test_asked_to_end_while_all_servers_hang_each_process_ends_and_nothing_is_lo
     assert set(codes.values()) == {0}, codes
     for part in ("postgres", "redis", "kafka"):
         service.stack("resume", part)
+    service.consumer("--solo")
+    assert_kept(campaign, promises)
+
+
+def test_asked_to_end_while_its_commit_is_on_the_way_to_a_broker_that_hangs_a_consumer_ends(service: Service) -> None:
+    """It leaves its group when the commit has had its time, not librdkafka's minute."""
+    consumer = service.consumer("--solo")
+    service.web()
+    campaign = service.campaign(100)
+    service.arm(CONSUMER_COMMITTED, "stop")
+    promises = apply_all(campaign, range(10))
+    service.wait_for(CONSUMER_COMMITTED)
+
+    service.stack("pause", "kafka")
+    consumer.signal(signal.SIGTERM)
+    service.resume(CONSUMER_COMMITTED)
+    assert consumer.wait(within_sec=WITHIN_SEC) == 0
+
+    service.stack("resume", "kafka")
     service.consumer("--solo")
     assert_kept(campaign, promises)

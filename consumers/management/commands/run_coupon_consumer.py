@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import give_way, start_when_ready, stop_when_parent_dies
+from consumers.child import end_now, give_way, start_when_ready, stop_when_parent_dies
 from consumers.kafka_config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.supervisor import Supervisor
@@ -106,15 +106,23 @@ class Command(CouponCommand):
             poison_limit=settings.CONSUMER_POISON_LIMIT,
         )
         spare_the_collector()
+        exit_code = self._run(worker)
+        if not worker.has_left:
+            end_now(exit_code)
+        if exit_code:
+            sys.exit(exit_code)
+
+    def _run(self, worker: Worker) -> int:
         try:
             worker.run()
         except PoisonFlood as error:
             self.stderr.write(self.style.ERROR(str(error)))
-            sys.exit(EXIT_POISON)
+            return EXIT_POISON
         except Exception:
             # A fatal error of the client, or a defect. Nothing of the batch in hand is committed, so it comes again.
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
-            sys.exit(EXIT_DEFECT)
+            return EXIT_DEFECT
+        return 0
 
 
 def _child_command(options: dict[str, Any]) -> list[str]:
