@@ -65,7 +65,7 @@ class Keeper:
 def _mend_stale() -> None:
     stale = stale_campaigns(spare_opening=True)
     if stale:
-        mend_campaigns(campaign_ids=stale)
+        mend_campaigns(campaign_ids=stale, only_stale=True)
 
 
 def _push_again() -> None:

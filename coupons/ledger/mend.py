@@ -99,9 +99,15 @@ def _has_risen(campaign_id: UUID, epoch: int) -> bool:
 
 
 def mend_campaigns(
-    *, campaign_ids: Iterable[UUID], whole_topic: bool = False, sleep: Callable[[float], None] = time.sleep
+    *,
+    campaign_ids: Iterable[UUID],
+    only_stale: bool = False,
+    whole_topic: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> list[MendReport] | None:
     """Mend these campaigns in one pass, also if they were current; None when another mender is at work.
+
+    `only_stale`: not those that another mender has made current since the caller looked.
 
     Until it is through they answer 503. `whole_topic`: read also what the group has read already, for rows that
     PostgreSQL has lost; what was refused as `not-admitted` stays out. Raises RetryLater when Redis or Kafka does not
@@ -112,6 +118,11 @@ def mend_campaigns(
         if not mine:
             return None
         ids = list(campaign_ids)
+        if only_stale:
+            stale = set(stale_campaigns())
+            ids = [campaign_id for campaign_id in ids if campaign_id in stale]
+        if not ids:
+            return []
         partition_lags()  # without Kafka no mend can end, so none begins
         token = uuid4().hex
         mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in ids}

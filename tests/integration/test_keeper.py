@@ -62,6 +62,19 @@ def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died
     assert in_redis(campaign).quantity == 10
 
 
+def test_what_another_mender_made_current_in_between_is_not_mended_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's rebuild_admission, say, which ends between the keeper's look and its lock."""
+    campaign = service.campaign(10)
+    monkeypatch.setattr("coupons.ledger.keeper.stale_campaigns", lambda **_: [campaign.pk])
+
+    assert a_keeper().round()
+
+    campaign.refresh_from_db()
+    assert campaign.epoch == 1
+
+
 def test_a_campaign_that_cannot_be_mended_does_not_keep_changes_from_the_others(
     service: Service, settings: LazySettings
 ) -> None:
