@@ -88,12 +88,23 @@ class Worker:
             self._leave()
 
     def _leave(self) -> None:
-        leaving = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
+        """Raises what close() raises: a callback's error comes out of it."""
+        errors: list[BaseException] = []
+
+        def close() -> None:
+            try:
+                self._consumer.close()
+            except BaseException as error:  # noqa: BLE001  it is raised by the thread that waits
+                errors.append(error)
+
+        leaving = threading.Thread(target=close, name="leave", daemon=True)
         leaving.start()
         leaving.join(LEAVE_SEC)
         self.has_left = not leaving.is_alive()
         if not self.has_left:
             logger.warning("consumer.not_left after=%ds outcome=redelivered", LEAVE_SEC)
+        if errors:
+            raise errors[0]
 
     def _step(self) -> None:
         if self._kept:

@@ -54,6 +54,7 @@ class FakeConsumer:
         self.commit_errors: deque[KafkaError] = deque()
         self._failed_commits: deque[KafkaError] = deque()
         self.closed = False
+        self.on_close: Callable[[], object] = lambda: None
 
     def subscribe(self, topics: list[str], *, on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self.topics = topics
@@ -131,6 +132,7 @@ class FakeConsumer:
     def close(self) -> None:
         self.closed = True
         self.journal.append("close")
+        self.on_close()
 
 
 def _partitions(numbers: Sequence[int]) -> list[TopicPartition]:

@@ -1,6 +1,7 @@
 """The worker's loop, step by step, without a broker."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, cast
@@ -318,3 +319,29 @@ def test_when_stopped_the_batch_in_hand_is_finished_and_no_other_begun() -> None
     bench.run()
 
     assert bench.consumer.journal == ["handle 1", "commit {0: 1}", "close"]
+
+
+def test_an_error_of_the_goodbye_ends_the_worker() -> None:
+    """librdkafka runs callbacks in it, and what they raise comes out of it."""
+    bench = Bench(assign(0), record(0))
+
+    def fail() -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    bench.consumer.on_close = fail
+    with pytest.raises(KafkaException):
+        bench.run()
+
+    assert bench.worker.has_left
+
+
+def test_a_broker_that_does_not_let_it_go_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.worker.LEAVE_SEC", 0.05)
+    answered = threading.Event()
+    bench = Bench(assign(0), record(0))
+    bench.consumer.on_close = lambda: answered.wait(20)
+
+    bench.run()
+
+    assert not bench.worker.has_left
+    answered.set()
