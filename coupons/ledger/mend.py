@@ -72,21 +72,30 @@ def stale_campaigns(*, spare_opening: bool = False) -> list[UUID]:
     opening = timedelta(seconds=settings.REDIS_SOCKET_TIMEOUT_MS / 1000 + SLACK_SEC if spare_opening else 0)
     stale = []
     loaded = Campaign.objects.filter(epoch__gt=0).annotate(unchanged_for=Now() - F("updated_at"))
-    for campaign_id, epoch, mended_epoch, unchanged_for in loaded.values_list(
-        "pk", "epoch", "mended_epoch", "unchanged_for"
-    ):
-        try:
-            gate.describe(campaign_id=campaign_id, epoch=epoch)
-            if 1 < epoch != mended_epoch:
-                _note_mended(campaign_id, epoch)  # its mender died after the swap
-        except StateStale as error:
-            if isinstance(error, gate.EpochAhead) and _has_risen(campaign_id, epoch):
-                continue  # mended since this epoch was read
-            if epoch == 1 and error.reason == "missing" and unchanged_for < opening:
-                continue
-            logger.warning("mend.stale reason=%s", error)
-            stale.append(campaign_id)
+    rows = loaded.values_list("pk", "epoch", "mended_epoch", "unchanged_for")
+    for campaign_id, epoch, mended_epoch, unchanged_for in rows:
+        error = _why_stale(campaign_id, epoch, mended_epoch)
+        if error is None or (epoch == 1 and error.reason == "missing" and unchanged_for < opening):
+            continue
+        logger.warning("mend.stale reason=%s", error)
+        stale.append(campaign_id)
     return stale
+
+
+def _why_stale(campaign_id: UUID, epoch: int, mended_epoch: int) -> StateStale | None:
+    try:
+        gate.describe(campaign_id=campaign_id, epoch=epoch)
+    except StateStale as error:
+        # One whose epoch has risen was mended since it was read.
+        return None if isinstance(error, gate.EpochAhead) and _has_risen(campaign_id, epoch) else error
+    if 1 < epoch != mended_epoch:
+        _note_mended(campaign_id, epoch)  # its mender died after the swap
+    return None
+
+
+def _still_stale(campaign_ids: Iterable[UUID]) -> list[UUID]:
+    rows = Campaign.objects.filter(pk__in=list(campaign_ids)).values_list("pk", "epoch", "mended_epoch")
+    return [campaign_id for campaign_id, *epochs in rows if _why_stale(campaign_id, *epochs)]
 
 
 def _note_mended(campaign_id: UUID, epoch: int) -> None:
@@ -117,10 +126,7 @@ def mend_campaigns(
     with only_one(Work.MEND) as mine:
         if not mine:
             return None
-        ids = list(campaign_ids)
-        if only_stale:
-            stale = set(stale_campaigns())
-            ids = [campaign_id for campaign_id in ids if campaign_id in stale]
+        ids = _still_stale(campaign_ids) if only_stale else list(campaign_ids)
         if not ids:
             return []
         partition_lags()  # without Kafka no mend can end, so none begins
@@ -138,19 +144,24 @@ def mend_campaigns(
         failpoint(MEND_LOG_READ)
         reports = []
         for campaign in campaigns:
-            campaign.refresh_from_db()  # with the changes that operators made meanwhile
-            state = _gather(campaign, mendings[campaign.pk], logged.get(campaign.pk, {}))
-            _part_twins(state)
-            finish_mend(mendings[campaign.pk], epoch=campaign.epoch, settings=settings_of(campaign), state=state)
-            failpoint(MEND_SWAPPED)
-            # Crash before this => an older copy of Redis would be taken for a newer one; see stale_campaigns.
-            _note_mended(campaign.pk, campaign.epoch)
+            state = _swap_in(campaign, mendings[campaign.pk], logged[campaign.pk])
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("mend.done epoch=%d %s", campaign.epoch, report)
         for campaign in campaigns:  # when all of them are open again
             _recount(campaign.pk)
         return reports
+
+
+def _swap_in(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
+    campaign.refresh_from_db()  # with the changes that operators made meanwhile
+    state = _gather(campaign, mending, logged)
+    _part_twins(state)
+    finish_mend(mending, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
+    failpoint(MEND_SWAPPED)
+    # Crash before this => an older copy of Redis would be taken for a newer one; see _why_stale.
+    _note_mended(campaign.pk, campaign.epoch)
+    return state
 
 
 def promise_window_sec() -> float:
