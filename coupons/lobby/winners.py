@@ -18,6 +18,8 @@ LEAST_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who i
 KEPT_SEC = 3_600.0
 """So long after the last refusal winners are kept, if nobody else needs the room: a crowd that comes back an hour later
 must not wait until a million tickets have been read again."""
+MOST_IDLE = 256
+"""So many campaigns are kept so at most: a small one takes 2 KB, and all are looked through twenty times a second."""
 
 Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
 
@@ -83,9 +85,10 @@ class WinnersLoader:
         """For these and no others somebody has asked lately. Call it again and again: time passes in between."""
         idle = set(self._loaded) - set(campaigns)
         self._idle_since = {id_: self._idle_since.get(id_, now) for id_ in idle}
-        for campaign_id, since in self._idle_since.items():
-            if now - since >= KEPT_SEC:
-                self._loaded.pop(campaign_id, None)
+        longest_first = sorted(idle, key=self._idle_since.__getitem__)
+        too_long = {id_ for id_ in idle if now - self._idle_since[id_] >= KEPT_SEC}
+        for campaign_id in too_long.union(longest_first[:-MOST_IDLE]):
+            self._loaded.pop(campaign_id, None)
         for campaign_id in set(self._wanted) - set(campaigns):
             self._wanted.pop(campaign_id, None)
         for campaign_id in set(self._too_many) - set(campaigns):
@@ -111,7 +114,7 @@ class WinnersLoader:
                     self._wanted.pop(campaign_id, None)
 
     def _load(self, campaign_id: UUID, contents: Contents) -> None:
-        if not self._has_room(campaign_id, contents[2]):
+        if not self._make_room(campaign_id, contents[2]):
             if self._too_many.get(campaign_id) != contents:
                 logger.warning(
                     "lobby.too_many_winners campaign=%s winners=%d held=%d", campaign_id, contents[2], self._held()
@@ -121,8 +124,8 @@ class WinnersLoader:
         self._loaded.pop(campaign_id, None)
         self._loaded[campaign_id] = load_winners(campaign_id, contents)
 
-    def _has_room(self, campaign_id: UUID, winners: int) -> bool:
-        """Makes it, if enough of what is held is idle; else nothing is forgotten."""
+    def _make_room(self, campaign_id: UUID, winners: int) -> bool:
+        """False: not enough of what is held is idle; then nothing is forgotten."""
         loaded, idle_since = self._loaded.copy(), self._idle_since
         counts = {id_: each.contents[2] for id_, each in loaded.items() if id_ != campaign_id}
         excess = sum(counts.values()) + winners - self._capacity

@@ -95,3 +95,15 @@ def test_who_would_not_fit_anyway_takes_nobodys_room(loader: WinnersLoader) -> N
 
     assert read(loader, TWO, (1, 1, 101)) is None
     assert loader.find(ONE, HALF) is kept
+
+
+def test_of_many_idle_campaigns_the_last_ones_are_kept(loader: WinnersLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_IDLE", 1)
+    read(loader, ONE)
+    loader.asked_for({}, 1_000.0)
+    kept = read(loader, TWO)
+    loader.asked_for({TWO: 1}, 1_001.0)
+    loader.asked_for({}, 1_002.0)
+
+    assert loader.find(TWO, HALF) is kept
+    assert loader.find(ONE, HALF) is None
