@@ -195,14 +195,20 @@ def test_a_refusal_is_a_problem_with_retry_after_and_never_reaches_django() -> N
     assert call(limit)[0] == "200 OK", "the place is free again"
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/admin/", "/api/docs/"])
-def test_probes_and_operators_do_not_stand_in_the_api_s_line(path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *[("GET", path) for path in ("/healthz", "/readyz", "/metrics", "/admin/", "/api/docs/")],
+        ("POST", "/api/v1/campaigns/x/apply"),
+    ],
+)
+def test_probes_operators_and_applicants_do_not_stand_in_the_api_s_line(method: str, path: str) -> None:
     application = Application()
     limit = limited(application, waiting=0)
     with threads() as pool:
         pool.submit(call, limit)
         wait_until(lambda: application.inside == 1, what="the API's place is taken")
-        served = pool.submit(call, limit, path)
+        served = pool.submit(call, limit, path, method=method)
         wait_until(lambda: application.inside == 2, what=f"{path} is let in")
         application.go.set()
         assert served.result(LONG_SEC)[0] == "200 OK"
@@ -226,18 +232,6 @@ def test_an_application_that_breaks_keeps_no_place() -> None:
             call(limit, breaks=True)
 
     assert call(limit)[0] == "200 OK"
-
-
-def test_who_applies_does_not_stand_in_the_api_s_line() -> None:
-    application = Application()
-    limit = limited(application, waiting=0)
-    with threads() as pool:
-        pool.submit(call, limit)
-        wait_until(lambda: application.inside == 1, what="the API's place is taken")
-        served = pool.submit(call, limit, "/api/v1/campaigns/x/apply", method="POST")
-        wait_until(lambda: application.inside == 2, what="the applicant is let in")
-        application.go.set()
-        assert served.result(LONG_SEC)[0] == "200 OK"
 
 
 def test_who_looks_at_the_ticket_of_a_user_called_apply_stands_in_the_api_s_line() -> None:
