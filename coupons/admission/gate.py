@@ -15,6 +15,7 @@ from uuid import UUID
 
 from coupons.admission import scripts
 from coupons.admission.keys import CampaignKeys, campaign_keys
+from coupons.admission.together import Follow, Wake
 from coupons.errors import StateStale
 from coupons.positions import Position, position_of
 
@@ -110,13 +111,29 @@ class Description:
         return self.admitted - self.settled
 
 
-def admit(*, campaign_id: UUID, epoch: int, user_id: str, wait_sec: float | None = None) -> Admission:
+def admit(
+    *,
+    campaign_id: UUID,
+    epoch: int,
+    user_id: str,
+    wait_sec: float | None = None,
+    follow: Follow[Admission] | None = None,
+) -> Admission:
     """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence.
 
     Asked together with what other threads ask at this moment, each waiting `wait_sec` at most (None: as long as an
-    answer may take over HTTP).
+    answer may take over HTTP). `follow` begins what comes of the admission; see `together.py` for when this returns.
     """
-    reply = scripts.run_joined("admit", campaign_keys(campaign_id), [epoch, user_id], wait_sec=wait_sec)
+
+    def replied(reply: list[Any], wake: Wake) -> bool:
+        return follow is not None and follow(_admission(reply, campaign_id, epoch, user_id), wake)
+
+    keys = campaign_keys(campaign_id)
+    reply = scripts.run_joined("admit", keys, [epoch, user_id], wait_sec=wait_sec, follow=replied)
+    return _admission(reply, campaign_id, epoch, user_id)
+
+
+def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) -> Admission:
     code, *values = _current(reply, campaign_id, epoch)
     outcome = Outcome(code)
     if outcome is Outcome.ADMITTED:

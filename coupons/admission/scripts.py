@@ -11,7 +11,7 @@ from django_redis import get_redis_connection
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from coupons.admission.together import NotAnswered, Together
+from coupons.admission.together import Follow, NotAnswered, Together
 from coupons.errors import GateUnavailable
 from coupons.per_process import PerProcess
 
@@ -73,7 +73,7 @@ def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[
             reply = client.eval(source(name), len(keys), *keys, *arguments)
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
-    return reply if isinstance(reply, list) else [reply]
+    return _listed(reply)  # type: ignore[no-any-return]
 
 
 def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
@@ -94,35 +94,45 @@ def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]
 Call = tuple[str, Sequence[str], Sequence[str | int]]
 
 
-def run_joined(name: str, keys: Sequence[str], arguments: Sequence[str | int], *, wait_sec: float | None) -> list[Any]:
+def run_joined(
+    name: str,
+    keys: Sequence[str],
+    arguments: Sequence[str | int],
+    *,
+    wait_sec: float | None,
+    follow: Follow[list[Any]] | None = None,
+) -> list[Any]:
     """`run`, in one round trip with what other threads of this process want to run at this moment.
 
-    Raises GateUnavailable, also when `wait_sec` were not enough (None: as long as an application may take). It may have
-    run all the same.
+    `follow` begins what comes of the reply, and this returns when that has ended (together.py). Raises GateUnavailable,
+    also when `wait_sec` were not enough (None: as long as an application may take). It may have run all the same.
     """
     wait_sec = settings.ACCEPT_TIMEOUT_MS / 1000 if wait_sec is None else wait_sec
     try:
-        reply = _joined()((name, keys, arguments), wait_sec=wait_sec)
+        return _joined()((name, keys, arguments), wait_sec=wait_sec, follow=follow)
     except NotAnswered as error:
         raise GateUnavailable(f"Redis, script {name}: no answer in time") from error
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
-    if isinstance(reply, NoScriptError):
-        return run(name, keys, arguments)
-    if isinstance(reply, RedisError):
-        raise GateUnavailable(f"Redis, script {name}: {reply}") from reply
-    return reply if isinstance(reply, list) else [reply]
 
 
-def _run_all(calls: Sequence[Call]) -> list[Any]:
+def _run_all(calls: Sequence[Call]) -> list[list[Any] | Exception]:
     """What Redis says to each call, an error in its place."""
     pipeline = admission_redis().pipeline(transaction=False)
     for name, keys, arguments in calls:
         pipeline.execute_command("EVALSHA", _sha1(name), len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
     replies: list[Any] = pipeline.execute(raise_on_error=False)
-    return replies
+    # the first that Redis does not know makes the script known again
+    return [
+        run(*call) if isinstance(reply, NoScriptError) else _listed(reply)
+        for call, reply in zip(calls, replies, strict=True)
+    ]
 
 
-_joined: PerProcess[Together[Call, Any]] = PerProcess(
+def _listed(reply: Any) -> Any:
+    return reply if isinstance(reply, list | Exception) else [reply]
+
+
+_joined: PerProcess[Together[Call, list[Any]]] = PerProcess(
     lambda: Together(_run_all, most=MAX_JOINED), close=lambda joined: None
 )

@@ -14,10 +14,12 @@ from django.conf import settings
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held, Outcome
 from coupons.admission.marks import published_marks
+from coupons.admission.together import Wake
 from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, Unconfirmed
 from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED, failpoint
+from coupons.messaging.delivery import Delivery
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.telemetry import BREAKER_REFUSALS, PUBLISH_SECONDS
@@ -39,42 +41,69 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
     `Unconfirmed` says that the place is kept; any other RetryLater that nobody knows. Repeating is safe after both.
     """
     deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
+    message = _Message(campaign_id, trace, deadline)
     with asking_redis():
-        admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline)
+        admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline, follow=message.follow)
     if admission is None:
         return None
-    if admission.ticket is not None and not admission.ticket.on_its_way:
-        # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
-        failpoint(WEB_ADMITTED)
-        _publish(campaign_id, admission, admission.ticket, trace, deadline)
-    if admission.ticket is not None and time.monotonic() > deadline:
-        raise Unconfirmed(f"campaign {campaign_id}: answered too late")
+    if admission.ticket is not None:
+        if not admission.ticket.on_its_way:
+            message.confirm()
+        if time.monotonic() > deadline:
+            raise Unconfirmed(f"campaign {campaign_id}: answered too late")
     return Acceptance(admission.outcome, admission.ticket, admission.opens_at_ms, admission.now_ms)
 
 
-def _publish(campaign_id: UUID, admission: Admission, held: Held, trace: str, deadline: float) -> None:
-    if time.monotonic() > deadline:
-        # A mend counts on it that nothing is published after that: who repeats, or the relay, does it in today's epoch.
-        raise Unconfirmed(f"campaign {campaign_id}: Redis answered too late")
-    if not kafka_breaker.allow():
-        BREAKER_REFUSALS.labels("kafka").inc()
-        raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
-    started = time.monotonic()
-    ticket = Ticket(
-        campaign_id=campaign_id,
-        user_id=held.user_id,
-        sequence=held.sequence,
-        admitted_at=moment_of(int(held.score or time.time() * 1000)),
-        trace=trace or f"{random.getrandbits(128):032x}",
-        epoch=admission.epoch,
-    )
-    delivery = publisher().publish(ticket, published_marks().note(ticket))
-    failpoint(WEB_PRODUCED)
-    try:
-        delivery.result(deadline - time.monotonic())
-    except LogUnavailable as error:
-        kafka_breaker.missed()
-        raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
-    failpoint(WEB_ACKNOWLEDGED)
-    kafka_breaker.succeeded()
-    PUBLISH_SECONDS.observe(time.monotonic() - started)
+class _Message:
+    """An application's message to the log: published by the thread that asked the gate, with those of all others for
+    whom it asked; its own thread is woken by the acknowledgement alone (coupons/admission/together.py)."""
+
+    __slots__ = ("_campaign_id", "_deadline", "_delivery", "_started", "_trace")
+
+    def __init__(self, campaign_id: UUID, trace: str, deadline: float) -> None:
+        self._campaign_id, self._trace, self._deadline = campaign_id, trace, deadline
+        self._delivery: Delivery | None = None
+        self._started = 0.0
+
+    def follow(self, admission: Admission, wake: Wake) -> bool:
+        """Publish what is not on its way. Raises Unconfirmed when that is not to be waited for."""
+        held = admission.ticket
+        if held is None or held.on_its_way:
+            return False
+        # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
+        failpoint(WEB_ADMITTED)
+        self._started = time.monotonic()
+        if self._started > self._deadline:
+            raise self._too_late()
+        if not kafka_breaker.allow():
+            BREAKER_REFUSALS.labels("kafka").inc()
+            raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
+        ticket = Ticket(
+            campaign_id=self._campaign_id,
+            user_id=held.user_id,
+            sequence=held.sequence,
+            admitted_at=moment_of(int(held.score or time.time() * 1000)),
+            trace=self._trace or f"{random.getrandbits(128):032x}",
+            epoch=admission.epoch,
+        )
+        self._delivery = publisher().publish(ticket, published_marks().note(ticket), wake)
+        failpoint(WEB_PRODUCED)
+        return True
+
+    def confirm(self) -> None:
+        """Returns when Kafka has it. Raises Unconfirmed when it has not by the deadline."""
+        if self._delivery is None:
+            raise self._too_late()
+        try:
+            self._delivery.result(self._deadline - time.monotonic())
+        except LogUnavailable as error:
+            kafka_breaker.missed()
+            raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
+        failpoint(WEB_ACKNOWLEDGED)
+        kafka_breaker.succeeded()
+        PUBLISH_SECONDS.observe(time.monotonic() - self._started)
+
+    def _too_late(self) -> Unconfirmed:
+        """A mend counts on it that nothing is published after the deadline: who repeats, or the relay, does it in
+        today's epoch."""
+        return Unconfirmed(f"campaign {self._campaign_id}: Redis answered too late")

@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from coupons.breaker import Breaker
 from coupons.database_wait import NoAnswer, answers_within
-from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, StateStale
+from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, StateStale, Unconfirmed
 from coupons.telemetry import BREAKER_REFUSALS
 
 
@@ -35,7 +35,7 @@ def asking_redis() -> Iterator[None]:
         if isinstance(error.__cause__, RedisTimeoutError):
             redis_breaker.missed()
         raise
-    except StateStale:
+    except (StateStale, Unconfirmed):  # it has answered; what is wrong is its state, or Kafka
         redis_breaker.succeeded()
         raise
     redis_breaker.succeeded()

@@ -56,3 +56,22 @@ def test_the_end_of_the_time_is_no_refusal() -> None:
     delivery.acknowledged(SOMEWHERE)
 
     assert delivery.result(0) == SOMEWHERE
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_its_end_either_way_is_told_once_and_the_result_is_there_by_then(refused: bool) -> None:
+    told: list[str] = []
+
+    def on_told() -> None:
+        try:
+            told.append(f"lies at {delivery.result(0)}")
+        except LogUnavailable as error:
+            told.append(str(error))
+
+    delivery = Delivery(on_told=on_told)
+    if refused:
+        delivery.refused(LogUnavailable("the queue is full"))
+    else:
+        delivery.acknowledged(SOMEWHERE)
+
+    assert told == ["the queue is full" if refused else f"lies at {SOMEWHERE}"]
