@@ -2,13 +2,13 @@
 
 Users come with a token each, signed as an issuer would, and an address of their own; a service comes with its API key.
 Winners come once, and so do those whom the view refuses: each token is verified. The lobby's refusals, which cost a
-tenth of the view's, are measured twice: from users who have just come for the first time, and from the same users when
-they ask again, as people do; then most tokens are remembered.
+tenth of the view's, are measured twice: from users who come for the first time, and, under wrk, from a crowd that asks
+again and again, as people do; then both processes remember each token.
 """
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,16 @@ from benchmarks.load import Plan, run_load
 from benchmarks.processes import cpu_sec
 from benchmarks.services import HOST, WEB_APPLICATION, Service, Services, answers_ok, free_port
 from benchmarks.workload import Run, admit_all, open_new
+from benchmarks.wrk_load import Aim
+from benchmarks.wrk_target import Target
 
+LOBBY = "refusals by the lobby"
 ANYBODY = "benchmarks.reference.anybody:application"
 USERS = 400
+LOBBY_USERS, CROWD = 2_000, 1_000
+AGAIN_SEC = 2
+TURNS = 3
+"""For each repeat of the run: two servers of one program differ by a tenth for seconds, and less is looked for."""
 LEAST = 0.8
 
 
@@ -38,14 +45,19 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         with Services(log_folder=run.log_folder, environment=settings_of(Path(folder))) as services:
             pairs = _start(services)
             _measure_slices(run, pairs, bearers)
-    report = {f"{kind}, {caller}": pair.report(caller) for kind, pair in pairs.items() for caller in bearers}
+            report = {f"{kind}, {caller}": pair.report(caller) for kind, pair in pairs.items() for caller in bearers}
+            report |= {
+                f"{LOBBY}, again, {caller}": _measure_again(run, pairs[LOBBY], bearer)
+                for caller, bearer in bearers.items()
+            }
     for name, found in report.items():
         run.say(
             f"{name:<37} {found['asked_per_sec']:5.0f}/s, unasked {found['unasked_per_sec']:5.0f}/s: "
             f"{found['ratio']:.3f}; web CPU {found['asked_cpu_ms']:.2f} and {found['unasked_cpu_ms']:.2f} ms a request"
         )
     marks = [Mark(f"asked of unasked: {name}", found["ratio"], LEAST, "x") for name, found in report.items()]
-    return {"users_in_a_slice": USERS, "connections": CONNECTIONS, "cases": report}, marks
+    sizes = {"users_in_a_slice": USERS, "users_in_a_slice_of_the_lobby": LOBBY_USERS, "users_again": CROWD}
+    return {**sizes, "connections": CONNECTIONS, "cases": report}, marks
 
 
 @dataclass(slots=True)
@@ -58,14 +70,11 @@ class _Side:
     """A web server and the campaign that its users apply to."""
 
     def __init__(self, service: Service, port: int, campaign: UUID, expected: int) -> None:
-        self._session = service.process.pid
+        self._service = service
         self._port, self._path, self._expected = port, apply_path(campaign), expected
 
-    def load_again(self, tokens: dict[str, str], first: int) -> _Loaded:
-        """The users came twice before: each of two processes may have seen them."""
-        for _ in range(2):
-            self.load(tokens, first)
-        return self.load(tokens, first)
+    def under_wrk(self, bearers: list[str]) -> Target:
+        return Target(self._service, Aim(self._port, self._path, bearers), refuses=True)
 
     def load(self, tokens: dict[str, str], first: int) -> _Loaded:
         address = {"host": HOST, "port": self._port, "path": self._path}
@@ -78,9 +87,10 @@ class _Side:
             users=len(tokens),
             message_of=messages.__getitem__,
         )
-        cpu_before = cpu_sec(self._session)
+        session = self._service.process.pid
+        cpu_before = cpu_sec(session)
         records = run_load(plan)
-        cpu = cpu_sec(self._session) - cpu_before
+        cpu = cpu_sec(session) - cpu_before
         wrong = [record for record in records if record.status != self._expected]
         if len(wrong) > len(records) / 100:
             raise RuntimeError(f"expected {self._expected}, got {len(wrong)} times another answer, as {wrong[0]}")
@@ -91,41 +101,59 @@ class _Side:
 class _Pair:
     """The same path, with and without asking."""
 
-    def __init__(self, asked: _Side, unasked: _Side, *, again: bool = False) -> None:
-        self._asked, self._unasked, self._again = asked, unasked, again
+    def __init__(self, asked: _Side, unasked: _Side, *, users: int = USERS) -> None:
+        self.asked, self.unasked, self.users = asked, unasked, users
         self._slices = defaultdict[str, list[tuple[_Loaded, _Loaded]]](list)
 
     def measure(self, caller: str, tokens: dict[str, str], first: int, *, turn: int) -> None:
         """One slice of each, in turn first and second."""
-        load = _Side.load_again if self._again else _Side.load
-        sides = [self._asked, self._unasked]
+        sides = [self.asked, self.unasked]
         if turn % 2:
-            unasked, asked = (load(side, tokens, first) for side in reversed(sides))
+            unasked, asked = (side.load(tokens, first) for side in reversed(sides))
         else:
-            asked, unasked = (load(side, tokens, first) for side in sides)
+            asked, unasked = (side.load(tokens, first) for side in sides)
         self._slices[caller].append((asked, unasked))
 
     def forget(self) -> None:
         self._slices.clear()
 
     def report(self, caller: str) -> dict[str, Any]:
-        slices = self._slices[caller]
-        return {
-            "ratio": median(asked.per_sec / unasked.per_sec for asked, unasked in slices),
-            "asked_per_sec": median(asked.per_sec for asked, _ in slices),
-            "unasked_per_sec": median(unasked.per_sec for _, unasked in slices),
-            "asked_cpu_ms": median(asked.cpu_ms for asked, _ in slices),
-            "unasked_cpu_ms": median(unasked.cpu_ms for _, unasked in slices),
-            "slices_per_sec": [(asked.per_sec, unasked.per_sec) for asked, unasked in slices],
-        }
+        return _report(self._slices[caller])
+
+
+def _report(slices: Sequence[tuple[_Loaded, _Loaded]]) -> dict[str, Any]:
+    return {
+        "ratio": median(asked.per_sec / unasked.per_sec for asked, unasked in slices),
+        "asked_per_sec": median(asked.per_sec for asked, _ in slices),
+        "unasked_per_sec": median(unasked.per_sec for _, unasked in slices),
+        "asked_cpu_ms": median(asked.cpu_ms for asked, _ in slices),
+        "unasked_cpu_ms": median(unasked.cpu_ms for _, unasked in slices),
+        "slices_per_sec": [(asked.per_sec, unasked.per_sec) for asked, unasked in slices],
+    }
+
+
+def _measure_again(run: Run, pair: _Pair, bearer: Bearer) -> dict[str, Any]:
+    """The first round is for each process to see each token, and counts for nothing."""
+    tokens = [bearer(str(number)) for number in range(1, run.size(CROWD, 60) + 1)]
+    tokens = list(dict.fromkeys(tokens))  # a service has one key for all
+    sides = [pair.asked.under_wrk(tokens), pair.unasked.under_wrk(tokens)]
+    for side in sides:
+        side.wait_for_the_lobby()
+        side.warm_up("again-", run.size(AGAIN_SEC, 1))
+    for turn in range(run.repeats * run.size(TURNS, 1)):
+        for side in reversed(sides) if turn % 2 else sides:
+            side.load(f"again-{turn}-", run.size(AGAIN_SEC, 1))
+    asked, unasked = ([_Loaded(each["per_sec"], each["web_cpu_us"] / 1_000) for each in side.rounds] for side in sides)
+    return _report(list(zip(asked, unasked, strict=True)))
 
 
 def _measure_slices(run: Run, pairs: dict[str, _Pair], bearers: dict[str, Bearer]) -> None:
     """The first slice of each only warms up, but in the quick run."""
-    users, first = run.size(USERS, 60), 1
-    for turn in range(-run.size(1, 0), run.repeats):
+    first = 1
+    for turn in range(-run.size(1, 0), run.repeats * run.size(TURNS, 1)):
         for caller, bearer in bearers.items():
             for pair in pairs.values():
+                users = run.size(pair.users, 60)
                 names: Iterable[int] = range(first, first + users)
                 pair.measure(caller, {str(name): bearer(str(name)) for name in names}, first, turn=turn)
                 first += users
@@ -141,12 +169,10 @@ def _start(services: Services) -> dict[str, _Pair]:
     asked, unasked = (_web(services, name, lobby=False) for name in ("view-asked", "view-unasked"))
     lobby_asked, lobby_unasked = (_web(services, name, lobby=True) for name in ("lobby-asked", "lobby-unasked"))
     winners = [open_new(name, 10_000_000) for name in ("asked", "unasked")]
-    lobby = _Side(*lobby_asked, sold_out, 409), _Side(*lobby_unasked, sold_out, 409)
     return {
         "winners": _Pair(_Side(*asked, winners[0], 202), _Side(*unasked, winners[1], 202)),
         "refusals by the view": _Pair(_Side(*asked, sold_out, 409), _Side(*unasked, sold_out, 409)),
-        "refusals by the lobby": _Pair(*lobby),
-        "refusals by the lobby, again": _Pair(*lobby, again=True),
+        LOBBY: _Pair(_Side(*lobby_asked, sold_out, 409), _Side(*lobby_unasked, sold_out, 409), users=LOBBY_USERS),
     }
 
 
