@@ -86,7 +86,12 @@ class _Message:
             trace=self._trace or f"{random.getrandbits(128):032x}",
             epoch=admission.epoch,
         )
-        self._delivery = publisher().publish(ticket, published_marks().note(ticket), wake)
+
+        def told(delivery: Delivery) -> None:
+            self._delivery = delivery  # before the caller is woken, who may be so before `publish` returns
+            wake()
+
+        self._delivery = publisher().publish(ticket, published_marks().note(ticket), told)
         failpoint(WEB_PRODUCED)
         return True
 

@@ -18,7 +18,7 @@ class Delivery:
     def __init__(
         self,
         on_acknowledged: Callable[[Position], None] | None = None,
-        on_told: Callable[[], None] | None = None,
+        on_told: Callable[["Delivery"], None] | None = None,
     ) -> None:
         self._told = threading.Lock()
         self._told.acquire()
@@ -51,4 +51,4 @@ class Delivery:
     def _tell(self) -> None:
         self._told.release()
         if self._on_told is not None:
-            self._on_told()
+            self._on_told(self)

@@ -61,7 +61,7 @@ class Publisher:
         self,
         ticket: Ticket,
         on_acknowledged: Callable[[Position], None] | None = None,
-        on_told: Callable[[], None] | None = None,
+        on_told: Callable[[Delivery], None] | None = None,
     ) -> Delivery:
         """Queue the ticket's message. Both functions run in the producer's thread, and must be quick; `on_told` when
         the delivery has ended either way, which may be before this returns."""

@@ -1,6 +1,8 @@
 """A Redis that answered after the deadline: nothing is published any more, and the repeat gets the same place."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from coupons.api import accept as accepting
 from coupons.api import patience
 from coupons.breaker import Breaker
 from coupons.errors import Unconfirmed
-from coupons.messaging.producer import publisher
+from coupons.messaging.delivery import Delivery
+from coupons.messaging.producer import Publisher, publisher
 from tests.support.service import Service
 from tests.support.topic import published_users
 
@@ -76,3 +79,29 @@ def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_messag
     with pytest.raises(Unconfirmed, match="not waiting for it"):
         accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
     assert not redis_hung.is_open
+
+
+def test_a_message_may_be_acknowledged_before_the_thread_that_published_it_goes_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = service.campaign(10)
+    admission = admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + 5)
+    assert admission is not None
+    publish, may_go_on, woken = Publisher.publish, threading.Event(), threading.Event()
+
+    def stands_still(*arguments: Any) -> Delivery:
+        delivery = publish(*arguments)
+        assert may_go_on.wait(20)
+        return delivery
+
+    monkeypatch.setattr(Publisher, "publish", stands_still)
+    message = accepting._Message(campaign.pk, "test", deadline=time.monotonic() + 20)
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(message.follow, admission, woken.set)
+        try:
+            assert woken.wait(20)
+            message.confirm()
+        finally:
+            may_go_on.set()
+        assert publishing.result(20)
+    assert published_users() == {"a"}

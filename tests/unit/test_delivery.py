@@ -62,7 +62,7 @@ def test_the_end_of_the_time_is_no_refusal() -> None:
 def test_its_end_either_way_is_told_once_and_the_result_is_there_by_then(refused: bool) -> None:
     told: list[str] = []
 
-    def on_told() -> None:
+    def on_told(delivery: Delivery) -> None:
         try:
             told.append(f"lies at {delivery.result(0)}")
         except LogUnavailable as error:
