@@ -212,6 +212,10 @@ class Worker:
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._kept:
             consumer.pause(list(partitions))
+        else:
+            # librdkafka keeps a pause beyond the end of an assignment: what was revoked while all was paused, and
+            # comes back, would be silent for ever.
+            consumer.resume(list(partitions))
         logger.info("consumer.assigned partitions=%s", _numbers(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:

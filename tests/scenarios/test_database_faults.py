@@ -145,6 +145,29 @@ def test_a_table_that_is_locked_is_waited_for_with_an_end(service: Service) -> N
     row.write()
 
 
+def test_a_consumer_that_waited_longer_than_its_group_did_goes_on_once_it_has_its_partitions_again(
+    service: Service,
+) -> None:
+    """It pauses what it has when the wait ends, which the group has taken away by then and gives back."""
+    longer_than_the_group = {"COUPON_DB_LOCK_TIMEOUT_MS": "6000", "COUPON_DB_STATEMENT_TIMEOUT_MS": "7000"}
+    consumer, keeper = consumer_and_others(service, **MAX_POLL_INTERVAL, **longer_than_the_group)
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=20))
+    crowd.goes_on("before", users=20)
+
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE coupons_coupon IN ACCESS EXCLUSIVE MODE")
+        consumer.says("canceling statement due to lock timeout")
+    wait_until(lambda: consumer.output.count("consumer.assigned") == 2, what="it has its partitions again")
+    before = issued(campaign)
+
+    wait_until(lambda: issued(campaign) > before, what="coupons are written again")
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert "exceeded" in consumer.output, "or the group has not lost it at all"
+    assert (consumer.stop(), keeper.stop()) == (0, 0)
+
+
 def consumer_and_others(service: Service, **more: str) -> tuple[Process, Process]:
     """One consumer with these settings, a web server and a keeper."""
     consumer = service.manage("run_coupon_consumer", "--solo", **more)

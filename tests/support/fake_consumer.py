@@ -74,7 +74,7 @@ class FakeConsumer:
             if not isinstance(step, BatchEnd):
                 step(self)
                 return None
-        if not self._plan and not self.paused:
+        if not self._plan and not self.paused & self.assigned:
             self._stop.set()
         self._clock.advance(timeout)
         return None
@@ -99,8 +99,7 @@ class FakeConsumer:
         self.assigned |= _numbers(partitions)
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
-        self.assigned -= _numbers(partitions)
-        self.paused -= _numbers(partitions)
+        self.assigned -= _numbers(partitions)  # what is paused stays so, as in librdkafka
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         assert _numbers(partitions) <= self.assigned, "pause of a partition that is not assigned has no effect"
@@ -109,8 +108,9 @@ class FakeConsumer:
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         assert _numbers(partitions) <= self.assigned
+        if self.paused & _numbers(partitions):
+            self.journal.append(f"resume {sorted(_numbers(partitions))}")
         self.paused -= _numbers(partitions)
-        self.journal.append(f"resume {sorted(_numbers(partitions))}")
 
     def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
         assert asynchronous, "the synchronous form waits without a time-out"

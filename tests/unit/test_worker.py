@@ -150,7 +150,23 @@ def test_when_a_whole_kept_batch_is_revoked_the_worker_goes_on_with_what_it_stil
 
     assert handler.batches == [[(1, 5)], [(0, 0)]]
     assert bench.consumer.committed == [{0: 1}]
-    assert bench.consumer.paused == set()
+    assert bench.consumer.paused & bench.consumer.assigned == set()
+
+
+def test_partitions_that_were_lost_while_all_was_paused_and_come_back_are_read_again() -> None:
+    plan: list[Step] = [
+        assign(0, 1),
+        record(5),
+        BatchEnd(),
+        revoke(0, 1),
+        assign(0, 1),
+        record(5),
+        record(2, partition=1),
+    ]
+    bench = Bench(*plan, handler=Recorder(DOWN)).run()
+
+    assert bench.handler.batches == [[(0, 5)], [(0, 5), (1, 2)]]
+    assert bench.consumer.committed == [{0: 6, 1: 3}]
 
 
 def test_a_partition_assigned_during_an_outage_is_paused_too_and_resumed_with_the_others() -> None:
