@@ -130,8 +130,10 @@ def test_reconcile_s_exit_code_is_its_verdict(service: Service, spoil: Callable[
 def test_reconcile_prints_the_sum_and_each_difference_with_its_meaning(service: Service) -> None:
     campaign = service.campaign()
     not_closing(campaign)
-    out = run("reconcile_campaigns").out
+    ran = run("reconcile_campaigns")
 
+    assert ran.code == 1, ran.err
+    out = ran.out
     assert "tickets 0 = issued 0 + failed 0 + pending 0 (quantity 10): DOES NOT CLOSE" in out
     assert "written-never-admitted x 1: a coupon without a ticket" in out
     assert "thief #7" in out
