@@ -157,6 +157,22 @@ def freeze(pid: int) -> list[int]:
     return [pid, *below]
 
 
+def wait_frozen(pids: Iterable[int], *, timeout_sec: float) -> bool:
+    """Whether SIGSTOP holds all of them within the time: on a busy machine a process goes on until it is its turn."""
+    deadline = time.monotonic() + timeout_sec
+    while not all(_does_nothing(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def _does_nothing(pid: int) -> bool:
+    """Stopped, or ended: a frozen parent takes no note of a child's end."""
+    fields = _stat(pid)
+    return fields is None or fields[0] in "TZX"
+
+
 def thaw(pid: int) -> None:
     """SIGCONT to the process and all below it, the children first: the parent finds them awake."""
     send([*reversed(children_of(pid)), pid], signal.SIGCONT)

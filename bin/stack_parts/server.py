@@ -14,6 +14,7 @@ from . import packages, ports, processes, settings
 from .errors import StackError
 from .home import Home
 
+_FROZEN_SEC = 10.0
 _TRIES = 3
 
 
@@ -181,7 +182,11 @@ class Server(abc.ABC):
 
     def pause(self) -> None:
         """It and its children hang: connections stay open, nobody answers."""
-        processes.freeze(self._running("pause").pid)
+        frozen = processes.freeze(self._running("pause").pid)
+        if not processes.wait_frozen(frozen, timeout_sec=_FROZEN_SEC):
+            raise StackError(
+                f"{self.name} did not stand still within {_FROZEN_SEC:.0f} s: `bin/stack resume {self.name}`"
+            )
 
     def resume(self) -> None:
         processes.thaw(self._running("resume").pid)

@@ -1,6 +1,7 @@
 """bin/stack: it never takes another process for its own, and a real server lives through its verbs."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -92,6 +93,18 @@ def test_freeze_and_thaw_reach_the_children_too(sleeper: subprocess.Popen[bytes]
     wait_until(lambda: processes.is_stopped(sleeper.pid) and processes.is_stopped(child))
     processes.thaw(sleeper.pid)
     wait_until(lambda: not processes.is_stopped(sleeper.pid) and not processes.is_stopped(child))
+
+
+def test_who_goes_on_is_not_taken_for_frozen_and_who_has_ended_is_not_waited_for(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    assert not processes.wait_frozen([sleeper.pid], timeout_sec=0.05)
+    tree = processes.freeze(sleeper.pid)
+    assert processes.wait_frozen(tree, timeout_sec=10)
+
+    os.kill(tree[1], signal.SIGKILL)  # a zombie from now on: its parent is frozen
+    wait_until(lambda: not processes.is_stopped(tree[1]))
+    assert processes.wait_frozen(tree, timeout_sec=10)
 
 
 def test_kill_leaves_no_child_behind(sleeper: subprocess.Popen[bytes]) -> None:
