@@ -8,7 +8,7 @@ from coupons.admission.directory import Known, directory
 from coupons.admission.gate import Admission, EpochAhead, Outcome
 from coupons.admission.together import Follow, Wake
 from coupons.clock import milliseconds
-from coupons.errors import StateStale
+from coupons.errors import GateUnavailable, StateStale
 from coupons.telemetry import GATE_SECONDS
 
 
@@ -52,9 +52,9 @@ def _admit(
             wait_sec=deadline - started,
             follow=answered,
         )
-    except EpochAhead:
-        raise
-    except StateStale:
-        if known.epoch == 0:  # a draft: Redis has nothing of it, and nothing is wrong with that
+    except (GateUnavailable, StateStale) as error:
+        GATE_SECONDS.observe(time.monotonic() - started)
+        # A draft: Redis has nothing of it, and nothing is wrong with that.
+        if known.epoch == 0 and not isinstance(error, GateUnavailable | EpochAhead):
             return Admission(Outcome.NOT_OPEN, known.epoch, opens_at_ms=milliseconds(known.opens_at))
         raise

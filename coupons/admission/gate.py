@@ -15,7 +15,7 @@ from uuid import UUID
 
 from coupons.admission import scripts
 from coupons.admission.keys import CampaignKeys, campaign_keys
-from coupons.admission.together import Follow, Wake
+from coupons.admission.together import Follow
 from coupons.errors import StateStale
 from coupons.positions import Position, position_of
 
@@ -125,12 +125,11 @@ def admit(
     answer may take over HTTP). `follow` begins what comes of the admission; see `together.py` for when this returns.
     """
 
-    def replied(reply: list[Any], wake: Wake) -> bool:
-        return follow is not None and follow(_admission(reply, campaign_id, epoch, user_id), wake)
+    def read(reply: list[Any]) -> Admission:
+        return _admission(reply, campaign_id, epoch, user_id)
 
-    keys = campaign_keys(campaign_id)
-    reply = scripts.run_joined("admit", keys, [epoch, user_id], wait_sec=wait_sec, follow=replied)
-    return _admission(reply, campaign_id, epoch, user_id)
+    call = scripts.Call("admit", campaign_keys(campaign_id), [epoch, user_id], read)
+    return scripts.run_joined(call, wait_sec=wait_sec, follow=follow)
 
 
 def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) -> Admission:

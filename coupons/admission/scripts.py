@@ -1,10 +1,10 @@
 """The Lua scripts: read once from `lua/`, run through django-redis's client, Redis's errors made ours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.conf import settings
 from django_redis import get_redis_connection
@@ -14,6 +14,8 @@ from redis.exceptions import NoScriptError, RedisError
 from coupons.admission.together import Follow, NotAnswered, Together
 from coupons.errors import GateUnavailable
 from coupons.per_process import PerProcess
+
+Answer = TypeVar("Answer")
 
 LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -73,7 +75,7 @@ def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[
             reply = client.eval(source(name), len(keys), *keys, *arguments)
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
-    return _listed(reply)  # type: ignore[no-any-return]
+    return _listed(reply)
 
 
 def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
@@ -91,48 +93,55 @@ def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]
     return replies
 
 
-Call = tuple[str, Sequence[str], Sequence[str | int]]
+class Call(NamedTuple, Generic[Answer]):
+    """One run of a script. `read` makes the answer of its reply; what that raises is the caller's alone."""
+
+    name: str
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+    read: Callable[[list[Any]], Answer]
 
 
-def run_joined(
-    name: str,
-    keys: Sequence[str],
-    arguments: Sequence[str | int],
-    *,
-    wait_sec: float | None,
-    follow: Follow[list[Any]] | None = None,
-) -> list[Any]:
+def run_joined(call: Call[Answer], *, wait_sec: float | None, follow: Follow[Answer] | None = None) -> Answer:
     """`run`, in one round trip with what other threads of this process want to run at this moment.
 
-    `follow` begins what comes of the reply, and this returns when that has ended (together.py). Raises GateUnavailable,
+    `follow` begins what comes of the answer; this returns when that has ended (together.py). Raises GateUnavailable,
     also when `wait_sec` were not enough (None: as long as an application may take). It may have run all the same.
     """
     wait_sec = settings.ACCEPT_TIMEOUT_MS / 1000 if wait_sec is None else wait_sec
+    joined: Together[Call[Answer], Answer] = _joined()
     try:
-        return _joined()((name, keys, arguments), wait_sec=wait_sec, follow=follow)
+        return joined(call, wait_sec=wait_sec, follow=follow)
     except NotAnswered as error:
-        raise GateUnavailable(f"Redis, script {name}: no answer in time") from error
+        raise GateUnavailable(f"Redis, script {call.name}: no answer in time") from error
     except RedisError as error:
-        raise GateUnavailable(f"Redis, script {name}: {error}") from error
+        raise GateUnavailable(f"Redis, script {call.name}: {error}") from error
 
 
-def _run_all(calls: Sequence[Call]) -> list[list[Any] | Exception]:
-    """What Redis says to each call, an error in its place."""
+def _run_all(calls: Sequence[Call[Any]]) -> list[Any]:
+    """The answer to each call, an error in its place."""
     pipeline = admission_redis().pipeline(transaction=False)
-    for name, keys, arguments in calls:
+    for name, keys, arguments, _ in calls:
         pipeline.execute_command("EVALSHA", _sha1(name), len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
-    replies: list[Any] = pipeline.execute(raise_on_error=False)
-    # the first that Redis does not know makes the script known again
-    return [
-        run(*call) if isinstance(reply, NoScriptError) else _listed(reply)
-        for call, reply in zip(calls, replies, strict=True)
-    ]
+    replies = pipeline.execute(raise_on_error=False)
+    return [_answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
 
-def _listed(reply: Any) -> Any:
-    return reply if isinstance(reply, list | Exception) else [reply]
+def _answer(call: Call[Any], reply: Any) -> Any:
+    if isinstance(reply, NoScriptError):  # the first of them makes it known again
+        reply = run(call.name, call.keys, call.arguments)
+    if isinstance(reply, RedisError):
+        return reply
+    try:
+        return call.read(_listed(reply))
+    except Exception as error:  # noqa: BLE001  it is raised to this caller
+        return error
 
 
-_joined: PerProcess[Together[Call, list[Any]]] = PerProcess(
+def _listed(reply: Any) -> list[Any]:
+    return reply if isinstance(reply, list) else [reply]
+
+
+_joined: PerProcess[Together[Call[Any], Any]] = PerProcess(
     lambda: Together(_run_all, most=MAX_JOINED), close=lambda joined: None
 )

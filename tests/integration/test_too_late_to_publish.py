@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from prometheus_client import REGISTRY
 
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission
+from coupons.admission.scripts import admission_redis
 from coupons.admission.together import Follow, Wake
 from coupons.api import accept as accepting
 from coupons.api import patience
 from coupons.breaker import Breaker
-from coupons.errors import Unconfirmed
+from coupons.errors import StateStale, Unconfirmed
 from coupons.messaging.delivery import Delivery
 from coupons.messaging.producer import Publisher, publisher
 from tests.support.service import Service
@@ -105,3 +107,18 @@ def test_a_message_may_be_acknowledged_before_the_thread_that_published_it_goes_
             may_go_on.set()
         assert publishing.result(20)
     assert published_users() == {"a"}
+
+
+def test_each_question_to_the_gate_is_measured_once_answered_or_not(service: Service) -> None:
+    campaign = service.campaign(10)
+
+    def measured() -> float:
+        return REGISTRY.get_sample_value("coupon_gate_duration_seconds_count") or 0
+
+    before = measured()
+    admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + 5)
+    assert measured() == before + 1
+    admission_redis().flushall()
+    with pytest.raises(StateStale):
+        admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + 5)
+    assert measured() == before + 2

@@ -1,7 +1,7 @@
 """What follows from an answer begins in the thread that asked, and each caller is woken once, when that has ended."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,6 +14,14 @@ LONG_SEC = 20.0
 
 def ten_times(questions: Sequence[int]) -> list[int | Exception]:
     return [ValueError(f"nobody knows {question}") if question < 0 else 10 * question for question in questions]
+
+
+def ten_times_after(may_answer: threading.Event) -> Callable[[Sequence[int]], list[int | Exception]]:
+    def slowly(questions: Sequence[int]) -> list[int | Exception]:
+        assert may_answer.wait(LONG_SEC)
+        return ten_times(questions)
+
+    return slowly
 
 
 class Follower:
@@ -56,12 +64,7 @@ def test_a_caller_returns_when_what_follows_has_ended_and_not_before(follower: F
 
 def test_one_thread_begins_it_for_all_for_whom_it_asked(follower: Follower) -> None:
     may_answer = threading.Event()
-
-    def slowly(questions: Sequence[int]) -> list[int | Exception]:
-        assert may_answer.wait(LONG_SEC)
-        return ten_times(questions)
-
-    together = Together(slowly, most=8)
+    together = Together(ten_times_after(may_answer), most=8)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(together, 0, wait_sec=LONG_SEC)
         wait_until(lambda: together._led, what="the first asks")
@@ -119,12 +122,7 @@ def test_when_the_time_is_up_the_answer_is_told_though_what_follows_has_not_ende
 
 def test_who_waited_too_long_behind_another_gets_the_answer_that_came_meanwhile(follower: Follower) -> None:
     may_answer = threading.Event()
-
-    def slowly(questions: Sequence[int]) -> list[int | Exception]:
-        assert may_answer.wait(LONG_SEC)
-        return ten_times(questions)
-
-    together = Together(slowly, most=8)
+    together = Together(ten_times_after(may_answer), most=8)
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(together, 0, wait_sec=LONG_SEC)]
         wait_until(lambda: together._led, what="the first asks")
