@@ -70,6 +70,15 @@ def with_lobby(inner: WSGIApplication) -> WSGIApplication:
     return Lobby(inner, knowledge()) if settings.LOBBY else inner
 
 
+def with_whole_bodies(inner: WSGIApplication) -> WSGIApplication:
+    """Read before anybody refuses, as much as Django would read."""
+    from django.conf import settings
+
+    from couponsite.bodies import WholeBodies
+
+    return WholeBodies(inner, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
 if multiprocessing.parent_process() is not None:
     # A server's worker inherits its parent's handlers until the server sets its own, after this module is loaded: a
     # SIGTERM meanwhile would be lost, and the stop would last as long as the server's kill time-out.
@@ -80,5 +89,5 @@ if multiprocessing.parent_process() is not None:
 application: WSGIApplication = with_static_files(with_queue_limit(get_wsgi_application()))
 refuse_bad_settings()
 warm_up_this_process()
-application = with_lobby(application)
+application = with_whole_bodies(with_lobby(application))
 spare_the_collector()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from io import BytesIO
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from rest_framework.exceptions import ParseError, ValidationError
@@ -23,7 +24,8 @@ APPLY = Scope.APPLY.value
 class Lobby:
     """Answers applications to campaigns that admit nobody, as the view would; `application` answers all else.
 
-    Nothing is said to anybody whose credentials have not been checked (decision 0020).
+    Nothing is said to anybody whose credentials have not been checked (decision 0020). Bodies have been read before: it
+    stands inside of couponsite.bodies.WholeBodies, and understands none that is not a BytesIO.
     """
 
     def __init__(self, application: WSGIApplication, knowledge: Knowledge) -> None:
@@ -60,12 +62,12 @@ class Lobby:
     def _listening(self, path: str, start_response: StartResponse) -> StartResponse:
         """Hears of the campaigns by which Django refuses somebody."""
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: object = None) -> object:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             if status[:3] in {"409", "410"}:
                 self._knowledge.note(path)
-            return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)  # type: ignore[arg-type]
+            return start_response(status, headers, *exc_info)
 
-        return start  # type: ignore[return-value]
+        return start
 
 
 def _caller(authorization: str) -> Caller | None:
@@ -76,13 +78,12 @@ def _caller(authorization: str) -> Caller | None:
 
 
 def _user_id(environ: WSGIEnvironment, caller: Caller) -> str | None:
-    """The applicant of a good body. What was read is put back: Django may have to read it again."""
-    length = environ.get("CONTENT_LENGTH", "")
-    if not (length.isdecimal() and 0 < int(length) <= MAX_BODY):
+    """The applicant of a good body, which stays where it is: Django may have to read it."""
+    whole = environ["wsgi.input"]
+    if not isinstance(whole, BytesIO):
         return None
-    body = environ["wsgi.input"].read(int(length))
-    environ["wsgi.input"] = BytesIO(body)
-    if len(body) != int(length):
+    body = whole.getvalue()
+    if len(body) > MAX_BODY or str(len(body)) != environ.get("CONTENT_LENGTH"):
         return None
     try:
         return user_id_of_plain_body(body) or read_user_id(read_json(body), own=caller.user_id)

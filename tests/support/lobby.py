@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse, HttpResponseBase
 from django.http.response import ResponseHeaders
@@ -12,6 +13,7 @@ from django.test.client import ClientHandler
 
 from coupons.lobby.application import Lobby
 from coupons.lobby.knowledge import PREFIX, SUFFIX, Knowledge
+from couponsite.bodies import WholeBodies
 from tests.support.waiting import wait_until
 
 
@@ -38,7 +40,8 @@ class LobbyHandler(ClientHandler):
         passed_on: list[HttpResponseBase] = []
         answer = HttpResponse()
         environ.setdefault("wsgi.input", BytesIO())
-        body = Lobby(self._on_to_django(passed_on), self.knowledge)(environ, _starting(answer))
+        lobby = Lobby(self._on_to_django(passed_on), self.knowledge)
+        body = WholeBodies(lobby, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)(environ, _starting(answer))
         if passed_on:
             return passed_on[0]
         self.answered += 1

@@ -1,0 +1,134 @@
+"""Bodies that come later than the head of their request, over connections that clients keep: every request is answered.
+
+granian ends a connection by itself when an answer is given before the body was there (couponsite/bodies.py).
+"""
+
+import json
+import select
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from urllib.parse import urlsplit
+
+import pytest
+
+from coupons.models import Campaign
+from tests.support.service import HEADERS, Service
+
+LATE_SEC = 0.1
+JSON = {"Content-Type": "application/json"}
+
+
+@contextmanager
+def kept_connection(service: Service) -> Iterator[HTTPConnection]:
+    address = urlsplit(service.url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=10)
+    connection.connect()
+    connection.auto_open = 0  # one that has ended is not silently replaced
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def post_late(connection: HTTPConnection, path: str, body: bytes, headers: dict[str, str]) -> HTTPResponse:
+    """The body comes when the server had time to answer without it, and has not."""
+    send_head(connection, path, headers | {"Content-Length": str(len(body))})
+    answered, _, _ = select.select([connection.sock], [], [], LATE_SEC)
+    assert not answered, "an answer without the body"
+    connection.send(body)
+    return connection.getresponse()
+
+
+def send_head(connection: HTTPConnection, path: str, headers: dict[str, str]) -> None:
+    connection.putrequest("POST", path)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+
+
+def path_of(campaign: Campaign) -> str:
+    return f"/api/v1/campaigns/{campaign.pk}/apply"
+
+
+def body_of(user_id: str) -> bytes:
+    return json.dumps({"user_id": user_id}).encode()
+
+
+def test_a_connection_outlives_every_refusal(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="1")
+    path, body = path_of(service.campaign(10)), body_of("u")
+    asked = [
+        (path, JSON, 401),
+        (path, JSON | {"Authorization": "Bearer wrong"}, 401),
+        (path.replace("apply", "no-such-thing"), HEADERS, 404),
+        (path, HEADERS | {"Content-Type": "text/plain"}, 415),
+        (f"/api/v1/campaigns/{service.campaign(10).pk}", HEADERS, 405),
+        ("/healthz", JSON, 403),
+        ("/static/no-such-file", JSON, 404),
+        (path, HEADERS, 202),
+    ]
+
+    with kept_connection(service) as connection:
+        for where, headers, status in asked:
+            answer = post_late(connection, where, body, headers)
+            answer.read()
+            assert (where, answer.status) == (where, status)
+
+
+def test_a_connection_outlives_being_refused_for_want_of_room(service: Service) -> None:
+    service.web(
+        COUPON_WEB_WORKERS="1", COUPON_WEB_APPLICATIONS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1",
+    )  # fmt: skip
+    campaign = service.campaign(100_000)
+    told: list[int] = []
+
+    with kept_connection(service) as connection, ThreadPoolExecutor(8) as crowd:
+        while told.count(503) < 3 and len(told) < 100:
+            users = [f"c{len(told)}-{number}" for number in range(100)]
+            others = [crowd.submit(service.apply, campaign, user) for user in users]
+            while not all(other.done() for other in others):
+                answer = post_late(connection, path_of(campaign), body_of(f"late{len(told)}"), HEADERS)
+                answer.read()
+                told.append(answer.status)
+            assert {other.result().status for other in others} <= {202, 503}
+
+    assert told.count(503) >= 3, told
+    assert set(told) <= {202, 503}
+
+
+def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
+    service.web(
+        COUPON_WEB_WORKERS="1", COUPON_WEB_APPLICATIONS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1",
+    )  # fmt: skip
+    campaign = service.campaign(10)
+
+    with ExitStack() as open_connections:
+        for _ in range(10):
+            slow = open_connections.enter_context(kept_connection(service))
+            send_head(slow, path_of(campaign), HEADERS | {"Content-Length": "20"})
+        told = [service.apply(campaign, f"u{number}").status for number in range(3)]
+
+    assert told == [202, 202, 202]
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        pytest.param({"Content-Length": str(64 * 1024 + 1)}, id="too long"),
+        pytest.param({"Transfer-Encoding": "chunked"}, id="nobody knows how long"),
+    ],
+)
+def test_what_is_not_read_ends_the_connection_and_the_answer_says_so(
+    service: Service, announced: dict[str, str]
+) -> None:
+    service.web(COUPON_WEB_WORKERS="1")
+
+    with kept_connection(service) as connection:
+        send_head(connection, path_of(service.campaign(10)), JSON | announced)
+        answer = connection.getresponse()
+        answer.read()
+
+    assert answer.status == 401
+    assert answer.headers["Connection"] == "close"
