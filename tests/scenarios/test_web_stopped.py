@@ -58,7 +58,7 @@ def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_g
     link = service.proxy("kafka")
     web = service.web(COUPON_BREAKER_FAILURES="1000", **patience(delivery_ms=14_000))
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60, patience_sec=0.0))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60, patience_sec=0.0, returning=0.0))
     row = Row(3, crowd, name="flush")
     crowd.goes_on("before", users=30)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
