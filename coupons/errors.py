@@ -1,5 +1,7 @@
 """Exceptions that tell the caller what to do. Expected results (sold out, already admitted) are enum values instead."""
 
+from uuid import UUID
+
 from django.db import InterfaceError, InternalError, OperationalError
 
 # PostgreSQL is down, hangs, is full, is read-only (an InternalError), or had to break a deadlock: nothing is wrong
@@ -24,8 +26,9 @@ class StateStale(RetryLater):
     `reason` is one word: missing, run_id, epoch, tickets, pending, mending (lua/state.lua), or what ended a mend.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, campaign_id: UUID, reason: str) -> None:
         super().__init__(message)
+        self.campaign_id = campaign_id
         self.reason = reason
 
 

@@ -237,10 +237,11 @@ def _current(reply: list[Any], campaign_id: UUID, epoch: int) -> list[Any]:
     code = _code(reply)
     if code == "STALE":
         reason = reply[1].decode()
-        raise StateStale(f"campaign {campaign_id}: Redis's state is not current ({reason})", reason=reason)
+        message = f"campaign {campaign_id}: Redis's state is not current ({reason})"
+        raise StateStale(message, campaign_id=campaign_id, reason=reason)
     if code == "EPOCH_AHEAD":
         message = f"campaign {campaign_id}: Redis has epoch {reply[1]}, the caller knew {epoch}"
-        raise EpochAhead(message, reason="epoch-ahead")
+        raise EpochAhead(message, campaign_id=campaign_id, reason="epoch-ahead")
     return [code, *reply[1:]]
 
 

@@ -84,7 +84,8 @@ def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, sta
     code = reply[0].decode()
     if code != "MENDED":
         _remove(tickets_key, pending_key)
-        raise StateStale(f"campaign {mending.campaign_id}: the mend was not swapped in ({code})", reason=code)
+        message = f"campaign {mending.campaign_id}: the mend was not swapped in ({code})"
+        raise StateStale(message, campaign_id=mending.campaign_id, reason=code)
 
 
 def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:

@@ -208,4 +208,5 @@ def _check_epochs(result: Issued[TicketT]) -> None:
     written_to = {campaign_id for campaign_id, _ in groupby(result.written, key=_CAMPAIGN)}
     for campaign_id, epoch in _epochs(written_to).items():
         if epoch != result.epochs[campaign_id]:
-            raise StateStale(f"campaign {campaign_id}: a mend began while the batch was written", reason="epoch")
+            message = f"campaign {campaign_id}: a mend began while the batch was written"
+            raise StateStale(message, campaign_id=campaign_id, reason="epoch")

@@ -7,7 +7,8 @@ their lease ends the next run takes them up again.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
@@ -57,6 +58,16 @@ class _Run:
     report: RetryReport
     decided: str | None = None
     stop: Callable[[], bool] = lambda: False
+    stale: dict[UUID, StateStale] = field(default_factory=dict)
+    """Campaigns of which nothing can be issued now. The rest of the run leaves their rows alone."""
+
+    def end(self) -> RetryReport:
+        """Raises StateStale if there was any."""
+        if self.stale:
+            campaign_id, error = next(iter(self.stale.items()))
+            message = "; ".join(str(each) for each in self.stale.values())
+            raise StateStale(f"{message}. Of the others: {self.report}", campaign_id=campaign_id, reason=error.reason)
+        return self.report
 
 
 class _TakenOver(Exception):
@@ -66,30 +77,32 @@ class _TakenOver(Exception):
 def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambda: False) -> RetryReport:
     """Retry at most `limit` rows that are due, or until `stop` says so after a batch.
 
-    Raises RetryLater or OperationalError when a part is down. What was claimed and not tried is due again at once, or,
-    if that could not be written, when its lease ends.
+    Raises RetryLater or OperationalError when a part is down; of these StateStale at the end, when all other campaigns'
+    rows were tried. What was claimed and not tried is due again at once, or, if that could not be written, when its
+    lease ends.
     """
     run = _Run(actor, report := RetryReport(), stop=stop)
     while not stop() and (done := report.succeeded + report.failed + report.lost) < limit:
-        due = FailEventHistory.objects.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
+        due = FailEventHistory.objects.filter(next_attempt_at__lte=Now()).exclude(campaign__in=run.stale)
+        due = due.order_by("next_attempt_at")
         events = _claim(due, min(settings.RETRY_BATCH_SIZE, limit - done))
         if not events:
             break
         _retry_all(events, run)
-    return report
+    return run.end()
 
 
 def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") -> RetryReport:
     """A person's decision to retry these rows whatever their due time; each that was tried notes who wanted it and why.
 
-    Rows that are SUCCESS, given up or being retried are left alone.
+    Rows that are SUCCESS, given up or being retried are left alone. Raises as `retry_due_events` does.
     """
-    run = _Run(actor, report := RetryReport(), decided=reason)
+    run = _Run(actor, RetryReport(), decided=reason)
     chosen = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL).order_by("pk")
     events = _claim(chosen, len(event_ids))
     if events:
         _retry_all(events, run)
-    return report
+    return run.end()
 
 
 def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
@@ -120,10 +133,10 @@ def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[ClaimedEvent]
 def _retry_all(events: Sequence[ClaimedEvent], run: _Run) -> None:
     try:
         try:
-            _retry(events, run)
+            _retry_current(events, run)
         except DATABASE_DOWN:
             raise
-        except (_TakenOver, StateStale, DatabaseError) as error:
+        except (_TakenOver, DatabaseError) as error:
             logger.info("retry.one_by_one count=%d error=%s", len(events), _one_line(error))
             _retry_one_by_one(events, run)
     except (RetryLater, *DATABASE_DOWN):
@@ -132,13 +145,13 @@ def _retry_all(events: Sequence[ClaimedEvent], run: _Run) -> None:
 
 
 def _retry_one_by_one(events: Sequence[ClaimedEvent], run: _Run) -> None:
-    """So that what is wrong with one row, or with its campaign's state, costs no other."""
+    """So that what is wrong with one row costs no other."""
     for number, event in enumerate(events):
         if run.stop():
             _release(events[number:])
             return
         try:
-            _retry([event], run)
+            _retry_current([event], run)
         except _TakenOver:
             run.report.lost += 1
         except DATABASE_DOWN:
@@ -146,6 +159,23 @@ def _retry_one_by_one(events: Sequence[ClaimedEvent], run: _Run) -> None:
         except DatabaseError as error:
             # Such as a constraint that is checked at the commit: PostgreSQL refuses this very row.
             _retry([event], run, refused=_one_line(error))
+
+
+def _retry_current(events: Sequence[ClaimedEvent], run: _Run) -> None:
+    """Without the rows of campaigns whose state in Redis is not current, which cost no other campaign's: they are given
+    back, due as before, and what is wrong is kept for the end of the run."""
+    while events:
+        try:
+            _retry(events, run)
+        except StateStale as error:
+            others = [event for event in events if event.campaign_id != error.campaign_id]
+            stale = [event for event in events if event.campaign_id == error.campaign_id]
+            logger.warning("retry.left_alone count=%d error=%s", len(stale), _one_line(error))
+            run.stale[error.campaign_id] = error
+            _release(stale)
+            events = others
+        else:
+            return
 
 
 def _retry(events: Sequence[ClaimedEvent], run: _Run, *, refused: str = "") -> None:
@@ -167,7 +197,8 @@ def _retry(events: Sequence[ClaimedEvent], run: _Run, *, refused: str = "") -> N
     # Crash here => the rows are done; tickets that are pending still are settled by the relay, which finds the rows.
     failpoint(RETRY_COMMITTED)
     if result is not None:
-        settle_tickets(result)
+        with suppress(StateStale):  # whoever mends the campaign reads the rows, and finds nothing pending
+            settle_tickets(result)
     failpoint(RETRY_SETTLED)
     if logger.isEnabledFor(logging.INFO):
         for event, code, _ in outcomes:

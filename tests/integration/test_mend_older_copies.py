@@ -1,6 +1,7 @@
 """A server comes back with an older copy of its data, or a mend has not ended: nobody is lost, or in twice."""
 
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_a_mend_that_never_ended_makes_no_older_copy_of_what_it_found(
 
 
 def fail(*args: object, **kwargs: object) -> None:
-    raise StateStale("test", reason="test")
+    raise StateStale("test", campaign_id=uuid4(), reason="test")
 
 
 def test_a_mender_that_died_after_the_swap_is_made_up_for_at_the_next_look(service: Service) -> None:

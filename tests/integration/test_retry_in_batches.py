@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from django.conf import LazySettings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.models import AuditEntry, Campaign, EventStatus, FailAttempt, FailCode, FailEventHistory
 from tests.support.service import Service
-from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, received
+from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, mend, received
 
 USERS = [f"u{number}" for number in range(40)]
 
@@ -142,20 +145,90 @@ def test_rows_that_were_taken_over_are_lost_and_the_rest_of_their_batch_is_done(
     assert {statuses()[user] for user in taken} == {EventStatus.PROCESSING}
 
 
-def test_a_campaign_whose_state_is_not_current_holds_no_other_up(service: Service) -> None:
-    healthy, stale = failed(service, USERS[:20]), failed(service, USERS[20:])
-    Campaign.objects.filter(pk=stale.pk).update(epoch=9)
-    FailEventHistory.objects.filter(campaign=stale).update(next_attempt_at="2020-01-02T00:00:00Z")
-    FailEventHistory.objects.filter(campaign=healthy).update(next_attempt_at="2020-01-01T00:00:00Z")
+EARLY, LATE = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
 
-    with pytest.raises(StateStale):
+
+def not_current(campaign: Campaign) -> Campaign:
+    Campaign.objects.filter(pk=campaign.pk).update(epoch=9)
+    return campaign
+
+
+def due(campaign: Campaign, at: datetime) -> None:
+    FailEventHistory.objects.filter(campaign=campaign).update(next_attempt_at=at)
+
+
+@contextmanager
+def lost_before_the_commit(campaign: Campaign) -> Iterator[None]:
+    """Redis loses its state, when it has been asked and before PostgreSQL commits what came of it."""
+
+    def lose(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
+        if "finished AS" in sql:
+            admission_redis().delete(campaign_keys(campaign.pk).campaign)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(lose):
+        yield
+
+
+@pytest.mark.parametrize("batch_size", [1_000, 5], ids=["in one batch", "batches of one campaign"])
+@pytest.mark.parametrize("stale_due", [EARLY, LATE], ids=["due first", "due last"])
+def test_a_campaign_whose_state_is_not_current_holds_no_other_up(
+    service: Service, settings: LazySettings, stale_due: datetime, batch_size: int
+) -> None:
+    settings.RETRY_BATCH_SIZE = batch_size
+    healthy, stale = failed(service, USERS[:20]), not_current(failed(service, USERS[20:]))
+    due(stale, stale_due)
+    due(healthy, LATE if stale_due is EARLY else EARLY)
+
+    with pytest.raises(StateStale, match=f"campaign {stale.pk}: .* Of the others: 20 succeeded, 0 failed again"):
         run()
 
     assert set(issued_users(healthy)) == set(USERS[:20])
     rows = FailEventHistory.objects.filter(campaign=stale).values_list("event_status", "attempts", "next_attempt_at")
-    assert {(status, attempts, str(due)) for status, attempts, due in rows} == {
-        (EventStatus.FAIL, 0, "2020-01-02 00:00:00+00:00")
+    assert set(rows) == {(EventStatus.FAIL, 0, stale_due)}
+
+
+def test_nor_when_the_batch_is_tried_one_by_one(service: Service, settings: LazySettings) -> None:
+    healthy, stale = failed(service, USERS[:20]), failed(service, USERS[20:])
+    due(stale, EARLY)
+    settings.RETRY_BASE_DELAY_SEC = 60
+
+    with (
+        refused_at_the_commit("u7"),
+        lost_before_the_commit(stale),
+        pytest.raises(StateStale, match="Of the others: 19 succeeded, 1 failed again"),
+    ):
+        run(limit=40)
+
+    assert set(issued_users(healthy)) == set(USERS[:20]) - {"u7"}
+    assert not issued_users(stale)
+    assert set(FailEventHistory.objects.filter(campaign=stale).values_list("event_status", "attempts")) == {
+        (EventStatus.FAIL, 0)
     }
+
+
+def test_an_operator_s_retry_does_what_can_be_done_as_well(service: Service) -> None:
+    healthy, stale = failed(service, USERS[:20]), not_current(failed(service, USERS[20:]))
+    ids = list(FailEventHistory.objects.values_list("pk", flat=True))
+
+    with pytest.raises(StateStale, match="Of the others: 20 succeeded"):
+        retry_events_now(event_ids=ids, actor="kim")
+
+    assert set(issued_users(healthy)) == set(USERS[:20])
+    assert set(FailEventHistory.objects.filter(campaign=stale).values_list("event_status", "attempts")) == {
+        (EventStatus.FAIL, 0)
+    }
+
+
+def test_a_campaign_that_is_lost_after_the_commit_is_done_all_the_same(service: Service) -> None:
+    campaign = failed(service)
+
+    with lost_before_the_commit(campaign):
+        assert run() == RetryReport(succeeded=40)
+
+    assert set(statuses().values()) == {EventStatus.SUCCESS}
+    mend(campaign)
+    assert not any(ticket.pending for ticket in held(campaign, *USERS).values())
 
 
 def test_a_stop_is_heard_after_a_batch(service: Service, settings: LazySettings) -> None:
