@@ -1,7 +1,9 @@
 """The topic as an administrator sees it: made with its settings, looked at, its offsets and the group's."""
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -28,6 +30,11 @@ COORDINATOR_COMES_UP = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )
+# A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
+# three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
+LEADER_COMES_UP = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+
+Answer = TypeVar("Answer")
 
 administrator = PerProcess(lambda: AdminClient(client_config()), close=lambda client: None)
 # Asks for the group's offsets and never subscribes, so it is no member of the group.
@@ -159,29 +166,36 @@ def _lags(count: int) -> dict[int, PartitionLag]:
 def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
     # Not AdminClient.list_consumer_group_offsets: in confluent-kafka 2.16.1 it kills the process (SIGSEGV) when the
     # group's coordinator is not there yet, as on every broker that has just been made (docs/decisions/0006).
-    deadline = time.monotonic() + _timeout_sec()
-    while True:
-        error = None
-        try:
-            found = group_reader().committed(partitions, timeout=_timeout_sec())
-            error = next((partition.error for partition in found if partition.error is not None), None)
-        except KafkaException as raised:
-            error = raised.args[0]
-        if error is None:
-            break
-        if error.code() not in COORDINATOR_COMES_UP or time.monotonic() > deadline:
-            raise LogUnavailable(f"Kafka, offsets of group {settings.CONSUMER_GROUP}: {_why(error)}")
-        time.sleep(0.1)
+    def ask() -> list[TopicPartition]:
+        found = group_reader().committed(partitions, timeout=_timeout_sec())
+        for partition in found:
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+        return found
+
+    found = _ask_until_up(ask, about=f"offsets of group {settings.CONSUMER_GROUP}", passing=COORDINATOR_COMES_UP)
     return {partition.partition: partition.offset if partition.offset >= 0 else None for partition in found}
 
 
 def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-    request = dict.fromkeys(partitions, spec)
-    try:
+    def ask() -> dict[int, int]:
+        request = dict.fromkeys(partitions, spec)
         futures = administrator().list_offsets(request, request_timeout=_timeout_sec())
         return {partition.partition: future.result().offset for partition, future in futures.items()}
-    except KafkaException as error:
-        raise LogUnavailable(f"Kafka, offsets of topic {settings.TOPIC}: {_why(error.args[0])}") from error
+
+    return _ask_until_up(ask, about=f"offsets of topic {settings.TOPIC}", passing=LEADER_COMES_UP)
+
+
+def _ask_until_up(ask: Callable[[], Answer], *, about: str, passing: Collection[int]) -> Answer:
+    """Again and again for as long as one request may take, while the broker gives a reason that passes by itself."""
+    deadline = time.monotonic() + _timeout_sec()
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in passing or time.monotonic() > deadline:
+                raise LogUnavailable(f"Kafka, {about}: {_why(error.args[0])}") from error
+        time.sleep(0.1)
 
 
 def _why(error: KafkaError) -> str:

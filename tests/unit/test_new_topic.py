@@ -1,11 +1,13 @@
-"""A topic that has been made is known to the broker that is asked next, or the command says that it is not."""
+"""A topic that has been made is known to the broker that is asked next, or the command says that it is not; so are the
+leaders of its partitions."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 from django.conf import LazySettings
 
 from coupons.errors import LogUnavailable
@@ -16,8 +18,9 @@ from coupons.per_process import PerProcess
 class LateBroker:
     """Makes every topic at once and knows it only when it was asked `unknown_for` times."""
 
-    def __init__(self, unknown_for: int) -> None:
+    def __init__(self, unknown_for: int, reason: int = KafkaError.NOT_LEADER_FOR_PARTITION) -> None:
         self.unknown_for = unknown_for
+        self.reason = reason
         self.asked = 0
 
     def create_topics(self, new: list[Any], **timeouts: float) -> dict[str, Future[None]]:
@@ -31,6 +34,16 @@ class LateBroker:
         error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART) if unknown else None
         topic = SimpleNamespace(error=error, partitions={} if unknown else {0: object()})
         return SimpleNamespace(topics={name: topic})
+
+    def list_offsets(self, request: dict[TopicPartition, Any], **timeouts: float) -> dict[TopicPartition, Future[Any]]:
+        self.asked += 1
+        answers: dict[TopicPartition, Future[Any]] = {partition: Future() for partition in request}
+        for future in answers.values():
+            if self.asked <= self.unknown_for:
+                future.set_exception(KafkaException(KafkaError(self.reason)))
+            else:
+                future.set_result(SimpleNamespace(offset=7))
+        return answers
 
     def poll(self, timeout: float) -> int:
         return 0
@@ -56,3 +69,35 @@ def test_a_broker_that_never_learns_of_it_is_an_error_that_names_the_topic(
 
     with pytest.raises(LogUnavailable, match=f"made topic {settings.TOPIC}"):
         topics.create_topic()
+
+
+def ends() -> dict[int, int]:
+    return topics._offsets([TopicPartition("t", 0), TopicPartition("t", 1)], OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("reason", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
+def test_partitions_that_have_no_leader_yet_are_asked_again(monkeypatch: pytest.MonkeyPatch, reason: int) -> None:
+    broker = LateBroker(unknown_for=2, reason=reason)
+    asked_instead(monkeypatch, broker)
+
+    assert ends() == {0: 7, 1: 7}
+    assert broker.asked == 3
+
+
+def test_a_leader_that_never_comes_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, settings: LazySettings
+) -> None:
+    settings.KAFKA_REQUEST_TIMEOUT_MS = 150
+    asked_instead(monkeypatch, LateBroker(unknown_for=1_000_000))
+
+    with pytest.raises(LogUnavailable, match=f"offsets of topic {settings.TOPIC}: .*Not leader"):
+        ends()
+
+
+def test_what_does_not_pass_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = LateBroker(unknown_for=1, reason=KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    asked_instead(monkeypatch, broker)
+
+    with pytest.raises(LogUnavailable, match="authorization"):
+        ends()
+    assert broker.asked == 1
