@@ -1,7 +1,7 @@
 """The keys that users' tokens may be signed with: a folder with one file a key, named `<kid>.<algorithm>.<kind>`.
 
     2026-11.RS256.pem      a public key; also ES256 (P-256) and EdDSA (Ed25519)
-    legacy.HS256.secret    the secret itself, 32 bytes at least
+    legacy.HS256.secret    the secret itself, 32 bytes at least; the line break after a text is none of it
 
 The file's name fixes the algorithm, so that a token cannot choose one. A file that is added or removed counts within
 REREAD_SEC in every process, without a restart: add the new key, let the issuer change over, remove the old one when
@@ -114,11 +114,16 @@ def _read_key(file: Path) -> tuple[str, TokenKey]:
 
 
 def _secret(name: str, content: bytes) -> bytes:
-    secret = content.strip()
+    # Only of a text: what looks like a blank at the end of random bytes is one of them.
+    secret = content.strip() if content.isascii() else content
     if len(secret) < LEAST_SECRET_BYTES:
         raise BadKeyFile(f"{name}: a secret of HS256 has {LEAST_SECRET_BYTES} bytes at least.")
+    hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
     try:
-        return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+        text = content.lstrip()
+        for end in range(len(text.rstrip()), len(text)):  # a public key is one with line breaks after it, too
+            hmac.prepare_key(text[:end])
+        return hmac.prepare_key(secret)
     except InvalidKeyError:
         raise BadKeyFile(f"{name}: this is a public key; as a secret it would let everybody sign.") from None
 

@@ -290,6 +290,33 @@ def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySet
         assert words in found[name]
 
 
+@pytest.mark.parametrize("after", [b"", b"\n"])
+def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, after: bytes) -> None:
+    """One of 43 ends with a byte that is a blank in ASCII."""
+    key = next(key for key in iter(lambda: new_key("ES256"), None) if public_der(key)[-1:].isspace())
+    (tmp_path / "a.HS256.secret").write_bytes(public_der(key) + after)
+
+    keys, errors = token_keys.read_keys(tmp_path)
+
+    assert not keys
+    assert "public key" in str(errors[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "secret"),
+    [
+        pytest.param(b"0123456789abcdef" * 2 + b"\r\n", b"0123456789abcdef" * 2, id="a text"),
+        pytest.param(b"\n" + bytes(range(200, 230)) + b" ", b"\n" + bytes(range(200, 230)) + b" ", id="random bytes"),
+    ],
+)
+def test_the_line_break_after_a_text_is_none_of_the_secret(tmp_path: Path, content: bytes, secret: bytes) -> None:
+    (tmp_path / "a.HS256.secret").write_bytes(content)
+
+    keys, _ = token_keys.read_keys(tmp_path)
+
+    assert keys["a"].key == secret
+
+
 def test_two_files_of_one_kid_are_refused(tmp_path: Path) -> None:
     for algorithm in ("ES256", "EdDSA"):
         (tmp_path / f"a.{algorithm}.pem").write_bytes(public_pem(new_key(algorithm)))
