@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
@@ -18,6 +19,7 @@ from coupons.messaging.delivery import Delivery
 from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.signing import sign
+from coupons.messaging.state import state_of_producer
 from coupons.messaging.sticky import StickyPartitions
 from coupons.per_process import PerProcess
 from coupons.positions import Position
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
 STATISTICS_MS = 250
 GATHER_SEC = 0.002
+REFUSALS_EVERY_SEC = 5.0
 
 
 class Publisher:
@@ -36,6 +39,9 @@ class Publisher:
         self._ready = threading.Event()
         self._partitions = StickyPartitions()
         self.failed_fatally = False
+        self._statistics: dict[str, Any] = {}
+        self._refused = 0
+        self._said_at = -REFUSALS_EVERY_SEC
         self._producer = Producer(
             client_config(
                 **{
@@ -119,6 +125,7 @@ class Publisher:
         try:
             statistics = json.loads(document)
             self._partitions.learn(statistics)
+            self._statistics = statistics
             if statistics.get("eos", {}).get("idemp_state") == "Assigned":
                 self._ready.set()
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -129,12 +136,21 @@ class Publisher:
             logger.error("producer.failed_fatally error=%s", error.str())
             self.failed_fatally = True
 
+    def _note_refusal(self, error: KafkaError) -> None:
+        """Why, as far as librdkafka says it: its error is the same whatever it has waited for."""
+        self._refused += 1
+        if time.monotonic() - self._said_at > REFUSALS_EVERY_SEC:
+            state = state_of_producer(self._statistics, settings.TOPIC)
+            logger.warning("producer.refused count=%d error=%s %s", self._refused, error.name(), state)
+            self._said_at, self._refused = time.monotonic(), 0
+
     def _resolver(self, delivery: Delivery) -> Callable[[KafkaError | None, Message], None]:
         def resolve(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 delivery.acknowledged(_position(message))
                 return
             self._note_if_fatal(error)
+            self._note_refusal(error)
             delivery.refused(LogUnavailable(f"Kafka, delivery: {error}"))
 
         return resolve

@@ -1,0 +1,34 @@
+"""What a producer says of itself when a broker does not answer."""
+
+import re
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.errors import LogUnavailable
+from coupons.messaging import producer
+from coupons.messaging.producer import Publisher
+from tests.support.service import Service
+from tests.support.tickets import ticket
+
+
+def test_messages_that_nobody_acknowledged_are_told_of_with_the_broker_they_waited_for(
+    service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.DELIVERY_TIMEOUT_MS = 1_500
+    publisher = Publisher()
+    assert publisher.wait_until_ready(20)
+    campaign = service.campaign(10)
+    publisher.publish(ticket(campaign, "a", 1)).result(10)
+
+    with caplog.at_level("WARNING", logger=producer.__name__):
+        service.stack("pause", "kafka")
+        with pytest.raises(LogUnavailable):
+            publisher.publish(ticket(campaign, "b", 2)).result(20)
+        service.stack("resume", "kafka")
+
+    (said,) = [record.getMessage() for record in caplog.records if "producer.refused" in record.message]
+    assert "count=1 error=_MSG_TIMED_OUT idemp_state=Assigned" in said
+    assert re.search(r" broker=127\.0\.0\.1:\d+/1:state=\w+,outbuf_cnt=\d+,waitresp_cnt=\d+,tx=\d+", said)
+    assert re.search(r" partition=0:leader=1,msgq_cnt=\d+,xmit_msgq_cnt=\d+,msgs_inflight=\d+", said)
+    publisher.close()
