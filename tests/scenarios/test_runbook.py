@@ -19,6 +19,23 @@ def blocks() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", RUNBOOK, flags=re.DOTALL | re.MULTILINE)
 
 
+def typed(block: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Again, as a person would, when the keeper was just at the same work; it looks three times a second here."""
+    for _ in range(20):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        if "Another relay is at work" not in done.stderr:
+            break
+    return done
+
+
 def test_each_command_of_the_runbook_runs_and_harms_nothing(service: Service, tmp_path: Path) -> None:
     service.everything()
     campaign = service.campaign(50)
@@ -32,15 +49,7 @@ def test_each_command_of_the_runbook_runs_and_harms_nothing(service: Service, tm
     }
 
     for block in blocks():
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        done = typed(block, environment)
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
     promises |= apply_all(campaign, range(20, 25))
