@@ -121,7 +121,7 @@ def _secret(name: str, content: bytes) -> bytes:
     hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
     try:
         text = content.lstrip()
-        for end in range(len(text.rstrip()), len(text)):  # a public key is one with line breaks after it, too
+        for end in range(len(text.rstrip()), len(text) + 1):  # a public key is one with blanks around it, too
             hmac.prepare_key(text[:end])
         return hmac.prepare_key(secret)
     except InvalidKeyError:

@@ -290,11 +290,11 @@ def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySet
         assert words in found[name]
 
 
-@pytest.mark.parametrize("after", [b"", b"\n"])
-def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, after: bytes) -> None:
+@pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"", b"\n"), (b"\n", b"")])
+def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, before: bytes, after: bytes) -> None:
     """One of 43 ends with a byte that is a blank in ASCII."""
     key = next(key for key in iter(lambda: new_key("ES256"), None) if public_der(key)[-1:].isspace())
-    (tmp_path / "a.HS256.secret").write_bytes(public_der(key) + after)
+    (tmp_path / "a.HS256.secret").write_bytes(before + public_der(key) + after)
 
     keys, errors = token_keys.read_keys(tmp_path)
 
