@@ -3,15 +3,13 @@
 import signal
 
 from coupons.failpoints import CONSUMER_COMMITTED, CONSUMER_FAILURES_RECORDED, CONSUMER_INSERTED, CONSUMER_SETTLED
-from coupons.messaging.log import read_log
-from coupons.messaging.messages import decode
-from coupons.messaging.topics import partition_lags
 from coupons.models import Coupon, FailEventHistory
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on, committed
 from tests.support.matrix import Row
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
+from tests.support.topic import uncommitted_users
 from tests.support.waiting import wait_until
 
 MANY = Habits(users_per_sec=100)
@@ -110,12 +108,6 @@ def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(servic
     assert not FailEventHistory.objects.exists()
     assert_admission_went_on(crowd)
     row.write()
-
-
-def uncommitted_users() -> set[str]:
-    """Whose messages the group would be given again, or for the first time."""
-    stretches = {number: (lag.committed or 0, lag.end) for number, lag in partition_lags().items()}
-    return {decode(message.payload).user_id for message in read_log(stretches)}
 
 
 def workers_left(service: Service) -> set[int]:

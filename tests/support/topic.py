@@ -1,6 +1,7 @@
 """What lies in the topic and in Redis right now, user by user, for tests that compare the two."""
 
 import json
+from collections.abc import Iterable
 
 from coupons.admission.scan import scan_pending, scan_tickets
 from coupons.messaging.log import LoggedMessage, read_log
@@ -16,7 +17,17 @@ def read_topic() -> list[LoggedMessage]:
 
 def published_users() -> set[str]:
     """Who has a message of our own kind."""
-    return {json.loads(message.payload)["user_id"] for message in read_topic()}
+    return _users(read_topic())
+
+
+def committed_users() -> set[str]:
+    """Whose messages the group has done with. By user: who repeats may have two messages."""
+    return _users(read_log({number: (lag.start, lag.next_offset) for number, lag in partition_lags().items()}))
+
+
+def uncommitted_users() -> set[str]:
+    """Whose messages the group would be given again, or for the first time."""
+    return _users(read_log({number: (lag.next_offset, lag.end) for number, lag in partition_lags().items()}))
 
 
 def ticket_holders(campaign: Campaign) -> dict[str, int]:
@@ -31,3 +42,7 @@ def pending_holders(campaign: Campaign) -> set[str]:
 def unread() -> int:
     """Messages that the group has not committed."""
     return sum(lag.lag for lag in partition_lags().values())
+
+
+def _users(messages: Iterable[LoggedMessage]) -> set[str]:
+    return {json.loads(message.payload)["user_id"] for message in messages}
