@@ -1,5 +1,6 @@
 """The consumer's librdkafka settings; each that differs from its default carries its reason."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -8,7 +9,7 @@ from consumers.offsets import on_commit
 from coupons.messaging.kafka import client_config
 
 
-def consumer_config(group: str) -> dict[str, Any]:
+def consumer_config(group: str, on_statistics: Callable[[str], None]) -> dict[str, Any]:
     common = client_config(
         **{
             "group.id": group,
@@ -16,6 +17,9 @@ def consumer_config(group: str) -> dict[str, Any]:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "on_commit": on_commit,
+            # Only the statistics say that the client has lost its brokers.
+            "statistics.interval.ms": 1_000,
+            "stats_cb": on_statistics,
             # A new group starts with the oldest message: a promise may be in it.
             "auto.offset.reset": "earliest",
             # Memory of one process: prefetch at most 4 MiB (default 64 MiB), which are ten large batches.

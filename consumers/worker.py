@@ -17,6 +17,7 @@ from consumers.progress import Progress
 from consumers.rate import RateLimit
 from consumers.registry import Handled, Handler, Received
 from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from coupons.messaging.kafka import headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Worker:
         self,
         *,
         consumer: Consumer,
+        brokers: KnownBrokers,
         handler: Handler,
         stop: threading.Event,
         batch_size: int,
@@ -55,6 +57,7 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
+        self._brokers = brokers
         self._handler = handler
         self._stop = stop
         self._batch_size = batch_size
@@ -72,8 +75,8 @@ class Worker:
         self.has_left = True
 
     def run(self) -> None:
-        """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException when the client
-        cannot go on, PoisonFlood, and whatever a handler raises that is no "retry later"."""
+        """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException and BrokersLost
+        when the client cannot go on, PoisonFlood, and whatever a handler raises that is no "retry later"."""
         self._consumer.subscribe(
             [self._handler.topic],
             on_assign=self._on_assign,
@@ -107,6 +110,9 @@ class Worker:
             raise errors[0]
 
     def _step(self) -> None:
+        if self._brokers.are_lost:
+            # What is in hand comes again, to the one that follows.
+            raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
         if self._kept:
             self._wait_or_retry()
         else:

@@ -14,6 +14,7 @@ class PerProcess(Generic[T]):
 
     `close` is called at the process's normal end. `reset()` closes and forgets the object; `replace(it)` does that
     beside the caller, and only if it is still the one: of many threads that found it broken, one makes the next.
+    `forget()` closes nothing, as other threads may be using it: it ends with their last reference.
     """
 
     def __init__(self, make: Callable[[], T], *, close: Callable[[T], object]) -> None:
@@ -21,7 +22,7 @@ class PerProcess(Generic[T]):
         self._close = close
         self._made: T | None = None
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._forget)
+        os.register_at_fork(after_in_child=self._forget_parents)
 
     def __call__(self) -> T:
         made = self._made
@@ -50,7 +51,11 @@ class PerProcess(Generic[T]):
             threading.Thread(target=self._close, args=(broken,), name="close-broken", daemon=True).start()
         return self()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        with self._lock:
+            self._made = None
+
+    def _forget_parents(self) -> None:
         # Also a new lock: another thread of the parent may have held the old one while it forked.
         self._lock = threading.Lock()
         self._made = None

@@ -104,4 +104,13 @@ APT_PACKAGES_BENCHMARKS: Final = ("wrk",)
 # the open loop's client, from the Go module proxy, whose checksums Go verifies; no distribution has it as a package
 VEGETA: Final = "github.com/tsenart/vegeta/v12@v12.13.0"
 GO_MINOR: Final = 22
-APT_PACKAGES_SYSTEM_TESTS: Final = ("cron", "nginx", "nodejs", "chromium", "chromium-driver", "iproute2", "mount")
+APT_PACKAGES_SYSTEM_TESTS: Final = (
+    "cron",
+    "nginx",
+    "nodejs",
+    "chromium",
+    "chromium-driver",
+    "iproute2",
+    "iptables",
+    "mount",
+)

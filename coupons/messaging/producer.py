@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
+from coupons.messaging.brokers import KnownBrokers
 from coupons.messaging.delivery import Delivery
 from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
@@ -32,13 +33,17 @@ REFUSALS_EVERY_SEC = 5.0
 
 
 class Publisher:
-    """A producer, and the thread that polls it so that delivery reports arrive without traffic."""
+    """A producer, and the thread that polls it so that delivery reports arrive without traffic.
+
+    `is_broken` when it will never deliver again; what it was given is refused, and may be in the log all the same.
+    """
 
     def __init__(self) -> None:
         self._stopped = False
         self._ready = threading.Event()
         self._partitions = StickyPartitions()
-        self.failed_fatally = False
+        self._brokers = KnownBrokers()
+        self.is_broken = False
         self._statistics: dict[str, Any] = {}
         self._refused = 0
         self._said_at = -REFUSALS_EVERY_SEC
@@ -53,8 +58,8 @@ class Publisher:
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
                     # Below the delivery time-out, so that a hanging broker is left and asked again within it.
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
-                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`), and
-                    # which partitions there are.
+                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`), which
+                    # partitions there are, and that no broker is left.
                     "statistics.interval.ms": STATISTICS_MS,
                     "stats_cb": self._on_statistics,
                 }
@@ -126,15 +131,22 @@ class Publisher:
             statistics = json.loads(document)
             self._partitions.learn(statistics)
             self._statistics = statistics
+            self._brokers.learn(statistics)
+            if self._brokers.are_lost:
+                self._note_broken("lost_brokers")
             if statistics.get("eos", {}).get("idemp_state") == "Assigned":
                 self._ready.set()
         except (ValueError, KeyError, TypeError, AttributeError):
             logger.exception("producer.statistics_unreadable")
 
     def _note_if_fatal(self, error: KafkaError) -> None:
-        if is_fatal(error) and not self.failed_fatally:
-            logger.error("producer.failed_fatally error=%s", error.str())
-            self.failed_fatally = True
+        if is_fatal(error):
+            self._note_broken(f"failed_fatally error={error.str()}")
+
+    def _note_broken(self, how: str) -> None:
+        if not self.is_broken:
+            logger.error("producer.%s", how)
+            self.is_broken = True
 
     def _note_refusal(self, error: KafkaError) -> None:
         """Why, as far as librdkafka says it: its error is the same whatever it has waited for."""
@@ -165,9 +177,10 @@ _publishers = PerProcess(Publisher, close=Publisher.close)
 
 
 def publisher() -> Publisher:
-    """This process's publisher. One that librdkafka gave up (a fatal error) is replaced by a new one."""
+    """This process's publisher. One that librdkafka gave up (a fatal error), or that has lost its brokers, is replaced
+    by a new one."""
     made = _publishers()
-    return _publishers.replace(made) if made.failed_fatally else made
+    return _publishers.replace(made) if made.is_broken else made
 
 
 def close_publisher() -> None:

@@ -17,7 +17,7 @@ def state_of_producer(statistics: Mapping[str, Any], topic: str) -> str:
         [
             f"idemp_state={statistics.get('eos', {}).get('idemp_state', 'none')}",
             f"msg_cnt={statistics.get('msg_cnt', 0)}",
-            *(f"broker={broker.get('name')}:{_words(broker, *_OF_BROKER)}" for broker in brokers),
+            *([f"broker={broker.get('name')}:{_words(broker, *_OF_BROKER)}" for broker in brokers] or ["broker=none"]),
             *(
                 f"partition={number}:{_words(partition, *_OF_PARTITION)}"
                 for number, partition in partitions.items()

@@ -93,7 +93,7 @@ def create_topic() -> bool:
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
-        raise LogUnavailable(f"Kafka, create topic {settings.TOPIC}: {_why(error.args[0])}") from error
+        raise _unavailable(f"Kafka, create topic {settings.TOPIC}", error.args[0]) from error
     _wait_until_known()
     return True
 
@@ -115,11 +115,11 @@ def partition_count() -> int | None:
     try:
         topic = administrator().list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS}: {_why(error.args[0])}") from error
+        raise _unavailable(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS}", error.args[0]) from error
     if topic.error is not None:
         if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
-        raise LogUnavailable(f"Kafka, topic {settings.TOPIC}: {_why(topic.error)}")
+        raise _unavailable(f"Kafka, topic {settings.TOPIC}", topic.error)
     return len(topic.partitions)
 
 
@@ -129,7 +129,7 @@ def settings_that_differ() -> dict[str, tuple[str, str]]:
     try:
         found = administrator().describe_configs([resource], request_timeout=_timeout_sec())[resource].result()
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka, describe topic {settings.TOPIC}: {_why(error.args[0])}") from error
+        raise _unavailable(f"Kafka, describe topic {settings.TOPIC}", error.args[0]) from error
     wanted = topic_settings()
     return {name: (found[name].value, value) for name, value in wanted.items() if found[name].value != value}
 
@@ -194,13 +194,18 @@ def _ask_until_up(ask: Callable[[], Answer], *, about: str, passing: Collection[
             return ask()
         except KafkaException as error:
             if error.args[0].code() not in passing or time.monotonic() > deadline:
-                raise LogUnavailable(f"Kafka, {about}: {_why(error.args[0])}") from error
+                raise _unavailable(f"Kafka, {about}", error.args[0]) from error
         time.sleep(0.1)
 
 
-def _why(error: KafkaError) -> str:
-    administrator().poll(0)  # it has no thread that does
-    return why(error)
+def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
+    """What to raise. The next call asks with new clients if nobody has answered this one."""
+    administrator().poll(0)  # it has no thread that does, and why it is not connected is told there
+    if error.code() < 0:  # librdkafka's own; a broker's are positive
+        # It may have lost its brokers for good (coupons/messaging/brokers.py), and has no statistics that would tell.
+        administrator.forget()
+        group_reader.forget()
+    return LogUnavailable(f"{what}: {why(error)}")
 
 
 def _timeout_sec() -> float:

@@ -7,6 +7,7 @@ import pytest
 from django.conf import LazySettings
 
 from consumers.kafka_config import consumer_config
+from coupons.messaging.brokers import KnownBrokers
 from coupons.messaging.kafka import client_config
 from tests.support.process import ROOT
 
@@ -41,6 +42,6 @@ def test_both_configurations_have_what_the_operator_set(settings: LazySettings) 
     settings.KAFKA_CLIENT_CONFIG = TLS
 
     assert TLS.items() <= client_config(**{"group.id": "g"}).items()
-    assert TLS.items() <= consumer_config("g").items()
+    assert TLS.items() <= consumer_config("g", KnownBrokers().on_statistics).items()
     settings.CONSUMER_GROUP_PROTOCOL = "classic"
-    assert TLS.items() <= consumer_config("g").items()
+    assert TLS.items() <= consumer_config("g", KnownBrokers().on_statistics).items()

@@ -2,6 +2,7 @@
 leaders of its partitions."""
 
 from concurrent.futures import Future
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,3 +102,29 @@ def test_what_does_not_pass_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(LogUnavailable, match="authorization"):
         ends()
     assert broker.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "clients"),
+    [
+        pytest.param(KafkaError._TRANSPORT, 2, id="nobody answered: it may have lost its brokers"),
+        pytest.param(KafkaError.TOPIC_AUTHORIZATION_FAILED, 1, id="a broker did"),
+    ],
+)
+def test_a_client_that_nobody_answered_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, reason: int, clients: int
+) -> None:
+    made: list[LateBroker] = []
+
+    def make() -> LateBroker:
+        made.append(LateBroker(unknown_for=1, reason=reason))
+        return made[-1]
+
+    monkeypatch.setattr(topics, "administrator", PerProcess(make, close=lambda client: None))
+
+    with pytest.raises(LogUnavailable):
+        ends()
+    with suppress(LogUnavailable):
+        ends()
+
+    assert len(made) == clients

@@ -1,4 +1,5 @@
-"""A producer that librdkafka has given up is noticed wherever it says so, and replaced once; the others go on."""
+"""A producer that librdkafka has given up, or that has lost its brokers, is noticed wherever it says so, and replaced
+once; the others go on."""
 
 import json
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def test_a_fatal_error_is_noticed_and_the_next_who_asks_gets_another_producer(
     first = producer.publisher()
     said(FakeProducer.made[0], FATAL)
 
-    wait_until(lambda: first.failed_fatally)
+    wait_until(lambda: first.is_broken)
     with ThreadPoolExecutor(16) as pool:
         others = set(pool.map(lambda _: producer.publisher(), range(64)))
 
@@ -106,6 +107,19 @@ def test_an_error_that_passes_replaces_nothing(
     wait_until(lambda: client.polls > polls + 2, what="the thread that polls goes on")
 
     assert producer.publisher() is first
+    publishers.reset()
+
+
+def test_one_that_has_lost_its_brokers_is_replaced_by_the_next_who_asks(publishers: PerProcess[Publisher]) -> None:
+    first = producer.publisher()
+    client = FakeProducer.made[0]
+    client.statistics(json.dumps({"ts": 1_000_000, "brokers": {}}))
+    assert producer.publisher() is first, "that may be the moment in which it begins anew"
+
+    client.statistics(json.dumps({"ts": 3_000_000, "brokers": {}}))
+
+    assert producer.publisher() is not first
+    assert len(FakeProducer.made) == 2
     publishers.reset()
 
 

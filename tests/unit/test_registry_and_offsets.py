@@ -9,6 +9,7 @@ from django.conf import LazySettings
 from consumers.kafka_config import consumer_config
 from consumers.offsets import next_offsets
 from consumers.registry import Handled, Received, handler_of, handles
+from coupons.messaging.brokers import KnownBrokers
 
 
 def done(messages: object) -> Handled:
@@ -65,7 +66,7 @@ def test_no_offset_moves_by_itself_and_a_new_group_starts_at_the_oldest_message(
 ) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = protocol
 
-    config = consumer_config("g")
+    config = consumer_config("g", KnownBrokers().on_statistics)
 
     assert config["enable.auto.commit"] is False
     assert config["enable.auto.offset.store"] is False
@@ -75,10 +76,10 @@ def test_no_offset_moves_by_itself_and_a_new_group_starts_at_the_oldest_message(
 def test_the_classic_protocol_rebalances_cooperatively(settings: LazySettings) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = "classic"
 
-    assert consumer_config("g")["partition.assignment.strategy"] == "cooperative-sticky"
+    assert consumer_config("g", KnownBrokers().on_statistics)["partition.assignment.strategy"] == "cooperative-sticky"
 
 
 def test_what_the_client_settings_say_goes_to_every_client(settings: LazySettings) -> None:
     settings.KAFKA_CLIENT_CONFIG = {"security.protocol": "SASL_SSL"}
 
-    assert consumer_config("g")["security.protocol"] == "SASL_SSL"
+    assert consumer_config("g", KnownBrokers().on_statistics)["security.protocol"] == "SASL_SSL"

@@ -1,5 +1,6 @@
 """The worker's loop, step by step, without a broker."""
 
+import json
 import logging
 import threading
 from collections import deque
@@ -15,6 +16,7 @@ from consumers.offsets import on_commit
 from consumers.registry import Handled, Handler, Received
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import RetryLater
+from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import TOPIC, BatchEnd, FakeConsumer, Step, assign, error_message, record, revoke
 
@@ -48,11 +50,13 @@ class Bench:
         self.clock = Clock()
         self.stop = SteppedEvent(self.clock)
         self.consumer = FakeConsumer(*plan, clock=self.clock, stop=self.stop)
+        self.brokers = KnownBrokers()
         self.handler = handler or Recorder()
         self.handler.bench = self
         settings: dict[str, Any] = {"batch_size": 100, "max_rate": 0, "poison_limit": 1_000} | options
         self.worker = Worker(
             consumer=cast("Consumer", self.consumer),
+            brokers=self.brokers,
             handler=Handler(TOPIC, "group", self.handler),
             stop=self.stop,
             clock=self.clock,
@@ -361,3 +365,16 @@ def test_a_broker_that_does_not_let_it_go_is_left_all_the_same(monkeypatch: pyte
 
     assert not bench.worker.has_left
     answered.set()
+
+
+def test_a_client_that_has_lost_its_brokers_ends_the_worker_which_takes_no_more() -> None:
+    def lose_brokers(consumer: FakeConsumer) -> None:
+        for second in (1, 2, 3):
+            bench.brokers.on_statistics(json.dumps({"ts": second * 1_000_000, "brokers": {}}))
+
+    bench = Bench(assign(0), record(0), BatchEnd(), lose_brokers, BatchEnd(), record(1))
+
+    with pytest.raises(BrokersLost):
+        bench.run()
+
+    assert bench.consumer.journal == ["handle 1", "commit {0: 1}", "close"]

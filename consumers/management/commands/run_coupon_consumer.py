@@ -17,6 +17,7 @@ from consumers.worker import PoisonFlood, Worker
 from coupons.collector import spare_the_collector
 from coupons.errors import OperatorError
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
+from coupons.messaging.brokers import BrokersLost, KnownBrokers
 
 logger = logging.getLogger(__name__)
 EXIT_POISON = 3
@@ -97,8 +98,10 @@ class Command(CouponCommand):
             stop_when_parent_dies(options["child_of"], stop)
         if not start_when_ready(handler.topic, stop, patient=options["patient"]):
             return
+        brokers = KnownBrokers()
         worker = Worker(
-            consumer=Consumer(consumer_config(handler.group)),
+            consumer=Consumer(consumer_config(handler.group, brokers.on_statistics)),
+            brokers=brokers,
             handler=handler,
             stop=stop,
             batch_size=options["batch_size"],
@@ -118,6 +121,9 @@ class Command(CouponCommand):
         except PoisonFlood as error:
             self.stderr.write(self.style.ERROR(str(error)))
             return EXIT_POISON
+        except BrokersLost as error:
+            logger.error("consumer.lost_brokers exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  no defect of ours
+            return EXIT_DEFECT
         except Exception:
             # A fatal error of the client, or a defect. Nothing of the batch in hand is committed, so it comes again.
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
