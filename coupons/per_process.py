@@ -21,6 +21,7 @@ class PerProcess(Generic[T]):
         self._make = make
         self._close = close
         self._made: T | None = None
+        self._ends_with_process = False
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget_parents)
 
@@ -31,10 +32,15 @@ class PerProcess(Generic[T]):
                 made = self._made
                 if made is None:
                     made = self._made = self._make()
-                    # Not atexit: a worker of a pre-forking server ends as a multiprocessing child, which runs
-                    # multiprocessing's finalizers and no atexit handlers. In a main process both run.
-                    Finalize(None, self.reset, exitpriority=0)
+                    self._end_with_process()
         return made
+
+    def _end_with_process(self) -> None:
+        # Not atexit: a worker of a pre-forking server ends as a multiprocessing child, which runs multiprocessing's
+        # finalizers and no atexit handlers. In a main process both run.
+        if not self._ends_with_process:
+            Finalize(None, self.reset, exitpriority=0)
+            self._ends_with_process = True
 
     def reset(self) -> None:
         with self._lock:
@@ -59,3 +65,4 @@ class PerProcess(Generic[T]):
         # Also a new lock: another thread of the parent may have held the old one while it forked.
         self._lock = threading.Lock()
         self._made = None
+        self._ends_with_process = False

@@ -86,10 +86,10 @@ def create_topic() -> bool:
         replication_factor=settings.TOPIC_REPLICATION,
         config=topic_settings(),
     )
+    client = administrator()  # held until it has answered: another thread may drop it
     try:
-        administrator().create_topics([topic], operation_timeout=_timeout_sec(), request_timeout=_timeout_sec())[
-            settings.TOPIC
-        ].result()
+        made = client.create_topics([topic], operation_timeout=_timeout_sec(), request_timeout=_timeout_sec())
+        made[settings.TOPIC].result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
@@ -126,8 +126,9 @@ def partition_count() -> int | None:
 def settings_that_differ() -> dict[str, tuple[str, str]]:
     """Of an existing topic: setting -> (what it is, what it should be)."""
     resource = ConfigResource(ResourceType.TOPIC, settings.TOPIC)
+    client = administrator()
     try:
-        found = administrator().describe_configs([resource], request_timeout=_timeout_sec())[resource].result()
+        found = client.describe_configs([resource], request_timeout=_timeout_sec())[resource].result()
     except KafkaException as error:
         raise _unavailable(f"Kafka, describe topic {settings.TOPIC}", error.args[0]) from error
     wanted = topic_settings()
@@ -180,7 +181,8 @@ def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
 def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
     def ask() -> dict[int, int]:
         request = dict.fromkeys(partitions, spec)
-        futures = administrator().list_offsets(request, request_timeout=_timeout_sec())
+        client = administrator()
+        futures = client.list_offsets(request, request_timeout=_timeout_sec())
         return {partition.partition: future.result().offset for partition, future in futures.items()}
 
     return _ask_until_up(ask, about=f"offsets of topic {settings.TOPIC}", passing=LEADER_COMES_UP)

@@ -44,6 +44,29 @@ def test_a_reset_closes_it_and_the_next_call_makes_another() -> None:
     assert client() is not first
 
 
+def test_what_is_forgotten_is_not_closed_and_the_next_call_makes_another() -> None:
+    client = PerProcess(Client, close=Client.close)
+    first = client()
+    client.forget()
+
+    assert client() is not first
+    assert first.closed == 0, "somebody may be using it"
+
+
+def test_the_last_one_is_closed_at_the_end_of_the_process_once_however_many_there_were() -> None:
+    output = run(
+        "from multiprocessing import util\n"
+        "from coupons.per_process import PerProcess\n"
+        "client = PerProcess(object, close=lambda made: print('closed', made is last))\n"
+        "for _ in range(100):\n"
+        "    client.forget()\n"
+        "    last = client()\n"
+        "print(len(util._finalizer_registry))\n"
+    )
+
+    assert output.split() == ["1", "closed", "True"]
+
+
 def test_a_reset_of_nothing_does_nothing() -> None:
     Client.made = 0
     PerProcess(Client, close=Client.close).reset()
