@@ -8,10 +8,15 @@ STATISTICS.md.
 from collections.abc import Mapping
 from typing import Any
 
+from coupons.messaging.brokers import SERVERS
+
 
 def state_of_producer(statistics: Mapping[str, Any], topic: str) -> str:
-    """Of the producer, of each broker it knows by number, and of the topic's partitions, each by its counters."""
-    brokers = [broker for broker in statistics.get("brokers", {}).values() if broker.get("nodeid", -1) >= 0]
+    """Of the producer, of each broker it knows by number, else of its bootstrap servers, and of the topic's partitions,
+    each by its counters."""
+    known = statistics.get("brokers", {}).values()
+    numbered = [broker for broker in known if broker.get("nodeid", -1) >= 0]
+    brokers = numbered or [broker for broker in known if broker.get("source") in SERVERS]
     partitions = statistics.get("topics", {}).get(topic, {}).get("partitions", {})
     return " ".join(
         [

@@ -16,6 +16,7 @@ from coupons.errors import LogUnavailable
 from coupons.messaging import producer
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import Publisher
+from coupons.messaging.state import state_of_producer
 from coupons.per_process import PerProcess
 from tests.support.waiting import wait_until
 
@@ -133,6 +134,31 @@ def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publish
     polls = client.polls
     wait_until(lambda: client.polls > polls + 2)
     publishers.reset()
+
+
+@pytest.mark.parametrize(
+    ("brokers", "said"),
+    [
+        pytest.param({}, "broker=none", id="it has lost them all"),
+        pytest.param({":0/internal": {"source": "internal"}}, "broker=none", id="its own queue is none"),
+        pytest.param(
+            {
+                "h:9092/bootstrap": {
+                    "name": "h:9092/bootstrap",
+                    "nodeid": -1,
+                    "source": "configured",
+                    "state": "CONNECT",
+                }
+            },
+            "broker=h:9092/bootstrap:state=CONNECT,",
+            id="it begins anew",
+        ),
+    ],
+)
+def test_a_producer_without_a_broker_says_whether_it_still_knows_where_to_begin(
+    brokers: dict[str, Any], said: str
+) -> None:
+    assert said in state_of_producer({"brokers": brokers}, "t")
 
 
 def test_what_is_refused_is_told_with_the_producer_s_state_and_not_more_often_than_somebody_reads(
