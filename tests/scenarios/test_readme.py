@@ -2,11 +2,11 @@
 
 import json
 import re
-import subprocess
 
 from coupons.models import Campaign
 from tests.support.process import ROOT
 from tests.support.service import Service
+from tests.support.shell import typed
 from tests.support.waiting import wait_until
 
 
@@ -18,15 +18,7 @@ def _session() -> list[str]:
 
 
 def _run(service: Service, script: str) -> str:
-    environment = service.environment | {"WEB_PORT": service.url.rsplit(":", 1)[1]}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = typed(script, service)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,8 +1,8 @@
 """docs/runbook.md: each of its commands runs as it stands there, against a service that is at work."""
 
 import re
-import subprocess
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -10,6 +10,7 @@ from coupons.models import Coupon
 from tests.support.process import ROOT
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
+from tests.support.shell import typed
 from tests.support.waiting import wait_until
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -19,18 +20,10 @@ def blocks() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", RUNBOOK, flags=re.DOTALL | re.MULTILINE)
 
 
-def typed(block: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def typed_until_free(block: str, service: Service, **more: str) -> CompletedProcess[str]:
     """Again, as a person would, when the keeper was just at the same work; it looks three times a second here."""
     for _ in range(20):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        done = typed(block, service, **more)
         if "Another relay is at work" not in done.stderr:
             break
     return done
@@ -42,14 +35,9 @@ def test_each_command_of_the_runbook_runs_and_harms_nothing(service: Service, tm
     promises = apply_all(campaign, range(20))
     wait_until(lambda: Coupon.objects.count() == 20, within_sec=40)
     assert len(blocks()) > 10
-    environment = service.environment | {
-        "WEB_PORT": service.url.rsplit(":", 1)[1],
-        "ID": str(campaign.pk),
-        "BACKUP": str(tmp_path / "coupons.dump"),
-    }
 
     for block in blocks():
-        done = typed(block, environment)
+        done = typed_until_free(block, service, ID=str(campaign.pk), BACKUP=str(tmp_path / "coupons.dump"))
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
     promises |= apply_all(campaign, range(20, 25))
