@@ -17,15 +17,20 @@ class RateLimit:
         """How many messages may be taken now, at most `wanted`."""
         if not self._rate:
             return wanted
+        self._fill()
+        return min(wanted, int(self._tokens))
+
+    def take(self, count: int) -> None:
+        """Count them as taken now, which may be long after they were allowed: a poll waits for its first message."""
+        self._fill()
+        self._tokens -= count
+
+    def _fill(self) -> None:
         now = self._clock()
         # At least one whole message fits in, or a rate below 1 would never let any through.
         capacity = max(self._rate, 1.0)
         self._tokens = min(self._tokens + (now - self._filled_at) * self._rate, capacity)
         self._filled_at = now
-        return min(wanted, int(self._tokens))
-
-    def take(self, count: int) -> None:
-        self._tokens -= count
 
     def wait_sec(self) -> float:
         """Until the next message may be taken."""

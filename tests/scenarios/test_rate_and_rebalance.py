@@ -2,7 +2,7 @@
 
 import time
 
-from django.db.models import Max, Min
+from django.utils import timezone
 
 from coupons.models import Coupon, FailEventHistory
 from faults.visits import Habits
@@ -16,21 +16,25 @@ SMALL_BATCHES = ("--solo", "--batch-size", "5")
 
 
 def test_the_database_gets_no_more_than_the_max_rate(service: Service) -> None:
-    """200 at 50 a second, of which the first second's may come at once: three seconds at least, however fast it is."""
+    """200 at 50 a second, of which the first second's may come at once.
+
+    The consumer waited with a full bucket, and all is counted from before the first ticket: a process that stands still
+    makes rows later, never earlier, so no pause of this machine can break the bound.
+    """
+    rate = 50
     campaign = service.campaign(500)
+    consumer = service.consumer("--solo", "--max-rate", str(rate), "--batch-size", "200")
+    hold(1.5, lambda: not issued(campaign), "nothing to write yet, so the bucket fills")
+
+    began_at = timezone.now()
     promises = apply_all(campaign, range(200))
 
-    consumer = service.consumer("--solo", "--max-rate", "50", "--batch-size", "200")
-
-    started = time.monotonic()
-    counts = []
-    while issued(campaign) < 200:
-        counts.append((time.monotonic() - started, issued(campaign)))
-        assert time.monotonic() - started < 30
-    first, last = Coupon.objects.aggregate(Min("issued_at"), Max("issued_at")).values()
-    assert (last - first).total_seconds() > 2.5
-    assert all(count <= 50 * (at_sec + 1) + 60 for at_sec, count in counts), "no burst in between"
     assert_kept(campaign, promises)
+    for count, issued_at in enumerate(
+        Coupon.objects.order_by("issued_at").values_list("issued_at", flat=True), start=1
+    ):
+        elapsed_sec = (issued_at - began_at).total_seconds()
+        assert count <= rate * (1 + elapsed_sec) + 1, f"{count} rows {elapsed_sec} s after the first ticket"
     assert consumer.output.count("consumer.assigned") == 1, "a slow pace costs no membership"
 
 

@@ -49,6 +49,17 @@ def test_an_idle_hour_gives_one_second_s_messages_and_no_more() -> None:
     assert limit.allowance(500) == 10
 
 
+def test_a_full_bucket_gains_nothing_while_a_poll_waits_for_the_first_message() -> None:
+    clock = Clock()
+    limit = RateLimit(10, clock=clock)
+    clock.advance(1)
+    allowed = limit.allowance(500)
+    clock.advance(0.5)
+    limit.take(allowed)
+
+    assert limit.allowance(500) == 0
+
+
 def test_a_rate_below_one_still_lets_a_message_through_in_the_end() -> None:
     clock = Clock()
     limit = RateLimit(0.25, clock=clock)
