@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from benchmarks.services import CHECKOUT, HOST, MANAGE, Service, Services, answers_ok, free_port
 from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import Proxy
+from faults.soak.ends import ExpectedEnds
 
 API_KEY = "soak-key"
 AGAIN_AFTER_SEC = 0.5
@@ -23,11 +24,6 @@ START_SEC = 60.0
 STACK_SEC = 120.0
 JOBS_SEC = 120.0
 ORPHANS_END_SEC = 45.0  # consumers/child.py gives itself 30 s for the batch in hand
-# Ended by us, or by a failpoint; 71 and 0: by themselves because their parent or we said so.
-EXPECTED_EXITS = frozenset({0, 71, -signal.SIGKILL, -signal.SIGTERM})
-# A consumer's group vanishes with the broker's data, which is fatal to its client: it ends, and is started again.
-EXIT_FATAL = 70
-FATAL_AFTER_LOSS_SEC = 45.0
 
 
 @dataclass(slots=True)
@@ -52,7 +48,7 @@ class World:
         self.failpoints = failpoints
         self.unexplained: list[str] = []
         self.proxies: dict[str, Proxy] = {}
-        self._kafka_lost_at = float("-inf")
+        self.ends = ExpectedEnds()
         self._topic = topic
         self._database = database
         self._services = Services(log_folder=folder / "log")
@@ -98,6 +94,10 @@ class World:
                 raise TimeoutError(f"the web servers are not ready after {START_SEC:.0f} s; see {self.folder}/log")
             time.sleep(0.2)
 
+    @property
+    def web_servers(self) -> list[str]:
+        return [name for name in self.programs if self.address_of(name)]
+
     def address_of(self, name: str) -> str | None:
         """Of a web server."""
         port = self.programs[name].environment.get("WEB_PORT")
@@ -112,6 +112,7 @@ class World:
             parent = self._pid(name)
             children = [pid for pid in members(parent) if pid != parent]
             if children:
+                self.ends.worker_killed(name)
                 os.kill(max(children), signal.SIGKILL)
 
     def pause(self, name: str) -> None:
@@ -151,7 +152,7 @@ class World:
     def stack(self, verb: str, part: str) -> None:
         """bin/stack VERB PART."""
         if verb == "wipe":
-            self._kafka_lost_at = time.monotonic()
+            self.ends.kafka_lost()
         command = [str(CHECKOUT / "bin" / "stack"), verb, part]
         done = subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=STACK_SEC)
         if done.returncode != 0:
@@ -191,17 +192,13 @@ class World:
         ended = program.running is not None and program.running.process.poll() is not None
         if ended and program.running is not None:
             code = program.running.process.returncode
-            if not self._is_expected(program.name, code):
-                self.unexplained.append(f"{program.name} ended by itself, exit code {code}: {program.running.log}")
+            log = program.running.log
+            if not self.ends.explain(program.name, code, lambda: log.read_text(errors="replace")):
+                self.unexplained.append(f"{program.name} ended by itself, exit code {code}: {log}")
             program.group, program.ended_at = program.running.process.pid, time.monotonic()
             program.running = None
         if program.running is None and program.wanted and self._has_ended(program):
             self._start(program)
-
-    def _is_expected(self, name: str, code: int) -> bool:
-        after_loss_sec = time.monotonic() - self._kafka_lost_at
-        fatal = code == EXIT_FATAL and name.startswith("consumer") and after_loss_sec < FATAL_AFTER_LOSS_SEC
-        return code in EXPECTED_EXITS or fatal
 
     def _has_ended(self, program: Program) -> bool:
         """With all its children: those of a killed parent must end by themselves."""

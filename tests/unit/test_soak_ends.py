@@ -1,0 +1,68 @@
+"""The soak calls an end unexplained unless its own doing explains it."""
+
+import signal
+from collections.abc import Callable
+
+from faults.soak.ends import CRASH_LOOP, CRASH_LOOP_AFTER_KILL_SEC, FATAL_AFTER_LOSS_SEC, ExpectedEnds
+from tests.support.clocks import Clock
+
+
+def output(text: str) -> Callable[[], str]:
+    return lambda: text
+
+
+LOOP = output(f"[ERROR] Unexpected exit from worker-1\n[ERROR] {CRASH_LOOP}, exiting\n")
+TRACEBACK = output("Traceback (most recent call last): ...\n")
+
+
+def test_a_program_may_end_because_it_was_told_to_or_killed() -> None:
+    ends = ExpectedEnds(clock=Clock())
+
+    for code in (0, 71, -signal.SIGKILL, -signal.SIGTERM):
+        assert ends.explain("web-1", code, TRACEBACK)
+    for code in (1, 2, 3, -signal.SIGSEGV):
+        assert not ends.explain("web-1", code, TRACEBACK)
+
+
+def test_a_consumer_may_lose_its_client_soon_after_the_broker_lost_its_data() -> None:
+    clock = Clock()
+    ends = ExpectedEnds(clock=clock)
+    assert not ends.explain("consumer-1", 70, TRACEBACK)
+
+    ends.kafka_lost()
+    assert ends.explain("consumer-1", 70, TRACEBACK)
+    assert not ends.explain("keeper-1", 70, TRACEBACK)
+    clock.advance(FATAL_AFTER_LOSS_SEC)
+
+    assert not ends.explain("consumer-1", 70, TRACEBACK)
+
+
+def test_a_web_server_may_take_killed_workers_for_a_crash_loop() -> None:
+    clock = Clock()
+    ends = ExpectedEnds(clock=clock)
+    assert not ends.explain("web-1", 1, LOOP), "its workers died by themselves"
+
+    ends.worker_killed("web-1")
+    assert ends.explain("web-1", 1, LOOP)
+    assert not ends.explain("web-1", 1, TRACEBACK), "it says another reason"
+    assert not ends.explain("web-2", 1, LOOP), "another's worker was killed"
+    clock.advance(CRASH_LOOP_AFTER_KILL_SEC)
+
+    assert not ends.explain("web-1", 1, LOOP)
+
+
+def test_a_failpoint_of_the_web_explains_a_crash_loop_as_long_as_it_is_armed() -> None:
+    clock = Clock()
+    ends = ExpectedEnds(clock=clock)
+    ends.workers_die(["web-1", "web-2"])
+    clock.advance(3_600)
+    ends.worker_killed("web-1")
+    clock.advance(3_600)
+    assert ends.explain("web-1", 1, LOOP)
+    assert ends.explain("web-2", 1, LOOP)
+
+    ends.workers_die_no_more(["web-1", "web-2"])
+    clock.advance(CRASH_LOOP_AFTER_KILL_SEC)
+
+    assert not ends.explain("web-1", 1, LOOP)
+    assert not ends.explain("web-2", 1, LOOP)
