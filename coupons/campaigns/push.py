@@ -35,10 +35,11 @@ def push_change(campaign: Campaign) -> None:
     failpoint(PUSH_COMMITTED)
     try:
         result = _push(campaign)
-        if result is PushResult.HELD:
-            time.sleep(hold_ms() / 1000)  # whoever is told that it is done finds it so
         if result is PushResult.SUPERSEDED:
-            push_again(campaign.pk)  # a later change, and all is well; or a change that never happened
+            # The keeper was faster, or there is a later change, and all is well; or a change that never happened.
+            push_again(campaign.pk)
+        if result in (PushResult.HELD, PushResult.SUPERSEDED):
+            time.sleep(hold_ms() / 1000)  # whoever is told that it is done finds it so
     except RetryLater as error:
         raise PushDidNotArrive(
             f"Saved, but Redis has not heard of it yet ({error}). The keeper pushes it as soon as it can."
