@@ -40,8 +40,11 @@ def only_one(work: Work) -> Iterator[bool]:
         if not mine:
             yield False
             return
-        with _kept_busy(holder):
-            yield True
+        try:
+            with _kept_busy(holder):
+                yield True
+        finally:
+            _unlock(holder, work)
     finally:
         # Crash before this => the server ends the lock with the session.
         with suppress(*DATABASE_DOWN):
@@ -58,6 +61,12 @@ def _lock(holder: BaseDatabaseWrapper, work: Work) -> bool:
         held_by = cursor.fetchone()
     logger.info("lock.held work=%s by_backend=%s", work.name.lower(), held_by[0] if held_by else "none any more")
     return False
+
+
+def _unlock(holder: BaseDatabaseWrapper, work: Work) -> None:
+    """Whoever comes next has it at once. A session that is merely closed keeps it until its backend notices."""
+    with suppress(*DATABASE_DOWN), holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [NAMESPACE, work])
 
 
 @contextmanager
