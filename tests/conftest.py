@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from django.conf import LazySettings
 from django.db import connection
@@ -21,11 +22,19 @@ from coupons.admission.marks import published_marks
 from coupons.admission.scripts import admission_redis
 from coupons.api import limits
 from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
+from coupons.callers import snapshot
 from coupons.callers.last_used import last_used
 from coupons.callers.snapshot import key_snapshot
 from coupons.messaging import topics
 from coupons.messaging.producer import close_publisher, publisher
+from tests.support.patience import LONG_MS, wait_for_redis
 from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,6 +85,19 @@ def _clients(django_db_setup: None) -> Iterator[None]:
         client.reset()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patient_with_redis() -> None:
+    wait_for_redis(LONG_MS)
+
+
+@pytest.fixture
+def patient(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API in this process waits long for its servers; for tests that call it, and are not about that."""
+    monkeypatch.setattr(snapshot, "FIRST_READ_SEC", LONG_MS / 1000)
+    service.patience.requests = True
+    service.patience.long()
+
+
 @pytest.fixture
 def service(transactional_db: None, settings: LazySettings, _clients: None) -> Iterator[Service]:
     """The parts of the service around one test, and its processes; whatever a test stopped is started again."""
@@ -86,12 +108,15 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     settings.API_KEYS = ["test-key"]
     topics.group_reader.reset()
     admission_redis().flushall()
-    topics.create_topic()
+    wait_until(lambda: topics.create_topic() or topics.partition_count(), what="the test's topic")
+    # A broker that was just started answers NOT_COORDINATOR to the first question for a group's offsets.
+    wait_until(topics.partition_lags, what="the coordinator of the test's group")
     assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
     for breaker in (kafka_breaker, redis_breaker, postgresql_breaker):
         breaker.succeeded()
     limits.forget_all()
     made = Service(settings)
+    made.patience.long()
     yield made
     made.close()
     for client in (directory, key_snapshot, last_used):

@@ -5,10 +5,9 @@ import pytest
 from django.conf import LazySettings
 
 from coupons.callers import token_keys
-from coupons.lobby.knowledge import Knowledge
 from tests.support.http import Api
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
-from tests.support.lobby import LobbyHandler
+from tests.support.lobby import LobbyHandler, StillKnowledge
 from tests.support.service import Service
 
 
@@ -26,10 +25,16 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield
         return
     request.getfixturevalue("service")
-    knowledge = Knowledge()
+    knowledge = StillKnowledge()
     monkeypatch.setattr(Api, "make_handler", staticmethod(lambda: LobbyHandler(knowledge)))
     yield
     knowledge.close()
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest) -> None:
+    if "service" in request.fixturenames:
+        request.getfixturevalue("patient")
 
 
 @pytest.fixture

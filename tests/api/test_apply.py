@@ -118,7 +118,7 @@ def test_closed_is_410(api: Api, service: Service) -> None:
 
 
 def test_a_campaign_past_its_window_is_closed(api: Api, service: Service) -> None:
-    campaign = service.campaign(10, closes_at=datetime.now(UTC) + timedelta(milliseconds=400))
+    campaign = service.campaign(10, closes_at=datetime.now(UTC) + timedelta(hours=1))
     admission_redis().hset(campaign_keys(campaign.pk).campaign, "closes_at_ms", 1)
 
     assert_problem(api.apply(campaign), 410, "closed")

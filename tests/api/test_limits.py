@@ -7,16 +7,20 @@ from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, RequestFactory
 
+from coupons.api import limits
 from coupons.api.client_address import client_address
 from coupons.models import Campaign
 from couponsite.env import networks
+from tests.support.clocks import Clock
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.issuer import Issuer
 from tests.support.service import Service
 
 
 @pytest.fixture(autouse=True)
-def low_limits(settings: LazySettings) -> None:
+def low_limits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no time passes in which a bucket would fill."""
+    monkeypatch.setattr(limits._buckets, "_clock", Clock())
     settings.LIMIT_USER_PER_MINUTE, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE = 6, 3
     settings.LIMIT_ADDRESS_PER_MINUTE, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = 12, 8
 

@@ -14,7 +14,7 @@ Samples = dict[tuple[str, str], float]  # (name, the value of its one label) -> 
 
 
 def scrape(service: Service) -> Samples:
-    answer = urllib3.request("GET", f"{service.url}/metrics", timeout=10)
+    answer = urllib3.request("GET", f"{service.url}/metrics", timeout=30)
     assert answer.status == 200
     samples: Samples = {}
     for family in text_string_to_metric_families(answer.data.decode()):
@@ -28,7 +28,6 @@ def scrape(service: Service) -> Samples:
 def scraped(service: Service, tmp_path: Path) -> Service:
     service.web(
         COUPON_METRICS_DIR=str(tmp_path / "metrics"),
-        COUPON_KAFKA_REQUEST_TIMEOUT_MS="1500",
         COUPON_DIRECTORY_REFRESH_MS="50",
     )
     return service
@@ -43,7 +42,9 @@ def test_the_counters_of_both_web_processes_are_added_up(scraped: Service, tmp_p
 
     writers = {file.stem.split("_")[-1] for file in (tmp_path / "metrics").glob("counter_*.db")}
     assert len(writers) == 2, "both processes answered, or nothing is shown here"
-    wait_until(lambda: scrape(scraped)["coupon_applies_total", "sold_out"] == 50, what="the lobby's count, a tick late")
+    wait_until(
+        lambda: scrape(scraped).get(("coupon_applies_total", "sold_out")) == 50, what="the lobby's count, a tick late"
+    )
     for _ in range(6):  # whichever process answers
         samples = scrape(scraped)
         assert samples["coupon_applies_total", "admitted"] == 10
@@ -66,15 +67,15 @@ def test_admitted_pending_lag_issued_and_failed_are_of_the_whole_service(scraped
     assert sum(value for (name, _), value in before.items() if name == "coupon_consumer_lag") == 5
 
     scraped.consumer("--solo")
-    wait_until(lambda: scrape(scraped)["coupon_issued", label] == 3, what="three issued")
-    after = wait_until(lambda: (now := scrape(scraped))["coupon_pending", label] == 0 and now)
-    assert after["coupon_failed_events", "not-admitted"] == 1
-    assert after["coupon_failed_events", "invalid-message"] == 1
-    assert after["coupon_admitted", label] == 3
-    wait_until(
-        lambda: sum(value for (name, _), value in scrape(scraped).items() if name == "coupon_consumer_lag") == 0,
-        what="no lag",
-    )
+    wanted = {
+        ("coupon_issued", label): 3,
+        ("coupon_pending", label): 0,
+        ("coupon_failed_events", "not-admitted"): 1,
+        ("coupon_failed_events", "invalid-message"): 1,
+        ("coupon_admitted", label): 3,
+    }
+    wait_until(lambda: wanted.items() <= scrape(scraped).items(), what=lambda: f"{wanted} in {scrape(scraped)}")
+    wait_until(lambda: set(lags(scraped)) == {0.0}, what="no lag")
 
 
 def test_a_part_that_is_down_costs_only_its_own_metrics(scraped: Service) -> None:
@@ -109,6 +110,11 @@ def test_without_postgresql_the_metrics_of_redis_and_kafka_are_there(scraped: Se
     assert ("coupon_consumer_lag", "0") in samples
     assert samples["coupon_admitted", str(campaign.pk)] == 1
     scraped.stack("start", "postgres")
+
+
+def lags(service: Service) -> list[float]:
+    """Of every partition that it has an answer for."""
+    return [value for (name, _), value in scrape(service).items() if name == "coupon_consumer_lag"]
 
 
 def errors(samples: Samples) -> dict[str, float]:

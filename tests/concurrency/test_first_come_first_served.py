@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from coupons.admission.scripts import admission_redis
 from coupons.ledger.reconcile import reconcile
 from coupons.models import Coupon
+from tests.support.patience import PATIENT
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
@@ -14,7 +15,7 @@ USERS, QUANTITY, THREADS = 1_000, 100, 32
 
 
 def test_1000_users_on_32_threads_get_exactly_100_coupons(service: Service) -> None:
-    service.web()
+    service.web(**PATIENT)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 
@@ -51,7 +52,7 @@ def test_the_naive_check_then_act_oversells_on_the_same_servers(service: Service
 
 
 def test_the_same_user_50_times_at_once_gets_one_coupon_and_one_sequence(service: Service) -> None:
-    service.web()
+    service.web(**PATIENT)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 

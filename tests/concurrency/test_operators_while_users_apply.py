@@ -7,15 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from coupons.admission import gate
-from coupons.campaigns.lifecycle import open_campaign, pause_campaign, resume_campaign
+from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign, resume_campaign
 from coupons.errors import OperatorError
 from coupons.models import Campaign
 from faults.history import read_history
 from faults.visits import Habits
+from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds, change_quantity, issued
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
+QUANTITY = 20_000
 HURRY = Habits(users_per_sec=400, connections=12, longest_wait_sec=0.02)
 
 
@@ -24,7 +26,7 @@ def admitted(campaign: Campaign) -> int:
 
 
 def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(service: Service) -> None:
-    service.web()
+    service.web(**PATIENT)
     service.consumer()
     campaign = service.campaign(50)
     crowd = service.crowd(campaign, habits=HURRY)
@@ -51,25 +53,31 @@ def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(ser
 
 def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(service: Service) -> None:
     """The other order, PostgreSQL first, would let users in above the new quantity while it travels."""
-    service.web()
+    service.web(**PATIENT)
     service.consumer("--solo")
-    campaign = service.campaign(3_000)
+    campaign = service.campaign(QUANTITY)
     crowd = service.crowd(campaign, habits=HURRY)
     outcomes = Counter[str]()
 
-    crowd.goes_on("at first", users=20)
-    for _ in range(15):
-        lowered_to = admitted(campaign) + 4
+    def lower(margin: int) -> int | None:
+        """To so many more than are in; None when more than that came in meanwhile, and it was refused."""
+        lowered_to = admitted(campaign) + margin
         try:
             change_quantity(crowd, campaign, lowered_to)
         except OperatorError:
-            outcomes["refused"] += 1
+            return None
+        wait_until(lambda: admitted(campaign) == lowered_to)
+        return lowered_to
+
+    crowd.goes_on("at first", users=20)
+    margin = 4
+    for _ in range(15):
+        if lower(margin) is None:
+            margin *= 2  # a slow machine lets many in while an operator's change is on its way
             continue
         outcomes["lowered"] += 1
-        wait_until(lambda lowered_to=lowered_to: admitted(campaign) == lowered_to)  # type: ignore[misc]
-        change_quantity(crowd, campaign, 3_000)
-    lowered_to = admitted(campaign) + 50
-    change_quantity(crowd, campaign, lowered_to)
+        change_quantity(crowd, campaign, QUANTITY)
+    lowered_to = wait_until(lambda: lower(margin), what="the last time")
     crowd.is_told(409, "sold-out", times=20)
 
     assert outcomes["lowered"] > 0
@@ -78,26 +86,30 @@ def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(servic
 
 
 def test_nobody_is_in_before_the_opening_and_exactly_the_quantity_after_it(service: Service) -> None:
-    service.web()
-    opens_at = datetime.now(UTC) + timedelta(seconds=1.5)
-    campaign = service.campaign(80, opens_at=opens_at)
-    opens_in_sec, now = (opens_at - datetime.now(UTC)).total_seconds(), time.monotonic()
+    service.web(**PATIENT)
+    campaign = service.campaign(80, opens_at=datetime.now(UTC) + timedelta(hours=1))
     crowd = service.crowd(campaign, habits=HURRY)
 
     crowd.is_told(409, "not-open")
-    crowd.goes_on("after the opening", users=80)
+    before_the_look, opens_at = time.monotonic(), datetime.now(UTC) + timedelta(seconds=1.5)
+    # By our monotonic clock it opens somewhere between these two; Redis has whole milliseconds of this machine's clock.
+    earliest, latest = before_the_look + 1.499, time.monotonic() + 1.501
+    change_campaign(campaign_id=campaign.pk, changes={"opens_at": opens_at}, actor="test")
+    latest = max(latest, time.monotonic())  # a machine may have been slower with the change than the opening was far
+    wait_until(lambda: crowd.promised == 80, what=lambda: f"the opening: {crowd.answers}")
     crowd.is_told(409, "sold-out", times=50)
     service.consumer("--solo")
     assert_history_holds(crowd, campaigns=[campaign])
 
-    first = min(request.end for request in read_history(crowd.path).requests if request.promises)
-    waited_sec = first - (now + opens_in_sec)
-    assert -0.001 <= waited_sec < 2, "Redis's clock is this machine's"
+    requests = read_history(crowd.path).requests
+    assert min(request.end for request in requests if request.promises) > earliest
+    not_open = max(request.start for request in requests if request.code == "not-open")
+    assert not_open < latest
     assert sorted(crowd.promises(campaign.pk).values()) == list(range(1, 81))
 
 
 def test_ten_operators_who_open_a_campaign_at_once_open_it_once(service: Service) -> None:
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(10, opened=False)
     together = threading.Barrier(10)
 
@@ -116,7 +128,7 @@ def test_ten_operators_who_open_a_campaign_at_once_open_it_once(service: Service
 
 def test_two_changes_at_once_are_one_after_the_other(service: Service) -> None:
     """Each raises the revision; Redis ends with the last one, as PostgreSQL has it."""
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(100)
 
     def raise_to(quantity: int) -> int:
@@ -127,10 +139,9 @@ def test_two_changes_at_once_are_one_after_the_other(service: Service) -> None:
 
     assert set(answers) <= {200, 202, 409}, answers
     campaign.refresh_from_db()
-    service.keeper()
+    service.keeper(**PATIENT)
     wait_until(
         lambda: in_redis(campaign) == (campaign.revision, campaign.quantity),
-        within_sec=5,
         what=lambda: f"PostgreSQL {campaign.revision, campaign.quantity}, Redis {in_redis(campaign)}",
     )
 
@@ -143,7 +154,7 @@ def in_redis(campaign: Campaign) -> tuple[int, int]:
 
 def test_open_pause_and_resume_are_known_to_every_process_within_200_ms(service: Service) -> None:
     """No process may answer by the old state later than that: 20 users ask both of them after each step."""
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(10_000, opened=False)
     assert service.apply(campaign, "early").status == 409
 

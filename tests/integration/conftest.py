@@ -12,10 +12,7 @@ from coupons.admission import gate
 from coupons.admission.gate import Admission, CampaignSettings, Description
 from coupons.admission.keys import CampaignKeys, campaign_keys, mender_key
 from coupons.admission.scripts import admission_redis
-from coupons.errors import LogUnavailable
-from coupons.messaging.topics import partition_lags
-from tests.support.service import Service
-from tests.support.waiting import wait_until
+from tests.support.patience import LONG_MS
 
 HOUR_MS = 3_600_000
 
@@ -52,7 +49,8 @@ class Gate:
         return CampaignSettings(**(values | changes))
 
     def admit(self, user_id: str, *, epoch: int | None = None) -> Admission:
-        return gate.admit(campaign_id=self.campaign_id, epoch=epoch or self.epoch, user_id=user_id)
+        epoch = epoch or self.epoch
+        return gate.admit(campaign_id=self.campaign_id, epoch=epoch, user_id=user_id, wait_sec=LONG_MS / 1000)
 
     def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> gate.PushResult:
         settings = self.settings(revision=revision, **changes)
@@ -73,16 +71,3 @@ def a_gate() -> Iterator[Callable[..., Gate]]:
     yield make
     for each in made:
         admission_redis().delete(*each.keys, mender_key(each.campaign_id))
-
-
-@pytest.fixture
-def group_coordinator(service: Service) -> None:
-    """A broker that was just made answers NOT_COORDINATOR to the first question for a group's offsets."""
-
-    def answers() -> bool:
-        try:
-            return bool(partition_lags())
-        except LogUnavailable:
-            return False
-
-    wait_until(answers, what="the group's coordinator")

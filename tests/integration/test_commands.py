@@ -68,7 +68,6 @@ def test_create_topic_exits_1_when_the_settings_differ(service: Service, setting
     assert "kafka-configs" in ran.err
 
 
-@pytest.mark.usefixtures("group_coordinator")
 def test_relay_says_what_it_published(service: Service, settings: LazySettings) -> None:
     settings.RELAY_AFTER_MS = -1_000
     admit(service.campaign(), "a", "b")
@@ -77,7 +76,6 @@ def test_relay_says_what_it_published(service: Service, settings: LazySettings) 
     assert messages_in_topic() == 2
 
 
-@pytest.mark.usefixtures("group_coordinator")
 def test_rebuild_without_a_stale_campaign_has_nothing_to_do(service: Service) -> None:
     service.campaign()
 
@@ -86,7 +84,6 @@ def test_rebuild_without_a_stale_campaign_has_nothing_to_do(service: Service) ->
     assert (ran.code, ran.out) == (0, "Every campaign's state in Redis is current; nothing to mend.\n")
 
 
-@pytest.mark.usefixtures("group_coordinator")
 def test_rebuild_mends_what_is_stale_and_says_how_many_tickets(service: Service, settings: LazySettings) -> None:
     settings.ACCEPT_TIMEOUT_MS = settings.REDIS_SOCKET_TIMEOUT_MS = 0
     campaign = service.campaign()
@@ -252,7 +249,6 @@ def test_a_job_that_fails_is_logged_and_run_jobs_goes_on(service: Service, setti
     assert JobRun.objects.filter(succeeded=True).count() == 1
 
 
-@pytest.mark.usefixtures("group_coordinator")
 def test_run_keeper_once_gives_what_needs_care_its_care(service: Service, settings: LazySettings) -> None:
     settings.RELAY_AFTER_MS = -1_000
     settings.ACCEPT_TIMEOUT_MS = settings.REDIS_SOCKET_TIMEOUT_MS = 0

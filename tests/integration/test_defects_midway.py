@@ -5,9 +5,11 @@ In this process, by an exception; tests/scenarios kills whole processes at the s
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.conf import LazySettings
+from django.db.models.functions import Now
 
 from coupons import failpoints
 from coupons.admission import gate
@@ -31,9 +33,6 @@ from tests.support.tickets import (
     publish_and_mark,
     received,
 )
-from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.usefixtures("group_coordinator")
 
 
 @pytest.fixture(autouse=True)
@@ -94,10 +93,13 @@ def test_an_opening_whose_load_did_not_come_is_mended_into_being(service: Servic
     with pytest.raises(InjectedDefect):
         open_campaign(campaign_id=campaign.pk, actor="test")
 
+    Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() + timedelta(hours=1))
     assert look()
     assert stale_campaigns() == [campaign.pk], "its opener may still be about to load it"
 
-    wait_until(lambda: look() and not stale_campaigns(), what="nobody has loaded it, so the keeper does")
+    Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(hours=1))
+    assert look()
+    assert not stale_campaigns(), "nobody has loaded it, so the keeper does"
 
     campaign.refresh_from_db()
     assert (campaign.state, admit(campaign, "first")) == ("open", [1])

@@ -30,8 +30,6 @@ from tests.support.tickets import (
     received,
 )
 
-pytestmark = pytest.mark.usefixtures("group_coordinator")
-
 
 @pytest.fixture
 def busy(service: Service) -> Campaign:

@@ -26,8 +26,6 @@ from tests.support.tickets import (
     ticket,
 )
 
-pytestmark = pytest.mark.usefixtures("group_coordinator")
-
 
 def test_it_waits_until_no_promise_can_be_given_any_more_before_it_reads_the_topic(service: Service) -> None:
     campaign = service.campaign()

@@ -15,8 +15,6 @@ from coupons.positions import Position
 from tests.support.service import Service
 from tests.support.tickets import admit, commit_group, consume, held, mend, publish_and_mark, publish_late, received
 
-pytestmark = pytest.mark.usefixtures("group_coordinator")
-
 
 def older_copy(campaign: Campaign) -> Callable[[], None]:
     """What Redis has now; the call brings it back."""

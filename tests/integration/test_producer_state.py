@@ -7,19 +7,19 @@ from django.conf import LazySettings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging import producer
+from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import Publisher
 from tests.support.service import Service
 from tests.support.tickets import ticket
+from tests.support.waiting import wait_until
 
 
 def test_messages_that_nobody_acknowledged_are_told_of_with_the_broker_they_waited_for(
     service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.DELIVERY_TIMEOUT_MS = 1_500
-    publisher = Publisher()
-    assert publisher.wait_until_ready(20)
     campaign = service.campaign(10)
-    publisher.publish(ticket(campaign, "a", 1)).result(10)
+    publisher = wait_until(lambda: _publisher_that_is_answered(ticket(campaign, "a", 1)), what="the first message")
 
     with caplog.at_level("WARNING", logger=producer.__name__):
         service.stack("pause", "kafka")
@@ -32,3 +32,15 @@ def test_messages_that_nobody_acknowledged_are_told_of_with_the_broker_they_wait
     assert re.search(r" broker=127\.0\.0\.1:\d+/1:state=\w+,outbuf_cnt=\d+,waitresp_cnt=\d+,tx=\d+", said)
     assert re.search(r" partition=0:leader=1,msgq_cnt=\d+,xmit_msgq_cnt=\d+,msgs_inflight=\d+", said)
     publisher.close()
+
+
+def _publisher_that_is_answered(first: Ticket) -> Publisher | None:
+    """Its first message has no longer than the one that is to fail; a busy broker may need more for a new topic."""
+    made = Publisher()
+    try:
+        assert made.wait_until_ready(20)
+        made.publish(first).result(10)
+    except LogUnavailable:
+        made.close()
+        return None
+    return made

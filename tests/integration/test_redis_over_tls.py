@@ -16,6 +16,7 @@ from coupons.errors import GateUnavailable
 from tests.integration.conftest import Gate
 from tests.support.authority import Authority
 from tests.support.deploy_document import acl, with_certificate
+from tests.support.patience import LONG_MS
 from tests.support.secure_servers import PASSWORD, SecureRedis
 
 
@@ -32,15 +33,20 @@ class Secured(NamedTuple):
         )
         return lines["REDIS_URL"]
 
-    def ask(self, url: str) -> None:
+    def ask(self, url: str, *, timeout_sec: float = LONG_MS / 1000) -> None:
         """One script, as an application asks. Raises GateUnavailable."""
         caches: Any = self.settings.CACHES
-        self.settings.CACHES = {**caches, "admission": {**caches["admission"], "LOCATION": url}}
+        options = {
+            **caches["admission"]["OPTIONS"],
+            "SOCKET_TIMEOUT": timeout_sec,
+            "SOCKET_CONNECT_TIMEOUT": timeout_sec,
+        }
+        self.settings.CACHES = {**caches, "admission": {**caches["admission"], "LOCATION": url, "OPTIONS": options}}
         run("read_api_keys", [API_KEYS], [])
 
-    def fails(self, url: str) -> str:
+    def fails(self, url: str, *, timeout_sec: float = LONG_MS / 1000) -> str:
         with pytest.raises(GateUnavailable) as caught:
-            self.ask(url)
+            self.ask(url, timeout_sec=timeout_sec)
         assert PASSWORD not in str(caught.value)
         return str(caught.value)
 
@@ -136,4 +142,4 @@ def test_plain_text_to_the_tls_port(secured: Secured) -> None:
 def test_tls_to_the_plain_port(secured: Secured) -> None:
     plain_port = secured.url.replace(str(secured.server.tls_port), str(secured.server.port()))
 
-    assert "Timeout connecting to server" in secured.fails(plain_port)
+    assert "Timeout connecting to server" in secured.fails(plain_port, timeout_sec=0.5)

@@ -28,8 +28,6 @@ from tests.support.tickets import (
 )
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("group_coordinator")
-
 
 @pytest.fixture
 def at_once(settings: LazySettings) -> None:

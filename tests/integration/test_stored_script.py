@@ -163,6 +163,7 @@ def test_who_saves_a_page_renames_nothing_that_it_could_not_show(operator: Clien
     assert (saved.quantity, saved.name) == (11, EVIL)
 
 
+@pytest.mark.usefixtures("patient")
 def test_answers_of_the_api_are_ascii_json_that_no_browser_takes_for_a_page(
     service: Service, campaign: Campaign
 ) -> None:

@@ -10,6 +10,7 @@ from django.conf import LazySettings
 from prometheus_client import REGISTRY
 
 from coupons.admission.admit import admit
+from coupons.admission.directory import directory
 from coupons.admission.gate import Admission
 from coupons.admission.scripts import admission_redis
 from coupons.admission.together import Follow, Wake
@@ -19,6 +20,7 @@ from coupons.breaker import Breaker
 from coupons.errors import StateStale, Unconfirmed
 from coupons.messaging.delivery import Delivery
 from coupons.messaging.producer import Publisher, publisher
+from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.topic import published_users
 
@@ -27,6 +29,7 @@ def test_after_the_deadline_nothing_is_published_and_the_repeat_gets_the_place(
     service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
+    assert directory().look_up(campaign.pk, wait_sec=LONG_MS / 1000), "so that the gate is asked in time"
     settings.ACCEPT_TIMEOUT_MS = 1_500
 
     def slow(*, follow: Follow[Admission], **asked: Any) -> Admission | None:
@@ -40,9 +43,10 @@ def test_after_the_deadline_nothing_is_published_and_the_repeat_gets_the_place(
     with pytest.raises(Unconfirmed, match="too late"):
         accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
     monkeypatch.undo()
-    publisher().flush(5)
+    publisher().flush(20)
     assert published_users() == set()
 
+    settings.ACCEPT_TIMEOUT_MS = LONG_MS
     again = accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
     assert again is not None
     assert again.ticket is not None
@@ -55,7 +59,7 @@ def test_what_the_gate_said_and_nobody_published_is_no_promise(
 ) -> None:
     """Its thread gave up in the moment between the gate's answer and the publishing by another."""
     campaign = service.campaign(10)
-    settings.ACCEPT_TIMEOUT_MS = 1_500
+    settings.ACCEPT_TIMEOUT_MS = LONG_MS
 
     def not_yet(*, follow: Follow[Admission], **asked: Any) -> Admission | None:
         return admit(**asked)
@@ -68,7 +72,7 @@ def test_what_the_gate_said_and_nobody_published_is_no_promise(
 
 
 def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_message(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else nobody would be told "sold out" for as long as Kafka hangs, once Redis had hung too."""
     campaign = service.campaign(10)
@@ -87,7 +91,7 @@ def test_a_message_may_be_acknowledged_before_the_thread_that_published_it_goes_
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
-    admission = admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + 5)
+    admission = admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
     assert admission is not None
     publish, may_go_on, woken = Publisher.publish, threading.Event(), threading.Event()
 
@@ -116,9 +120,9 @@ def test_each_question_to_the_gate_is_measured_once_answered_or_not(service: Ser
         return REGISTRY.get_sample_value("coupon_gate_duration_seconds_count") or 0
 
     before = measured()
-    admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + 5)
+    admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
     assert measured() == before + 1
     admission_redis().flushall()
     with pytest.raises(StateStale):
-        admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + 5)
+        admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
     assert measured() == before + 2

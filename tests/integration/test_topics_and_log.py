@@ -82,7 +82,6 @@ def test_a_topic_that_kafka_refuses_is_an_error_with_kafka_s_words(service: Serv
         topics.create_topic()
 
 
-@pytest.mark.usefixtures("group_coordinator")
 def test_the_lag_is_what_the_group_has_not_committed(one_partition: Service) -> None:
     one_partition.produce(*[b"x"] * 5)
     before = topics.partition_lags()[0]

@@ -7,18 +7,20 @@ from coupons.models import Coupon, FailEventHistory
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on, committed
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 from tests.support.topic import uncommitted_users
 from tests.support.waiting import wait_until
 
 MANY = Habits(users_per_sec=100)
+ONCE_EACH = Habits(users_per_sec=100, returning=0.0, twins=0.0)
 
 
 def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_twice(service: Service) -> None:
     """Three consumers, each of which dies at another point of a batch; nobody is left to start them again."""
     dying = [service.manage("run_coupon_consumer", "--solo") for _ in range(3)]
-    service.web()
+    service.web(**PATIENT)
     wait_until(
         lambda: (
             sorted(number for consumer in dying for number in consumer.partitions) == [0, 1, 2, 3]
@@ -27,7 +29,7 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
         what=lambda: f"partitions for each: {[consumer.partitions for consumer in dying]}",
     )
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
+    crowd = service.crowd(campaign, habits=ONCE_EACH)  # a user's two messages could lie in two batches
     row = Row(16, crowd, name="each-point")
     crowd.goes_on("before", users=50)
     wait_until(lambda: issued(campaign) > 0, what="they work")
@@ -56,7 +58,7 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
 def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(service: Service) -> None:
     """With the parent that users run: also while a batch's failures are recorded."""
     consumer = service.manage("run_coupon_consumer", "--concurrency", "4")
-    service.web()
+    service.web(**PATIENT)
     wait_until(lambda: consumer.output.count("consumer.assigned") >= 4, what="all are in the group")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
@@ -87,7 +89,7 @@ def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(ser
 
 def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(service: Service) -> None:
     parent = service.manage("run_coupon_consumer", "--concurrency", "2", "--max-rate", "60", "--batch-size", "10")
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(16, crowd, name="parent")

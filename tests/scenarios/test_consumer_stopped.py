@@ -5,6 +5,7 @@ from coupons.models import FailEventHistory
 from faults.visits import Habits
 from tests.support.group import MAX_POLL_INTERVAL, assert_admission_went_on, committed
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -18,7 +19,7 @@ def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_c
 ) -> None:
     """It sends no heartbeat meanwhile. When it goes on it settles in Redis, and commits in Kafka, what is long done."""
     consumers = [service.manage("run_coupon_consumer", "--solo", **MAX_POLL_INTERVAL) for _ in range(2)]
-    service.web()
+    service.web(**PATIENT)
     wait_until(lambda: all(len(each.partitions) == 2 for each in consumers), what="two partitions each")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
@@ -55,15 +56,15 @@ def test_too_slow_for_its_next_poll_it_leaves_joins_again_and_goes_on(service: S
     """Its heartbeats go on, so only max.poll.interval.ms tells the group of it."""
     polls_often = {"COUPON_KAFKA_CLIENT_CONFIG": "max.poll.interval.ms=2500"}
     consumer = service.manage("run_coupon_consumer", "--solo", **polls_often)
-    service.web()
+    service.web(**PATIENT)
     consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(18, crowd, name="slow")
     crowd.goes_on("before", users=30)
 
-    with row.fault("a consumer: 4 s over one batch, 1.5 s more than the group waits"):
-        service.arm(CONSUMER_SETTLED, "sleep:4000")
+    with row.fault("a consumer: 6 s over one batch, 3.5 s more than the group waits"):
+        service.arm(CONSUMER_SETTLED, "sleep:6000")
         service.wait_for(CONSUMER_SETTLED)
         crowd.goes_on("meanwhile", users=30)
         consumer.says("Application maximum poll interval")

@@ -20,6 +20,7 @@ from tests.support.group import (
     assert_offsets_stay,
 )
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.sessions import end_other_sessions
@@ -31,8 +32,8 @@ FILLER = "filler"
 def test_a_database_that_is_read_only_for_a_while_costs_nobody_his_place(service: Service) -> None:
     """As after a failover to a server that is not promoted yet. Sessions stay as they began, whatever is set later."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
-    keeper = service.keeper()
-    service.web()
+    keeper = service.keeper(**PATIENT)
+    service.web(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(22, crowd, name="read-only")
@@ -58,8 +59,8 @@ def test_a_database_that_is_read_only_for_a_while_costs_nobody_his_place(service
 def test_a_disk_that_is_full_for_a_while_costs_nobody_his_place(service: Service) -> None:
     """The coupons' table lies on a file system of its own, of 16 MiB."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
-    keeper = service.keeper()
-    service.web()
+    keeper = service.keeper(**PATIENT)
+    service.web(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(22, crowd, name="full")

@@ -6,9 +6,10 @@ from benchmarks.services import free_port
 from coupons.models import Campaign, FailEventHistory
 from faults.visits import Habits
 from tests.support.matrix import Row
+from tests.support.patience import patience
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
-from tests.support.service import PYTHON, Service, patience
+from tests.support.service import PYTHON, Service
 from tests.support.topic import published_users
 from tests.support.waiting import wait_until
 

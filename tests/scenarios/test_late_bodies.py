@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from coupons.models import Campaign
+from tests.support.patience import PATIENT
 from tests.support.service import HEADERS, Service
 
 LATE_SEC = 0.1
@@ -59,7 +60,7 @@ def body_of(user_id: str) -> bytes:
 
 
 def test_a_connection_outlives_every_refusal(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1")
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
     path, body = path_of(service.campaign(10)), body_of("u")
     asked = [
         (path, JSON, 401),
@@ -111,6 +112,7 @@ def test_a_connection_outlives_being_refused_for_want_of_room(service: Service) 
 def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
     service.web(
         COUPON_WEB_WORKERS="1", COUPON_WEB_APPLICATIONS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1",
+        **PATIENT,
     )  # fmt: skip
     campaign = service.campaign(10)
 
@@ -133,7 +135,7 @@ def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
 def test_what_is_not_read_ends_the_connection_and_the_answer_says_so(
     service: Service, announced: dict[str, str]
 ) -> None:
-    service.web(COUPON_WEB_WORKERS="1")
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
 
     with kept_connection(service) as connection:
         send_head(connection, path_of(service.campaign(10)), JSON | announced)

@@ -10,6 +10,7 @@ from django.db import connection
 
 from coupons.campaigns.lifecycle import change_campaign, close_campaign, pause_campaign
 from coupons.models import Campaign
+from tests.support.patience import PATIENT
 from tests.support.service import API_KEY, Service
 from tests.support.waiting import wait_until
 
@@ -51,9 +52,9 @@ def _close(campaign: Campaign) -> None:
 
 
 def test_clients_cannot_tell_the_lobby_from_the_view(service: Service) -> None:
-    service.web(COUPON_LOBBY="0", COUPON_WEB_WORKERS="1")
+    service.web(COUPON_LOBBY="0", COUPON_WEB_WORKERS="1", **PATIENT)
     without = service.url
-    service.web(COUPON_WEB_WORKERS="1", COUPON_METRICS_DIR="")
+    service.web(COUPON_WEB_WORKERS="1", COUPON_METRICS_DIR="", **PATIENT)
     changes: list[Callable[[Campaign], None]] = [lambda _: None, _pause, _close]
     for change in changes:
         campaign = service.campaign(1)
@@ -65,9 +66,9 @@ def test_clients_cannot_tell_the_lobby_from_the_view(service: Service) -> None:
 
 
 def test_a_winner_of_a_raise_is_never_told_sold_out_by_another_process(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1")
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
     here = service.url
-    service.web(COUPON_WEB_WORKERS="1")
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
     there = service.url
     campaign = service.campaign(1)
     assert service.apply(campaign, "0").status == 202
@@ -76,7 +77,8 @@ def test_a_winner_of_a_raise_is_never_told_sold_out_by_another_process(service: 
         raising = Thread(target=raise_to, args=(campaign, number + 1))
         raising.start()
         user = f"winner-{number}"
-        wait_until(lambda user=user: status(raw_answer(here, campaign, user)) == 202)  # type: ignore[misc]
+        # 200: the place was his by an earlier try that a busy machine answered too late.
+        wait_until(lambda user=user: status(raw_answer(here, campaign, user)) in (200, 202))  # type: ignore[misc]
         assert status(raw_answer(there, campaign, user)) == 200
         raising.join()
 

@@ -14,6 +14,7 @@ from tests.support.group import (
     assert_offsets_stay,
 )
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service, message
 from tests.support.waiting import wait_until
@@ -54,7 +55,7 @@ def broken(campaign: Campaign, **fields: object) -> bytes:
 
 def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(service: Service) -> None:
     """They come in one batch with good ones: the consumer stops until all are in the topic."""
-    _, consumer, keeper = service.everything()
+    _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(23, crowd)
@@ -87,9 +88,9 @@ def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(s
 
 def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -> None:
     """Also while good ones come between them, which are issued when an operator has looked."""
-    keeper = service.keeper()
+    keeper = service.keeper(**PATIENT)
     consumer = service.consumer("--batch-size", "10", COUPON_CONSUMER_POISON_LIMIT="20")
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(23, crowd, name="flood")
@@ -118,7 +119,7 @@ def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -
 def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_message_stays(service: Service) -> None:
     """Row 24: some are in the transaction that PostgreSQL's crash undoes, some come when it is down."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(24, crowd)
@@ -129,8 +130,8 @@ def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_messa
         service.produce(b"no JSON", b"nor this")
         service.wait_for(CONSUMER_FAILURES_RECORDED)
         service.stack("kill", "postgres")
-        service.produce(b"nor that")
         service.resume(CONSUMER_FAILURES_RECORDED)
+        service.produce(b"nor that")
         consumer.says("consumer.waiting")
         assert_offsets_stay(crowd)
         service.stack("start", "postgres")

@@ -8,6 +8,7 @@ from coupons.models import Coupon, FailEventHistory
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_history_holds, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
@@ -41,7 +42,7 @@ def test_the_database_gets_no_more_than_the_max_rate(service: Service) -> None:
 def test_consumers_that_start_and_stop_every_two_seconds_lose_nothing(service: Service) -> None:
     """Two at a time, of which the older one ends as soon as the newer one has partitions, four times."""
     oldest = service.manage("run_coupon_consumer", *SMALL_BATCHES)
-    service.web()
+    service.web(**PATIENT)
     oldest.says("consumer.assigned")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))

@@ -4,6 +4,7 @@ import json
 import re
 
 from coupons.models import Campaign
+from tests.support.patience import PATIENT
 from tests.support.process import ROOT
 from tests.support.service import Service
 from tests.support.shell import typed
@@ -24,7 +25,7 @@ def _run(service: Service, script: str) -> str:
 
 
 def test_the_session_with_curl_in_the_readme_shows_what_it_says(service: Service) -> None:
-    service.web()
+    service.web(**PATIENT)
     service.consumer()
     prepare, apply, ticket, reconcile = _session()
     prepare = "\n".join(line for line in prepare.splitlines() if "make -s env" not in line)

@@ -5,7 +5,8 @@ from coupons.messaging.topics import partition_lags
 from coupons.models import FailEventHistory
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
-from tests.support.waiting import hold
+from tests.support.tickets import held
+from tests.support.waiting import hold, wait_until
 
 # What a promise may take, short: the relay waits longer than that before it takes a ticket for unpublished.
 SOON = {
@@ -35,7 +36,8 @@ def test_what_waits_in_the_topic_for_a_slow_consumer_is_not_published_again(serv
     campaign = service.campaign(100)
     service.keeper(**SOON)
     promises = apply_all(campaign, range(30))
-    accepted = published()  # at least one each; who repeats has two
+    wait_until(lambda: all(one.on_its_way for one in held(campaign, *promises).values()), what="all are marked")
+    accepted = published()  # at least one each; who repeats, or whose mark came late, has two
 
     hold(3.5, lambda: published() == accepted, "none more, however long they wait")
 

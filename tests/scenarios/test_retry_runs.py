@@ -12,6 +12,7 @@ from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode,
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -24,7 +25,7 @@ DUE_AT_ONCE = {"COUPON_RETRY_BASE_DELAY_SEC": "0", "COUPON_RETRY_LEASE_SEC": "5"
 def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Service) -> None:
     """PostgreSQL refuses most users' coupons for a while; then they are retried while new users come."""
     service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(25, crowd)
@@ -43,7 +44,7 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
         assert with_status(EventStatus.SUCCESS) == 20
         assert with_status(EventStatus.PROCESSING) == 10, "the batch whose coupons were rolled back with it"
         for status in (EventStatus.PROCESSING, EventStatus.FAIL):
-            assert what_a_user_is_told(service, campaign, status) == (200, "pending")
+            wait_until(lambda status=status: what_a_user_is_told(service, campaign, status) == (200, "pending"))  # type: ignore[misc]
     with row.fault("two retry runs at once, and one more that stops for longer than its lease"):
         service.arm(RETRY_CLAIMED, "stop")
         stopped = service.manage("retry_failed_coupons", "--limit", "30", **DUE_AT_ONCE)
@@ -77,6 +78,8 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
 def most_users_refused() -> Iterator[None]:
     """By the database, for a reason of its own."""
     with connection.cursor() as cursor:
+        # However long a busy machine keeps a batch open: a constraint that stayed would spoil all tests that follow.
+        cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
         cursor.execute(
             "ALTER TABLE coupons_coupon ADD CONSTRAINT refused CHECK (user_id ~ %s) NOT VALID", [NOT_REFUSED]
         )
@@ -113,4 +116,4 @@ def what_a_user_is_told(service: Service, campaign: Campaign, status: EventStatu
     event = FailEventHistory.objects.filter(event_status=status).order_by("pk").first()
     assert event is not None
     answer = service.ticket(campaign, event.user_id)
-    return answer.status, answer.json()["status"]
+    return answer.status, answer.json().get("status", "")

@@ -6,15 +6,14 @@ from coupons.admission.scripts import admission_redis
 from coupons.models import FailEventHistory
 from faults.visits import Habits
 from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
-from tests.support.service import Service, patience
+from tests.support.service import Service
 
 
 def test_scripts_that_redis_forgets_all_the_time_are_missed_by_nobody(service: Service) -> None:
     """Without a pause, so that they are gone again between any two commands of web, consumer and keeper."""
-    # it is about what they are told, not when
-    slow = {**patience(accept_ms=4_000), "COUPON_REDIS_SOCKET_TIMEOUT_MS": "3000"}
-    _, consumer, keeper = service.everything(**slow)
+    _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(9, crowd)

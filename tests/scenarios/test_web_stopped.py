@@ -11,24 +11,28 @@ from faults.history import NO_ANSWER, Request, read_history
 from faults.proxy import Direction
 from faults.visits import Habits
 from tests.support.matrix import Row
+from tests.support.patience import patience
 from tests.support.promises import assert_history_holds
-from tests.support.service import Service, patience
+from tests.support.service import Service
 from tests.support.topic import published_users, ticket_holders
 from tests.support.waiting import wait_until
 
 LONG_SEC = 1.0
+# More of them wait at a time than are to be refused: those who are come in one go, long before a delivery is given up.
+IMPATIENT = Habits(users_per_sec=60, connections=40, patience_sec=0.0, returning=0.0)
 
 
 def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
     """Its users wait for Kafka's answers, which are held until nobody new is taken; the other server goes on."""
     consumer = service.manage("run_coupon_consumer", "--solo")
-    service.web()
+    long = patience(accept_ms=8_000, redis_ms=3_000)
+    service.web(**long)
     link = service.proxy("kafka")  # the way of the second server alone
-    leaving = service.web(**patience(accept_ms=8_000))
+    leaving = service.web(**long)
     address = service.url
     consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, twins=0.0))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, twins=0.0, request_timeout_sec=12))
     row = Row(3, crowd, name="in-hand")
     crowd.goes_on("before", users=50)
     with row.fault("web: SIGTERM to one of two servers, its users waiting for Kafka's answers"):
@@ -56,9 +60,10 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
 def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
-    web = service.web(COUPON_BREAKER_FAILURES="1000", **patience(delivery_ms=14_000))
+    long = patience(accept_ms=4_000, redis_ms=3_000, delivery_ms=14_000)
+    web = service.web(COUPON_BREAKER_FAILURES="1000", **long)
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60, patience_sec=0.0, returning=0.0))
+    crowd = service.crowd(campaign, habits=IMPATIENT)
     row = Row(3, crowd, name="flush")
     crowd.goes_on("before", users=30)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
@@ -70,10 +75,11 @@ def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_g
         link.let_pass()
         assert web.wait() == 0
         assert ticket_holders(campaign).keys() == published_users(), "no relay runs: the server itself has sent them"
-        service.web()
+        service.web(**long)
     row.goes_on(users=30)
 
     service.consumer("--solo")
+    service.keeper(**long)  # for one whom a busy machine admitted too late to publish his message
     assert_history_holds(crowd, campaigns=[campaign])
     assert "producer.closed_with_messages" not in web.output
     assert "Traceback" not in web.output

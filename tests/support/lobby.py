@@ -1,5 +1,6 @@
 """The lobby in front of Django's test client: it knows at each application what Redis says at that moment."""
 
+import math
 from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
@@ -17,12 +18,21 @@ from couponsite.bodies import WholeBodies
 from tests.support.waiting import wait_until
 
 
+class StillKnowledge(Knowledge):
+    """It looks only when it is told to (`know_now`), and what it has seen then is good for ever."""
+
+    def _keep_current(self) -> None:
+        self._stop.wait()
+
+
 def know_now(knowledge: Knowledge, path: str) -> None:
     """What Redis says now of the campaign of an application, with its winners if it refuses."""
     knowledge.note(path)
     knowledge.refresh()
     wait_until(lambda: not knowledge.loading, what="the winners to be loaded")
     knowledge.refresh()
+    for door in knowledge.doors.values():
+        door.until = math.inf
 
 
 class LobbyHandler(ClientHandler):

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from functools import partial
 from itertools import count
 from multiprocessing.connection import wait
 from types import FrameType
@@ -31,6 +32,11 @@ class Quiet(WSGIRequestHandler):
 def main(port: int, campaign_id: UUID) -> None:
     from coupons.api.accept import accept
     from coupons.messaging import producer
+    from tests.support.waiting import wait_until
+
+    def promised(user: str) -> bool:
+        acceptance = accept(campaign_id=campaign_id, user_id=user, trace="")
+        return acceptance is not None and acceptance.ticket is not None
 
     server = ThreadedWSGIServer(("127.0.0.1", port), Quiet)
     server.set_app(application)
@@ -44,10 +50,9 @@ def main(port: int, campaign_id: UUID) -> None:
 
     signal.signal(signal.SIGTERM, end)
     children: list[multiprocessing.process.BaseProcess] = []
+    assert parents.wait_until_ready(20)
     for number in count(1):
-        acceptance = accept(campaign_id=campaign_id, user_id=f"parent-{number}", trace="")
-        assert acceptance is not None
-        assert acceptance.ticket is not None
+        wait_until(partial(promised, f"parent-{number}"), what="the parent's user is promised a coupon")
         child = multiprocessing.get_context("fork").Process(target=serve, daemon=True)  # ends with its parent
         child.start()
         children.append(child)

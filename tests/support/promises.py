@@ -45,7 +45,7 @@ def assert_kept(
 
     `failed` tickets may be held by a failed event instead. Compared by set; counts alone would hide a swap.
     """
-    wait_until(lambda: _is_quiet(campaign), within_sec=within_sec, what=lambda: f"quiet; {_state(campaign)}")
+    ledger = _quiet_ledger(campaign, within_sec)
     rows = list(Coupon.objects.filter(campaign=campaign).values_list("user_id", "sequence"))
     coupons = dict(rows)
     assert len(coupons) == len(rows), "a user has two coupons"
@@ -55,7 +55,6 @@ def assert_kept(
     assert not broken, f"{len(broken)} promises broken, user -> (promised, issued): {dict(list(broken.items())[:5])}"
     campaign.refresh_from_db()
     assert len(rows) <= campaign.quantity
-    ledger = reconcile_campaign(campaign)
     assert ledger.closes, ledger.document()
     assert (ledger.tickets, ledger.issued, ledger.failed) == (len(rows) + failed, len(rows), failed)
     return ledger
@@ -73,12 +72,7 @@ def assert_history_holds(
         crowd.stop()
     held_by_failures = 0
     for campaign in campaigns:
-        wait_until(
-            lambda campaign=campaign: _is_quiet(campaign),  # type: ignore[misc]
-            within_sec=within_sec,
-            what=lambda campaign=campaign: f"quiet; {_state(campaign)}",  # type: ignore[misc]
-        )
-        ledger = reconcile_campaign(campaign)
+        ledger = _quiet_ledger(campaign, within_sec)
         assert ledger.closes, ledger.document()
         held_by_failures += ledger.failed
     verdict = check_files([crowd.path for crowd in crowds])
@@ -128,14 +122,15 @@ def issued(campaign: Campaign) -> int:
     return Coupon.objects.filter(campaign=campaign).count()
 
 
-def _is_quiet(campaign: Campaign) -> bool:
-    """The group has committed all of the topic, and nothing is pending."""
-    try:
+def _quiet_ledger(campaign: Campaign, within_sec: float) -> Ledger:
+    """Once the group has committed all of the topic and nothing is pending."""
+
+    def at_rest() -> Ledger | None:
         unread = sum(lag.lag for lag in partition_lags().values())
         ledger = reconcile_campaign(campaign)
-    except (RetryLater, *DATABASE_DOWN):
-        return False
-    return unread == 0 and ledger.is_at_rest
+        return ledger if unread == 0 and ledger.is_at_rest else None
+
+    return wait_until(at_rest, within_sec=within_sec, what=lambda: f"quiet; {_state(campaign)}")
 
 
 def _state(campaign: Campaign) -> str:

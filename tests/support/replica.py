@@ -67,10 +67,13 @@ def follow(redis: Redis, port: int) -> None:
 
 
 def follows(redis: Redis) -> None:
-    wait_until(
-        lambda: redis.info("replication").get("master_link_status") == "up",
-        what=lambda: f"the replica is in step: {redis.info('replication')}",
-    )
+    def in_step() -> bool:
+        try:
+            return redis.info("replication").get("master_link_status") == "up"
+        except RedisError:
+            return False
+
+    wait_until(in_step, what=lambda: f"the replica is in step: {redis.info('replication')}")
 
 
 def answers(redis: Redis) -> bool:

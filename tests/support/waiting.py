@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+from coupons.errors import DATABASE_DOWN, RetryLater
+
 T = TypeVar("T")
 STEP_SEC = 0.05
 
@@ -13,16 +15,22 @@ def wait_until(
 ) -> T:
     """The condition's first true value; AssertionError with its last one when the deadline passes.
 
+    A condition that could not be looked at, since a server did not answer in time, is looked at again.
     `what` says what was waited for; a function is called at the deadline, for what is known only then.
     """
     deadline = time.monotonic() + within_sec
     while True:
-        value = condition()
-        if value:
-            return value
+        try:
+            value = condition()
+        except (RetryLater, *DATABASE_DOWN) as error:
+            last = repr(error)
+        else:
+            if value:
+                return value
+            last = repr(value)
         if time.monotonic() > deadline:
             text = what() if callable(what) else what
-            raise AssertionError(f"not within {within_sec} s: {text or condition} (last: {value!r})")
+            raise AssertionError(f"not within {within_sec} s: {text or condition} (last: {last})")
         time.sleep(STEP_SEC)
 
 

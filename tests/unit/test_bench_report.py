@@ -4,8 +4,10 @@ import copy
 import json
 import math
 import re
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from benchmarks.report import BLOCK, PAGE, NoReport, newest, read, render
 from benchmarks.report_tables import TABLES
 from benchmarks.svg_bars import Bars, draw, number
 from benchmarks.vegeta_load import read_results
+from tests.support.waiting import wait_until
 
 SMALL = Path(__file__).parents[1] / "support" / "bench_small.json"
 FIGURE = re.compile(r"\d[\d.,]*\s?(x|ms|µs|us|MiB|GiB|%|/s|s|seconds|minutes|rows|requests|times)\b")
@@ -128,14 +131,23 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(
 
 
 def test_a_part_that_hangs_is_told_to_clean_up_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cleaned, program = tmp_path / "cleaned", tmp_path / "hangs"
+    cleaned, hangs, program = tmp_path / "cleaned", tmp_path / "it-hangs", tmp_path / "hangs"
     program.write_text(
         f"#!{sys.executable}\nimport pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pathlib.Path({str(cleaned)!r}).touch()\n"
+        f"try:\n    pathlib.Path({str(hangs)!r}).touch()\n"
+        f"    time.sleep(60)\nexcept KeyboardInterrupt:\n    pathlib.Path({str(cleaned)!r}).touch()\n"
     )
     program.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(bench, "PART_LIMIT_SEC", 1.0)
+
+    class Process(subprocess.Popen[bytes]):
+        def wait(self, timeout: float | None = None) -> int:
+            wait_until(hangs.exists, what="it has started, and hangs")
+            return super().wait(timeout)
+
+    errors = {"TimeoutExpired": subprocess.TimeoutExpired}
+    monkeypatch.setattr(bench, "subprocess", SimpleNamespace(Popen=Process, **errors))
     part = bench.run_part("redis", bench.parse(["--quick"]))
     assert part["failed"] == "not done after 1 s"
     assert cleaned.exists()

@@ -155,10 +155,11 @@ def test_a_black_hole_swallows_keeps_connections_and_takes_new_ones(proxy: Proxy
         assert echo(idle, b"before") == b"before"
         proxy.blackhole()
         with client(proxy) as new:
-            for connection in (old, new):
+            for number, connection in enumerate((old, new), start=1):
                 connection.sendall(b"during")
+                swallowed = {Direction.REQUESTS: number * 6}
+                wait_until(lambda swallowed=swallowed: proxy.swallowed_bytes == swallowed, what="it is swallowed")  # type: ignore[misc]
                 assert is_silent(connection)
-            assert proxy.swallowed_bytes == {Direction.REQUESTS: 12}
             assert server.received == 12
             assert proxy.connections == 3
 
@@ -320,6 +321,7 @@ def test_a_closed_proxy_leaves_no_thread_and_no_socket(server: EchoServer) -> No
             while connection.recv(8):
                 pass
         connection.close()
-    wait_until(lambda: (descriptors(), threading.active_count()) == (before, threads), what="as before")
+    # Fewer, if something of an earlier test ended meanwhile.
+    wait_until(lambda: descriptors() <= before and threading.active_count() <= threads, what="no more than before")
     with pytest.raises(ConnectionRefusedError):
         client(proxy)

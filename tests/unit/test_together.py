@@ -116,6 +116,7 @@ def test_who_is_given_the_lead_in_the_moment_when_its_time_is_up_asks_for_those_
     withdraw = together._withdraw
 
     def too_late(mine: Any) -> bool:
+        wait_until(lambda: waiting(together) == 2, what="another one behind it")
         server.may_answer.set()
         wait_until(lambda: mine.leads, what="the lead is given to it")
         return withdraw(mine)
@@ -124,7 +125,7 @@ def test_who_is_given_the_lead_in_the_moment_when_its_time_is_up_asks_for_those_
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(together, 1, wait_sec=LONG_SEC)
         wait_until(lambda: server.batches == [[1]], what="the first asks")
-        hasty = pool.submit(together, 2, wait_sec=0.3)
+        hasty = pool.submit(together, 2, wait_sec=0.05)
         wait_until(lambda: waiting(together) == 1, what="one waits")
         behind = pool.submit(together, 3, wait_sec=LONG_SEC)
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -120,15 +121,24 @@ def test_when_the_time_is_up_the_answer_is_told_though_what_follows_has_not_ende
     assert follower.has_begun(10)
 
 
-def test_who_waited_too_long_behind_another_gets_the_answer_that_came_meanwhile(follower: Follower) -> None:
+def test_who_waited_too_long_behind_another_gets_the_answer_that_came_meanwhile(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
     may_answer = threading.Event()
     together = Together(ten_times_after(may_answer), most=8)
+    withdraw = together._withdraw
+
+    def when_answered(mine: Any) -> bool:
+        wait_until(lambda: mine.answered, what="the answer")
+        return withdraw(mine)
+
+    monkeypatch.setattr(together, "_withdraw", when_answered)
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(together, 0, wait_sec=LONG_SEC)]
         wait_until(lambda: together._led, what="the first asks")
         calls.append(pool.submit(together, 1, wait_sec=LONG_SEC))
         wait_until(lambda: len(together._waiting) == 1, what="one waits, and is to ask next")
-        hasty = pool.submit(together, 2, wait_sec=2.0, follow=follower.begin)
+        hasty = pool.submit(together, 2, wait_sec=0.05, follow=follower.begin)
         wait_until(lambda: len(together._waiting) == 2, what="one more waits")
         may_answer.set()
 
