@@ -1,5 +1,6 @@
 """The product's parts as real processes, their output in log files; all are ended, whatever happens."""
 
+import itertools
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +23,7 @@ HOST = "127.0.0.1"
 STOP_SEC = 15.0
 TAIL_LINES = 20
 POLL_SEC = 0.05
+FIRST_PORT, PORTS = 10_000, 10_000
 
 
 class ServiceFailed(Exception):
@@ -163,9 +166,20 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """One that nobody has, nor gets before the program listens that it is for.
+
+    Below the ports that the system gives to whoever connects somewhere, and no other process's guess: two web servers
+    on one port would not fail, but share its connections (SO_REUSEPORT).
+    """
+    for number in _numbers:
+        port = FIRST_PORT + number % PORTS
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise AssertionError("the numbers do not end")
+
+
+_numbers = itertools.count(os.getpid() * 1_009)  # processes that are started one after the other begin far apart
 
 
 def log_folder() -> Path:

@@ -11,6 +11,7 @@ import pytest
 import urllib3
 
 from coupons.models import Campaign
+from tests.support.patience import patience
 from tests.support.promises import assert_kept
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -59,9 +60,9 @@ def may_have_waited(seconds: float) -> float:
 
 
 def test_users_who_look_at_their_tickets_do_not_hold_up_admission_while_postgresql_hangs(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL)
+    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **patience(accept_ms=4_000, redis_ms=3_000))
     campaign = service.campaign(1_000)
-    first = service.apply(campaign, "1").json()["sequence"]
+    first = wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
 
     service.stack("pause", "postgres")
     applied, looked, seconds = ask_at_once(service, campaign, look_too=True)
@@ -81,7 +82,7 @@ def test_few_wait_for_a_hanging_part_and_the_others_are_answered_503_at_once(
 ) -> None:
     service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL)
     campaign = service.campaign(1_000)
-    assert service.apply(campaign, "1").status == 202
+    wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
 
     service.stack("pause", part)
     applied, _, seconds = ask_at_once(service, campaign, look_too=False)
@@ -91,12 +92,12 @@ def test_few_wait_for_a_hanging_part_and_the_others_are_answered_503_at_once(
     assert set(applied) == {503}
     assert (last.status, last.json()["code"]) == (503, code)
     assert len(applied) + 1 - refused_at_once(service, part) <= may_have_waited(seconds)
-    sequence = wait_until(lambda: _accepted(service, campaign), within_sec=40, what="a probe closes the breaker")
+    sequence = wait_until(lambda: _accepted(service, campaign, "2"), within_sec=40, what="a probe closes the breaker")
     service.consumer()
     service.keeper()
     assert_kept(campaign, {"2": sequence}, within_sec=60)
 
 
-def _accepted(service: Service, campaign: Campaign) -> int | None:
-    answer = service.apply(campaign, "2")
+def _accepted(service: Service, campaign: Campaign, user: str) -> int | None:
+    answer = service.apply(campaign, user)
     return int(answer.json()["sequence"]) if answer.status in (200, 202) else None
