@@ -15,6 +15,7 @@ from .ports import LOOPBACK
 from .server import Command, Server
 
 SYSTEM_USER = "postgres"
+TRIES = 5
 
 
 class Postgres(Server):
@@ -65,11 +66,11 @@ class Postgres(Server):
 
     def finish_start(self) -> None:
         """The database exists."""
-        name = settings.DATABASE
-        if self._query(f"SELECT 1 FROM pg_database WHERE datname = '{name}'") == "1":  # noqa: S608
-            return
-        if self._query(f"CREATE DATABASE {name}") is None:
-            raise self.failure(f"did not create the database {name}")
+        for _ in range(TRIES):  # no answer, on a busy machine, says nothing of what the server has done
+            if self._query(f"SELECT 1 FROM pg_database WHERE datname = '{settings.DATABASE}'") == "1":  # noqa: S608
+                return
+            self._query(f"CREATE DATABASE {settings.DATABASE}")
+        raise self.failure(f"did not create the database {settings.DATABASE}")
 
     def _query(self, sql: str) -> str | None:
         return probes.postgres_query(
