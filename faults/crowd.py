@@ -83,7 +83,7 @@ class Crowd:
             self._thread.join(within_sec)
         if self._thread.is_alive():
             self._tell(self._over)
-            self._thread.join(self.habits.request_timeout_sec + 5)
+            self._thread.join(self.habits.request_timeout_sec + 20)
         if self._thread.is_alive():
             raise NotInTime("the crowd does not end")
 

@@ -95,9 +95,11 @@ def test_an_opening_whose_load_did_not_come_is_mended_into_being(service: Servic
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() + timedelta(hours=1))
     assert look()
-    assert stale_campaigns() == [campaign.pk], "its opener may still be about to load it"
+    campaign.refresh_from_db()
+    assert campaign.epoch == 1, "its opener may still be about to load it"
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(hours=1))
+    assert stale_campaigns() == [campaign.pk]
     assert look()
     assert not stale_campaigns(), "nobody has loaded it, so the keeper does"
 

@@ -150,7 +150,7 @@ def test_a_consumer_that_waited_longer_than_its_group_did_goes_on_once_it_has_it
     service: Service,
 ) -> None:
     """It pauses what it has when the wait ends, which the group has taken away by then and gives back."""
-    longer_than_the_group = {"COUPON_DB_LOCK_TIMEOUT_MS": "6000", "COUPON_DB_STATEMENT_TIMEOUT_MS": "7000"}
+    longer_than_the_group = {"COUPON_DB_LOCK_TIMEOUT_MS": "9000", "COUPON_DB_STATEMENT_TIMEOUT_MS": "10000"}
     consumer, keeper = consumer_and_others(service, **MAX_POLL_INTERVAL, **longer_than_the_group)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=20))

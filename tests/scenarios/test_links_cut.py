@@ -7,12 +7,16 @@ import pytest
 
 from coupons.models import Coupon, FailEventHistory
 from faults.crowd import Crowd
-from faults.history import read_history
 from faults.proxy import Proxy
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT
-from tests.support.places import assert_no_hole, assert_only_promised_or, nobody_is_promised_anything
+from tests.support.places import (
+    assert_no_hole,
+    assert_only_promised_or,
+    nobody_is_promised_anything,
+    promised_newcomers,
+)
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -92,12 +96,6 @@ def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(servi
 def users_are_admitted_and_nothing_is_issued(crowd: Crowd, *, silent_at: float) -> None:
     """To those who came since; what was on its way to the server when the link fell silent may be written."""
     crowd.goes_on("while the link is silent", users=40)
-    first_asked: dict[str, float] = {}
-    promised = set()
-    for request in read_history(crowd.path).requests:
-        first_asked[request.user_id] = min(request.start, first_asked.get(request.user_id, request.start))
-        if request.promises:
-            promised.add(request.user_id)
-    came_since = {user for user in promised if first_asked[user] > silent_at}
+    came_since = promised_newcomers(crowd, since=silent_at)
     assert came_since
     assert not Coupon.objects.filter(user_id__in=came_since).exists()

@@ -160,11 +160,11 @@ def test_an_application_becomes_a_coupon_with_tls_to_all_three(secured: Secured)
     consumer.says("consumer.assigned")
     keeper.says("keeper: looks")
 
-    def apply_until(status: int, user: str) -> None:
-        wait_until(lambda: apply(url, campaign, user)[0] == status, what=lambda: web.output)
+    def apply_until_promised(user: str) -> None:
+        wait_until(lambda: apply(url, campaign, user)[0] in (200, 202), what=lambda: web.output)
 
-    apply_until(202, "0")
-    assert [apply(url, campaign, str(user))[0] for user in range(1, 10)] == [202] * 9
+    for user in range(10):
+        apply_until_promised(str(user))
     assert apply(url, campaign, "0") == (200, "")
     secured.closes(campaign, 10)
     assert ssl_of_the_sessions() == {True}, "web, consumer and keeper"

@@ -49,6 +49,13 @@ def promised_after(crowd: Crowd, code: str) -> dict[str, Request]:
     return {user: one for user, one in promises.items() if one.start > refused_at.get(user, float("inf"))}
 
 
+def promised_newcomers(crowd: Crowd, *, since: float) -> set[str]:
+    """Who has been promised a coupon by now and had asked for nothing before that moment (monotonic)."""
+    requests = read_history(crowd.path).requests
+    before = {request.user_id for request in requests if request.start <= since}
+    return {request.user_id for request in requests if request.promises} - before
+
+
 def nobody_is_promised_anything(crowd: Crowd, *, while_told: str) -> None:
     """Without Redis nobody at all; without Kafka nobody new: whose message was acknowledged before is told so.
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -204,15 +205,23 @@ class Service(Injection):
         assert producer.flush(10) == 0
 
     def close(self) -> None:
-        self.close_injection()
-        for crowd in self._crowds:
-            crowd.close()
+        """Goes through all of it, whatever fails: what stays would be the next test's."""
+        with ExitStack() as closing:
+            closing.callback(self._close_processes_and_topic)
+            closing.callback(self._start_what_is_down)
+            for crowd in self._crowds:
+                closing.callback(crowd.close)
+            closing.callback(self.close_injection)
+
+    def _start_what_is_down(self) -> None:
         for part in list(self._stopped):
             self.stack("start", part)  # resumes a paused one
         if "kafka" in self._disturbed:
             # This process's own clients: one that has lost its brokers notices after two seconds, in the next test.
             close_publisher()
             topics.administrator.reset()
+
+    def _close_processes_and_topic(self) -> None:
         for process in reversed(self._processes):
             process.close()
         hanging = self._end_left_over()
