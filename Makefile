@@ -38,6 +38,12 @@ test: venv ## all set-up, then the test suite, WORKERS=3 side by side; ARGS="-k 
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal --max-worker-restart=0
 BESIDE = $(patsubst %,--beside=.stack/test-%,$(shell seq 2 $(WORKERS)))
 
+.PHONY: test-paused
+test-paused: venv ## the test suite while its processes stand still at random, up to 1.6 s each: SEED=1 ARGS=...
+	@bin/stack packages
+	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m tests.support.pauses --seed $(or $(SEED),1) -- \
+		$(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
+
 .PHONY: test-system
 test-system: venv ## what needs cron, nginx, a browser or root
 	@bin/stack packages system-tests
