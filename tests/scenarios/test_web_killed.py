@@ -14,6 +14,7 @@ from coupons.models import Campaign, Coupon
 from faults.crowd import Crowd
 from faults.history import NO_ANSWER, read_history
 from faults.proxy import Direction
+from faults.soak.ends import ExpectedEnds
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.patience import patience
@@ -105,6 +106,28 @@ def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service:
     assert "web.not_finished" not in web.output
     service.consumer("--solo")
     assert_kept(campaign, promises)
+
+
+def test_a_server_whose_worker_dies_as_soon_as_it_is_started_ends_for_whoever_runs_it_to_start_it_again(
+    service: Service,
+) -> None:
+    """granian takes it for a crash loop; the soak must know such an end when it has killed the workers itself."""
+    web = service.web(COUPON_WEB_WORKERS="1")
+    killed: set[int] = set()
+
+    def has_ended() -> bool:
+        for pid in service.left_over().keys() - {web.pid} - killed:
+            service.kill(pid)
+            killed.add(pid)
+        return web.exit_code is not None
+
+    wait_until(has_ended, what=lambda: web.output)
+
+    assert len(killed) >= 2
+    ends = ExpectedEnds()
+    assert not ends.explain("web-1", web.wait(), lambda: web.output), "nobody has told it of the kills"
+    ends.worker_killed("web-1")
+    assert ends.explain("web-1", web.wait(), lambda: web.output)
 
 
 def workers_started(web: Process) -> int:
