@@ -60,7 +60,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
 def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
-    long = patience(accept_ms=4_000, redis_ms=3_000, delivery_ms=14_000)
+    long = patience(accept_ms=1_500, redis_ms=1_000, delivery_ms=14_000)
     web = service.web(COUPON_BREAKER_FAILURES="1000", **long)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=IMPATIENT)
