@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 # Ended by us, or by a failpoint; 71 and 0: by themselves because their parent or we said so.
 ALWAYS = frozenset({0, 71, -signal.SIGKILL, -signal.SIGTERM})
@@ -23,21 +23,25 @@ class ExpectedEnds:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kafka_lost_at = -math.inf
-        self._workers_die_until: dict[str, float] = {}
+        self._armed: set[str] = set()
+        self._disarmed_at = -math.inf
+        self._killed_at: dict[str, float] = {}
 
     def kafka_lost(self) -> None:
         self._kafka_lost_at = self._clock()
 
-    def workers_die(self, names: Iterable[str]) -> None:
-        """From now on, until `workers_die_no_more`: a failpoint of these web servers is armed."""
-        self._workers_die_until.update(dict.fromkeys(names, math.inf))
+    def armed(self, point: str) -> None:
+        """Whoever passes this failpoint dies, from now on until it is disarmed."""
+        if point.startswith("web."):
+            self._armed.add(point)
 
-    def workers_die_no_more(self, names: Iterable[str]) -> None:
-        self._workers_die_until.update(dict.fromkeys(names, self._clock() + CRASH_LOOP_AFTER_KILL_SEC))
+    def disarmed(self, point: str) -> None:
+        if point in self._armed:
+            self._armed.remove(point)
+            self._disarmed_at = self._clock()
 
     def worker_killed(self, name: str) -> None:
-        until = self._clock() + CRASH_LOOP_AFTER_KILL_SEC
-        self._workers_die_until[name] = max(until, self._workers_die_until.get(name, -math.inf))
+        self._killed_at[name] = self._clock()
 
     def explain(self, name: str, exit_code: int, output: Callable[[], str]) -> bool:
         """`output`: all that the process wrote, asked for only when it decides."""
@@ -46,6 +50,7 @@ class ExpectedEnds:
             return True
         if exit_code == EXIT_FATAL and name.startswith("consumer"):
             return now - self._kafka_lost_at < FATAL_AFTER_LOSS_SEC
-        if exit_code == EXIT_CRASH_LOOP and now < self._workers_die_until.get(name, -math.inf):
-            return CRASH_LOOP in output()
+        if exit_code == EXIT_CRASH_LOOP and name.startswith("web"):
+            last_death = now if self._armed else max(self._disarmed_at, self._killed_at.get(name, -math.inf))
+            return now - last_death < CRASH_LOOP_AFTER_KILL_SEC and CRASH_LOOP in output()
         return False

@@ -143,13 +143,12 @@ class Injection:
 
     def _dies_at(self, fault: Fault, chance: random.Random) -> Undo:
         """Whoever passes there within the step's time."""
-        servers = self._world.web_servers if fault.target.startswith("web.") else []
-        self._world.ends.workers_die(servers)
+        self._world.ends.armed(fault.target)
         failpoints.arm(self._world.failpoints, fault.target, f"kill@{chance.randint(1, 5)}")
 
         def undo() -> None:
             failpoints.disarm(self._world.failpoints, fault.target)
-            self._world.ends.workers_die_no_more(servers)
+            self._world.ends.disarmed(fault.target)
 
         return undo
 

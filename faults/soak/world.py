@@ -94,10 +94,6 @@ class World:
                 raise TimeoutError(f"the web servers are not ready after {START_SEC:.0f} s; see {self.folder}/log")
             time.sleep(0.2)
 
-    @property
-    def web_servers(self) -> list[str]:
-        return [name for name in self.programs if self.address_of(name)]
-
     def address_of(self, name: str) -> str | None:
         """Of a web server."""
         port = self.programs[name].environment.get("WEB_PORT")
