@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -166,17 +165,15 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """One that nobody has, nor gets before the program listens that it is for.
+    """One that nobody listens at now, and that hardly anybody else takes before the program that it is for listens.
 
-    Below the ports that the system gives to whoever connects somewhere, and no other process's guess: two web servers
-    on one port would not fail, but share its connections (SO_REUSEPORT).
+    Below the ports that the system gives to whoever connects somewhere, and not where another process of these looks:
+    two web servers on one port would not fail, but share its connections (SO_REUSEPORT).
     """
-    for number in _numbers:
-        port = FIRST_PORT + number % PORTS
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
+    for number in itertools.islice(_numbers, PORTS):
+        if is_free(port := FIRST_PORT + number % PORTS):
             return port
-    raise AssertionError("the numbers do not end")
+    raise ServiceFailed(f"no free port between {FIRST_PORT} and {FIRST_PORT + PORTS - 1}")
 
 
 _numbers = itertools.count(os.getpid() * 1_009)  # processes that are started one after the other begin far apart
