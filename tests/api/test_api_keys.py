@@ -1,6 +1,5 @@
 """Services' API keys: what each may do and where, how soon a revoked one is refused, and what happens in an outage."""
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from tests.integration.test_keeper import a_keeper
 from tests.support.clocks import Clock
 from tests.support.commands import run
 from tests.support.http import Api, assert_problem, json_of
+from tests.support.looks import Looks
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
@@ -111,19 +111,11 @@ def test_a_revoked_key_is_refused_within_the_refresh(campaign: Campaign, monkeyp
     """That is by the first look at Redis which begins after the revocation; such a look begins once a refresh."""
     row, api = a_key()
     assert api.apply(campaign, "1").status_code == 202
-    known, looks = key_snapshot(), Counter[str]()
-    read = known._read
+    looks = Looks(key_snapshot(), monkeypatch)
 
-    def counted(asked_at: float) -> None:
-        looks["begun"] += 1
-        read(asked_at)
-        looks["ended"] += 1
-
-    monkeypatch.setattr(known, "_read", counted)
     revoke_api_key(prefix=row.prefix, actor="test", reason="stolen")
 
-    later = looks["begun"] + 1
-    wait_until(lambda: looks["ended"] >= later, what="a look that began after the revocation")
+    looks.wait_for_next()
     assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")
     row.refresh_from_db()
     assert (row.revoked_by, row.revoked_reason) == ("test", "stolen")

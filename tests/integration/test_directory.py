@@ -2,10 +2,8 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,6 +19,7 @@ from coupons.admission.directory import Directory, DirectoryUnavailable
 from coupons.admission.gate import Outcome
 from coupons.ledger.mend import SLACK_SEC, mend_campaigns
 from coupons.models import Campaign
+from tests.support.looks import Looks
 from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
@@ -98,19 +97,10 @@ def test_a_risen_epoch_is_known_before_a_mend_goes_on(
     """By the first look that begins after the epoch rose. One begins each refresh, and a mend waits for longer."""
     new = campaign(epoch=1)
     known.look_up(new.pk, wait_sec=LONG_SEC)
-    looks, read = Counter[str](), known._read
-
-    def counted(*asked: Any) -> Any:
-        looks["begun"] += 1
-        answer = read(*asked)
-        looks["ended"] += 1
-        return answer
-
-    monkeypatch.setattr(known, "_read", counted)
+    looks = Looks(known, monkeypatch)
     Campaign.objects.filter(pk=new.pk).update(epoch=F("epoch") + 1, updated_at=Now())
 
-    later = looks["begun"] + 1
-    wait_until(lambda: looks["ended"] >= later, what="a look that began after the epoch rose")
+    looks.wait_for_next()
     found = known.look_up(new.pk, wait_sec=0)
     assert found is not None
     assert found.epoch == 2
