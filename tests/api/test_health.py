@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(autouse=True)
 def slow_parts(settings: LazySettings) -> int:
-    """What only stands still for a moment is no part that hangs. And the usual time-out."""
+    """What only stands still for a moment is no part that hangs. Gives the usual time-out, for those that do."""
     usual: int = settings.HEALTH_TIMEOUT_MS
     settings.HEALTH_TIMEOUT_MS = LONG_MS
     return usual
@@ -47,6 +47,17 @@ def test_without_redis_or_kafka_it_is_unavailable_and_alive(
     service.stack("resume", "kafka")
     service.stack("start", "redis")
     wait_until(lambda: ready()[:2] == (200, "ready"), what="all is well again")
+
+
+def test_a_redis_that_hangs_does_not_hide_that_kafka_answers(
+    service: Service, settings: LazySettings, slow_parts: int
+) -> None:
+    service.stack("pause", "redis")
+    settings.HEALTH_TIMEOUT_MS = slow_parts
+
+    status, word, _ = wait_until(lambda: (now := ready())[2]["kafka"] == "ok" and now)
+
+    assert (status, word) == (503, "unavailable")
 
 
 def test_parts_that_hang_are_not_waited_for(service: Service, settings: LazySettings, slow_parts: int) -> None:

@@ -16,7 +16,7 @@ from coupons.callers.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.lobby.application import MAX_BODY
 from coupons.lobby.heads import Heads
-from coupons.lobby.knowledge import MAX_WATCHED, PREFIX, SUFFIX, Knowledge
+from coupons.lobby.knowledge import MAX_WATCHED, OPENING_MARGIN_MS, PREFIX, SUFFIX, Knowledge
 from coupons.models import Campaign, Scope
 from tests.support.http import Api
 from tests.support.issuer import Issuer
@@ -214,7 +214,8 @@ def test_nobody_without_credentials_learns_who_has_won(
 def test_within_the_margin_before_the_opening_the_gate_is_asked(
     handler: LobbyHandler, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half an hour here, so that no slow machine comes near its ends."""
+    """Half an hour here instead of a second, so that no slow machine comes near its ends."""
+    assert OPENING_MARGIN_MS == 1_000
     monkeypatch.setattr("coupons.lobby.knowledge.OPENING_MARGIN_MS", 1_800_000)
     soon = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(minutes=15))
     later = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(days=1))

@@ -4,6 +4,7 @@ import itertools
 import json
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -146,9 +147,12 @@ def test_a_claimed_address_does_not_change_whose_limit_it_is(service: Service, f
         ]
 
     with address_of_our_own(PUBLIC), address_of_our_own(ANOTHER):
+        began = time.monotonic()
         told = statuses(PUBLIC, ADDRESS_LIMIT + 3)
+        let_in_since = int((time.monotonic() - began) * ADDRESS_LIMIT / 60)  # none, if it took less than 5 s
         assert told[:ADDRESS_LIMIT] == [401] * ADDRESS_LIMIT
-        assert 429 in told[ADDRESS_LIMIT:], "one more is let in every 5 s"
+        assert set(told[ADDRESS_LIMIT:]) <= {401, 429}
+        assert told.count(429) >= 3 - let_in_since
         assert statuses(ANOTHER, 1) == [401]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENT
 from tests.support.process import ROOT
 from tests.support.service import API_KEY, Service
 from tests.support.waiting import wait_until
@@ -34,7 +35,7 @@ a thousand of them spends its time on few requests."""
 def test_no_request_is_answered_500_or_outside_the_schema(
     service: Service, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    service.web()
+    service.web(**PATIENT)
     campaign = service.campaign(1_000)
 
     sent = sum(fuzz(service, tmp_path, seed) for seed in range(FIRST_SEED, FIRST_SEED + ROUNDS))

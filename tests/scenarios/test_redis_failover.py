@@ -24,7 +24,7 @@ def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(ser
     consumer = service.manage("run_coupon_consumer")  # through no proxy: it asks the old primary until it is restarted
     service.web(COUPON_WEB_WORKERS="1")
     left_behind_addresses = list(service.addresses)
-    proxy = service.proxy("redis")
+    service.proxy("redis")  # the way of all that are started from here on
     keeper = service.keeper()
     service.web()
     consumer.says("consumer.assigned")
@@ -54,15 +54,8 @@ def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(ser
         left_behind.is_told(503, "unavailable", times=20)
         assert left_behind.promised == before, "who comes back promises nothing"
 
-        service.arm(MEND_BEGUN, "stop")
         with row.fault("redis: SIGKILL of the new primary, REPLICAOF NO ONE on the old one"):
-            follow(admission_redis(), replica.port)
-            left_behind.is_told(503, "unavailable", times=5)
-            assert left_behind.promised == before, "nor does a replica"
-            replica.kill()
-            promote(admission_redis())
-            proxy.lead_to(LOOPBACK, primary_port)
-            closed_until_the_mend_goes_on(service, crowd)
+            fail_back(service, crowd, left_behind, replica)
             wait_until(lambda: keeper.output.count("mend.done") == 2, within_sec=30, what=lambda: keeper.output)
         row.goes_on(users=30)
         left_behind.goes_on("with the others", users=5)
@@ -74,6 +67,19 @@ def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(ser
     assert not FailEventHistory.objects.filter(error_code=FailCode.CONFLICT).exists()
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     row.write()
+
+
+def fail_back(service: Service, crowd: Crowd, left_behind: Crowd, replica: Replica) -> None:
+    """To the old primary, once it holds what the new one holds; until the mend goes on, which makes it current."""
+    before = left_behind.promised
+    service.arm(MEND_BEGUN, "stop")
+    follow(admission_redis(), replica.port)
+    left_behind.is_told(503, "unavailable", times=5)
+    assert left_behind.promised == before, "nor does a replica promise anything"
+    replica.kill()
+    promote(admission_redis())
+    service.proxy("redis").lead_to(LOOPBACK, server_ports("redis")[0])
+    closed_until_the_mend_goes_on(service, crowd)
 
 
 def fail_over(service: Service, campaign: Campaign, crowd: Crowd, replica: Replica) -> Promises:

@@ -12,6 +12,7 @@ from django.db import connection
 from benchmarks.processes import most_threads, pss_mib
 from coupons.models import Campaign, Coupon
 from couponsite.overload import SIDE_PLACES, threads_needed
+from tests.support.patience import patience
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
@@ -22,6 +23,9 @@ LIMITS = {
     "COUPON_WEB_APPLICATIONS": str(PLACES),
     "COUPON_WEB_THREADS": str(PLACES),
     "COUPON_WEB_QUEUE": str(WAITING),
+    # How many are served is asked here, not how soon a part answers on a busy machine.
+    **patience(accept_ms=4_000, redis_ms=3_000),
+    "COUPON_HEALTH_TIMEOUT_MS": "10000",
 }
 
 
@@ -53,8 +57,8 @@ def test_a_crowd_that_has_no_room_is_refused_and_nothing_grows(service: Service)
     assert all(1 <= int(answer.headers["Retry-After"]) <= 5 for answer in refused)
     assert pss_mib(web.pid) < before + 32
     assert most_threads(web.pid) <= threads_needed(applications=PLACES, places=PLACES, waiting=WAITING) + BESIDE
-    for user in (user for user in answers if answers[user].status == 503):
-        wait_until(lambda user=user: has_room(service, campaign, user), what="after the storm all is as ever")  # type: ignore[misc]
+    again = {user: service.apply(campaign, user).status for user in answers if answers[user].status == 503}
+    assert set(again.values()) <= {200, 202}, "after the storm the service answers as ever"
     wait_until(lambda: Coupon.objects.filter(user_id__startswith="u").count() == 300, what="all promised are issued")
 
 
@@ -65,12 +69,11 @@ def test_probes_are_answered_while_the_crowd_is_there(service: Service) -> None:
         crowd = pool.submit(storm, service, campaign, "u", 400)
         probes = []
         while not crowd.done():
-            probes += [service.get(path) for path in ("/healthz", "/readyz", "/metrics")]
+            probes += [service.get(path).status for path in ("/healthz", "/readyz", "/metrics")]
 
     assert Counter(answer.status for answer in crowd.result().values())[503] > 0, "the crowd had no room"
     assert len(probes) >= 3
-    # A part that is slow on a busy machine is not ready, and that is an answer.
-    assert all(probe.status == 200 or set(probe.json()) == {"status", "parts"} for probe in probes)
+    assert set(probes) == {200}
 
 
 def test_as_many_connections_to_postgresql_as_places_and_not_as_threads(service: Service) -> None:
@@ -91,13 +94,6 @@ def storm(service: Service, campaign: Campaign, name: str, users: int) -> dict[s
     names = [f"{name}{number}" for number in range(users)]
     with ThreadPoolExecutor(CROWD) as pool:
         return dict(zip(names, pool.map(lambda user: service.apply(campaign, user), names), strict=True))
-
-
-def has_room(service: Service, campaign: Campaign, user: str) -> bool:
-    """Whether he is promised a coupon by now; a part may be slow, but nobody is in his way any more."""
-    answer = service.apply(campaign, user)
-    assert not too_many({user: answer})
-    return answer.status in (200, 202)
 
 
 def too_many(answers: dict[str, urllib3.BaseHTTPResponse]) -> int:
