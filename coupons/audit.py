@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from django.db import IntegrityError, transaction
 from django.db.models import Model
 
+from coupons.id_sequences import heal_id_sequences, is_id_taken
 from coupons.models import AuditEntry
 
 MAX_REASON = 2_000
@@ -15,7 +17,7 @@ def record(*, actor: str, row: Model, what: str, reason: str) -> None:
 
 
 def record_all(*, actor: str, rows: Iterable[Model], what: str, reason: str) -> None:
-    AuditEntry.objects.bulk_create(
+    entries = [
         AuditEntry(
             actor=actor,
             kind=row._meta.label_lower,
@@ -25,4 +27,13 @@ def record_all(*, actor: str, rows: Iterable[Model], what: str, reason: str) -> 
             reason=reason.strip(),
         )
         for row in rows
-    )
+    ]
+    try:
+        with transaction.atomic():
+            AuditEntry.objects.bulk_create(entries)
+    except IntegrityError as error:
+        if not is_id_taken(error):
+            raise
+        # What is audited is done in the caller's transaction, so it is healed here and not done over again.
+        heal_id_sequences(AuditEntry)
+        AuditEntry.objects.bulk_create(entries)

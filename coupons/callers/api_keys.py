@@ -24,6 +24,7 @@ from coupons import audit
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import run
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
+from coupons.id_sequences import heals_id_sequences
 from coupons.models import ApiKey, Campaign, Scope
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ MARK = "coupon"  # what a key begins with, so that people and secret scanners kn
 _RACES = 10
 
 
+@heals_id_sequences
 def create_api_key(
     *,
     name: str,
