@@ -121,10 +121,14 @@ class FailCode(models.TextChoices):
 
 
 HELD_CODES = (FailCode.CONFLICT, FailCode.QUANTITY_EXCEEDED, FailCode.DATABASE_REFUSED)
+GIVEN_UP = Q(given_up_at__isnull=False)
 
 
 class FailEventHistory(models.Model):
     """One message that could not become a coupon as it stood, and everything that was tried since.
+
+    The database itself refuses SUCCESS while the ticket has no coupon, and a coupon for a ticket that was given up
+    (migration 0008).
 
     `next_attempt_at` is when the scheduled retry takes it up: NULL waits for an operator. While a retry works on it
     the status is PROCESSING and `next_attempt_at` the end of that run's lease, after which another run takes over.
@@ -167,6 +171,8 @@ class FailEventHistory(models.Model):
             models.Index(fields=("next_attempt_at",), name="failevent_due", condition=Q(next_attempt_at__isnull=False)),
             models.Index(fields=("campaign", "user_id"), name="failevent_open", condition=~Q(event_status="SUCCESS")),
             models.Index(fields=("id",), name="failevent_open_newest", condition=~Q(event_status="SUCCESS")),
+            # The trigger on the coupon table asks it at every insert (migration 0008).
+            models.Index(fields=("campaign", "user_id"), name="failevent_given_up", condition=GIVEN_UP),
         ]
         permissions = [
             ("retry_failed_event", "Can retry failed events"),
@@ -175,6 +181,28 @@ class FailEventHistory(models.Model):
 
     def __str__(self) -> str:
         return f"{self.error_code} at {self.topic}[{self.partition}]@{self.offset}"
+
+
+class PartitionOffset(models.Model):
+    """How far the consumers have read a partition: everything below `next_offset` is a coupon or a failed event.
+
+    Written in the transaction that writes those rows, so it is right whatever becomes of the group's offsets in Kafka:
+    the rebuild, the relay and the ledger read this one. `end_offset` is the furthest end of the log that a keeper has
+    seen, and `topic_id` Kafka's own id of the topic then; a log that ends earlier was cut, and one with another id was
+    made anew (coupons/ledger/cut_logs.py).
+    """
+
+    topic = models.CharField(max_length=249)
+    partition = models.PositiveIntegerField()
+    next_offset = models.PositiveBigIntegerField()
+    end_offset = models.PositiveBigIntegerField(db_default=0)
+    topic_id = models.CharField(max_length=64, db_default="")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=("topic", "partition"), name="partitionoffset_one_per_partition")]
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.next_offset}"
 
 
 class FailAttempt(models.Model):

@@ -261,7 +261,6 @@ CONSUMER_STOP_TIMEOUT_SEC = integer("COUPON_CONSUMER_STOP_TIMEOUT_SEC", default=
 CONSUMER_NICE = integer("COUPON_CONSUMER_NICE", default=10, least=0, most=19)
 RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
 RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
-RETRY_BATCH_SIZE = integer("COUPON_RETRY_BATCH_SIZE", default=1_000, least=1, most=10_000)  # rows in one transaction
 RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)
 KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=100, most=60_000)
 RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most=600_000)

@@ -6,7 +6,8 @@ from django.contrib import messages
 from django.http import HttpRequest
 
 from coupons.admin.pages import actor_of, errors_as_messages
-from coupons.issuing.retry import RetryReport, give_up_events, retry_events_now
+from coupons.issuing.give_up import give_up_events
+from coupons.issuing.retry import RetryReport, retry_events_now
 from coupons.models import EventStatus, FailEventHistory
 
 MAX_AT_ONCE = 500  # a retry takes a few milliseconds, and the operator waits for all of them

@@ -6,6 +6,9 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from django.db import IntegrityError
+
+from coupons.errors import RetryLater
 from coupons.issuing.backoff import retry_delay_sec
 from coupons.issuing.database_time import from_now
 from coupons.models import MAX_USER_ID_LENGTH, Campaign, FailCode, FailEventHistory
@@ -25,11 +28,46 @@ class Failure:
     offset: int
     named: dict[str, Any]
 
+    @property
+    def payload_hash(self) -> str:
+        return sha256(self.payload).hexdigest()
 
-def record_failures(failures: Sequence[Failure]) -> None:
-    """Write a FAIL row for each. A redelivery of the same message adds none. The caller commits before the offset."""
-    known = _known_campaigns(failures)
-    FailEventHistory.objects.bulk_create([_row(failure, known) for failure in failures], ignore_conflicts=True)
+    @property
+    def message(self) -> tuple[str, int, int, str]:
+        """What makes it this message; the unique constraint of the table."""
+        return self.topic, self.partition, self.offset, self.payload_hash
+
+
+class RecordedMeanwhile(RetryLater):
+    """Another process has just recorded one of these messages. The caller rolls back and finds it there next time."""
+
+
+def record_failures(failures: Sequence[Failure]) -> int:
+    """Write a FAIL row for each that has none yet; returns how many. The caller commits before the offset.
+
+    Without ON CONFLICT: only the same message again is a redelivery, and any other conflict is an error. Raises
+    RecordedMeanwhile, and IntegrityError: then nothing of the caller's transaction may stay.
+    """
+    fresh = _unrecorded(failures)
+    known = _known_campaigns(fresh)
+    try:
+        FailEventHistory.objects.bulk_create([_row(failure, known) for failure in fresh])
+    except IntegrityError as error:
+        if "failevent_one_per_message" in str(error):
+            raise RecordedMeanwhile(" ".join(str(error).split())) from error
+        raise
+    return len(fresh)
+
+
+def _unrecorded(failures: Sequence[Failure]) -> list[Failure]:
+    """One of each message, without those that an earlier delivery has recorded."""
+    fresh = {failure.message: failure for failure in failures}
+    for topic, partition in {message[:2] for message in fresh}:
+        offsets = [message[2] for message in fresh if message[:2] == (topic, partition)]
+        recorded = FailEventHistory.objects.filter(topic=topic, partition=partition, offset__in=offsets)
+        for message in recorded.values_list("topic", "partition", "offset", "payload_hash"):
+            fresh.pop(message, None)
+    return list(fresh.values())
 
 
 def _row(failure: Failure, known: set[UUID]) -> FailEventHistory:
@@ -40,7 +78,7 @@ def _row(failure: Failure, known: set[UUID]) -> FailEventHistory:
         user_id=_text(failure.named.get("user_id"), MAX_USER_ID_LENGTH),
         sequence=_sequence(failure.named.get("sequence")),
         payload=failure.payload,
-        payload_hash=sha256(failure.payload).hexdigest(),
+        payload_hash=failure.payload_hash,
         error_code=failure.code,
         error_message=_text(failure.reason, MAX_ERROR_TEXT),
         next_attempt_at=from_now(retry_delay_sec(0)) if failure.code.retried_by_itself else None,

@@ -16,9 +16,10 @@ from django.db import DataError, IntegrityError, transaction
 
 from coupons.admission import gate
 from coupons.errors import StateStale
+from coupons.id_sequences import is_id_taken
 from coupons.issuing.insert import insert_coupons
 from coupons.issuing.tickets import IssuableTicket
-from coupons.models import Campaign, Coupon, FailCode
+from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
 
 TicketT = TypeVar("TicketT", bound=IssuableTicket)
 # So few are not worth halving.
@@ -41,11 +42,13 @@ class Refusal(Generic[TicketT]):
 class Issued(Generic[TicketT]):
     """What became of a batch: every ticket of it is in exactly one of the lists.
 
-    `held` are all that the gate held, by campaign: each of them is a coupon or a FAIL row once the caller commits.
+    `given_up` are tickets whose failed event an operator gave up: they stay so, and need no further event. `held` are
+    all that the gate held, by campaign: each of them is a coupon or a FAIL row once the caller commits.
     """
 
     written: list[TicketT] = field(default_factory=list)
     duplicates: list[TicketT] = field(default_factory=list)
+    given_up: list[TicketT] = field(default_factory=list)
     refused: list[Refusal[TicketT]] = field(default_factory=list)
     held: dict[UUID, list[str]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[UUID, int] = field(default_factory=dict)
@@ -55,19 +58,23 @@ def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
     """Write the coupons of these tickets. Must run inside the caller's transaction, which also holds the FAIL rows.
 
     Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate could not tell, or a mend
-    began) and django.db.OperationalError: then the caller rolls back, keeps its offset and does the same again.
-    After the commit the caller calls `settle_tickets`.
+    began) and django.db.OperationalError: then the caller rolls back, keeps its offset and does the same again; and
+    IntegrityError when PostgreSQL chose an id that is taken (coupons/id_sequences.py). After the commit the caller
+    calls `settle_tickets`.
     """
     of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)
     for campaign_id, group in groupby(tickets, key=_CAMPAIGN):
         of_campaign[campaign_id] += group
     result: Issued[TicketT] = Issued(epochs=_epochs(of_campaign.keys()))
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
-    candidates, strangers = _ask_gate(known, result)
+    held, strangers = _ask_gate(known, result)
+    candidates, repeats = _first_of_each(held)
     for campaign_id in of_campaign.keys() - known.keys():
         reason = "there is no such campaign, or it was never opened"
         result.refused += [Refusal(ticket, FailCode.UNKNOWN_CAMPAIGN, reason) for ticket in of_campaign[campaign_id]]
     _write(candidates, result)
+    _sort_given_up(result)
+    _sort_repeats(repeats, result)
     _sort_strangers(strangers, result)
     if result.written:
         _check_epochs(result)
@@ -85,8 +92,8 @@ def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
 
 
 def _ask_gate(known: Mapping[UUID, list[TicketT]], result: Issued[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
-    """Those that the gate holds, one message of each, and those that it does not."""
-    candidates: list[TicketT] = []
+    """Those that the gate holds, and those that it does not."""
+    all_held: list[TicketT] = []
     strangers: list[TicketT] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
     for campaign_id, sequences in gate.held_sequences(epochs=result.epochs, users=users).items():
@@ -97,17 +104,19 @@ def _ask_gate(known: Mapping[UUID, list[TicketT]], result: Issued[TicketT]) -> t
             strangers += [ticket for ticket, sequence in asked if sequence != ticket.sequence]
         if held:
             result.held[campaign_id] = [ticket.user_id for ticket in held]
-            candidates += _first_of_each(held, result)
-    return candidates, strangers
+            all_held += held
+    return all_held, strangers
 
 
-def _first_of_each(held: list[TicketT], result: Issued[TicketT]) -> list[TicketT]:
-    """One message of each ticket; a second one in the same batch is a duplicate of what is being written."""
-    first: dict[str, TicketT] = {}
-    for ticket in held:
-        if first.setdefault(ticket.user_id, ticket) is not ticket:
-            result.duplicates.append(ticket)
-    return list(first.values())
+def _first_of_each(held: list[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
+    """One message of each ticket, and the further ones of the same batch."""
+    first: dict[tuple[UUID, str], TicketT] = {}
+    repeats = [ticket for ticket in held if first.setdefault(_owner(ticket), ticket) is not ticket]
+    return list(first.values()), repeats
+
+
+def _owner(ticket: IssuableTicket) -> tuple[UUID, str]:
+    return ticket.campaign_id, ticket.user_id
 
 
 def _write(tickets: list[TicketT], result: Issued[TicketT]) -> None:
@@ -153,6 +162,8 @@ def _insert(tickets: Sequence[IssuableTicket]) -> tuple[FailCode, str] | None:
         with transaction.atomic():
             insert_coupons(sorted(tickets, key=_WRITING_ORDER))
     except IntegrityError as error:
+        if is_id_taken(error):
+            raise  # it says something about the table, not about these tickets
         return _refusal_of(error)
     except (DataError, ValueError) as error:  # a NUL byte is a ValueError under psycopg2
         return FailCode.DATABASE_REFUSED, str(error).strip()
@@ -183,6 +194,35 @@ def _without_existing(tickets: list[TicketT], result: Issued[TicketT]) -> list[T
             reason = f"the user has the coupon of sequence {sequence}"
             result.refused.append(Refusal(ticket, FailCode.CONFLICT, reason))
     return fresh
+
+
+def _sort_given_up(result: Issued[TicketT]) -> None:
+    """Refused tickets that an operator gave up: the database refuses them for that too (migration 0008)."""
+    refused = [refusal.ticket for refusal in result.refused if refusal.code.holds_ticket]
+    if not refused:
+        return
+    events = FailEventHistory.objects.filter(GIVEN_UP, error_code__in=HELD_CODES).filter(
+        campaign_id__in={ticket.campaign_id for ticket in refused}, user_id__in={ticket.user_id for ticket in refused}
+    )
+    given_up = set(events.values_list("campaign_id", "user_id", "sequence"))
+    result.given_up = [ticket for ticket in refused if (*_owner(ticket), ticket.sequence) in given_up]
+    stay_so = {id(ticket) for ticket in result.given_up}
+    result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in stay_so]
+
+
+def _sort_repeats(repeats: list[TicketT], result: Issued[TicketT]) -> None:
+    """A further message of a ticket shares the verdict of the first: it is a duplicate only of a coupon."""
+    if not repeats:
+        return
+    refused = {_owner(refusal.ticket): refusal for refusal in result.refused}
+    given_up = {_owner(ticket) for ticket in result.given_up}
+    for ticket in repeats:
+        if (refusal := refused.get(_owner(ticket))) is not None:
+            result.refused.append(Refusal(ticket, refusal.code, refusal.reason))
+        elif _owner(ticket) in given_up:
+            result.given_up.append(ticket)
+        else:
+            result.duplicates.append(ticket)
 
 
 def _sort_strangers(tickets: list[TicketT], result: Issued[TicketT]) -> None:

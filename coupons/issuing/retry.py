@@ -1,30 +1,32 @@
 """Retries failed events: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. It never adds one.
 
-A run claims a batch of due rows (SKIP LOCKED, so two runs share the work), gives each a lease, and tries them in one
-transaction; if that fails as a whole, in one of its own for each. A run that is killed leaves rows in PROCESSING; when
-their lease ends the next run takes them up again.
+One event at a time. A run claims the next due row (SKIP LOCKED, so two runs share the work) and gives it a lease. Then
+one transaction issues its coupon and finishes the row; SUCCESS is written only if that transaction sees the coupon. A
+run that is killed leaves one row in PROCESSING; when its lease ends the next run takes it up again.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons import audit
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, StateStale
+from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
 from coupons.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISSUED, RETRY_SETTLED, failpoint
-from coupons.issuing.finish import ClaimedEvent, Outcome, claim_events, finish_events, release_events
+from coupons.id_sequences import heals_id_sequences
+from coupons.issuing.backoff import retry_delay_sec
+from coupons.issuing.database_time import from_now
 from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
-from coupons.models import EventStatus, FailCode, FailEventHistory
+from coupons.models import Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 
 logger = logging.getLogger(__name__)
 
@@ -37,27 +39,49 @@ class RetryReport:
     failed: int = 0
     lost: int = 0  # another run had taken the row over meanwhile
 
+    @property
+    def tried(self) -> int:
+        return self.succeeded + self.failed + self.lost
+
     def __str__(self) -> str:
         return f"{self.succeeded} succeeded, {self.failed} failed again, {self.lost} taken over by another run"
 
 
-class _EventTicket(NamedTuple):
-    """The ticket that a claimed event names."""
-
+class _Ticket(NamedTuple):
     campaign_id: UUID
     user_id: str
     sequence: int
-    event: ClaimedEvent
+
+
+class _Claim(NamedTuple):
+    """A row that this run may work on until its lease ends, and when it was due. `event.attempts` counts this one."""
+
+    event: FailEventHistory
+    due_at: datetime | None
+
+    def still_mine(self) -> QuerySet[FailEventHistory]:
+        """The row, unless another run has taken it up: that raises the number of attempts."""
+        return FailEventHistory.objects.filter(
+            pk=self.event.pk, event_status=EventStatus.PROCESSING, attempts=self.event.attempts
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """No code: the coupon is there. `issued` is to be settled after the commit."""
+
+    code: FailCode | None
+    reason: str = ""
+    issued: Issued[_Ticket] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Who retries and, if a person wants it, why; what came of it; and when to stop."""
+    """Who retries and, if a person wants it, why; and what came of it."""
 
     actor: str
-    report: RetryReport
     decided: str | None = None
-    stop: Callable[[], bool] = lambda: False
+    report: RetryReport = field(default_factory=RetryReport)
     stale: dict[UUID, StateStale] = field(default_factory=dict)
     """Campaigns of which nothing can be issued now. The rest of the run leaves their rows alone."""
 
@@ -70,25 +94,20 @@ class _Run:
         return self.report
 
 
-class _TakenOver(Exception):
-    """Some of the rows are another run's by now: nothing of the transaction may stay."""
-
-
 def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambda: False) -> RetryReport:
-    """Retry at most `limit` rows that are due, or until `stop` says so after a batch.
+    """Retry at most `limit` rows that are due, or until `stop` says so.
 
     Raises RetryLater or OperationalError when a part is down; of these StateStale at the end, when all other campaigns'
-    rows were tried. What was claimed and not tried is due again at once, or, if that could not be written, when its
-    lease ends.
+    rows were tried. A row that was claimed and not tried is due again at once, or, if that could not be written, when
+    its lease ends.
     """
-    run = _Run(actor, report := RetryReport(), stop=stop)
-    while not stop() and (done := report.succeeded + report.failed + report.lost) < limit:
+    run = _Run(actor)
+    while run.report.tried < limit and not stop():
         due = FailEventHistory.objects.filter(next_attempt_at__lte=Now()).exclude(campaign__in=run.stale)
-        due = due.order_by("next_attempt_at")
-        events = _claim(due, min(settings.RETRY_BATCH_SIZE, limit - done))
-        if not events:
+        claim = _claim(due.order_by("next_attempt_at"))
+        if claim is None:
             break
-        _retry_all(events, run)
+        _retry(claim, run)
     return run.end()
 
 
@@ -97,157 +116,115 @@ def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") 
 
     Rows that are SUCCESS, given up or being retried are left alone. Raises as `retry_due_events` does.
     """
-    run = _Run(actor, RetryReport(), decided=reason)
-    chosen = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL).order_by("pk")
-    events = _claim(chosen, len(event_ids))
-    if events:
-        _retry_all(events, run)
+    run = _Run(actor, decided=reason)
+    for pk in sorted(event_ids):
+        chosen = FailEventHistory.objects.filter(pk=pk, event_status=EventStatus.FAIL)
+        claim = _claim(chosen.exclude(campaign__in=run.stale))
+        if claim is not None:
+            _retry(claim, run)
     return run.end()
 
 
-def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
-    """An operator's decision that these rows are not to be tried again; returns how many. It returns no slot."""
-    if not reason.strip():
-        raise OperatorError("reason: say why these events are given up.")
-    still_failing = FailEventHistory.objects.filter(event_status=EventStatus.FAIL, given_up_at__isnull=True)
+def _claim(chosen: QuerySet[FailEventHistory]) -> _Claim | None:
+    """Take the first of these rows for this run, in a transaction of its own; None when there is none that is free."""
     with transaction.atomic():
-        chosen = still_failing.filter(pk__in=event_ids).select_for_update(no_key=True).defer("payload").order_by("pk")
-        events = list(chosen)
-        FailEventHistory.objects.filter(pk__in=[event.pk for event in events]).update(
-            given_up_at=Now(), given_up_by=actor, given_up_reason=reason, next_attempt_at=None, updated_at=Now()
+        free = chosen.filter(given_up_at__isnull=True).defer("payload").select_for_update(skip_locked=True, no_key=True)
+        event = free.first()
+        if event is None:
+            return None
+        FailEventHistory.objects.filter(pk=event.pk).update(
+            event_status=EventStatus.PROCESSING,
+            attempts=F("attempts") + 1,
+            next_attempt_at=from_now(settings.RETRY_LEASE_SEC),
+            updated_at=Now(),
         )
-        audit.record_all(actor=actor, rows=events, what="Given up", reason=reason)
-    logger.info("retry.given_up count=%d actor=%s", len(events), actor)
-    return len(events)
-
-
-def _claim(chosen: QuerySet[FailEventHistory], count: int) -> list[ClaimedEvent]:
-    """Take rows for this run, in a transaction of its own."""
-    with transaction.atomic():
-        events = claim_events(chosen.filter(given_up_at__isnull=True)[:count])
-    # Crash here => the rows are PROCESSING until the lease ends, then due again.
+        event.attempts += 1
+    # Crash here => the row is PROCESSING until the lease ends, then due again.
     failpoint(RETRY_CLAIMED)
-    return events
+    return _Claim(event, event.next_attempt_at)
 
 
-def _retry_all(events: Sequence[ClaimedEvent], run: _Run) -> None:
+def _retry(claim: _Claim, run: _Run) -> None:
     try:
         try:
-            _retry_current(events, run)
-        except DATABASE_DOWN:
-            raise
-        except (_TakenOver, DatabaseError) as error:
-            logger.info("retry.one_by_one count=%d error=%s", len(events), _one_line(error))
-            _retry_one_by_one(events, run)
-    except (RetryLater, *DATABASE_DOWN):
-        _release(events)
-        raise
-
-
-def _retry_one_by_one(events: Sequence[ClaimedEvent], run: _Run) -> None:
-    """So that what is wrong with one row costs no other."""
-    for number, event in enumerate(events):
-        if run.stop():
-            _release(events[number:])
-            return
-        try:
-            _retry_current([event], run)
-        except _TakenOver:
-            run.report.lost += 1
+            _try(claim, run)
         except DATABASE_DOWN:
             raise
         except DatabaseError as error:
             # Such as a constraint that is checked at the commit: PostgreSQL refuses this very row.
-            _retry([event], run, refused=_one_line(error))
+            _try(claim, run, refused=one_line(error))
+    except StateStale as error:
+        logger.warning("retry.left_alone event=%d error=%s", claim.event.pk, one_line(error))
+        run.stale[error.campaign_id] = error
+        _release(claim)
+    except (RetryLater, *DATABASE_DOWN):
+        _release(claim)
+        raise
 
 
-def _retry_current(events: Sequence[ClaimedEvent], run: _Run) -> None:
-    """Without the rows of campaigns whose state in Redis is not current, which cost no other campaign's: they are given
-    back, due as before, and what is wrong is kept for the end of the run."""
-    while events:
-        try:
-            _retry(events, run)
-        except StateStale as error:
-            others = [event for event in events if event.campaign_id != error.campaign_id]
-            stale = [event for event in events if event.campaign_id == error.campaign_id]
-            logger.warning("retry.left_alone count=%d error=%s", len(stale), _one_line(error))
-            run.stale[error.campaign_id] = error
-            _release(stale)
-            events = others
-        else:
-            return
-
-
-def _retry(events: Sequence[ClaimedEvent], run: _Run, *, refused: str = "") -> None:
-    """All in one transaction. Raises _TakenOver, or DatabaseError, when nothing of it was done.
-
-    `refused` is why PostgreSQL did not take the coupon of these events: they are not issued, and fail again.
-    """
+@heals_id_sequences
+def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
+    """Issue and finish in one transaction. `refused` is why PostgreSQL did not take the coupon: it fails again."""
     started_at = timezone.now()
     with transaction.atomic():
-        if refused:
-            result, outcomes = None, [Outcome(event, FailCode.DATABASE_REFUSED, refused) for event in events]
-        else:
-            result, outcomes = _issue(events)
+        if not claim.still_mine().select_for_update(no_key=True).exists():
+            run.report.lost += 1
+            return
+        outcome = _Outcome(FailCode.DATABASE_REFUSED, refused) if refused else _issue(claim.event)
         failpoint(RETRY_ISSUED)
-        if finish_events(outcomes, started_at=started_at, actor=run.actor) < len(events):
-            raise _TakenOver(f"{len(events)} rows were claimed, and some are another run's now")
+        _finish(claim, outcome)
+        FailAttempt.objects.create(
+            event=claim.event,
+            started_at=started_at,
+            actor=run.actor,
+            error_code=outcome.code or "",
+            error_message=outcome.reason,
+        )
         if run.decided is not None:
-            _note_decision(outcomes, run.actor, run.decided)
-    # Crash here => the rows are done; tickets that are pending still are settled by the relay, which finds the rows.
+            what = f"Retried now: {f'{outcome.code} again' if outcome.code else 'issued'}"
+            audit.record(actor=run.actor, row=claim.event, what=what, reason=run.decided)
+    # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
     failpoint(RETRY_COMMITTED)
-    if result is not None:
+    if outcome.issued is not None:
         with suppress(StateStale):  # whoever mends the campaign reads the rows, and finds nothing pending
-            settle_tickets(result)
+            settle_tickets(outcome.issued)
     failpoint(RETRY_SETTLED)
-    if logger.isEnabledFor(logging.INFO):
-        for event, code, _ in outcomes:
-            logger.info("retry.tried event=%d attempt=%d outcome=%s", event.pk, event.attempts, code or "SUCCESS")
-    failed = sum(outcome.code is not None for outcome in outcomes)
-    run.report.failed += failed
-    run.report.succeeded += len(events) - failed
+    pk, attempt = claim.event.pk, claim.event.attempts
+    logger.info("retry.tried event=%d attempt=%d outcome=%s", pk, attempt, outcome.code or EventStatus.SUCCESS)
+    run.report.failed += outcome.code is not None
+    run.report.succeeded += outcome.code is None
 
 
-def _issue(events: Sequence[ClaimedEvent]) -> tuple[Issued[_EventTicket], list[Outcome]]:
-    """What issuing says of each event now."""
-    tickets = [
-        _EventTicket(event.campaign_id, event.user_id, event.sequence, event)
-        for event in events
-        if event.campaign_id is not None and event.user_id and event.sequence is not None
-    ]
-    result = issue_coupons(tickets)
-    refused = {refusal.ticket.event.pk: refusal for refusal in result.refused}
-    named = {ticket.event.pk for ticket in tickets}
-    outcomes = []
-    for event in events:
-        if event.pk not in named:
-            reason = "The message names no ticket, so there is nothing to issue."
-            outcomes.append(Outcome(event, FailCode(event.error_code), reason))
-        elif refusal := refused.get(event.pk):
-            outcomes.append(Outcome(event, refusal.code, refusal.reason))
-        else:
-            outcomes.append(Outcome(event, None, ""))
-    return result, outcomes
+def _issue(event: FailEventHistory) -> _Outcome:
+    """What issuing says of the event's ticket now."""
+    known_as = FailCode(event.error_code)
+    if event.campaign_id is None or not event.user_id or event.sequence is None:
+        return _Outcome(known_as, "The message names no ticket, so there is nothing to issue.")
+    ticket = _Ticket(event.campaign_id, event.user_id, event.sequence)
+    issued = issue_coupons([ticket])
+    if Coupon.objects.filter(**ticket._asdict()).exists():
+        return _Outcome(None, issued=issued)
+    for refusal in issued.refused:
+        return _Outcome(refusal.code, refusal.reason, issued)
+    return _Outcome(known_as, "An operator gave up another failed event of this ticket.", issued)
 
 
-def _note_decision(outcomes: Sequence[Outcome], actor: str, reason: str) -> None:
-    rows = FailEventHistory.objects.defer("payload").in_bulk([outcome.event.pk for outcome in outcomes])
-    for code, same in groupby(sorted(outcomes, key=_code), key=_code):
-        what = f"Retried now: {f'{code} again' if code else 'issued'}"
-        audit.record_all(actor=actor, rows=[rows[outcome.event.pk] for outcome in same], what=what, reason=reason)
+def _finish(claim: _Claim, outcome: _Outcome) -> None:
+    attempts, code = claim.event.attempts, outcome.code
+    again = code is not None and code.retried_by_itself and attempts < settings.RETRY_MAX_ATTEMPTS
+    claim.still_mine().update(
+        event_status=EventStatus.SUCCESS if code is None else EventStatus.FAIL,
+        error_code=claim.event.error_code if code is None else code,
+        next_attempt_at=from_now(retry_delay_sec(attempts)) if again else None,
+        updated_at=Now(),
+    )
 
 
-def _code(outcome: Outcome) -> str:
-    return outcome.code or ""
-
-
-def _release(events: Sequence[ClaimedEvent]) -> None:
-    """Give the rows back untried, if PostgreSQL can still be told so. Else the lease ends."""
+def _release(claim: _Claim) -> None:
+    """Give the row back untried, due as before, if PostgreSQL can still be told so. Else the lease ends."""
     try:
-        release_events(events)
+        claim.still_mine().update(
+            event_status=EventStatus.FAIL, attempts=F("attempts") - 1, next_attempt_at=claim.due_at, updated_at=Now()
+        )
     except DATABASE_DOWN as error:
-        logger.warning("retry.not_released count=%d error=%s", len(events), _one_line(error))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        logger.warning("retry.not_released event=%d error=%s", claim.event.pk, one_line(error))

@@ -1,4 +1,4 @@
-"""A batch of failed events is retried in one transaction, and what is wrong with one row costs no other."""
+"""A run over many failed events: what is wrong with one row, or with one campaign, costs no other."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 from django.conf import LazySettings
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -71,19 +70,7 @@ def statuses() -> dict[str, str]:
     return dict(FailEventHistory.objects.values_list("user_id", "event_status"))
 
 
-def test_a_batch_takes_as_many_statements_as_one_row(service: Service) -> None:
-    def statements(users: Sequence[str]) -> int:
-        failed(service, users)
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
-            assert run() == RetryReport(succeeded=len(users))
-        return len(captured)
-
-    assert statements(USERS) == statements(USERS[:1])
-
-
-def test_each_row_of_a_batch_is_finished_with_an_attempt_of_its_own_and_settled(service: Service) -> None:
+def test_each_row_is_finished_with_an_attempt_of_its_own_and_settled(service: Service) -> None:
     campaign = failed(service)
 
     assert run() == RetryReport(succeeded=40)
@@ -125,7 +112,7 @@ def test_a_row_that_is_refused_at_the_commit_is_told_so_and_costs_no_other(servi
     assert run() == RetryReport(succeeded=1)
 
 
-def test_rows_that_were_taken_over_are_lost_and_the_rest_of_their_batch_is_done(service: Service) -> None:
+def test_rows_that_were_taken_over_are_lost_and_the_others_are_done(service: Service) -> None:
     campaign = failed(service)
     taken = ["u3", "u4"]
 
@@ -133,8 +120,8 @@ def test_rows_that_were_taken_over_are_lost_and_the_rest_of_their_batch_is_done(
         """Another run takes two rows up after they were claimed."""
 
         def __call__(self, execute, sql, params, many, context):  # type: ignore[no-untyped-def]
-            if sql.startswith('INSERT INTO "coupons_coupon"'):
-                FailEventHistory.objects.filter(user_id__in=taken).update(attempts=7)
+            if 'AS "a" FROM "coupons_faileventhistory"' in sql:
+                FailEventHistory.objects.filter(user_id__in=taken, event_status="PROCESSING").update(attempts=7)
             return execute(sql, params, many, context)
 
     with connection.execute_wrapper(TakeOver()):
@@ -162,7 +149,7 @@ def lost_before_the_commit(campaign: Campaign) -> Iterator[None]:
     """Redis loses its state, when it has been asked and before PostgreSQL commits what came of it."""
 
     def lose(execute, sql, params, many, context):  # type: ignore[no-untyped-def]
-        if "finished AS" in sql:
+        if sql.startswith("UPDATE") and EventStatus.SUCCESS in params:
             admission_redis().delete(campaign_keys(campaign.pk).campaign)
         return execute(sql, params, many, context)
 
@@ -170,12 +157,8 @@ def lost_before_the_commit(campaign: Campaign) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("batch_size", [1_000, 5], ids=["in one batch", "batches of one campaign"])
 @pytest.mark.parametrize("stale_due", [EARLY, LATE], ids=["due first", "due last"])
-def test_a_campaign_whose_state_is_not_current_holds_no_other_up(
-    service: Service, settings: LazySettings, stale_due: datetime, batch_size: int
-) -> None:
-    settings.RETRY_BATCH_SIZE = batch_size
+def test_a_campaign_whose_state_is_not_current_holds_no_other_up(service: Service, stale_due: datetime) -> None:
     healthy, stale = failed(service, USERS[:20]), not_current(failed(service, USERS[20:]))
     due(stale, stale_due)
     due(healthy, LATE if stale_due is EARLY else EARLY)
@@ -188,23 +171,22 @@ def test_a_campaign_whose_state_is_not_current_holds_no_other_up(
     assert set(rows) == {(EventStatus.FAIL, 0, stale_due)}
 
 
-def test_nor_when_the_batch_is_tried_one_by_one(service: Service, settings: LazySettings) -> None:
-    healthy, stale = failed(service, USERS[:20]), failed(service, USERS[20:])
-    due(stale, EARLY)
+def test_nor_does_one_that_is_lost_while_it_is_retried(service: Service, settings: LazySettings) -> None:
+    healthy, lost = failed(service, USERS[:20]), failed(service, USERS[20:])
+    due(lost, EARLY)
     settings.RETRY_BASE_DELAY_SEC = 60
 
     with (
         refused_at_the_commit("u7"),
-        lost_before_the_commit(stale),
-        pytest.raises(StateStale, match="Of the others: 19 succeeded, 1 failed again"),
+        lost_before_the_commit(lost),
+        pytest.raises(StateStale, match="Of the others: 20 succeeded, 1 failed again"),
     ):
         run(limit=40)
 
     assert set(issued_users(healthy)) == set(USERS[:20]) - {"u7"}
-    assert not issued_users(stale)
-    assert set(FailEventHistory.objects.filter(campaign=stale).values_list("event_status", "attempts")) == {
-        (EventStatus.FAIL, 0)
-    }
+    assert len(issued_users(lost)) == 1, "the one whose transaction was under way"
+    rows = FailEventHistory.objects.filter(campaign=lost).exclude(event_status=EventStatus.SUCCESS)
+    assert set(rows.values_list("event_status", "attempts")) == {(EventStatus.FAIL, 0)}
 
 
 def test_an_operator_s_retry_does_what_can_be_done_as_well(service: Service) -> None:
@@ -221,25 +203,24 @@ def test_an_operator_s_retry_does_what_can_be_done_as_well(service: Service) -> 
 
 
 def test_a_campaign_that_is_lost_after_the_commit_is_done_all_the_same(service: Service) -> None:
-    campaign = failed(service)
+    campaign = failed(service, USERS[:1])
 
     with lost_before_the_commit(campaign):
-        assert run() == RetryReport(succeeded=40)
+        assert run() == RetryReport(succeeded=1)
 
     assert set(statuses().values()) == {EventStatus.SUCCESS}
     mend(campaign)
-    assert not any(ticket.pending for ticket in held(campaign, *USERS).values())
+    assert not held(campaign, *USERS)[USERS[0]].pending
 
 
-def test_a_stop_is_heard_after_a_batch(service: Service, settings: LazySettings) -> None:
-    settings.RETRY_BATCH_SIZE = 15
+def test_a_stop_is_heard_after_each_row(service: Service) -> None:
     failed(service)
     answers = iter([False, False, True])
 
     report = retry_due_events(limit=100, actor="test", stop=lambda: next(answers))
 
-    assert report == RetryReport(succeeded=30)
-    assert list(statuses().values()).count(EventStatus.FAIL) == 10
+    assert report == RetryReport(succeeded=2)
+    assert list(statuses().values()).count(EventStatus.FAIL) == 38
 
 
 def test_a_person_s_decision_is_noted_for_each_row_with_what_came_of_it(service: Service) -> None:
