@@ -1,5 +1,6 @@
 """The handler of topic coupon_create: tickets become coupons, what cannot becomes a FAIL row, in one transaction."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 
 from consumers.registry import Handled, Received, handles
-from coupons.errors import DATABASE_DOWN
+from coupons.errors import DATABASE_DOWN, MessagesSkipped
 from coupons.failpoints import (
     CONSUMER_COMMITTED,
     CONSUMER_FAILURES_RECORDED,
@@ -15,20 +16,27 @@ from coupons.failpoints import (
     CONSUMER_SETTLED,
     failpoint,
 )
+from coupons.id_sequences import heals_id_sequences
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
+from coupons.messaging import read_offsets
 from coupons.messaging.messages import InvalidMessage, Place
 from coupons.messaging.signing import open_places
+from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode
 
 
-@handles(settings.TOPIC, group=settings.CONSUMER_GROUP)
+@handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.begin_reading)
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
     close_old_connections()  # outside requests nobody else drops a connection that the server has closed
     batch = _open_all(messages)
     try:
-        issued, failed = _write(batch)
+        issued, failed = _write(batch, messages)
+    except MessagesSkipped:
+        # Nobody can go back to what retention has removed.
+        read_offsets.pass_expired({number: lag.start for number, lag in partition_lags().items()})
+        raise
     except DATABASE_DOWN:
         # The next try must not meet the same session: one that began read-only stays so when the server no longer is.
         connection.close()
@@ -37,7 +45,8 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     failpoint(CONSUMER_COMMITTED)
     settle_tickets(issued)
     failpoint(CONSUMER_SETTLED)
-    return Handled(done=len(issued.written), duplicates=len(issued.duplicates), failed=failed)
+    duplicates = len(issued.duplicates) + len(issued.given_up)
+    return Handled(done=len(issued.written), duplicates=duplicates, failed=failed)
 
 
 class _Opened(NamedTuple):
@@ -60,16 +69,28 @@ def _open_all(messages: Sequence[Received]) -> _Opened:
     return batch
 
 
-def _write(batch: _Opened) -> tuple[Issued[Place], int]:
-    """All or nothing. Also returns how many failures it recorded."""
+@heals_id_sequences
+def _write(batch: _Opened, messages: Sequence[Received]) -> tuple[Issued[Place], int]:
+    """All or nothing: coupons, failed events, and how far each partition was read. Also returns how many failures are
+    new."""
+    failed = 0
     with transaction.atomic():
         issued = issue_coupons(batch.places)
         failpoint(CONSUMER_INSERTED)
         failures = [*batch.failures, *_refused(issued.refused, batch)]
         if failures:
-            record_failures(failures)
+            failed = record_failures(failures)
             failpoint(CONSUMER_FAILURES_RECORDED)
-    return issued, len(failures)
+        read_offsets.advance(_read(messages))
+    return issued, failed
+
+
+def _read(messages: Sequence[Received]) -> dict[int, tuple[int, int]]:
+    """Of each partition, the first offset of the batch and the one after its last."""
+    offsets: defaultdict[int, list[int]] = defaultdict(list)
+    for message in messages:
+        offsets[message.partition].append(message.offset)
+    return {partition: (min(each), max(each) + 1) for partition, each in offsets.items()}
 
 
 def _refused(refusals: Sequence[Refusal[Place]], batch: _Opened) -> Iterator[Failure]:

@@ -38,6 +38,14 @@ def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
     return [TopicPartition(topic, partition, offset + 1) for (topic, partition), offset in last.items()]
 
 
+def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
+    """Of each partition, the offset of its first message."""
+    first: dict[tuple[str, int], int] = {}
+    for topic, partition, offset, _, _ in messages:
+        first[topic, partition] = min(offset, first.get((topic, partition), offset))
+    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in first.items()]
+
+
 def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
     """Send the commit and go on; `on_commit` hears how it ended. What is not committed is delivered again.
 

@@ -11,9 +11,13 @@ so everything must be durable by then. It raises
 - anything else: a defect. The worker process ends without committing, and is started again.
 
 What is wrong with a single message is the handler's own business: it records it and counts it as `failed`.
+
+A handler that keeps its own record of what was read says so with `start_at`: it gets the group's committed offset of
+each partition that was assigned (None: there is none), and returns those at which reading shall begin instead. It
+raises `MessagesSkipped` for a batch that begins beyond its record, and the worker goes back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +36,7 @@ class Received(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What became of a batch, in messages."""
+    """What became of a batch, in messages. `failed` counts what is newly recorded, not what was recorded before."""
 
     done: int
     duplicates: int = 0
@@ -40,6 +44,7 @@ class Handled:
 
 
 HandlerFunction = Callable[[Sequence[Received]], Handled]
+StartAt = Callable[[Mapping[int, int | None]], Mapping[int, int]]  # partition -> offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +52,19 @@ class Handler:
     topic: str
     group: str
     handle: HandlerFunction
+    start_at: StartAt | None = None
 
 
 _handlers: dict[str, Handler] = {}
 
 
-def handles(topic: str, *, group: str) -> Callable[[HandlerFunction], HandlerFunction]:
+def handles(topic: str, *, group: str, start_at: StartAt | None = None) -> Callable[[HandlerFunction], HandlerFunction]:
     """Register the decorated function for a topic. A second one for the same topic is a mistake and raises."""
 
     def register(function: HandlerFunction) -> HandlerFunction:
         if topic in _handlers:
             raise ValueError(f"topic {topic} already has the handler {_handlers[topic].handle.__name__}")
-        _handlers[topic] = Handler(topic, group, function)
+        _handlers[topic] = Handler(topic, group, function, start_at)
         return function
 
     return register

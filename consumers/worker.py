@@ -16,7 +16,7 @@ from consumers.backoff import Backoff
 from consumers.progress import Progress
 from consumers.rate import RateLimit
 from consumers.registry import Handled, Handler, Received
-from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from coupons.messaging.kafka import headers_of, is_fatal
 
@@ -71,6 +71,8 @@ class Worker:
         self._done: dict[tuple[str, int], int] = {}  # what was committed, of partitions that are still ours
         self._committed_at = 0.0
         self._assigned: set[tuple[str, int]] = set()
+        self._unplaced: set[tuple[str, int]] = set()  # assigned, paused, and not yet known where to begin
+        self._place_at = 0.0
         self._failed_beyond_written = 0
         self.has_left = True
 
@@ -113,6 +115,8 @@ class Worker:
         if self._brokers.are_lost:
             # What is in hand comes again, to the one that follows.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
+        if self._unplaced and self._clock() >= self._place_at:
+            self._place()
         if self._kept:
             self._wait_or_retry()
         else:
@@ -152,6 +156,9 @@ class Worker:
     def _handle(self, batch: list[Received]) -> None:
         try:
             handled = self._handler.handle(batch)
+        except MessagesSkipped as error:
+            self._go_back(batch, error)
+            return
         except (RetryLater, *DATABASE_DOWN) as error:
             self._keep(batch, error)
             return
@@ -184,8 +191,39 @@ class Worker:
         if not self._kept:
             self._consumer.pause([TopicPartition(*partition) for partition in self._assigned])
         self._kept = batch
-        reason = " ".join(str(error).split())
-        logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, reason)
+        logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, one_line(error))
+
+    def _place(self) -> None:
+        """Begin where the handler's own record ends, if the group's offsets lie beyond it."""
+        topic, start_at = self._handler.topic, self._handler.start_at
+        partitions = [TopicPartition(*each) for each in sorted(self._unplaced)]
+        try:
+            stored = self._consumer.committed(partitions, timeout=POLL_SEC * 10)
+            offsets = {each.partition: each.offset if each.offset >= 0 else None for each in stored}
+            for partition, offset in (start_at(offsets) if start_at else {}).items():
+                self._consumer.seek(TopicPartition(topic, partition, offset))
+                logger.error(
+                    "consumer.offset_was_moved partition=%d group=%s read=%d", partition, offsets[partition], offset
+                )
+        except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
+            # A seek is refused for a moment after an assignment; the others are down.
+            self._place_at = self._clock() + self._backoff.next_delay_sec()
+            logger.info("consumer.not_placed partitions=%s error=%s", _numbers(partitions), one_line(error))
+            return
+        self._unplaced.clear()
+        if not self._kept:
+            self._backoff.reset()
+            self._consumer.resume(partitions)
+
+    def _go_back(self, batch: list[Received], skipped: MessagesSkipped) -> None:
+        """Give up the batch and read again from where the handler's record ends. Raises KafkaException."""
+        logger.error("consumer.goes_back error=%s", one_line(skipped))
+        for each in offsets.first_offsets(batch):
+            offset = skipped.next_offsets.get(each.partition, each.offset)
+            self._consumer.seek(TopicPartition(each.topic, each.partition, offset))
+        if self._kept:
+            self._resume()
+        self._stop.wait(POLL_SEC)  # what cannot be put right at once must not be tried in a loop
 
     def _wait_or_retry(self) -> None:
         wait_sec = self._retry_at - self._clock()
@@ -200,7 +238,7 @@ class Worker:
     def _resume(self) -> None:
         self._kept = []
         self._backoff.reset()
-        self._consumer.resume([TopicPartition(*partition) for partition in self._assigned])
+        self._consumer.resume([TopicPartition(*partition) for partition in self._assigned - self._unplaced])
         logger.info("consumer.resumed")
 
     def _count_failed(self, handled: Handled) -> None:
@@ -216,7 +254,9 @@ class Worker:
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         consumer.incremental_assign(list(partitions))  # before the pause below, which would have no effect otherwise
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
-        if self._kept:
+        if self._handler.start_at is not None:
+            self._unplaced |= {(partition.topic, partition.partition) for partition in partitions}
+        if self._kept or self._handler.start_at is not None:
             consumer.pause(list(partitions))
         else:
             # librdkafka keeps a pause beyond the end of an assignment: what was revoked while all was paused, and
@@ -227,6 +267,7 @@ class Worker:
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned -= gone
+        self._unplaced -= gone
         self._done = {partition: offset for partition, offset in self._done.items() if partition not in gone}
         # Their new owner gets them. To commit them here would be accepted, and would rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]

@@ -1,5 +1,6 @@
 """Exceptions that tell the caller what to do. Expected results (sold out, already admitted) are enum values instead."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.db import InterfaceError, InternalError, OperationalError
@@ -40,6 +41,15 @@ class LogUnavailable(RetryLater):
     """Kafka did not answer in time."""
 
 
+class MessagesSkipped(RetryLater):
+    """A batch begins beyond what was read before it: somebody has moved the group's offsets, or PostgreSQL is an older
+    copy. Nothing was written; reading goes on at `next_offsets`, partition -> offset."""
+
+    def __init__(self, message: str, *, next_offsets: Mapping[int, int]) -> None:
+        super().__init__(message)
+        self.next_offsets = next_offsets
+
+
 class Unconfirmed(RetryLater):
     """Kafka has not acknowledged the message in time. It may be in the log all the same: keep the place."""
 
@@ -50,3 +60,8 @@ class OperatorError(Exception):
 
 class PushDidNotArrive(Exception):
     """PostgreSQL has the change and Redis does not yet; the keeper pushes it again. Nothing is to be repeated."""
+
+
+def one_line(error: BaseException) -> str:
+    """Its text for a log."""
+    return " ".join(str(error).split())

@@ -81,7 +81,7 @@ def _clients(django_db_setup: None) -> Iterator[None]:
     """The process's own clients, closed before the database is dropped: the directory holds a connection to it."""
     yield
     close_publisher()
-    for client in (published_marks, directory, key_snapshot, last_used, topics.administrator, topics.group_reader):
+    for client in (published_marks, directory, key_snapshot, last_used, topics.administrator):
         client.reset()
 
 
@@ -106,11 +106,9 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     settings.CONSUMER_GROUP = f"group_{name}"
     settings.TOPIC_PARTITIONS = 4
     settings.API_KEYS = ["test-key"]
-    topics.group_reader.reset()
     admission_redis().flushall()
     wait_until(lambda: topics.create_topic() or topics.partition_count(), what="the test's topic")
-    # A broker that was just started answers NOT_COORDINATOR to the first question for a group's offsets.
-    wait_until(topics.partition_lags, what="the coordinator of the test's group")
+    wait_until(topics.partition_lags, what="leaders of the topic's partitions")
     assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
     for breaker in (kafka_breaker, redis_breaker, postgresql_breaker):
         breaker.succeeded()

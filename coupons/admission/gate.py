@@ -17,7 +17,7 @@ from coupons.admission import scripts
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.admission.together import Follow
 from coupons.errors import StateStale
-from coupons.positions import Position, position_of
+from coupons.positions import PARTITION_STEP, Position, position_of
 
 PlaceOf = tuple[str, int]  # user and sequence
 UsersOf = Mapping[UUID, Sequence[str]]  # by campaign
@@ -184,6 +184,16 @@ def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[PlaceOf,
         for user_id, sequence in places[start : start + MARKS_AT_ONCE]:
             triples += [user_id, sequence, positions[user_id, sequence].score]
         scripts.run("mark_published", campaign_keys(campaign_id), [epoch, *triples])
+
+
+def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
+    """Forget the positions of all messages in a partition that lost its log; returns how many tickets had one."""
+    first = Position(partition, 0).score
+    between: list[str | int] = [first, first + PARTITION_STEP - 1, scripts.MAX_ARGUMENTS]
+    count = 0
+    while found := int(_run("mark_unpublished", campaign_id, epoch, between)[1]):
+        count += found
+    return count
 
 
 def pending_between(*, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int) -> list[Held]:

@@ -1,4 +1,5 @@
-"""Looks every two seconds whether something needs care: mends, pushes operators' changes again, relays.
+"""Looks every two seconds whether something needs care: id sequences that lag, logs that were cut, a state to mend,
+operators' changes to push again, tickets to relay.
 
 Several keepers may run: the mend and the relay take advisory locks, a push is idempotent by revision. A round that
 finds a part down does what the other parts allow and says so once, not every two seconds.
@@ -14,6 +15,8 @@ from coupons.admission import gate
 from coupons.callers.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
+from coupons.id_sequences import heal_id_sequences
+from coupons.ledger.cut_logs import look_at_logs
 from coupons.ledger.mend import mend_campaigns, stale_campaigns
 from coupons.ledger.relay import relay_pending
 from coupons.models import Campaign
@@ -35,9 +38,12 @@ class Keeper:
             self._stop.wait(self._interval_sec)
 
     def round(self) -> bool:
-        """True when every step could be done. A mend goes first: until then the others find the state stale."""
+        """True when every step could be done. A mend goes before what finds a stale state; it reads logs that may have
+        been cut."""
         close_old_connections()
         steps: list[tuple[str, Callable[[], object]]] = [
+            ("id_sequences", heal_id_sequences),
+            ("logs", look_at_logs),
             ("mend", _mend_stale),
             ("push", _push_again),
             ("api_keys", push_api_keys),

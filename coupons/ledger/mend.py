@@ -7,9 +7,12 @@ has, together hold every ticket. The order is the proof:
 2. the epoch rises in PostgreSQL: a consumer's transaction that asked the gate before cannot commit any more, and a
    process that knows the new epoch takes the old state for stale;
 3. wait until no answer can be given any more for what was admitted before, so all that was promised is in the log;
-4. note what the group has committed, then where the topic ends, and read between;
+4. note what PostgreSQL has of the topic, then where it ends, and read between;
 5. read Coupon and failed events last: what the consumer took from the topic meanwhile is there;
 6. one script swaps the new state in, if the token is still this mender's.
+
+A mender that stood still may go on when another one has finished. So each write names what it began with: the epoch in
+PostgreSQL, the token in Redis. What it no longer finds there ends it.
 """
 
 import logging
@@ -17,13 +20,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
+from typing import cast
 from uuid import UUID, uuid4
 
 from confluent_kafka import Message
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, F
-from django.db.models.functions import Greatest, Now
+from django.db.models.functions import Now
 
 from coupons.admission import gate
 from coupons.admission.gate import Held
@@ -34,7 +39,7 @@ from coupons.errors import StateStale
 from coupons.failpoints import MEND_BEGUN, MEND_EPOCH_RAISED, MEND_LOG_READ, MEND_SWAPPED, failpoint
 from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
-from coupons.ledger.rows import failed_tickets, issued_tickets, refused_tickets
+from coupons.ledger.rows import failed_tickets, issued_tickets, refused_payloads
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
 from coupons.messaging.messages import InvalidMessage, Place
@@ -46,7 +51,7 @@ from coupons.positions import Position
 logger = logging.getLogger(__name__)
 SLACK_SEC = 1.0
 
-# campaign -> user -> (sequence, score of the message's position), of what the group has not read yet
+# campaign -> user -> (sequence, score of the message's position), of what was not read yet
 Logged = dict[UUID, dict[str, tuple[int, float]]]
 
 
@@ -99,7 +104,7 @@ def _still_stale(campaign_ids: Iterable[UUID]) -> list[UUID]:
 
 
 def _note_mended(campaign_id: UUID, epoch: int) -> None:
-    Campaign.objects.filter(pk=campaign_id, mended_epoch__lt=epoch).update(mended_epoch=epoch)
+    Campaign.objects.filter(pk=campaign_id, epoch=epoch).update(mended_epoch=epoch)
 
 
 def _has_risen(campaign_id: UUID, epoch: int) -> bool:
@@ -118,9 +123,9 @@ def mend_campaigns(
 
     `only_stale`: not those that another mender has made current since the caller looked.
 
-    Until it is through they answer 503. `whole_topic`: read also what the group has read already, for rows that
-    PostgreSQL has lost; what was refused as `not-admitted` stays out. Raises RetryLater when Redis or Kafka does not
-    answer: then they stay closed, and the next mend starts from the beginning.
+    Until it is through they answer 503. `whole_topic`: read also what was read already, for rows that
+    PostgreSQL has lost. Raises RetryLater when Redis or Kafka does not answer, or when another mender has begun since:
+    then they stay closed, and the next mend starts from the beginning.
     """
     started = time.monotonic()
     with only_one(Work.MEND) as mine:
@@ -131,15 +136,16 @@ def mend_campaigns(
             return []
         partition_lags()  # without Kafka no mend can end, so none begins
         token = uuid4().hex
-        mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in ids}
+        former = dict(Campaign.objects.filter(pk__in=ids).values_list("pk", "epoch"))
+        mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in former}
         # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.
         failpoint(MEND_BEGUN)
-        for mending in mendings.values():
-            above_both = Greatest(F("epoch"), mending.epoch) + 1  # of Redis and a PostgreSQL that may be an older copy
-            Campaign.objects.filter(pk=mending.campaign_id).update(epoch=above_both, updated_at=Now())
+        epochs = {
+            mending.campaign_id: _raise_epoch(mending, former[mending.campaign_id]) for mending in mendings.values()
+        }
         failpoint(MEND_EPOCH_RAISED)
         sleep(promise_window_sec())
-        campaigns = list(Campaign.objects.filter(pk__in=ids))
+        campaigns = [_still_mine(campaign_id, epoch) for campaign_id, epoch in epochs.items()]
         logged = _logged_tickets(campaigns, whole_topic=whole_topic)
         failpoint(MEND_LOG_READ)
         reports = []
@@ -153,8 +159,29 @@ def mend_campaigns(
         return reports
 
 
+def _raise_epoch(mending: Mending, former: int) -> int:
+    """Above Redis's and PostgreSQL's, which may be an older copy. Raises StateStale when another mender has begun."""
+    epoch = max(former, mending.epoch) + 1
+    mine = Campaign.objects.filter(pk=mending.campaign_id, epoch=former)
+    _check_mine(mending.campaign_id, mine.update(epoch=epoch, updated_at=Now()))
+    return epoch
+
+
+def _still_mine(campaign_id: UUID, epoch: int) -> Campaign:
+    """The row with the changes that operators made meanwhile. Raises StateStale when another mender has begun since."""
+    campaign = Campaign.objects.filter(pk=campaign_id, epoch=epoch).first()
+    _check_mine(campaign_id, campaign)
+    return cast("Campaign", campaign)
+
+
+def _check_mine(campaign_id: UUID, found: object) -> None:
+    if not found:
+        message = f"campaign {campaign_id}: another mend began since, this one ends"
+        raise StateStale(message, campaign_id=campaign_id, reason="epoch")
+
+
 def _swap_in(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
-    campaign.refresh_from_db()  # with the changes that operators made meanwhile
+    campaign = _still_mine(campaign.pk, campaign.epoch)
     state = _gather(campaign, mending, logged)
     _part_twins(state)
     finish_mend(mending, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
@@ -171,21 +198,22 @@ def promise_window_sec() -> float:
 
 
 def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logged:
-    """Tickets of the topic that the group has not committed, or all that the topic still has.
+    """Tickets of the topic that were not read, or all that the topic still has.
 
-    Not among them: what landed after a former mend had noted the end (ledger/late.py).
+    Not among them: what landed after a former mend had noted the end (ledger/late.py), and messages that were recorded
+    as refused, whoever publishes their bytes once more: nobody was promised them.
     """
-    lags = partition_lags()  # the committed offsets first, then the ends
+    lags = partition_lags()  # what was read first, then the ends
     logged: Logged = {campaign.pk: {} for campaign in campaigns}
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
-    refused = {campaign.pk: set(refused_tickets(campaign.pk)) if whole_topic else set() for campaign in campaigns}
+    refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
     for message, place in _opened(read_batches(stretches)):
         if isinstance(place, InvalidMessage) or place.campaign_id not in logged:
             continue  # of what is no ticket the consumer makes a failed event
         campaign_id, user_id, sequence, epoch = place
         position = Position(message.partition() or 0, message.offset() or 0)
-        if came_late(epoch, position, former[campaign_id]) or (user_id, sequence) in refused[campaign_id]:
+        if came_late(epoch, position, former[campaign_id]) or _is_refused(message, refused[campaign_id]):
             continue
         tickets = logged[campaign_id]
         if sequence >= tickets.get(user_id, (0, 0.0))[0]:
@@ -195,8 +223,13 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
     ends = {partition: lag.end for partition, lag in lags.items()}
     for campaign in campaigns:
         log_ends = with_ends(campaign.log_ends, campaign.epoch, ends)
-        Campaign.objects.filter(pk=campaign.pk).update(log_ends=log_ends)
+        mine = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
+        _check_mine(campaign.pk, mine.update(log_ends=log_ends))
     return logged
+
+
+def _is_refused(message: Message, refused: set[str]) -> bool:
+    return bool(refused) and sha256(message.value() or b"").hexdigest() in refused
 
 
 def _opened(batches: Iterable[Sequence[Message]]) -> Iterator[tuple[Message, Place | InvalidMessage]]:

@@ -1,8 +1,8 @@
 """Publishes again what is pending and not, or no longer, on its way.
 
 A ticket's score says which (coupons/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged; or
-acknowledged at an offset that the group has already committed, so its message came by and left no row; or at an offset
-that the topic does not have (any more). What lies in the topic and waits for a slow consumer is none of these, so it is
+acknowledged at an offset that the consumers have read, so its message came by and left no row; or at an offset that the
+topic does not have (any more). What lies in the topic and waits for a slow consumer is none of these, so it is
 not published again however long it waits. A second message of a ticket is a duplicate to the consumer, never a coupon.
 """
 
@@ -29,7 +29,7 @@ from coupons.models import Campaign
 from coupons.positions import PARTITION_STEP, Position
 
 logger = logging.getLogger(__name__)
-LIMIT = 1_000  # tickets of one campaign and reason in one run: the rest comes next time
+LIMIT = 1_000  # tickets of one campaign and reason at a time
 
 
 @dataclass(slots=True)
@@ -53,11 +53,12 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
         campaigns = Campaign.objects.filter(epoch__gt=0)
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
-        # Before any ticket is looked at: what is pending below a committed offset was pending after the commit.
+        # Before any ticket is looked at: what is pending below an offset that was read has its row, or needs a message.
         lags = partition_lags()
         for campaign_id, epoch in campaigns.values_list("pk", "epoch"):
             try:
-                _relay_campaign(campaign_id, epoch, lags, report)
+                while _relay_campaign(campaign_id, epoch, lags, report):
+                    pass
             except StateStale as error:
                 logger.info("relay.skipped reason=%s", error)  # the mend comes first
     if report.published or report.settled or report.unacknowledged:
@@ -65,20 +66,23 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
     return report
 
 
-def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], report: RelayReport) -> None:
+def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], report: RelayReport) -> bool:
+    """True when there may be more that can be published now."""
     description = gate.describe(campaign_id=campaign_id, epoch=epoch)
     if description.pending == 0:
-        return
+        return False
     tickets = _stuck(campaign_id, epoch, lags, latest_ms=description.now_ms - settings.RELAY_AFTER_MS)
     if not tickets:
-        return
+        return False
     written = written_sequences(campaign_id, [ticket.user_id for ticket in tickets])
     done = [ticket.user_id for ticket in tickets if written.get(ticket.user_id) == ticket.sequence]
     if done:
         report.settled += gate.settle(campaign_id=campaign_id, epoch=epoch, user_ids=done)
     settled = set(done)
     unwritten = [ticket for ticket in tickets if ticket.user_id not in settled]
+    before = report.unacknowledged
     _publish(campaign_id, epoch, unwritten, description.now_ms, report)
+    return len(tickets) >= LIMIT and report.unacknowledged == before
 
 
 def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, latest_ms: int) -> list[Held]:

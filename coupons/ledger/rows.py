@@ -50,12 +50,13 @@ def event_rows(campaign_id: UUID) -> Iterator[EventRow]:
             yield EventRow(user_id, sequence, status != EventStatus.SUCCESS, code in HELD_CODES, stuck)
 
 
-def refused_tickets(campaign_id: UUID) -> Iterator[TicketRow]:
-    """Every ticket that was refused because the gate did not hold it: nobody was promised it."""
+def refused_payloads(campaign_id: UUID) -> set[str]:
+    """The hash of each message that was refused because the gate did not hold its ticket: nobody was promised it.
+
+    By its bytes, which name the epoch: the same user may get the same sequence in a later one.
+    """
     events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).exclude(error_code__in=HELD_CODES)
-    yield from _stream(
-        events.filter(campaign_id=campaign_id, sequence__isnull=False).order_by().values_list("user_id", "sequence")
-    )
+    return set(events.filter(campaign_id=campaign_id).values_list("payload_hash", flat=True))
 
 
 def written_sequences(campaign_id: UUID, user_ids: Sequence[str]) -> dict[str, int]:

@@ -1,16 +1,11 @@
-"""The topic as an administrator sees it: made with its settings, looked at, its offsets and the group's."""
+"""The topic as an administrator sees it: made with its settings, looked at, its offsets and what was read."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
     AdminClient,
     ConfigResource,
@@ -21,15 +16,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
+from coupons.messaging import read_offsets
 from coupons.messaging.kafka import client_config, why
 from coupons.per_process import PerProcess
 
-# The first question about any group makes a fresh broker set up the topic of the offsets, for some 100 ms.
-COORDINATOR_COMES_UP = (
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-)
 # A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
 # three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
 LEADER_COMES_UP = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
@@ -37,25 +27,20 @@ LEADER_COMES_UP = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AV
 Answer = TypeVar("Answer")
 
 administrator = PerProcess(lambda: AdminClient(client_config()), close=lambda client: None)
-# Asks for the group's offsets and never subscribes, so it is no member of the group.
-group_reader = PerProcess(
-    lambda: Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False})),
-    close=Consumer.close,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """Of one partition: where the log begins and ends, and the group's committed next offset (None: nothing yet)."""
+    """Of one partition: where the log begins and ends, and up to where it was read (None: not read yet)."""
 
     start: int
     end: int
-    committed: int | None
+    read: int | None
 
     @property
     def next_offset(self) -> int:
-        """From where the group reads on."""
-        return self.start if self.committed is None else max(self.committed, self.start)
+        """The first message that may not be in PostgreSQL. A log that ends before it is another log by now."""
+        return self.start if self.read is None or self.read > self.end else max(self.read, self.start)
 
     @property
     def lag(self) -> int:
@@ -123,6 +108,17 @@ def partition_count() -> int | None:
     return len(topic.partitions)
 
 
+def topic_id() -> str:
+    """Kafka's own id of the topic, which another topic of the same name does not have. Raises LogUnavailable."""
+    client = administrator()
+    asked = TopicCollection([settings.TOPIC])
+    try:
+        described = client.describe_topics(asked, request_timeout=_timeout_sec())
+        return str(described[settings.TOPIC].result().topic_id)
+    except KafkaException as error:
+        raise _unavailable(f"Kafka, describe topic {settings.TOPIC}", error.args[0]) from error
+
+
 def settings_that_differ() -> dict[str, tuple[str, str]]:
     """Of an existing topic: setting -> (what it is, what it should be)."""
     resource = ConfigResource(ResourceType.TOPIC, settings.TOPIC)
@@ -136,13 +132,14 @@ def settings_that_differ() -> dict[str, tuple[str, str]]:
 
 
 def partition_lags() -> dict[int, PartitionLag]:
-    """Start, end and committed offset of every partition. The committed offsets are asked first, then the ends.
+    """Start, end and what was read (read_offsets.py) of every partition. What was read is asked first, then the ends.
 
-    Raises LogUnavailable, also for a topic that does not exist.
+    Raises LogUnavailable, also for a topic that does not exist, and database errors.
     """
+    read = read_offsets.next_offsets()
     count = _existing_partition_count()
     try:
-        return _lags(count)
+        return _lags(count, read)
     except LogUnavailable:
         # Of a topic that is deleted meanwhile librdkafka says many things, and none of them what to do.
         _existing_partition_count()
@@ -156,26 +153,11 @@ def _existing_partition_count() -> int:
     return count
 
 
-def _lags(count: int) -> dict[int, PartitionLag]:
+def _lags(count: int, read: Mapping[int, int]) -> dict[int, PartitionLag]:
     partitions = [TopicPartition(settings.TOPIC, number) for number in range(count)]
-    committed = _committed(partitions)
     starts = _offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
     ends = _offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    return {n: PartitionLag(starts[n], ends[n], committed[n]) for n in range(count)}
-
-
-def _committed(partitions: list[TopicPartition]) -> dict[int, int | None]:
-    # Not AdminClient.list_consumer_group_offsets: in confluent-kafka 2.16.1 it kills the process (SIGSEGV) when the
-    # group's coordinator is not there yet, as on every broker that has just been made (docs/decisions/0006).
-    def ask() -> list[TopicPartition]:
-        found = group_reader().committed(partitions, timeout=_timeout_sec())
-        for partition in found:
-            if partition.error is not None:
-                raise KafkaException(partition.error)
-        return found
-
-    found = _ask_until_up(ask, about=f"offsets of group {settings.CONSUMER_GROUP}", passing=COORDINATOR_COMES_UP)
-    return {partition.partition: partition.offset if partition.offset >= 0 else None for partition in found}
+    return {n: PartitionLag(starts[n], ends[n], read.get(n)) for n in range(count)}
 
 
 def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
@@ -206,7 +188,6 @@ def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
     if error.code() < 0:  # librdkafka's own; a broker's are positive
         # It may have lost its brokers for good (coupons/messaging/brokers.py), and has no statistics that would tell.
         administrator.forget()
-        group_reader.forget()
     return LogUnavailable(f"{what}: {why(error)}")
 
 

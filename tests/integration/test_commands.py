@@ -19,12 +19,12 @@ from tests.support.commands import Ran, run
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
-    commit_group,
     consume,
     insert_coupons,
     messages_in_topic,
     pending_users,
     received,
+    were_read,
 )
 
 
@@ -150,7 +150,7 @@ def test_reconcile_says_what_heals_by_itself_and_when(service: Service) -> None:
 
 def test_reconcile_counts_messages_that_left_no_trace(service: Service) -> None:
     service.produce(b"no JSON")
-    commit_group(*(Position(number, 0) for number, lag in partition_lags().items() if lag.end))
+    were_read(*(Position(number, 0) for number, lag in partition_lags().items() if lag.end))
     ran = run("reconcile_campaigns")
 
     assert ran.code == 1

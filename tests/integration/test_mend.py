@@ -18,7 +18,6 @@ from coupons.models import Campaign, Coupon, FailEventHistory
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
-    commit_group,
     consume,
     held,
     insert_coupons,
@@ -28,6 +27,7 @@ from tests.support.tickets import (
     publish_and_mark,
     publish_late,
     received,
+    were_read,
 )
 
 
@@ -164,7 +164,7 @@ def test_the_next_sequence_is_above_the_highest_ever_seen(service: Service, wher
 
 def test_what_the_group_has_worked_through_is_read_from_postgresql_and_not_from_the_topic(service: Service) -> None:
     campaign = service.campaign()
-    commit_group(publish(campaign, "late", 9))  # the consumer made `not-admitted` of it
+    were_read(publish(campaign, "late", 9))  # the consumer made `not-admitted` of it
     consume(received(campaign, "late", 9))
     flush(campaign)
     mend(campaign)
@@ -274,7 +274,7 @@ def test_a_count_that_the_quantity_does_not_allow_is_left_to_a_person(busy: Camp
 def test_the_whole_topic_brings_back_what_postgresql_has_lost(busy: Campaign) -> None:
     """All of Redis and the rows of what the group had read are gone: an older copy of the database."""
     passed = publish(busy, "read", 5)
-    commit_group(passed)
+    were_read(passed)
     flush(busy)
 
     mend(busy)
@@ -287,7 +287,7 @@ def test_the_whole_topic_brings_back_what_postgresql_has_lost(busy: Campaign) ->
 
 
 def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaign) -> None:
-    commit_group(publish(busy, "forged", 9))
+    were_read(publish(busy, "forged", 9))
     consume(received(busy, "forged", 9))
 
     mend(busy, whole_topic=True)

@@ -13,7 +13,7 @@ from coupons.ledger.mend import mend_campaigns, stale_campaigns
 from coupons.models import Campaign
 from coupons.positions import Position
 from tests.support.service import Service
-from tests.support.tickets import admit, commit_group, consume, held, mend, publish_and_mark, publish_late, received
+from tests.support.tickets import admit, consume, held, mend, publish_and_mark, publish_late, received, were_read
 
 
 def older_copy(campaign: Campaign) -> Callable[[], None]:
@@ -34,7 +34,7 @@ def test_an_older_copy_of_redis_brings_nobody_back_whose_place_was_given_away(se
     """From A to an empty B, which is mended and sells out, and back to A: the last two of A were promised nothing."""
     campaign = service.campaign(4)
     admit(campaign, "a", "b", "gone-1", "gone-2")
-    commit_group(publish_and_mark(campaign, "a", 1))
+    were_read(publish_and_mark(campaign, "a", 1))
     consume(received(campaign, "a", 1))
     publish_and_mark(campaign, "b", 2)
     back_to_a = older_copy(campaign)

@@ -16,7 +16,7 @@ from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailCode
 from coupons.positions import Position
 from tests.support.service import Service, message
-from tests.support.tickets import admit, commit_group, consume, insert_coupons, mend, received
+from tests.support.tickets import admit, consume, insert_coupons, mend, received, were_read
 
 
 def ledger_of(campaign: Campaign) -> Ledger:
@@ -120,7 +120,7 @@ def test_a_message_that_names_no_campaign_must_have_left_a_failed_event(service:
     with Reconciliation() as looking:
         unread = looking.topic
     everything = [Position(number, lag.end - 1) for number, lag in partition_lags().items() if lag.end]
-    commit_group(*everything)
+    were_read(*everything)
     with Reconciliation() as looking:
         read = looking.topic
 
@@ -134,7 +134,7 @@ def test_one_that_left_a_failed_event_is_no_difference(service: Service) -> None
     [place] = [Position(number, 0) for number, lag in partition_lags().items() if lag.end]
     failure = Failure(FailCode.INVALID_MESSAGE, "test", b"no JSON", service.topic, place.partition, place.offset, {})
     record_failures([failure])
-    commit_group(place)
+    were_read(place)
 
     with Reconciliation() as looking:
         assert looking.topic.closes

@@ -15,7 +15,6 @@ from coupons.positions import Position
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
-    commit_group,
     consume,
     held,
     insert_coupons,
@@ -25,6 +24,7 @@ from tests.support.tickets import (
     publish_and_mark,
     received,
     ticket,
+    were_read,
 )
 from tests.support.waiting import wait_until
 
@@ -82,7 +82,7 @@ def test_a_ticket_whose_message_the_group_has_passed_is_published_again(service:
     campaign = service.campaign()
     admit(campaign, "a")
     passed = publish_and_mark(campaign, "a", 1)
-    commit_group(passed)
+    were_read(passed)
 
     assert relay_pending() == RelayReport(published=1)
     again = held(campaign, "a")["a"].position
@@ -95,7 +95,7 @@ def test_a_ticket_whose_message_the_group_has_passed_is_published_again(service:
 def test_what_it_published_again_waits_in_the_topic_and_is_left_alone(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
-    commit_group(publish_and_mark(campaign, "a", 1))
+    were_read(publish_and_mark(campaign, "a", 1))
     relay_pending()
 
     assert relay_pending() == RelayReport()

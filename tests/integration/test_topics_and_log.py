@@ -15,8 +15,9 @@ from coupons.messaging.log import read_log
 from coupons.messaging.producer import close_publisher, publisher
 from coupons.models import Campaign
 from coupons.positions import Position
+from tests.support.group import committed
 from tests.support.service import Service, message
-from tests.support.tickets import commit_group, publish, ticket
+from tests.support.tickets import publish, ticket, were_read
 from tests.support.waiting import wait_until
 
 
@@ -82,20 +83,21 @@ def test_a_topic_that_kafka_refuses_is_an_error_with_kafka_s_words(service: Serv
         topics.create_topic()
 
 
-def test_the_lag_is_what_the_group_has_not_committed(one_partition: Service) -> None:
+def test_the_lag_is_what_was_not_read(one_partition: Service) -> None:
     one_partition.produce(*[b"x"] * 5)
     before = topics.partition_lags()[0]
-    commit_group(Position(0, 2))
+    were_read(Position(0, 2))
     after = topics.partition_lags()[0]
 
-    assert (before.committed, before.next_offset, before.lag) == (None, 0, 5)
-    assert (after.committed, after.next_offset, after.lag) == (3, 3, 2)
+    assert (before.read, before.next_offset, before.lag) == (None, 0, 5)
+    assert (after.read, after.next_offset, after.lag) == (3, 3, 2)
 
 
-def test_a_group_that_committed_before_what_retention_left_reads_on_from_there() -> None:
-    lag = topics.PartitionLag(start=10, end=12, committed=4)
+@pytest.mark.parametrize(("read", "lag"), [(4, 2), (10, 2), (11, 1), (12, 0), (13, 2)])
+def test_reading_goes_on_within_the_log_also_after_retention_or_a_cut(read: int, lag: int) -> None:
+    found = topics.PartitionLag(start=10, end=12, read=read)
 
-    assert (lag.next_offset, lag.lag) == (10, 2)
+    assert (found.next_offset, found.lag) == (12 - lag, lag)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=400), timedelta(days=-400)])
@@ -157,7 +159,7 @@ def test_the_reader_moves_no_group_s_offsets(one_partition: Service) -> None:
     one_partition.produce(b"x")
     list(read_log({0: (0, 1)}))
 
-    assert topics.partition_lags()[0].committed is None
+    assert committed() == {0: 0}
 
 
 def test_waiting_messages_lie_together_and_all_partitions_get_their_turn(service: Service) -> None:

@@ -12,7 +12,7 @@ from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
 from tests.support.http import Api
 from tests.support.service import Service, message
-from tests.support.tickets import admit, commit_group, consume, issued_users, mend, pending_users, publish
+from tests.support.tickets import admit, consume, issued_users, mend, pending_users, publish, were_read
 from tests.support.topic import read_topic, ticket_holders
 
 
@@ -126,7 +126,7 @@ def test_a_ticket_whose_message_was_signed_with_a_lost_key_is_published_again(
     settings.RELAY_AFTER_MS = 0
     consume(Received(settings.TOPIC, *old.position, old.payload, old.headers))
     assert not Coupon.objects.exists()
-    commit_group(old.position)
+    were_read(old.position)
 
     relay_pending()
 

@@ -1,5 +1,9 @@
 """What the consumers' group has done, seen from outside."""
 
+from confluent_kafka import Consumer, TopicPartition
+from django.conf import settings
+
+from coupons.messaging.kafka import client_config
 from coupons.messaging.topics import partition_lags
 from faults.crowd import Crowd
 from tests.support.process import Process
@@ -11,8 +15,21 @@ MAX_POLL_INTERVAL = {"COUPON_KAFKA_CLIENT_CONFIG": f"max.poll.interval.ms={MAX_P
 
 
 def committed() -> dict[int, int]:
-    """Partition -> the offset from which the group would go on."""
-    return {number: lag.committed or 0 for number, lag in partition_lags().items()}
+    """Partition -> the group's offset in Kafka, 0 where it has none."""
+    asking = Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False}))
+    partitions = [TopicPartition(settings.TOPIC, number) for number in partition_lags()]
+    try:
+        return {each.partition: max(each.offset, 0) for each in asking.committed(partitions, timeout=10)}
+    finally:
+        asking.close()
+
+
+def commit(offsets: dict[int, int]) -> None:
+    """As anybody can who is in the group, or has Kafka's tools; no member may be active."""
+    somebody = Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False}))
+    partitions = [TopicPartition(settings.TOPIC, partition, offset) for partition, offset in offsets.items()]
+    somebody.commit(offsets=partitions, asynchronous=False)
+    somebody.close()
 
 
 def assert_offsets_stay(crowd: Crowd) -> None:

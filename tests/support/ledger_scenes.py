@@ -10,14 +10,15 @@ from coupons.admission import gate
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.issuing.failures import Failure, record_failures
+from coupons.issuing.give_up import give_up_events
 from coupons.issuing.issue import issue_coupons, settle_tickets
-from coupons.issuing.retry import give_up_events, retry_events_now
+from coupons.issuing.retry import retry_events_now
 from coupons.messaging.messages import encode
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, FailCode, FailEventHistory
 from coupons.positions import Position
 from tests.support.service import Service
-from tests.support.tickets import admit, commit_group, mend, ticket
+from tests.support.tickets import admit, mend, ticket, were_read
 
 ROLES = ("issued", "failed", "given_up", "retried", "unread", "young")
 
@@ -61,7 +62,7 @@ def make_scenes(service: Service, count: int, *, seed: str, share_mended: float 
     """All of them hold their tickets as the real code makes them; the order of the steps is that of the service."""
     scenes = [_admitted(service, Random(f"{seed}.{number}")) for number in range(count)]
     _publish(scenes, ROLES[:4])
-    commit_group(*_last_of_each([position for scene in scenes for position in scene.positions.values()]))
+    were_read(*_last_of_each([position for scene in scenes for position in scene.positions.values()]))
     for scene in scenes:
         _write(scene)
     _publish(scenes, ("unread",))

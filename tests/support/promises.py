@@ -123,7 +123,7 @@ def issued(campaign: Campaign) -> int:
 
 
 def _quiet_ledger(campaign: Campaign, within_sec: float) -> Ledger:
-    """Once the group has committed all of the topic and nothing is pending."""
+    """Once all of the topic was read and nothing is pending."""
 
     def at_rest() -> Ledger | None:
         unread = sum(lag.lag for lag in partition_lags().values())
@@ -135,8 +135,8 @@ def _quiet_ledger(campaign: Campaign, within_sec: float) -> Ledger:
 
 def _state(campaign: Campaign) -> str:
     try:
-        lags = {number: (lag.committed, lag.end) for number, lag in partition_lags().items()}
+        lags = {number: (lag.read, lag.end) for number, lag in partition_lags().items()}
         ledger = reconcile_campaign(campaign)
     except (RetryLater, *DATABASE_DOWN) as error:
         return f"nobody can tell: {error}"
-    return f"partition -> (committed, end) {lags}; {ledger.document()}"
+    return f"partition -> (read, end) {lags}; {ledger.document()}"

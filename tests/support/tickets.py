@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from confluent_kafka import TopicPartition
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -19,7 +18,7 @@ from coupons.messaging import topics
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.messaging.signing import sign
-from coupons.models import Campaign, Coupon
+from coupons.models import Campaign, Coupon, PartitionOffset
 from coupons.positions import Position
 from tests.support.service import message
 
@@ -66,7 +65,10 @@ def received(campaign: Campaign | UUID | str, user_id: str, sequence: int, *, of
 
 
 def consume(*messages: Received) -> Handled:
-    """As the worker does with a batch, without its offsets."""
+    """As the worker does with a batch that follows on what was read before."""
+    for partition in {each.partition for each in messages}:
+        first = min(each.offset for each in messages if each.partition == partition)
+        were_read(Position(partition, first - 1))
     return save_coupons(messages)
 
 
@@ -92,10 +94,12 @@ def publish_and_mark(campaign: Campaign, user_id: str, sequence: int) -> Positio
     return position
 
 
-def commit_group(*positions: Position) -> None:
-    """The group has worked through these messages (and all before them)."""
-    offsets = [TopicPartition(settings.TOPIC, position.partition, position.offset + 1) for position in positions]
-    topics.group_reader().commit(offsets=offsets, asynchronous=False)
+def were_read(*positions: Position) -> None:
+    """The consumers have worked through these messages, and all before them."""
+    for partition, offset in positions:
+        PartitionOffset.objects.update_or_create(
+            topic=settings.TOPIC, partition=partition, defaults={"next_offset": offset + 1}
+        )
 
 
 def messages_in_topic() -> int:

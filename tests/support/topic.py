@@ -7,6 +7,7 @@ from coupons.admission.scan import scan_pending, scan_tickets
 from coupons.messaging.log import LoggedMessage, read_log
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
+from tests.support.group import committed
 
 
 def read_topic() -> list[LoggedMessage]:
@@ -22,12 +23,13 @@ def published_users() -> set[str]:
 
 def committed_users() -> set[str]:
     """Whose messages the group has done with. By user: who repeats may have two messages."""
-    return _users(read_log({number: (lag.start, lag.next_offset) for number, lag in partition_lags().items()}))
+    return _users(read_log({number: (0, offset) for number, offset in committed().items()}))
 
 
 def uncommitted_users() -> set[str]:
     """Whose messages the group would be given again, or for the first time."""
-    return _users(read_log({number: (lag.next_offset, lag.end) for number, lag in partition_lags().items()}))
+    ends = {number: lag.end for number, lag in partition_lags().items()}
+    return _users(read_log({number: (offset, ends[number]) for number, offset in committed().items()}))
 
 
 def ticket_holders(campaign: Campaign) -> dict[str, int]:
@@ -40,7 +42,7 @@ def pending_holders(campaign: Campaign) -> set[str]:
 
 
 def unread() -> int:
-    """Messages that the group has not committed."""
+    """Messages that the consumers have not read."""
     return sum(lag.lag for lag in partition_lags().values())
 
 

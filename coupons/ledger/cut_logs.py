@@ -1,0 +1,71 @@
+"""Notices a log that is shorter than it was, and what is pending there is published again at once.
+
+A partition that lost messages (a disk, an unclean election, a topic made anew) has forgotten winners whom Redis still
+holds. Each look is compared with the furthest end that was seen before. Without it they would wait until a consumer has
+read past their former offsets, and be lost if Redis lost its data before that.
+"""
+
+import logging
+
+from django.conf import settings
+from django.db import transaction
+
+from coupons.admission import gate
+from coupons.errors import StateStale
+from coupons.messaging import read_offsets
+from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
+from coupons.models import Campaign, PartitionOffset
+
+logger = logging.getLogger(__name__)
+GONE = PartitionLag(0, 0, None)
+
+
+def look_at_logs() -> list[int]:
+    """Compare each partition with what was seen of it; returns those that were cut. Raises RetryLater, database errors.
+
+    Repeats what it did not finish: a partition is remembered as cut until its tickets are marked as unpublished.
+    """
+    # Before the ends are asked: a log that only grows ends behind each of these.
+    seen = {row.partition: row for row in PartitionOffset.objects.filter(topic=settings.TOPIC)}
+    if not seen:
+        return []
+    lags, now_id = partition_lags(), topic_id()
+    cut = [number for number, row in seen.items() if _is_cut(row, lags.get(number, GONE), now_id)]
+    for partition in cut:
+        row, lag = seen[partition], lags.get(partition, GONE)
+        was = max(row.end_offset, row.next_offset)
+        logger.error("log.cut topic=%s partition=%d end=%d was=%d", settings.TOPIC, partition, lag.end, was)
+    if cut:
+        _mark_unpublished(cut)
+        # Crash before this => the next look finds the same partitions cut, and does it again.
+        read_offsets.read_again({partition: lags.get(partition, GONE).start for partition in cut})
+    expired = read_offsets.pass_expired({number: lag.start for number, lag in lags.items() if number in seen})
+    if expired:
+        logger.error("log.expired topic=%s partitions=%s", settings.TOPIC, expired)
+    _remember(lags, now_id)
+    return cut
+
+
+def _is_cut(row: PartitionOffset, lag: PartitionLag, now_id: str) -> bool:
+    return lag.end < max(row.end_offset, row.next_offset) or row.topic_id not in ("", now_id)
+
+
+def _mark_unpublished(partitions: list[int]) -> None:
+    """Of every campaign whose state is current; a rebuild reads the log anyway."""
+    for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
+        try:
+            for partition in partitions:
+                gate.mark_unpublished(campaign_id=campaign_id, epoch=epoch, partition=partition)
+        except StateStale as error:
+            logger.info("log.left_to_rebuild reason=%s", error)
+
+
+def _remember(lags: dict[int, PartitionLag], now_id: str) -> None:
+    """Rows that a consumer writes at this moment are left out: it proves by itself how far the log goes."""
+    with transaction.atomic():
+        free = PartitionOffset.objects.filter(topic=settings.TOPIC).select_for_update(skip_locked=True)
+        rows = [row for row in free.order_by("partition") if row.partition in lags]
+        moved = [row for row in rows if (row.end_offset, row.topic_id) != (lags[row.partition].end, now_id)]
+        for row in moved:
+            row.end_offset, row.topic_id = lags[row.partition].end, now_id
+        PartitionOffset.objects.bulk_update(moved, ["end_offset", "topic_id"])

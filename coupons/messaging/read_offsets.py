@@ -1,0 +1,83 @@
+"""How far the consumers have read each partition, kept in PostgreSQL with the rows that the messages became.
+
+The group's offsets in Kafka only say where a consumer begins: anybody can move them, and a broker can lose them. The
+rebuild, the relay and the ledger go by what is recorded here.
+"""
+
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Least
+
+from coupons.errors import MessagesSkipped
+from coupons.id_sequences import heals_id_sequences
+from coupons.models import PartitionOffset
+
+
+def next_offsets() -> dict[int, int]:
+    """Of each partition that was ever read: everything below is a coupon or a failed event."""
+    return dict(_rows().values_list("partition", "next_offset"))
+
+
+@heals_id_sequences
+def begin_reading(committed: Mapping[int, int | None]) -> dict[int, int]:
+    """Where reading goes on: for each partition the lower of the group's committed offset and the recorded one.
+
+    Only of partitions for which that is not the group's. A partition that is read for the first time is recorded from
+    the group's offset on, or from the beginning when the group has none.
+    """
+    with transaction.atomic():
+        for partition, offset in committed.items():
+            PartitionOffset.objects.get_or_create(
+                topic=settings.TOPIC, partition=partition, defaults={"next_offset": offset or 0}
+            )
+    recorded = next_offsets()
+    return {
+        partition: recorded[partition]
+        for partition, offset in committed.items()
+        if offset is not None and recorded[partition] < offset
+    }
+
+
+def advance(read: Mapping[int, tuple[int, int]]) -> None:
+    """Record that batches were read: partition -> first offset, and the one after the last. In their transaction.
+
+    A batch that begins earlier than the record moves it back: its messages are being read again, and the record says
+    no more than what this reader has seen. Raises MessagesSkipped when one begins later: no message is passed over.
+    """
+    rows = list(_rows().filter(partition__in=read).select_for_update().order_by("partition"))
+    recorded = {row.partition: row.next_offset for row in rows}
+    skipped = {
+        partition: recorded.get(partition, 0)
+        for partition, (first, _) in read.items()
+        if first > recorded.get(partition, 0)
+    }
+    if skipped:
+        begins = ", ".join(
+            f"{partition}@{read[partition][0]}, read up to {offset}" for partition, offset in skipped.items()
+        )
+        raise MessagesSkipped(f"messages of topic {settings.TOPIC} were skipped: {begins}", next_offsets=skipped)
+    for row in rows:
+        row.next_offset = read[row.partition][1]
+    PartitionOffset.objects.bulk_update(rows, ["next_offset"])
+
+
+def pass_expired(starts: Mapping[int, int]) -> list[int]:
+    """Go on at the beginning of the log where retention has removed what was not read; returns these partitions."""
+    expired = []
+    for partition, start in starts.items():
+        if _rows().filter(partition=partition, next_offset__lt=start).update(next_offset=start):
+            expired.append(partition)
+    return expired
+
+
+def read_again(starts: Mapping[int, int]) -> None:
+    """These logs were cut or made anew: what they hold now is read from their beginning."""
+    for partition, start in starts.items():
+        _rows().filter(partition=partition).update(next_offset=Least(F("next_offset"), start), end_offset=start)
+
+
+def _rows() -> QuerySet[PartitionOffset]:
+    return PartitionOffset.objects.filter(topic=settings.TOPIC)
