@@ -39,6 +39,7 @@ RETRY_COMMITTED: Final = "retry.committed"  # its rows are SUCCESS, or FAIL agai
 RETRY_SETTLED: Final = "retry.settled"  # Redis told, the next batch is not claimed
 MEND_BEGUN: Final = "mend.begun"  # Redis has closed the campaigns, PostgreSQL has the old epoch
 MEND_EPOCH_RAISED: Final = "mend.epoch-raised"  # PostgreSQL has the new epoch, nothing is read
+MEND_ENDS_ASKED: Final = "mend.ends-asked"  # the topic's ends are known to the mender, nothing is noted
 MEND_LOG_READ: Final = "mend.log-read"  # the topic is read and its ends are noted, PostgreSQL is not read
 MEND_BUILT: Final = "mend.built"  # one campaign's new state lies in Redis beside the old one
 MEND_SWAPPED: Final = "mend.swapped"  # one campaign admits again, the others of the pass are closed

@@ -34,4 +34,13 @@ ROWS: Final = {
     26: ("a link is slow, silent or cut", "as 7, 13 and 21"),
     27: ("the clock of a web host jumps", "Redis's time decides"),
     28: ("messages twice, replayed, in another order", "each ticket once"),
+    29: ("the group's offsets moved past unread messages, then Redis lost", "every promise becomes a coupon"),
+    30: (
+        "a partition's log lost while nobody reads, Redis lost later",
+        "noticed at once, what is pending published again",
+    ),
+    31: ("two messages of a ticket that PostgreSQL refuses, retried", "never SUCCESS without a coupon"),
+    34: ("a mender that stood still goes on after another one", "what it writes is refused by epoch and token"),
+    38: ("id sequences behind their tables", "healed; no ticket refused, no failed event lost"),
+    41: ("what was given up, refused or recorded is delivered again", "it stays so, and is counted once"),
 }

@@ -36,7 +36,14 @@ from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_me
 from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale
-from coupons.failpoints import MEND_BEGUN, MEND_EPOCH_RAISED, MEND_LOG_READ, MEND_SWAPPED, failpoint
+from coupons.failpoints import (
+    MEND_BEGUN,
+    MEND_ENDS_ASKED,
+    MEND_EPOCH_RAISED,
+    MEND_LOG_READ,
+    MEND_SWAPPED,
+    failpoint,
+)
 from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import failed_tickets, issued_tickets, refused_payloads
@@ -204,6 +211,7 @@ def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logg
     as refused, whoever publishes their bytes once more: nobody was promised them.
     """
     lags = partition_lags()  # what was read first, then the ends
+    failpoint(MEND_ENDS_ASKED)
     logged: Logged = {campaign.pk: {} for campaign in campaigns}
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}

@@ -37,12 +37,12 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
     wait_until(lambda: others.count() > before, what="and every batch that met the refusal is done")
     failed = FailEventHistory.objects.count()
 
-    with row.fault("a retry run: SIGKILL in its 3rd of 5 batches"):
-        service.arm(RETRY_ISSUED, "kill@3")
-        killed = service.run("retry_failed_coupons", "--limit", "50", COUPON_RETRY_BATCH_SIZE="10", **DUE_AT_ONCE)
+    with row.fault("a retry run: SIGKILL in its 21st of 50 rows"):
+        service.arm(RETRY_ISSUED, "kill@21")
+        killed = service.run("retry_failed_coupons", "--limit", "50", **DUE_AT_ONCE)
         assert killed.exit_code == -signal.SIGKILL
         assert with_status(EventStatus.SUCCESS) == 20
-        assert with_status(EventStatus.PROCESSING) == 10, "the batch whose coupons were rolled back with it"
+        assert with_status(EventStatus.PROCESSING) == 1, "the row whose coupon was rolled back with it"
         for status in (EventStatus.PROCESSING, EventStatus.FAIL):
             wait_until(lambda status=status: what_a_user_is_told(service, campaign, status) == (200, "pending"))  # type: ignore[misc]
     with row.fault("two retry runs at once, and one more that stops for longer than its lease"):
@@ -64,7 +64,7 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
         assert stopped.wait() == 0
     row.goes_on(users=30)
 
-    assert "0 succeeded, 0 failed again, 30 taken over by another run" in stopped.output
+    assert "0 succeeded, 0 failed again, 1 taken over by another run" in stopped.output
     assert_history_holds(crowd, campaigns=[campaign])
     assert FailEventHistory.objects.count() == failed, "retrying never adds a row"
     assert set(FailEventHistory.objects.values_list("event_status", flat=True)) == {EventStatus.SUCCESS}

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from consumers.offsets import on_commit
 from tests.support.clocks import Clock, SteppedEvent
@@ -50,7 +50,9 @@ class FakeConsumer:
         self.assigned: set[int] = set()
         self.paused: set[int] = set()
         self.journal: list[str] = []
-        self.committed: list[dict[int, int]] = []
+        self.commits: list[dict[int, int]] = []
+        self.committed_before: dict[int, int] = {}  # by somebody, before this consumer
+        self.seek_errors: deque[KafkaError] = deque()
         self.commit_errors: deque[KafkaError] = deque()
         self._failed_commits: deque[KafkaError] = deque()
         self.closed = False
@@ -117,8 +119,20 @@ class FakeConsumer:
         if self.commit_errors:
             self._failed_commits.append(self.commit_errors.popleft())
             return
-        self.committed.append({offset.partition: offset.offset for offset in offsets})
-        self.journal.append(f"commit {self.committed[-1]}")
+        self.commits.append({offset.partition: offset.offset for offset in offsets})
+        self.journal.append(f"commit {self.commits[-1]}")
+
+    def committed(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [
+            TopicPartition(TOPIC, each.partition, self.committed_before.get(each.partition, OFFSET_INVALID))
+            for each in partitions
+        ]
+
+    def seek(self, partition: TopicPartition) -> None:
+        if self.seek_errors:
+            raise KafkaException(self.seek_errors.popleft())
+        assert partition.partition in self.assigned
+        self.journal.append(f"seek {partition.partition} to {partition.offset}")
 
     def assignment(self) -> list[TopicPartition]:
         return _partitions(sorted(self.assigned))

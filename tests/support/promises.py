@@ -81,7 +81,7 @@ def assert_history_holds(
     assert verdict.holds, f"{verdict}\nhistories: {[str(crowd.path) for crowd in crowds]}"
     assert all(crowd.promised for crowd in crowds), str(verdict)
     assert sum(each.strangers for each in verdict.campaigns) == strangers, str(verdict)
-    assert held_by_failures == failed, str(verdict)
+    assert held_by_failures == failed, f"{held_by_failures} {verdict}"
     return {UUID(each.campaign_id): each for each in verdict.campaigns}
 
 

@@ -77,7 +77,7 @@ def test_the_offset_is_committed_only_after_the_handler_returned() -> None:
 def test_each_partition_s_offset_is_the_one_after_its_last_message() -> None:
     bench = Bench(assign(0, 1), record(7), record(3, partition=1), record(8), record(4, partition=1)).run()
 
-    assert bench.consumer.committed == [{0: 9, 1: 5}]
+    assert bench.consumer.commits == [{0: 9, 1: 5}]
 
 
 def test_a_batch_has_at_most_batch_size_messages() -> None:
@@ -98,7 +98,7 @@ def test_while_a_part_is_down_the_same_batch_is_tried_again_and_then_committed(d
     bench = Bench(assign(0), record(0), record(1), BatchEnd(), record(2), handler=handler).run()
 
     assert handler.batches == [[(0, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 0), (0, 1)], [(0, 2)]]
-    assert bench.consumer.committed == [{0: 2}, {0: 3}]
+    assert bench.consumer.commits == [{0: 2}, {0: 3}]
 
 
 def test_while_a_part_is_down_the_partitions_are_paused_once_and_resumed_after_the_commit() -> None:
@@ -135,7 +135,7 @@ def test_a_message_of_a_partition_revoked_within_the_same_call_is_dropped() -> N
     bench = Bench(assign(0, 1), record(0), record(5, partition=1), revoke(1), record(1)).run()
 
     assert bench.handler.batches == [[(0, 0), (0, 1)]]
-    assert bench.consumer.committed == [{0: 2}]
+    assert bench.consumer.commits == [{0: 2}]
 
 
 def test_a_kept_batch_loses_the_messages_of_revoked_partitions_which_are_never_committed() -> None:
@@ -144,7 +144,7 @@ def test_a_kept_batch_loses_the_messages_of_revoked_partitions_which_are_never_c
     bench = Bench(*plan, handler=handler).run()
 
     assert handler.batches == [[(0, 0), (1, 5)], [(0, 0)]]
-    assert bench.consumer.committed == [{0: 1}]
+    assert bench.consumer.commits == [{0: 1}]
 
 
 def test_when_a_whole_kept_batch_is_revoked_the_worker_goes_on_with_what_it_still_has() -> None:
@@ -153,7 +153,7 @@ def test_when_a_whole_kept_batch_is_revoked_the_worker_goes_on_with_what_it_stil
     bench = Bench(*plan, handler=handler).run()
 
     assert handler.batches == [[(1, 5)], [(0, 0)]]
-    assert bench.consumer.committed == [{0: 1}]
+    assert bench.consumer.commits == [{0: 1}]
     assert bench.consumer.paused & bench.consumer.assigned == set()
 
 
@@ -170,7 +170,7 @@ def test_partitions_that_were_lost_while_all_was_paused_and_come_back_are_read_a
     bench = Bench(*plan, handler=Recorder(DOWN)).run()
 
     assert bench.handler.batches == [[(0, 5)], [(0, 5), (1, 2)]]
-    assert bench.consumer.committed == [{0: 6, 1: 3}]
+    assert bench.consumer.commits == [{0: 6, 1: 3}]
 
 
 def test_a_partition_assigned_during_an_outage_is_paused_too_and_resumed_with_the_others() -> None:
@@ -179,7 +179,7 @@ def test_a_partition_assigned_during_an_outage_is_paused_too_and_resumed_with_th
 
     assert "pause [1]" in bench.consumer.journal
     assert "resume [0, 1]" in bench.consumer.journal
-    assert bench.consumer.committed == [{0: 1}, {1: 10}]
+    assert bench.consumer.commits == [{0: 1}, {1: 10}]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_commit_that_came_after_a_rebalance_is_let_be(code: int) -> None:
 
     bench.run()
 
-    assert bench.consumer.committed == [{0: 2}]
+    assert bench.consumer.commits == [{0: 2}]
 
 
 def later(consumer: FakeConsumer) -> None:
@@ -199,7 +199,7 @@ def later(consumer: FakeConsumer) -> None:
 
 
 def confirm(consumer: FakeConsumer) -> None:
-    on_commit(None, [TopicPartition(TOPIC, partition, offset) for partition, offset in consumer.committed[-1].items()])
+    on_commit(None, [TopicPartition(TOPIC, partition, offset) for partition, offset in consumer.commits[-1].items()])
 
 
 def test_a_commit_that_the_broker_has_not_confirmed_is_sent_again_when_it_is_idle() -> None:
@@ -209,7 +209,7 @@ def test_a_commit_that_the_broker_has_not_confirmed_is_sent_again_when_it_is_idl
 
     bench.run()
 
-    assert bench.consumer.committed == [{0: 1}, {0: 1}]
+    assert bench.consumer.commits == [{0: 1}, {0: 1}]
 
 
 def test_one_that_is_confirmed_is_not() -> None:
@@ -218,7 +218,7 @@ def test_one_that_is_confirmed_is_not() -> None:
 
     bench.run()
 
-    assert bench.consumer.committed == [{0: 1}]
+    assert bench.consumer.commits == [{0: 1}]
 
 
 def test_a_fatal_commit_error_ends_the_worker() -> None:
@@ -254,7 +254,7 @@ def test_an_error_that_passes_is_logged_and_costs_nothing(caplog: pytest.LogCapt
         bench = Bench(*plan).run()
 
     assert "consumer.kafka_error" in caplog.text
-    assert bench.consumer.committed == [{0: 1}]
+    assert bench.consumer.commits == [{0: 1}]
 
 
 def test_a_defect_of_the_handler_ends_the_worker_without_a_commit() -> None:
@@ -263,7 +263,7 @@ def test_a_defect_of_the_handler_ends_the_worker_without_a_commit() -> None:
     with pytest.raises(ZeroDivisionError):
         bench.run()
 
-    assert bench.consumer.committed == []
+    assert bench.consumer.commits == []
     assert bench.consumer.closed
 
 
@@ -274,7 +274,7 @@ def test_a_flood_of_messages_that_cannot_be_written_ends_the_worker() -> None:
     with pytest.raises(PoisonFlood, match="6 more messages of topic t"):
         bench.run()
 
-    assert bench.consumer.committed[-1] == {0: 6}, "what was recorded is not recorded again"
+    assert bench.consumer.commits[-1] == {0: 6}, "what was recorded is not recorded again"
 
 
 @pytest.mark.parametrize("good", [Handled(done=2), Handled(done=0, duplicates=2)])

@@ -1,0 +1,61 @@
+"""Row 34: a mender stops between two of its steps, another one does its work, and then the first one goes on."""
+
+import pytest
+
+from coupons import failpoints
+from coupons.admission.scripts import admission_redis
+from coupons.models import Campaign
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.patience import PATIENT
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.waiting import wait_until
+
+SOON = {"COUPON_WORK_LOCK_IDLE_MS": "1000", "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS": "1000"}
+STEPS = [
+    failpoints.MEND_BEGUN,
+    failpoints.MEND_EPOCH_RAISED,
+    failpoints.MEND_ENDS_ASKED,
+    failpoints.MEND_LOG_READ,
+    failpoints.MEND_BUILT,
+    failpoints.MEND_SWAPPED,
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_a_mender_that_stood_still_writes_is_refused(service: Service, step: str) -> None:
+    """It knows ends of the topic, an epoch and a state that are no longer so. Then Redis is lost once more."""
+    service.web(**PATIENT)
+    service.consumer("--solo")
+    keepers = [service.keeper(**SOON), service.keeper(**SOON)]
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
+    row = Row(34, crowd, name=step)
+    crowd.goes_on("before", users=30)
+
+    with row.fault(f"a keeper: SIGSTOP at {step}, SIGCONT when another one has rebuilt; Redis lost before and after"):
+        service.arm(step, "stop")
+        admission_redis().flushall()
+        stopped = next(keeper for keeper in keepers if keeper.pid == service.wait_for(step))
+        other = next(keeper for keeper in keepers if keeper is not stopped)
+        if step != failpoints.MEND_SWAPPED:
+            other.says("mend.done")
+        crowd.goes_on("by the other keeper's state", users=30)
+        before = noted(campaign)
+        service.resume(step)
+        if step != failpoints.MEND_SWAPPED:
+            stopped.says("keeper.waiting step=mend")
+        crowd.goes_on("when the first one goes on", users=30)
+        assert before.items() <= noted(campaign).items(), "what the other one noted stays"
+        admission_redis().flushall()
+    row.goes_on(users=30)
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    row.write()
+
+
+def noted(campaign: Campaign) -> dict[str, object]:
+    """Where each mend found the topic's ends."""
+    wait_until(lambda: Campaign.objects.get(pk=campaign.pk).log_ends, what="a mend has noted the ends")
+    return dict(Campaign.objects.get(pk=campaign.pk).log_ends)

@@ -1,0 +1,129 @@
+"""Rows 29 and 30: the group's offsets lie, or the log is not what it was, and then Redis is lost."""
+
+import os
+import shutil
+from pathlib import Path
+
+from coupons.admission.scripts import admission_redis
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign, Coupon, FailEventHistory, PartitionOffset
+from faults.visits import Habits
+from tests.support.group import commit, committed
+from tests.support.matrix import Row
+from tests.support.patience import PATIENT
+from tests.support.places import places
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.topic import published_users, unread
+from tests.support.waiting import wait_until
+
+MANY = Habits(users_per_sec=100)
+
+
+def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: Service) -> None:
+    """The relay would heal it as long as Redis has the tickets; the rebuild has the topic alone."""
+    _, consumer, keeper = service.everything(**PATIENT)
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(29, crowd)
+    crowd.goes_on("before", users=60)
+    assert consumer.stop() == 0
+    assert keeper.stop() == 0
+    crowd.goes_on("while nobody reads", users=100)
+
+    with row.fault("the group's offsets moved to the end of the topic past unread messages, then FLUSHALL"):
+        assert unread() >= 100
+        commit({number: lag.end for number, lag in partition_lags().items()})
+        admission_redis().flushall()
+        service.keeper()
+    row.goes_on(users=30)
+    again = service.consumer()
+    again.says("consumer.offset_was_moved")
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    assert not FailEventHistory.objects.exists()
+    row.write()
+
+
+def test_a_consumer_begins_where_postgresql_says_also_when_no_message_follows(service: Service) -> None:
+    """Without the relay, and without a later message that would show the gap."""
+    service.web(**PATIENT)
+    campaign = service.campaign(100)
+    consumer = service.consumer()
+    told = promised(service, campaign, range(10))
+    wait_until(lambda: unread() == 0, what="all are read")
+    assert consumer.stop() == 0
+    told |= promised(service, campaign, range(10, 30))
+    commit({number: lag.end for number, lag in partition_lags().items()})
+
+    service.consumer()
+
+    wait_until(lambda: set(coupons_of(campaign)) == told, within_sec=30, what="the skipped messages are read")
+
+
+def test_a_running_consumer_goes_back_to_what_postgresql_has_not_seen(service: Service) -> None:
+    """PostgreSQL is restored from an older copy: its record lies before the consumer's position."""
+    service.web(**PATIENT)
+    campaign = service.campaign(100)
+    consumer = service.consumer()
+    told = promised(service, campaign, range(20))
+    wait_until(lambda: set(coupons_of(campaign)) == told, within_sec=30, what="all are issued")
+    Coupon.objects.all().delete()
+    Campaign.objects.filter(pk=campaign.pk).update(issued_count=0)
+    PartitionOffset.objects.update(next_offset=0)
+
+    told |= promised(service, campaign, range(20, 60))
+
+    consumer.says("consumer.goes_back")
+    wait_until(lambda: set(coupons_of(campaign)) == told, within_sec=60, what="everybody has a coupon again")
+
+
+def test_a_log_is_lost_while_nobody_reads_and_redis_is_lost_a_moment_later(service: Service) -> None:
+    """The former offsets lie beyond the new log's end; who was promised since is known to Redis and the log alone."""
+    _, consumer, keeper = service.everything(**PATIENT)
+    campaign = service.campaign(20_000)
+    crowd = service.crowd(campaign, habits=MANY)
+    row = Row(30, crowd)
+    crowd.goes_on("before", users=100)
+    wait_until(lambda: sum(committed().values()) > 60, what="much was read")
+    assert consumer.stop() == 0
+    crowd.goes_on("while nobody reads", users=40)
+
+    with row.fault("kafka: SIGKILL, the partitions' folders removed, started; FLUSHALL when that was noticed"):
+        service.stack("kill", "kafka")
+        lost = places(campaign)
+        remove_logs(service)
+        service.stack("start", "kafka")
+        keeper.says("log.cut")
+        crowd.goes_on("in the new log", users=20)
+        wait_until(lambda: lost.keys() <= set(published(campaign)), within_sec=60, what="they are published again")
+        admission_redis().flushall()
+    row.goes_on(users=30)
+    service.consumer()
+
+    assert_history_holds(crowd, campaigns=[campaign])
+    row.write()
+
+
+def remove_logs(service: Service) -> None:
+    """As a disk that was replaced."""
+    for folder in (Path(os.environ["STACK_HOME"]) / "kafka" / "data").glob(f"{service.topic}-*"):
+        shutil.rmtree(folder)
+
+
+def promised(service: Service, campaign: Campaign, users: range) -> set[str]:
+    def is_promised(user: str) -> bool:
+        return service.apply(campaign, user).status in (200, 202)
+
+    for user in map(str, users):
+        wait_until(lambda user=user: is_promised(user), what=f"{user} is promised a coupon")  # type: ignore[misc]
+    return set(map(str, users))
+
+
+def coupons_of(campaign: Campaign) -> dict[str, int]:
+    return dict(campaign.coupons.values_list("user_id", "sequence"))
+
+
+def published(campaign: Campaign) -> set[str]:
+    """Whose place lies in the topic, or is a coupon."""
+    return published_users() | set(coupons_of(campaign))
