@@ -16,7 +16,7 @@ from coupons.admission.directory import directory
 from coupons.admission.scripts import admission_redis
 from coupons.database_wait import answers_within
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
-from coupons.messaging.topics import partition_lags
+from coupons.messaging.topics import partition_count, partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 
 logger = logging.getLogger(__name__)
@@ -84,8 +84,14 @@ def _loaded() -> list[tuple[UUID, int]]:
 
 
 def _from_kafka() -> Iterable[GaugeMetricFamily]:
-    lag = GaugeMetricFamily("coupon_consumer_lag", "Messages that the group has not committed", labels=["partition"])
-    for partition, offsets in partition_lags().items():
+    """Without PostgreSQL, which knows what was read, there is no lag."""
+    lag = GaugeMetricFamily("coupon_consumer_lag", "Messages that the consumers have not read", labels=["partition"])
+    partition_count()
+    try:
+        lags = partition_lags()
+    except DATABASE_DOWN:
+        return []
+    for partition, offsets in lags.items():
         lag.add_metric([str(partition)], offsets.lag)
     return [lag]
 

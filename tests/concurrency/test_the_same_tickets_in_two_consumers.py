@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.db import connection
 
+from consumers.coupon_create import save_coupons
 from consumers.registry import Received
 from coupons.models import Coupon, FailEventHistory
+from coupons.positions import Position
 from tests.support.service import Service
-from tests.support.tickets import admit, consume, issued_users, received
+from tests.support.tickets import admit, issued_users, received, were_read
 
 USERS = [f"u{number}" for number in range(60)]
 
@@ -26,9 +28,10 @@ def test_two_consumers_write_the_same_tickets_at_the_same_time_and_each_becomes_
             for campaign in campaigns
             for user, sequence in zip(USERS, admit(campaign, *USERS), strict=True)
         ]
-        orders = [list(tickets) for _ in range(2)]
+        orders = [[ticket._replace(partition=partition) for ticket in tickets] for partition in range(2)]
         for order in orders:
             shuffle(order)
+            were_read(Position(order[0].partition, 1_000))
         with ThreadPoolExecutor(2) as pool:
             done = list(pool.map(consume_in_batches, orders))
 
@@ -41,6 +44,6 @@ def test_two_consumers_write_the_same_tickets_at_the_same_time_and_each_becomes_
 def consume_in_batches(messages: list[Received]) -> int:
     """How many coupons were written; a connection of this thread's own."""
     try:
-        return sum(consume(*messages[start : start + 45]).done for start in range(0, len(messages), 45))
+        return sum(save_coupons(messages[start : start + 45]).done for start in range(0, len(messages), 45))
     finally:
         connection.close()

@@ -41,6 +41,13 @@ def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventH
     return FailEventHistory.objects.create(**{**row, **values})
 
 
+def succeeded(offset: int) -> FailEventHistory:
+    campaign = Campaign.objects.create(name="test", quantity=9, opens_at=timezone.now())
+    coupon = Coupon.objects.create(campaign=campaign, user_id="u", sequence=1, code=f"{offset}")
+    ticket: dict[str, Any] = {"campaign": campaign, "user_id": coupon.user_id, "sequence": coupon.sequence}
+    return failed(offset, event_status=EventStatus.SUCCESS, **ticket)
+
+
 def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
     """A failed event of a ticket that the gate holds: a retry issues the coupon."""
     ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
@@ -62,7 +69,7 @@ def give_up(client: Client, reason: str, *events: FailEventHistory) -> Any:
 
 
 def test_the_list_shows_the_open_ones_first_of_all(db: None) -> None:
-    waiting, succeeded = failed(1), failed(2, event_status=EventStatus.SUCCESS)
+    waiting, _ = failed(1), succeeded(2)
     given_up = failed(3, given_up_at=timezone.now(), given_up_by="op", given_up_reason="refunded")
 
     page = sign_in(*VIEW).get(reverse(EVENTS))
@@ -81,7 +88,7 @@ def test_each_status_has_its_filter(db: None, status: str) -> None:
         "due": failed(2, next_attempt_at=now),
         "processing": failed(3, event_status=EventStatus.PROCESSING, next_attempt_at=now),
         "given-up": failed(4, given_up_at=now),
-        "success": failed(5, event_status=EventStatus.SUCCESS),
+        "success": succeeded(5),
     }
 
     assert listed(sign_in(*VIEW), status=status) == [events[status]]
@@ -182,7 +189,7 @@ def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(se
 
 
 def test_what_succeeded_is_left_alone(db: None) -> None:
-    event = failed(event_status=EventStatus.SUCCESS)
+    event = succeeded(0)
 
     page = act(sign_in(*OPERATE), retry_address(event))
 

@@ -155,7 +155,7 @@ PROGRAM: dict[str, tuple[Callable[[], object], set[str]]] = {
     "a user's ticket, issued": (lambda: _written(CAMPAIGN, "user-7"), {"coupon_one_per_user"}),
     "a user's ticket, not issued": (
         lambda: _written(CAMPAIGN, "nobody"),
-        {"coupon_one_per_user", "failevent_open"},
+        {"coupon_one_per_user", "failevent_given_up"},
     ),
     "the count of a campaign's rows": (
         Coupon.objects.filter(campaign_id=CAMPAIGN).count,

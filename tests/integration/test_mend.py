@@ -7,6 +7,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection
 
+from consumers.registry import Received
 from coupons.admission import gate
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
@@ -14,6 +15,7 @@ from coupons.admission.scripts import admission_redis
 from coupons.ledger.mend import stale_campaigns
 from coupons.ledger.reconcile import reconcile
 from coupons.ledger.relay import relay_pending
+from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, FailEventHistory
 from tests.support.service import Service
 from tests.support.tickets import (
@@ -29,6 +31,7 @@ from tests.support.tickets import (
     received,
     were_read,
 )
+from tests.support.topic import read_topic
 
 
 @pytest.fixture
@@ -286,9 +289,10 @@ def test_the_whole_topic_brings_back_what_postgresql_has_lost(busy: Campaign) ->
     assert held(busy, "read")["read"].position not in (None, passed), "it is published again"
 
 
-def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaign) -> None:
-    were_read(publish(busy, "forged", 9))
-    consume(received(busy, "forged", 9))
+def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaign, settings: LazySettings) -> None:
+    were_read(position := publish(busy, "forged", 9))
+    [payload] = [each.payload for each in read_topic() if each.position == position]
+    consume(Received(settings.TOPIC, *position, payload, sign(payload)))
 
     mend(busy, whole_topic=True)
 

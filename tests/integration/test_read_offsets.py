@@ -29,7 +29,8 @@ def advance(**read: tuple[int, int]) -> None:
 def test_a_batch_moves_the_offsets_of_its_partitions_with_its_rows(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a", "b")
-    consume(received(campaign, "a", 1, offset=4), received(campaign, "b", 2, offset=5))
+    were_read(Position(0, 3))
+    save_coupons([received(campaign, "a", 1, offset=4), received(campaign, "b", 2, offset=5)])
 
     assert offsets() == {0: 6}
 

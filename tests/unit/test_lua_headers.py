@@ -17,6 +17,7 @@ KNOWN: dict[str, set[str]] = {
     "held": {"CURRENT"},
     "sequences": {"CURRENT"},
     "settle": {"CURRENT"},
+    "mark_unpublished": {"CURRENT"},
     "pending_range": {"CURRENT"},
     "describe": {"CURRENT"},
     "newcomer": {"CURRENT", *REFUSALS},
