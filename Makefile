@@ -32,7 +32,7 @@ demo: up ## all set-up, then USERS=1000 on THREADS=32 over QUANTITY=100 coupons,
 
 .PHONY: test
 test: venv ## all set-up, then the test suite, WORKERS=3 side by side; ARGS="-k word" for pytest
-	@bin/stack packages
+	@bin/stack packages tests
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
 # one stack a worker, since tests stop servers (tests/support/own_stack.py)
 SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal --max-worker-restart=0
@@ -40,7 +40,7 @@ BESIDE = $(patsubst %,--beside=.stack/test-%,$(shell seq 2 $(WORKERS)))
 
 .PHONY: test-paused
 test-paused: venv ## the test suite while its processes stand still at random, up to 1.6 s each: SEED=1 ARGS=...
-	@bin/stack packages
+	@bin/stack packages tests
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m tests.support.pauses --seed $(or $(SEED),1) -- \
 		$(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
 

@@ -95,9 +95,9 @@ def _parser() -> argparse.ArgumentParser:
                 help="one more stack, in FOLDER, that is up meanwhile; its settings are in FOLDER/env",
             )
     sub = verbs.add_parser(
-        "packages", help="install what the servers, the system tests or the benchmarks need of the system"
+        "packages", help="install what the servers, the tests or the benchmarks need of the system"
     )
-    sub.add_argument("set", nargs="?", choices=["servers", "system-tests", "benchmarks"], default="servers")
+    sub.add_argument("set", nargs="?", choices=["servers", "tests", "system-tests", "benchmarks"], default="servers")
     return parser
 
 
@@ -274,8 +274,8 @@ def _wait_for(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _install_packages(home: Home, which: str) -> None:
-    if which == "servers":
-        packages.ensure([packages.CURL])
+    if which in ("servers", "tests"):
+        packages.ensure([packages.CURL, *([packages.COMPILER] if which == "tests" else [])])
         if mode(home) == "native":
             _can_run_natively(home, list(settings.PARTS))
     elif which == "system-tests":

@@ -69,6 +69,11 @@ def curl() -> Path | None:
     return Path(found) if found else None
 
 
+def compiler() -> Path | None:
+    found = shutil.which("cc")
+    return Path(found) if found and Path("/usr/include/pthread.h").exists() else None
+
+
 def _major(program: Path) -> int:
     return _first_number(program, "--version", r"(?:v=|PostgreSQL\) )(\d+)")
 
@@ -92,6 +97,7 @@ JAVA = Need(f"Java >= {settings.JAVA_MAJOR}", java, "java")
 MAVEN = Need("Maven (mvn)", maven, "maven")
 SETPRIV = Need("setpriv", setpriv, "setpriv")
 CURL = Need("curl (the README's session)", curl, "curl")
+COMPILER = Need("cc and libc's headers (a clock that tests step)", compiler, "compiler")
 
 
 def missing(needs: Iterable[Need]) -> list[Need]:

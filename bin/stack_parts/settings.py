@@ -98,6 +98,7 @@ APT_PACKAGES: Final = {
     "maven": ("maven",),
     "setpriv": ("util-linux",),
     "curl": ("curl",),
+    "compiler": ("build-essential",),
     "go": ("golang-go",),
 }
 APT_PACKAGES_BENCHMARKS: Final = ("wrk",)
