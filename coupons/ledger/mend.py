@@ -87,8 +87,8 @@ def stale_campaigns(*, spare_opening: bool = False) -> list[UUID]:
     rows = loaded.values_list("pk", "epoch", "mended_epoch", "unchanged_for")
     for campaign_id, epoch, mended_epoch, unchanged_for in rows:
         error = _why_stale(campaign_id, epoch, mended_epoch)
-        if error is None or (epoch == 1 and error.reason == "missing" and unchanged_for < opening):
-            continue
+        if error is None or (epoch == 1 and error.reason == "missing" and timedelta() <= unchanged_for < opening):
+            continue  # negative when PostgreSQL's clock has stepped back: it may have been open for long
         logger.warning("mend.stale reason=%s", error)
         stale.append(campaign_id)
     return stale

@@ -1,9 +1,10 @@
 """Publishes again what is pending and not, or no longer, on its way.
 
-A ticket's score says which (coupons/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged; or
-acknowledged at an offset that the consumers have read, so its message came by and left no row; or at an offset that the
-topic does not have (any more). What lies in the topic and waits for a slow consumer is none of these, so it is
-not published again however long it waits. A second message of a ticket is a duplicate to the consumer, never a coupon.
+A ticket's score says which (coupons/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged, or as far
+in the future, since Redis's clock has stepped back; or acknowledged at an offset that the consumers have read, so its
+message came by and left no row; or at an offset that the topic does not have (any more). What lies in the topic and
+waits for a slow consumer is none of these, so it is not published again however long it waits. A second message of a
+ticket is a duplicate to the consumer, never a coupon.
 """
 
 import logging
@@ -71,7 +72,7 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     description = gate.describe(campaign_id=campaign_id, epoch=epoch)
     if description.pending == 0:
         return False
-    tickets = _stuck(campaign_id, epoch, lags, latest_ms=description.now_ms - settings.RELAY_AFTER_MS)
+    tickets = _stuck(campaign_id, epoch, lags, now_ms=description.now_ms)
     if not tickets:
         return False
     written = written_sequences(campaign_id, [ticket.user_id for ticket in tickets])
@@ -85,7 +86,7 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     return len(tickets) >= LIMIT and report.unacknowledged == before
 
 
-def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, latest_ms: int) -> list[Held]:
+def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, now_ms: int) -> list[Held]:
     """Pending tickets that nobody will issue as things stand."""
 
     def between(least: int, greatest: int) -> list[Held]:
@@ -93,7 +94,8 @@ def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, l
             campaign_id=campaign_id, epoch=epoch, least_score=least, greatest_score=greatest, limit=LIMIT
         )
 
-    stuck = between(0, latest_ms)
+    stuck = between(0, now_ms - settings.RELAY_AFTER_MS)
+    stuck += between(now_ms + settings.RELAY_AFTER_MS + 1, PARTITION_STEP - 1)
     beyond_the_end = between(Position(max(lags) + 1, 0).score, 2**53)
     for partition, lag in lags.items():
         first = Position(partition, 0).score

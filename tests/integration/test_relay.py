@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture
 def at_once(settings: LazySettings) -> None:
     """Whatever is pending is old enough."""
-    settings.RELAY_AFTER_MS = -1_000
+    settings.RELAY_AFTER_MS = 0
 
 
 @pytest.mark.usefixtures("at_once")
@@ -43,6 +43,15 @@ def test_tickets_that_were_never_published_are_published(service: Service) -> No
     assert relay_pending() == RelayReport(published=3)
     assert messages_in_topic() == 3
     assert all(each.position for each in held(campaign, "a", "b", "c").values())
+
+
+def test_tickets_of_before_a_step_back_of_redis_s_clock_are_published(service: Service) -> None:
+    campaign = service.campaign()
+    admit(campaign, "a", "b")
+    admission_redis().zincrby(f"coupon:{{{campaign.pk}}}:pending", 3_600_000, "a")
+
+    assert relay_pending() == RelayReport(published=1)
+    assert held(campaign, "a")["a"].position
 
 
 @pytest.mark.usefixtures("at_once")
