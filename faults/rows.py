@@ -43,4 +43,5 @@ ROWS: Final = {
     34: ("a mender that stood still goes on after another one", "what it writes is refused by epoch and token"),
     38: ("id sequences behind their tables", "healed; no ticket refused, no failed event lost"),
     41: ("what was given up, refused or recorded is delivered again", "it stays so, and is counted once"),
+    33: ("Redis's wall clock steps back", "nobody is told `sold-out` for good before all are taken; no hold begins anew"),
 }

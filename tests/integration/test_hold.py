@@ -26,8 +26,14 @@ LONG_MS = 60_000
 def end_hold(campaign: Campaign | Gate) -> None:
     """As if the time had passed."""
     keys = campaign.keys if isinstance(campaign, Gate) else campaign_keys(campaign.pk)
-    assert admission_redis().hget(keys.campaign, "held_until_ms")
-    admission_redis().hset(keys.campaign, "held_until_ms", 1)
+    assert admission_redis().hget(keys.campaign, "hold_until_ms")
+    admission_redis().hset(keys.campaign, "hold_until_ms", 1)
+
+
+def step_back(place: Gate, by_ms: int) -> None:
+    """As if Redis's clock had stepped back since: the hold lies so much later."""
+    for field in ("hold_from_ms", "hold_until_ms"):
+        assert admission_redis().hincrby(place.keys.campaign, field, by_ms) > by_ms
 
 
 @pytest.mark.parametrize(
@@ -39,7 +45,7 @@ def end_hold(campaign: Campaign | Gate) -> None:
         ({"closes_in_ms": -1}, {"closes_at_ms": None}, Outcome.CLOSED),
     ],
 )
-def test_the_former_refusal_goes_on_for_the_hold(
+def test_users_are_told_not_now_for_the_hold_whatever_they_were_told_before(
     a_gate: MakeGate, made: dict[str, Any], change: dict[str, Any], outcome: Outcome
 ) -> None:
     place = a_gate(**made)
@@ -48,7 +54,7 @@ def test_the_former_refusal_goes_on_for_the_hold(
 
     assert place.push(2, hold_ms=LONG_MS, **change) is PushResult.HELD
 
-    assert place.admit("second").outcome is outcome
+    assert place.admit("second").outcome is Outcome.PAUSED
     end_hold(place)
     assert place.admit("second").outcome is Outcome.ADMITTED
 
@@ -75,9 +81,20 @@ def test_a_hold_goes_on_through_a_second_change(a_gate: MakeGate) -> None:
     place.push(2, quantity=2, hold_ms=LONG_MS)
 
     assert place.push(3, quantity=3, hold_ms=LONG_MS) is PushResult.HELD
-    assert place.admit("second").outcome is Outcome.SOLD_OUT
+    assert place.admit("second").outcome is Outcome.PAUSED
     end_hold(place)
     assert place.push(4, quantity=4, hold_ms=LONG_MS) is PushResult.PUSHED
+
+
+@pytest.mark.parametrize("by_ms", [LONG_MS, HOUR_MS])
+def test_a_clock_that_steps_back_ends_a_hold(a_gate: MakeGate, by_ms: int) -> None:
+    place = a_gate(quantity=1)
+    place.admit("first")
+    place.push(2, quantity=2, hold_ms=LONG_MS)
+    step_back(place, by_ms)
+
+    assert place.push(3, quantity=3, hold_ms=LONG_MS) is PushResult.PUSHED
+    assert place.admit("second").outcome is Outcome.ADMITTED
 
 
 @pytest.mark.parametrize("hold_ms", [0, LONG_MS])

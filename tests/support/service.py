@@ -177,13 +177,17 @@ class Service(Injection):
 
     # --- servers ---
 
-    def stack(self, verb: str, part: str) -> None:
-        """bin/stack stop, start, kill, pause, resume or wipe; the close of the test starts what is down."""
+    def stack(self, verb: str, part: str, **more: str) -> None:
+        """bin/stack stop, start, kill, pause, resume or wipe; the close of the test starts what is down.
+
+        `more` are variables for a server that is started.
+        """
         self._disturbed.add(part)
         if verb in ("stop", "kill", "pause"):
             self._stopped.add(part)
             self.patience.as_usual(part)
-        subprocess.run([str(ROOT / "bin" / "stack"), verb, part], cwd=ROOT, check=True, capture_output=True, text=True)
+        command = [str(ROOT / "bin" / "stack"), verb, part]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env={**os.environ, **more})
         if verb in ("start", "resume"):
             self._stopped.discard(part)
             if not self._stopped:

@@ -22,9 +22,7 @@ end
 
 local reason, now_ms = refusal(campaign)
 if reason then return reason end
-if now_ms < campaign.held_until_ms then -- a change is not yet in force, see push.lua
-  return {campaign.held_as, campaign.held_until_ms, now_ms}
-end
+if is_held(campaign, now_ms) then return {'PAUSED'} end
 
 sequence = campaign.next_sequence
 redis.call('HSET', KEYS[2], user, string.format('%d', sequence))

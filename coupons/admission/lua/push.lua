@@ -9,7 +9,7 @@
 --   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
 --   or what state.lua returns for a state that is not current.
 -- Held is a campaign that refused everybody until now: processes may say so by themselves for as long (coupons/lobby/), and
--- must not say it to a user who got in meanwhile. admit.lua goes on with the former refusal until then.
+-- must not say it to a user who got in meanwhile. admit.lua says PAUSED until then.
 
 local campaign, reply = read_state()
 if not campaign then return reply end
@@ -19,8 +19,9 @@ redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'state', ARGV[3], 'quantity', A
   'closes_at_ms', ARGV[6])
 local reason, now_ms = refusal(campaign)
 if reason and ARGV[7] ~= '0' then
-  redis.call('HSET', KEYS[1], 'held_until_ms', string.format('%d', now_ms + tonumber(ARGV[7])), 'held_as', reason[1])
+  redis.call('HSET', KEYS[1], 'hold_from_ms', string.format('%d', now_ms),
+    'hold_until_ms', string.format('%d', now_ms + tonumber(ARGV[7])))
   return {'HELD'}
 end
-if now_ms < campaign.held_until_ms then return {'HELD'} end
+if is_held(campaign, now_ms) then return {'HELD'} end
 return {'PUSHED'}
