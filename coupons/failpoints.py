@@ -44,7 +44,7 @@ MEND_LOG_READ: Final = "mend.log-read"  # the topic is read and its ends are not
 MEND_BUILT: Final = "mend.built"  # one campaign's new state lies in Redis beside the old one
 MEND_SWAPPED: Final = "mend.swapped"  # one campaign admits again, the others of the pass are closed
 PUSH_COMMITTED: Final = "push.committed"  # PostgreSQL has an operator's change, Redis not
-PUSH_LOWERED: Final = "push.lowered"  # Redis has a lower quantity, PostgreSQL has not committed it
+PUSH_LOWERED: Final = "push.lowered"  # Redis stops at a lower quantity, PostgreSQL has not committed it
 RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
 
 POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))

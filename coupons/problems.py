@@ -48,7 +48,9 @@ KINDS: dict[Code, Kind] = {
     Code.NOT_OPEN: Kind(
         409, "The campaign is not open yet", "`opens_at` says when; ask again after `Retry-After`, which is jittered."
     ),
-    Code.PAUSED: Kind(409, "The campaign is paused", "Ask again after `Retry-After`. Who has a place keeps it."),
+    Code.PAUSED: Kind(
+        409, "The campaign is paused", "Also for a moment while a change is on its way. Ask again after `Retry-After`."
+    ),
     Code.CLOSED: Kind(410, "The campaign is closed", "Final. Who has a place gets the coupon."),
     Code.NOT_FOUND: Kind(404, "Not found", "Nothing is there, or nothing that these credentials may see."),
     Code.UNAUTHENTICATED: Kind(

@@ -44,4 +44,6 @@ ROWS: Final = {
     38: ("id sequences behind their tables", "healed; no ticket refused, no failed event lost"),
     41: ("what was given up, refused or recorded is delivered again", "it stays so, and is counted once"),
     33: ("Redis's wall clock steps back", "nobody is told `sold-out` for good before all are taken; no hold begins anew"),
+    32: ("a lowering that PostgreSQL does not commit", "nobody is told `sold-out` for good before all are taken"),
+    33: ("Redis's wall clock steps back", "as 32; no hold begins anew"),
 }

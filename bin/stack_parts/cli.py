@@ -94,9 +94,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="FOLDER",
                 help="one more stack, in FOLDER, that is up meanwhile; its settings are in FOLDER/env",
             )
-    sub = verbs.add_parser(
-        "packages", help="install what the servers, the tests or the benchmarks need of the system"
-    )
+    sub = verbs.add_parser("packages", help="install what the servers, the tests or the benchmarks need of the system")
     sub.add_argument("set", nargs="?", choices=["servers", "tests", "system-tests", "benchmarks"], default="servers")
     return parser
 

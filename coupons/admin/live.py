@@ -89,6 +89,11 @@ def _live(campaign: Campaign, answer: Description | RetryLater | None, open_even
 def _compare(campaign: Campaign, answer: Description) -> tuple[RedisState, str]:
     if in_step(campaign, answer):
         return RedisState.CURRENT, f"Redis has revision {campaign.revision}, the last one."
+    if answer.lowering_revision is not None:
+        return RedisState.NOT_PUSHED, (
+            "A lower quantity is being saved, or was not saved: users are told to wait when it is reached, until the "
+            "keeper has looked."
+        )
     return RedisState.NOT_PUSHED, (
         f"Redis has revision {answer.settings.revision}, PostgreSQL has {campaign.revision}: "
         "the keeper will push it, and users are admitted by the old settings until then."

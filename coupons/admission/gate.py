@@ -46,6 +46,12 @@ class PushResult(StrEnum):
     BELOW_ADMITTED = "BELOW_ADMITTED"
 
 
+class LowerResult(StrEnum):
+    LOWERING = "LOWERING"
+    SUPERSEDED = "SUPERSEDED"
+    BELOW_ADMITTED = "BELOW_ADMITTED"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A ticket as the gate holds it. `score` is None once PostgreSQL has it (positions.py: what the number means)."""
@@ -97,7 +103,10 @@ class CampaignSettings:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A current campaign as Redis sees it at `now_ms`. Pending = admitted - settled."""
+    """A current campaign as Redis sees it at `now_ms`. Pending = admitted - settled.
+
+    `lowering_revision` is there while a lower quantity stops admission that PostgreSQL may not have committed.
+    """
 
     epoch: int
     settings: CampaignSettings
@@ -105,6 +114,7 @@ class Description:
     settled: int
     next_sequence: int
     now_ms: int
+    lowering_revision: int | None = None
 
     @property
     def pending(self) -> int:
@@ -218,11 +228,19 @@ def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     return _code(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
 
 
+def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> LowerResult:
+    """Let in no more than this quantity, which PostgreSQL is about to commit as this revision, until it is pushed.
+
+    Others are told PAUSED: that nothing is left is said only once it is committed (decision 0025).
+    """
+    return LowerResult(_run("lower", campaign_id, epoch, [revision, quantity])[0])
+
+
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
     """Bring a current campaign up to a revision of its settings.
 
-    HELD: it refused everybody until now, and still does for `hold_ms`, so that nobody is in whom a process takes for a
-    stranger by what it knew before (decision 0020).
+    HELD: it refused everybody until now, and says PAUSED for `hold_ms`, so that nobody is in whom a process takes for a
+    stranger by what it knew before (decision 0020). It ends a lowering of this revision or an earlier one.
     """
     return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
 

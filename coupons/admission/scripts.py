@@ -34,6 +34,7 @@ FLAGS = {
     "newcomer": "allow-oom",
     "load": "",
     "push": "allow-oom",
+    "lower": "allow-oom",
     "begin_mend": "",
     "finish_mend": "",
     "read_api_keys": "allow-oom",

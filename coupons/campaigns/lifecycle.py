@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons import audit
-from coupons.campaigns.push import load_first_time, lower_first, push_change
+from coupons.campaigns.push import load_first_time, lower_first, push_change, take_back_lowering
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
 
@@ -83,23 +83,30 @@ def close_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campai
 def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, reason: str = "") -> Campaign:
     """New values for name, quantity and window, all of them or none.
 
-    A raise is written to PostgreSQL first, or its CHECK would refuse who is admitted in between. A lower quantity goes
-    to Redis first, never below those who are in, or somebody would be admitted above it in between.
+    A raise is written to PostgreSQL first, or its CHECK would refuse who is admitted in between. A lower quantity stops
+    admission in Redis first, never below those who are in, or somebody would be admitted above it in between; it is in
+    force once PostgreSQL has committed it and Redis has heard of that.
     """
-    with transaction.atomic(durable=True):
-        campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
-        lowered = changes.get("quantity", campaign.quantity) < campaign.quantity
-        what = _describe(campaign, changes)
-        for field, value in changes.items():
-            setattr(campaign, field, value)
-        check_new_values(campaign)
-        if lowered and campaign.epoch > 0:
-            # Crash after this => Redis is a revision ahead and too low; the keeper's push_again undoes it.
-            lower_first(campaign)
-        _save(campaign, *changes)
-        audit.record(actor=actor, row=campaign, what=what, reason=reason)
+    lowers = False
+    try:
+        with transaction.atomic(durable=True):
+            campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
+            lowers = campaign.epoch > 0 and changes.get("quantity", campaign.quantity) < campaign.quantity
+            what = _describe(campaign, changes)
+            for field, value in changes.items():
+                setattr(campaign, field, value)
+            check_new_values(campaign)
+            if lowers:
+                # Crash from here on => Redis stops at the lower quantity until the keeper's push_again.
+                lower_first(campaign)
+            _save(campaign, *changes)
+            audit.record(actor=actor, row=campaign, what=what, reason=reason)
+    except Exception:
+        if lowers:
+            take_back_lowering(campaign_id)
+        raise
     _log("changed", campaign, actor)
-    if not lowered and campaign.epoch > 0:
+    if campaign.epoch > 0:
         push_change(campaign)
     return campaign
 

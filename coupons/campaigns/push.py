@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from uuid import UUID
 
 from django.conf import settings
@@ -9,9 +10,9 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from coupons.admission import gate
-from coupons.admission.gate import CampaignSettings, Description, PushResult
+from coupons.admission.gate import CampaignSettings, Description, LowerResult, PushResult
 from coupons.clock import milliseconds
-from coupons.errors import OperatorError, PushDidNotArrive, RetryLater
+from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.failpoints import PUSH_COMMITTED, PUSH_LOWERED, failpoint
 from coupons.models import Campaign
 
@@ -36,7 +37,7 @@ def push_change(campaign: Campaign) -> None:
     try:
         result = _push(campaign)
         if result is PushResult.SUPERSEDED:
-            # The keeper was faster, or there is a later change, and all is well; or a change that never happened.
+            # The keeper was faster, or there is a later change, and all is well; or PostgreSQL is an older copy.
             push_again(campaign.pk)
         if result in (PushResult.HELD, PushResult.SUPERSEDED):
             time.sleep(hold_ms() / 1000)  # whoever is told that it is done finds it so
@@ -61,20 +62,29 @@ def load_first_time(campaign: Campaign) -> None:
 
 
 def lower_first(campaign: Campaign) -> None:
-    """Lower the quantity in Redis before PostgreSQL commits it, so that nobody is admitted above it meanwhile.
+    """Stop admission at the lower quantity before PostgreSQL commits it, so that nobody is admitted above it meanwhile.
 
-    Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater: then nothing has changed.
+    Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater.
     """
-    result = _push(campaign)
-    if result is PushResult.BELOW_ADMITTED:
+    result = gate.lower(
+        campaign_id=campaign.pk, epoch=campaign.epoch, revision=campaign.revision, quantity=campaign.quantity
+    )
+    if result is LowerResult.BELOW_ADMITTED:
         admitted = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
         raise OperatorError(
             f"quantity: {admitted} users are already in, so it cannot go down to {campaign.quantity}. "
             f"The least possible now is {admitted}."
         )
-    if result is PushResult.SUPERSEDED:
+    if result is LowerResult.SUPERSEDED:
         raise OperatorError("Another change of this campaign is on its way to Redis; try again in a few seconds.")
     failpoint(PUSH_LOWERED)
+
+
+def take_back_lowering(campaign_id: UUID) -> None:
+    """After a transaction that failed: what PostgreSQL says goes, which may be the lower quantity, if only the answer
+    to the commit was lost. As far as both servers answer now; else the keeper does it."""
+    with suppress(RetryLater, *DATABASE_DOWN):
+        push_again(campaign_id)
 
 
 def hold_ms() -> int:
@@ -88,15 +98,16 @@ def _push(campaign: Campaign) -> PushResult:
 
 
 def in_step(campaign: Campaign, description: Description) -> bool:
-    """Whether Redis has the campaign's last revision."""
-    return description.settings == settings_of(campaign)
+    """Whether Redis has the campaign's last revision, and no lowering that is still to be decided."""
+    return description.settings == settings_of(campaign) and description.lowering_revision is None
 
 
 def push_again(campaign_id: UUID) -> bool:
     """Bring Redis in step with PostgreSQL if it is not; True when something was pushed. Raises RetryLater.
 
-    Redis may also be ahead: a quantity was lowered there, and the process ended before PostgreSQL committed. That
-    change never happened, so it is undone by a revision above both.
+    It waits for an operator's transaction that is under way. What Redis has heard of and PostgreSQL does not have never
+    happened, so a revision above both undoes it: a lowering that was not committed, or a state that is ahead since
+    PostgreSQL is an older copy.
     """
     with transaction.atomic():
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
@@ -105,8 +116,9 @@ def push_again(campaign_id: UUID) -> bool:
         description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         if in_step(campaign, description):
             return False
-        if description.settings.revision >= campaign.revision:
-            campaign.revision = description.settings.revision + 1
+        least = max(description.settings.revision + 1, description.lowering_revision or 0)
+        if campaign.revision < least:
+            campaign.revision = least
             campaign.updated_at = Now()
             campaign.save(update_fields=["revision", "updated_at"])
     result = _push(campaign)

@@ -24,7 +24,7 @@ from django.db.models.functions import Now
 from coupons.admission import gate
 from coupons.admission.gate import Description, Held
 from coupons.admission.scan import scan_pending, scan_ticket_batches
-from coupons.campaigns.push import in_step
+from coupons.campaigns.push import settings_of
 from coupons.ledger import questions
 from coupons.ledger.books import Books
 from coupons.ledger.differences import Kind, Ledger
@@ -284,6 +284,6 @@ def _check_counts(campaign: Campaign, ledger: Ledger, books: Books, after: Descr
     highest = books.numbers(questions.HIGHEST)[0] or 0
     if after.next_sequence <= highest:
         ledger.found(Kind.REDIS_BEHIND, f"#{after.next_sequence} is next, #{highest} is held")
-    if counted.at_rest and not in_step(counted, after):
+    if counted.at_rest and after.settings != settings_of(counted):
         revision = f"revision {after.settings.revision}, PostgreSQL {counted.revision}"
         ledger.found(Kind.SETTINGS_DIFFER, f"Redis has {revision}")

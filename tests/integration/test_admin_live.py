@@ -68,6 +68,16 @@ def test_a_change_that_redis_lacks_is_said_to_be_not_pushed_yet(service: Service
     assert "the keeper will push it" in found.explanation
 
 
+def test_a_lower_quantity_that_is_not_decided_is_told(service: Service) -> None:
+    campaign = service.campaign(10)
+    gate.lower(campaign_id=campaign.pk, epoch=1, revision=campaign.revision + 1, quantity=5)
+
+    found = seen(campaign)
+
+    assert found.redis == RedisState.NOT_PUSHED
+    assert "A lower quantity is being saved, or was not saved" in found.explanation
+
+
 def test_a_closed_campaign_that_left_redis_is_no_alarm(service: Service) -> None:
     campaign = service.campaign(10)
     lifecycle.close_campaign(campaign_id=campaign.pk, actor="test")

@@ -13,8 +13,10 @@ from django.db.models.functions import Now
 
 from coupons import failpoints
 from coupons.admission import gate
+from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
+from coupons.campaigns.push import in_step
 from coupons.failpoints import InjectedDefect
 from coupons.issuing.retry import retry_due_events
 from coupons.ledger.keeper import Keeper
@@ -22,6 +24,7 @@ from coupons.ledger.mend import stale_campaigns
 from coupons.ledger.reconcile import reconcile
 from coupons.ledger.relay import relay_pending
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
+from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
@@ -93,10 +96,10 @@ def test_an_opening_whose_load_did_not_come_is_mended_into_being(service: Servic
     with pytest.raises(InjectedDefect):
         open_campaign(campaign_id=campaign.pk, actor="test")
 
+    Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now())
+    assert not stale_campaigns(spare_opening=True), "its opener may still be about to load it"
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() + timedelta(hours=1))
-    assert look()
-    campaign.refresh_from_db()
-    assert campaign.epoch == 1, "its opener may still be about to load it"
+    assert stale_campaigns(spare_opening=True), "PostgreSQL's clock has stepped back: it may have been open for long"
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(hours=1))
     assert stale_campaigns() == [campaign.pk]
@@ -128,12 +131,23 @@ def test_a_lower_quantity_that_postgresql_never_heard_of_is_undone(service: Serv
     service.arm(failpoints.PUSH_LOWERED, "raise")
     with pytest.raises(InjectedDefect):
         change_campaign(campaign_id=campaign.pk, changes={"quantity": 5}, actor="test")
-    assert quantity_in_redis(campaign) == 5
-    assert campaign.quantity == 10
+
+    assert quantity_in_redis(campaign) == campaign.quantity == 10
+    assert in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=1))
+
+
+def test_a_lower_quantity_that_only_postgresql_heard_of_is_pushed_by_the_keeper(service: Service) -> None:
+    campaign = service.campaign(10)
+    admit(campaign, "a")
+    service.arm(failpoints.PUSH_COMMITTED, "raise")
+    with pytest.raises(InjectedDefect):
+        change_campaign(campaign_id=campaign.pk, changes={"quantity": 1}, actor="test")
+    patience = LONG_MS / 1000
+    assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="b", wait_sec=patience).outcome is Outcome.PAUSED
 
     assert look()
 
-    assert quantity_in_redis(campaign) == 10
+    assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="b", wait_sec=patience).outcome is Outcome.SOLD_OUT
 
 
 def test_what_a_relay_published_and_did_not_mark_is_a_duplicate_and_no_second_coupon(

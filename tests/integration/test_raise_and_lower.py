@@ -1,19 +1,25 @@
-"""A quantity is raised in PostgreSQL first and lowered in Redis first; and what happens when one of them is away."""
+"""A quantity is raised in PostgreSQL first, and lowered when both have it; what happens when one of them is away."""
 
 import logging
+from collections.abc import Callable
+from threading import Thread
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 
 from coupons.admission import gate
 from coupons.admission.gate import CampaignSettings, Outcome
 from coupons.admission.scripts import admission_redis
+from coupons.campaigns import push
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
-from coupons.campaigns.push import push_again, settings_of
+from coupons.campaigns.push import in_step, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
+from coupons.failpoints import PUSH_LOWERED
 from coupons.models import Campaign
+from tests.support.patience import LONG_MS
 from tests.support.service import Service
-from tests.support.tickets import admit
+from tests.support.tickets import admit, mend
+from tests.support.waiting import wait_until
 
 
 def in_redis(campaign: Campaign) -> CampaignSettings:
@@ -26,7 +32,7 @@ def change_quantity(campaign: Campaign, quantity: int) -> Campaign:
 
 
 def lower_in_redis_only(campaign: Campaign, quantity: int) -> None:
-    """A lower that was half done: the process ended before PostgreSQL committed."""
+    """What a half-done lower of an older version left, or a PostgreSQL that is an older copy: Redis is ahead."""
     campaign.quantity = quantity
     campaign.revision += 1
     gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
@@ -86,6 +92,108 @@ def test_a_lower_to_those_who_are_in_is_sold_out(service: Service) -> None:
     change_quantity(campaign, 2)
 
     assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="c").outcome is Outcome.SOLD_OUT
+
+
+def is_in_step(campaign: Campaign) -> bool:
+    campaign.refresh_from_db()
+    return in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+
+
+def outcome_of(campaign: Campaign, user_id: str) -> Outcome:
+    patience = LONG_MS / 1000
+    return gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id, wait_sec=patience).outcome
+
+
+def test_until_a_lower_is_committed_nobody_is_told_sold_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = service.campaign(10)
+    admit(campaign, "a", "b")
+    told: list[Outcome] = []
+    monkeypatch.setattr(push, "failpoint", lambda point: told.append(outcome_of(campaign, point)))
+
+    change_quantity(campaign, 2)
+
+    assert told == [Outcome.PAUSED, Outcome.PAUSED], "before the commit, and after it until Redis has heard of it"
+    assert outcome_of(campaign, "c") is Outcome.SOLD_OUT
+
+
+def test_a_lower_that_postgresql_refuses_is_taken_back_at_once(service: Service) -> None:
+    campaign = service.campaign(10)
+    Campaign.objects.filter(pk=campaign.pk).update(issued_count=8)
+
+    with pytest.raises(OperatorError, match="PostgreSQL refused"):
+        change_quantity(campaign, 5)
+
+    assert is_in_step(campaign)
+    assert in_redis(campaign).quantity == 10
+
+
+def test_a_lower_whose_commit_is_not_answered_is_what_postgresql_says(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost after PostgreSQL has committed."""
+    campaign = service.campaign(10)
+
+    def lose_the_answer() -> None:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(push, "failpoint", lambda point: transaction.on_commit(lose_the_answer))
+    with pytest.raises(OperationalError):
+        change_quantity(campaign, 5)
+
+    assert is_in_step(campaign)
+    assert in_redis(campaign).quantity == campaign.quantity == 5
+
+
+def test_the_keeper_waits_for_a_lower_that_is_under_way(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds Redis out of step before the commit; taken back then, users would get in above the lower quantity."""
+    campaign = service.campaign(10)
+    keeper = when_lowered(monkeypatch, lambda: push_again(campaign.pk))
+
+    change_quantity(campaign, 5)
+    keeper.join()
+
+    assert is_in_step(campaign)
+    assert (campaign.quantity, campaign.revision) == (5, 2), "it had nothing to overrule"
+
+
+def test_a_mend_that_begins_during_a_lower_ends_with_the_lower_quantity(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = service.campaign(10)
+    admit(campaign, "a")
+    mender = when_lowered(monkeypatch, lambda: mend(campaign))
+
+    with pytest.raises(PushDidNotArrive):
+        change_quantity(campaign, 1)
+    mender.join()
+
+    assert is_in_step(campaign)
+    assert (campaign.quantity, campaign.epoch) == (1, 2)
+    assert outcome_of(campaign, "b") is Outcome.SOLD_OUT
+
+
+def when_lowered(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> Thread:
+    """Does this in a thread between the lowering in Redis and the commit, which comes when it waits for the row."""
+
+    def run() -> None:
+        do()
+        connection.close()
+
+    thread = Thread(target=run)
+
+    def start_and_let_wait(point: str) -> None:
+        if point == PUSH_LOWERED:
+            thread.start()
+            wait_until(lambda: waiting_sessions() == 1, what="it waits for the row")
+
+    monkeypatch.setattr(push, "failpoint", start_and_let_wait)
+    return thread
+
+
+def waiting_sessions() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return int(cursor.fetchone()[0])
 
 
 def test_a_lower_that_was_half_done_is_undone_by_the_next_push(service: Service) -> None:

@@ -2,6 +2,8 @@
 
 from django.db import connection
 
+from tests.support.waiting import wait_until
+
 
 def end_other_sessions() -> None:
     """All but this process's own."""
@@ -10,3 +12,17 @@ def end_other_sessions() -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
+
+
+def cancel_who_waits_for(table: str) -> None:
+    """As if its time-out for the lock had passed."""
+
+    def canceled() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(pg_cancel_backend(pid)) FROM pg_locks WHERE NOT granted AND relation = %s::regclass",
+                [table],
+            )
+            return bool(cursor.fetchone()[0])
+
+    wait_until(canceled, what=f"somebody waits for {table}")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from coupons.admission import gate, rebuild, scripts
-from coupons.admission.gate import Outcome, PushResult
+from coupons.admission.gate import LowerResult, Outcome, PushResult
 
 NAMES = sorted(path.stem for path in scripts.LUA_FOLDER.glob("*.lua") if path.stem != "state")
 OF_A_STATE_THAT_IS_NOT_CURRENT = {"STALE", "EPOCH_AHEAD"}
@@ -23,6 +23,7 @@ KNOWN: dict[str, set[str]] = {
     "newcomer": {"CURRENT", *REFUSALS},
     "load": {"LOADED", "EXISTS"},
     "push": set(PushResult),
+    "lower": set(LowerResult),
     "begin_mend": {"BEGUN"},
     "finish_mend": {"MENDED", "NOT_THE_MENDER", "INCOMPLETE"},
     "mark_published": set(),

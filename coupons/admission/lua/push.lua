@@ -10,6 +10,7 @@
 --   or what state.lua returns for a state that is not current.
 -- Held is a campaign that refused everybody until now: processes may say so by themselves for as long (coupons/lobby/), and
 -- must not say it to a user who got in meanwhile. admit.lua says PAUSED until then.
+-- A lowering (lower.lua) of this revision or an earlier one has been decided, and ends.
 
 local campaign, reply = read_state()
 if not campaign then return reply end
@@ -17,7 +18,10 @@ if campaign.revision >= tonumber(ARGV[2]) then return {'SUPERSEDED', campaign.re
 if campaign.admitted > tonumber(ARGV[4]) then return {'BELOW_ADMITTED', campaign.admitted} end
 redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'state', ARGV[3], 'quantity', ARGV[4], 'opens_at_ms', ARGV[5],
   'closes_at_ms', ARGV[6])
-local reason, now_ms = refusal(campaign)
+if campaign.lowering_revision and campaign.lowering_revision <= tonumber(ARGV[2]) then
+  redis.call('HDEL', KEYS[1], 'lowering', 'lowering_revision')
+end
+local reason, now_ms = refusal(campaign) -- by the fields of before
 if reason and ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[1], 'hold_from_ms', string.format('%d', now_ms),
     'hold_until_ms', string.format('%d', now_ms + tonumber(ARGV[7])))

@@ -11,6 +11,8 @@
 --   {'EPOCH_AHEAD', epoch}    Redis was mended after the caller looked: look again in PostgreSQL, then call again
 -- refusal(campaign) returns why a user who has no ticket gets none, or nil while there are some, and Redis's time in ms:
 --   {'PAUSED'}  {'CLOSED'}  {'NOT_OPEN', opens_at_ms, now_ms}  {'SOLD_OUT'}
+-- CLOSED and SOLD_OUT are final, so they come of what PostgreSQL has committed alone. PAUSED is also said at a lower
+-- quantity that it has not (lower.lua).
 -- is_held(campaign, now_ms) returns whether a change is not yet in force (push.lua). It looks at both ends: a clock that
 -- steps back ends a hold, else it would begin anew and last as long as the step.
 
@@ -20,7 +22,8 @@ end
 
 local function read_state()
   local values = redis.call('HMGET', KEYS[1], 'run_id', 'epoch', 'revision', 'state', 'quantity', 'opens_at_ms',
-    'closes_at_ms', 'admitted', 'settled', 'next_sequence', 'hold_from_ms', 'hold_until_ms')
+    'closes_at_ms', 'admitted', 'settled', 'next_sequence', 'lowering', 'lowering_revision',
+    'hold_from_ms', 'hold_until_ms')
   for field = 2, 10 do
     if not values[field] then return nil, {'STALE', 'missing'} end
   end
@@ -39,8 +42,10 @@ local function read_state()
     admitted = tonumber(values[8]),
     settled = tonumber(values[9]),
     next_sequence = tonumber(values[10]),
-    hold_from_ms = tonumber(values[11] or 0),
-    hold_until_ms = tonumber(values[12] or 0),
+    lowering = values[11] and tonumber(values[11]),
+    lowering_revision = values[12] and tonumber(values[12]),
+    hold_from_ms = tonumber(values[13] or 0),
+    hold_until_ms = tonumber(values[14] or 0),
   }
   if redis.call('HLEN', KEYS[2]) ~= state.admitted then return nil, {'STALE', 'tickets'} end
   if redis.call('ZCARD', KEYS[3]) ~= state.admitted - state.settled then return nil, {'STALE', 'pending'} end
@@ -55,6 +60,7 @@ local function refusal(campaign)
   if now_ms < campaign.opens_at_ms then return {'NOT_OPEN', campaign.opens_at_ms, now_ms}, now_ms end
   if campaign.closes_at_ms and now_ms >= campaign.closes_at_ms then return {'CLOSED'}, now_ms end
   if campaign.admitted >= campaign.quantity then return {'SOLD_OUT'}, now_ms end
+  if campaign.lowering and campaign.admitted >= campaign.lowering then return {'PAUSED'}, now_ms end
   return nil, now_ms
 end
 

@@ -1,0 +1,109 @@
+"""Row 32: an operator lowers the quantity and PostgreSQL does not commit it. Until that is known users are told "not
+now", and never "sold out"."""
+
+import signal
+
+import pytest
+from django.db import connection, transaction
+
+from coupons.admission import gate
+from coupons.failpoints import PUSH_LOWERED
+from coupons.models import Campaign
+from faults.crowd import Crowd
+from faults.visits import Habits
+from tests.support.matrix import Row
+from tests.support.patience import PATIENT
+from tests.support.process import Process
+from tests.support.promises import assert_history_holds
+from tests.support.service import Service
+from tests.support.sessions import cancel_who_waits_for
+
+QUANTITY = 2_000
+ROOM = 300  # users who may still get in by the lower quantity: more than come while the command starts
+AFTERWARDS = 60
+PATIENT_WITH_LOCKS = {
+    "COUPON_DB_LOCK_TIMEOUT_MS": "60000",
+    "COUPON_DB_STATEMENT_TIMEOUT_MS": "60000",
+    "COUPON_DB_ANSWER_TIMEOUT_MS": "70000",
+}
+MANY = Habits(users_per_sec=80)
+
+
+def test_while_the_audit_s_table_is_locked_and_whoever_lowers_gives_up(service: Service) -> None:
+    """No keeper runs: the process that lowered takes it back. Its wait for the lock ends when users have been told."""
+    service.web(**PATIENT)
+    service.consumer("--solo")
+    campaign, crowd = campaign_and_crowd(service)
+    row = Row(32, crowd, name="locked")
+
+    with row.fault("postgres: LOCK TABLE coupons_auditentry until the lowering gives up"), transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE coupons_auditentry IN ACCESS EXCLUSIVE MODE")
+        lowering = lower(service, campaign, **PATIENT_WITH_LOCKS)
+        crowd.is_told(409, "paused")
+        cancel_who_waits_for("coupons_auditentry")
+        assert lowering.wait() != 0
+    row.goes_on(users=AFTERWARDS)
+
+    assert_nothing_was_lowered(crowd, campaign)
+    row.write()
+
+
+def test_whoever_lowers_is_killed_before_the_commit(service: Service) -> None:
+    service.web(**PATIENT)
+    service.consumer("--solo")
+    campaign, crowd = campaign_and_crowd(service)
+    row = Row(32, crowd, name="killed")
+
+    with row.fault("operator's command: SIGKILL at push.lowered; the keeper starts later"):
+        service.arm(PUSH_LOWERED, "kill")
+        assert lower(service, campaign).wait() == -signal.SIGKILL
+        crowd.is_told(409, "paused")
+        service.keeper().says("campaign.pushed_again")
+    row.goes_on(users=AFTERWARDS)
+
+    assert_nothing_was_lowered(crowd, campaign)
+    row.write()
+
+
+@pytest.mark.parametrize(("away", "back"), [("pause", "resume"), ("kill", "start")])
+def test_postgresql_goes_away_before_the_commit(service: Service, away: str, back: str) -> None:
+    service.web(**PATIENT)
+    service.consumer("--solo")
+    service.keeper()
+    campaign, crowd = campaign_and_crowd(service)
+    row = Row(32, crowd, name=away)
+
+    with row.fault(f"postgres: {'SIGSTOP' if away == 'pause' else 'SIGKILL'} at push.lowered"):
+        service.arm(PUSH_LOWERED, "stop")
+        lowering = lower(service, campaign)
+        service.wait_for(PUSH_LOWERED)
+        service.stack(away, "postgres")
+        service.resume(PUSH_LOWERED)
+        crowd.is_told(409, "paused")
+        assert lowering.wait() != 0
+        service.stack(back, "postgres")
+    row.goes_on(users=AFTERWARDS)
+
+    assert_nothing_was_lowered(crowd, campaign)
+    row.write()
+
+
+def campaign_and_crowd(service: Service) -> tuple[Campaign, Crowd]:
+    campaign = service.campaign(QUANTITY)
+    crowd = service.crowd(campaign, habits=MANY)
+    crowd.goes_on("before", users=50)
+    return campaign, crowd
+
+
+def lower(service: Service, campaign: Campaign, **more: str) -> Process:
+    """A command that lowers the quantity to a few more than are in."""
+    in_now = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
+    return service.manage("change_campaign", str(campaign.pk), "--quantity", str(in_now + ROOM), **more)
+
+
+def assert_nothing_was_lowered(crowd: Crowd, campaign: Campaign) -> None:
+    assert_history_holds(crowd, campaigns=[campaign])
+    campaign.refresh_from_db()
+    assert campaign.quantity == QUANTITY
+    assert crowd.answers[409, "sold-out"] == 0
