@@ -18,6 +18,7 @@ MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
 # Tests never touch the data of the running stack, nor servers that the caller's variables name: they have a stack of
 # their own, and what is set outside is taken away first.
 TEST_STACK := env $(foreach name,DATABASE_URL REDIS_URL KAFKA_BOOTSTRAP_SERVERS DJANGO_SECRET_KEY DJANGO_DEBUG \
+	DJANGO_SECRET_KEY_FALLBACKS COUPON_MESSAGE_KEYS \
 	DJANGO_ALLOWED_HOSTS DJANGO_SETTINGS_MODULE WEB_PORT COUPON_API_KEYS COUPON_METRICS_DIR \
 	PYTHONDONTWRITEBYTECODE, -u $(name)) STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env
 

@@ -30,10 +30,11 @@ def check_exposure(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]
 
 
 def _secret() -> list[CheckMessage]:
-    reason = weakness_of(settings.SECRET_KEY)
-    if reason is None:
-        return []
-    return [Error(f"DJANGO_SECRET_KEY {reason}.", hint=f"It signs sessions. {HOW_TO_MAKE_ONE}", id="coupons.E017")]
+    named = [("DJANGO_SECRET_KEY", settings.SECRET_KEY)]
+    named += [("DJANGO_SECRET_KEY_FALLBACKS", secret) for secret in settings.SECRET_KEY_FALLBACKS]
+    hint = f"It signs sessions and messages. {HOW_TO_MAKE_ONE}"
+    weak = [(name, reason) for name, secret in named if (reason := weakness_of(secret)) is not None]
+    return [Error(f"{name} {reason}.", hint=hint, id="coupons.E017") for name, reason in weak]
 
 
 def weakness_of(secret: str) -> str | None:

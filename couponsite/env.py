@@ -3,7 +3,8 @@
 import hmac
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -109,20 +110,30 @@ def failpoints_folder(name: str) -> Path | None:
     return folder
 
 
-def secrets_by_id(name: str, *, otherwise: bytes) -> dict[str, bytes]:
-    """`id=secret;older=secret` in this order; the errors repeat no secret. `otherwise` is named `default`."""
+def secrets_by_id(name: str) -> dict[str, bytes]:
+    """`id=secret;older=secret` in this order; the errors repeat no secret."""
     secrets = {key: value.encode() for key, value in key_value_pairs(name).items()}
     for key, secret in secrets.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", key):
             raise ImproperlyConfigured(f"{name}: a key's id has 1-64 characters of A-Z a-z 0-9 . _ -; one has not.")
         if len(secret) < LEAST_SECRET_BYTES:
             raise ImproperlyConfigured(f"{name}: the secret of {key!r} has fewer than {LEAST_SECRET_BYTES} bytes.")
-    return secrets or {"default": otherwise}
+    return secrets
+
+
+def message_keys(named: Mapping[str, bytes], *, derived: Sequence[bytes]) -> dict[str, bytes]:
+    """The named keys, then the derived ones as `default`. Each id ends with its secret's fingerprint, `2026-1a2b3c4d`,
+    so that a message tells an unknown key from a wrong signature, also after a secret changed under its name."""
+    keys = [*named.items(), *(("default", secret) for secret in derived)]
+    return {f"{name}-{sha256(secret).hexdigest()[:8]}": secret for name, secret in keys}
 
 
 def derived_secret(secret_key: str, purpose: str) -> bytes:
-    """A secret of its own for each purpose, as Django's salted_hmac makes them; knowing it tells nothing of the key."""
-    return hmac.digest(secret_key.encode(), purpose.encode(), "sha256")
+    """A secret of its own for each purpose, as Django's salted_hmac makes them; knowing it tells nothing of the key.
+
+    Hexadecimal text, so that it can be written down as a named one.
+    """
+    return hmac.digest(secret_key.encode(), purpose.encode(), "sha256").hex().encode()
 
 
 def key_value_pairs(name: str) -> dict[str, str]:

@@ -34,7 +34,7 @@ class ErrorReport(ExceptionReporter):
 
 def known_secrets() -> Iterator[str]:
     """What this process was told and must not tell."""
-    yield settings.SECRET_KEY
+    yield from [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     yield from settings.API_KEYS
     yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())
     yield from (str(database.get("PASSWORD") or "") for database in settings.DATABASES.values())

@@ -24,6 +24,7 @@ from couponsite.env import (
     folder,
     integer,
     key_value_pairs,
+    message_keys,
     networks,
     required,
     secrets_by_id,
@@ -46,6 +47,7 @@ for _candidate in [Path(_named_file)] if _named_file else [BASE_DIR / ".env", BA
 # --- Django -----------------------------------------------------------------------------------------------------
 DEBUG = boolean("DJANGO_DEBUG", default=False)
 SECRET_KEY = required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
+SECRET_KEY_FALLBACKS = string_list("DJANGO_SECRET_KEY_FALLBACKS", default="")  # former ones: what they signed is good
 ALLOWED_HOSTS = string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
 WEB_PORT = integer("WEB_PORT", default=8000, least=1, most=65535)
 ROOT_URLCONF = "couponsite.urls"
@@ -198,9 +200,12 @@ REDIS_REPLICA_LAG_MS = integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, least=0
 KAFKA_BOOTSTRAP_SERVERS = required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
 # Any other librdkafka setting, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
 KAFKA_CLIENT_CONFIG = key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
-# What messages are signed with (coupons/messaging/signing.py): the first key signs, all of them verify. Without it one
-# that is derived from Django's secret key.
-MESSAGE_KEYS = secrets_by_id("COUPON_MESSAGE_KEYS", otherwise=derived_secret(SECRET_KEY, "coupons: messages in Kafka"))
+# What messages are signed with (coupons/messaging/signing.py): the first key signs, all of them verify. Those that are
+# derived from Django's secret and its former ones come last, so they sign only where none is named.
+MESSAGE_KEYS = message_keys(
+    secrets_by_id("COUPON_MESSAGE_KEYS"),
+    derived=[derived_secret(each, "coupons: messages in Kafka") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
+)
 TOPIC = required("COUPON_TOPIC", default="coupon_create")
 TOPIC_PARTITIONS = integer("COUPON_TOPIC_PARTITIONS", default=8, least=1, most=1023)
 TOPIC_REPLICATION = integer("COUPON_TOPIC_REPLICATION", default=1, least=1, most=32)

@@ -1,17 +1,19 @@
 """Who may speak in the topic: every message carries an HMAC-SHA256 of its payload, and the id of its key.
 
 The consumer issues only what the gate holds, so a forged message mints nothing by itself. But a mend reads the unread
-part of the topic, and what it finds there becomes tickets: it, the ledger and the consumer take only what was signed.
-The payload names campaign, user, sequence and epoch, so a signed message that is produced again says what it said the
-first time, and counts once.
+part of the topic, and what it finds there becomes tickets: it and the ledger take only what was signed. The payload
+names campaign, user, sequence and epoch, so a signed message that is produced again says what it said the first time,
+and counts once.
 
-The first key signs, all of them verify. To change: put a new key in front, and take the old one away when the topic
-holds none of its messages any more (its retention). A message whose key is not known here becomes a failed event; its
-ticket is pending and the relay publishes it again, signed with today's key.
+The first key signs, all of them verify. A key's id ends with the fingerprint of its secret, so a message that is signed
+with a key which is not known here (`UnknownKey`: a former key of ours, perhaps) is told apart from a forged one.
+docs/decisions/0015 says what becomes of each, docs/runbook.md how a key is changed.
 """
 
 import hmac
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 
 from django.conf import settings
@@ -22,6 +24,19 @@ from coupons.models import FailCode
 
 HEADER = "signature"
 SCHEME = b"hmac-sha256"
+_SIGNATURE = re.compile(SCHEME + rb" ([A-Za-z0-9._-]{1,80}) ([0-9a-f]{64})")
+_HEXADECIMAL = re.compile(rb"[0-9a-f]{64}")
+
+
+class UnknownKey(InvalidMessage):
+    """A message that is signed with a key which is not known here. `place` is what it says: nobody has verified it."""
+
+    def __init__(self, key_id: str, payload: bytes) -> None:
+        super().__init__(FailCode.UNAUTHENTIC, f"the message is signed with key {key_id}, which is not known here")
+        self.key_id = key_id
+        self.place: Place | None = None
+        with suppress(InvalidMessage):  # none of us has ever published such
+            self.place = decode_place(payload)
 
 
 def sign(payload: bytes) -> list[Header]:
@@ -33,7 +48,7 @@ def sign(payload: bytes) -> list[Header]:
 def open_message(payload: bytes, headers: Headers) -> Ticket:
     """The ticket of a message that one of us has published; InvalidMessage for anything else.
 
-    Nothing of an unauthentic message is read, so that its failed event names no campaign and no user.
+    An unauthentic message names nobody in its failed event.
     """
     _check(payload, headers)
     return decode(payload)
@@ -57,28 +72,39 @@ def open_places(messages: Iterable[tuple[bytes, Headers]]) -> list[Place | Inval
     return opened
 
 
-def _check(payload: bytes, headers: Headers) -> None:
-    if reason := _reason_against(payload, headers):
-        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
-
-
 def _is_signature(header: Header, expected: bytes) -> bool:
     name, value = header
     return name == HEADER and isinstance(value, bytes) and hmac.compare_digest(value, expected)
 
 
-def _reason_against(payload: bytes, headers: Headers) -> str:
+def _check(payload: bytes, headers: Headers) -> None:
+    """Raises InvalidMessage unless one of our keys has signed it; of that UnknownKey where another key may have."""
     signatures = [value for name, value in headers if name == HEADER]
     if len(signatures) != 1:
-        return f"the message has {len(signatures)} headers {HEADER!r}, not one: somebody else has published it"
-    scheme, _, rest = signatures[0].partition(b" ") if isinstance(signatures[0], bytes) else (b"", b"", b"")
-    key_id, _, mac = rest.partition(b" ")
-    if scheme != SCHEME:
-        return f"the message's signature does not begin with {SCHEME.decode()}"
-    secret = settings.MESSAGE_KEYS.get(key_id.decode("ascii", "replace"))
+        reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: somebody else has published it"
+        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+    match = _SIGNATURE.fullmatch(signatures[0]) if isinstance(signatures[0], bytes) else None
+    if match is None:
+        reason = f"the message's signature is no '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
+        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+    key_id, mac = match[1].decode(), match[2]
+    secret = settings.MESSAGE_KEYS.get(key_id)
+    secrets = _secrets_named(key_id) if secret is None else [secret]
+    if any(hmac.compare_digest(_mac(each, payload), mac) for each in secrets):
+        return
     if secret is None:
-        return f"the message is signed with key {key_id[:64].decode('ascii', 'replace')!r}, not known here"
-    return "" if hmac.compare_digest(_mac(secret, payload), mac) else "the message's signature is wrong"
+        raise UnknownKey(key_id, payload)
+    raise InvalidMessage(FailCode.UNAUTHENTIC, "the message's signature is wrong")
+
+
+def _secrets_named(name: str) -> Iterator[bytes]:
+    """Messages of before December 2026 name their key without its fingerprint, and the derived key signed with its
+    bytes, which are hexadecimal text now."""
+    for key_id, secret in settings.MESSAGE_KEYS.items():
+        if key_id.rpartition("-")[0] == name:
+            yield secret
+            if name == "default" and _HEXADECIMAL.fullmatch(secret):
+                yield bytes.fromhex(secret.decode())
 
 
 def _todays_key() -> tuple[str, bytes]:
@@ -96,7 +122,7 @@ def _mac(secret: bytes, payload: bytes) -> bytes:
     return mac.hexdigest().encode()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _keyed(secret: bytes) -> hmac.HMAC:
     """What of an HMAC depends on the key alone: half of the work for a message of 200 bytes."""
     return hmac.new(secret, digestmod="sha256")

@@ -206,7 +206,15 @@ def test_no_repr_has_a_secret(run: SecretRun, settings: LazySettings, tmp_path: 
 
 def test_a_program_that_tells_is_found_out(run: SecretRun) -> None:
     """What this search is worth: the same run of a command that prints its settings."""
-    names = ("SECRET_KEY", "DATABASES", "REDIS_URL", "KAFKA_CLIENT_CONFIG", "MESSAGE_KEYS", "API_KEYS")
+    names = (
+        "SECRET_KEY",
+        "SECRET_KEY_FALLBACKS",
+        "DATABASES",
+        "REDIS_URL",
+        "KAFKA_CLIENT_CONFIG",
+        "MESSAGE_KEYS",
+        "API_KEYS",
+    )
     values = ", ".join(f"settings.{name}" for name in names)
     run.command("shell", "-v", "0", "-c", f"from django.conf import settings; print({values})")
 
@@ -214,5 +222,5 @@ def test_a_program_that_tells_is_found_out(run: SecretRun) -> None:
 
     assert found >= {
         "DJANGO_SECRET_KEY", "database password", "Redis password", "sasl.password", "message key new",
-        "message key old", "COUPON_API_KEYS",
+        "message key old", "COUPON_API_KEYS", "a former secret",
     }  # fmt: skip

@@ -50,6 +50,7 @@ class SecretRun:
         sasl = add("sasl.password", "saslpw-4d5e6f7081920a1b")
         self.environment = {
             "DJANGO_SECRET_KEY": add("DJANGO_SECRET_KEY", "djangokey-0a1b2c3d4e5f60718293a4b5c6d7e8f90123456"),
+            "DJANGO_SECRET_KEY_FALLBACKS": add("a former secret", "formerkey-5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7081"),
             "COUPON_API_KEYS": self.api_key,
             "COUPON_MESSAGE_KEYS": f"new={NEW_KEY};old={OLD_KEY}",
             "COUPON_KAFKA_CLIENT_CONFIG": f"sasl.mechanism=PLAIN;sasl.username=coupons;sasl.password={sasl}",

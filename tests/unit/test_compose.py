@@ -81,17 +81,18 @@ def test_the_applications_variables_are_those_of_the_stack(compose: dict[str, An
     given = {name for part in APPLICATION for name in compose["services"][part]["environment"]}
     # WEB_HOST: a container listens on all its addresses; the operator makes the first admin user by hand;
     # COUPON_PLAINTEXT_HOSTS: a stack's servers are on loopback, these are in a network of their own;
-    # COUPON_TRUSTED_PROXIES: a stack of one's own has no proxy
-    assert given - {"WEB_HOST", "COUPON_PLAINTEXT_HOSTS", "COUPON_TRUSTED_PROXIES"} == {
-        name for name in stack if not name.startswith("DJANGO_SUPERUSER_")
-    }
+    # COUPON_TRUSTED_PROXIES: a stack of one's own has no proxy; the keys that sign: it has no former ones
+    own = {"WEB_HOST", "COUPON_PLAINTEXT_HOSTS", "COUPON_TRUSTED_PROXIES"}
+    own |= {"DJANGO_SECRET_KEY_FALLBACKS", "COUPON_MESSAGE_KEYS"}
+    assert given - own == {name for name in stack if not name.startswith("DJANGO_SUPERUSER_")}
 
 
 def test_no_secret_has_a_default() -> None:
     for name in FILES:
-        used = re.findall(r"\$\{([A-Z_]*(?:PASSWORD|SECRET|KEYS?))([^}]*)\}", (CHECKOUT / name).read_text())
-        for variable, condition in used:
-            assert condition == "" or condition.startswith(":?"), f"{variable} has a default in {name}"
+        secrets = r"\$\{([A-Z_]*(?:PASSWORD|SECRET|KEYS?|FALLBACKS))([^A-Z_}][^}]*)?\}"
+        for variable, condition in re.findall(secrets, (CHECKOUT / name).read_text()):
+            may_be_empty = condition in ("", ":-")
+            assert may_be_empty or condition.startswith(":?"), f"{variable} has a default in {name}"
 
 
 def test_what_must_be_set_is_explained(compose: dict[str, Any]) -> None:

@@ -81,6 +81,13 @@ def test_a_developer_with_debug_on_may_do_all_of_it(settings: LazySettings) -> N
     assert found_with(settings, DEBUG=True, SECRET_KEY="x", ALLOWED_HOSTS=["*"], CORS_ALLOWED_ORIGINS=["*"]) == []
 
 
+def test_a_former_secret_that_can_be_guessed_is_refused_too(settings: LazySettings) -> None:
+    """What it signs is good."""
+    (text,) = found_with(settings, SECRET_KEY_FALLBACKS=[GOOD_SECRET, "short"])
+
+    assert "DJANGO_SECRET_KEY_FALLBACKS has fewer than" in text
+
+
 def test_tls_that_no_proxy_can_have_ended_is_a_warning(settings: LazySettings) -> None:
     settings.HTTPS, settings.TRUSTED_PROXIES = True, []
     assert [message.id for message in check_proxies(None)] == ["coupons.W005"]

@@ -1,5 +1,8 @@
 """The signature of a message: whatever is not exactly ours is told apart, and says why without a secret."""
 
+import hmac
+import re
+
 import pytest
 from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
@@ -7,9 +10,9 @@ from django.utils import timezone
 
 from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Place, Ticket, encode
-from coupons.messaging.signing import HEADER, open_message, open_places, sign
+from coupons.messaging.signing import HEADER, UnknownKey, open_message, open_places, sign
 from coupons.models import FailCode
-from couponsite.env import derived_secret, secrets_by_id
+from couponsite.env import derived_secret, message_keys, secrets_by_id
 from tests.unit.test_messages import TICKET
 
 OLD, NEW = b"an old secret of thirty-two bytes!", b"a new secret of thirty-two bytes!!"
@@ -42,7 +45,63 @@ def test_the_first_key_signs_and_every_key_verifies(settings: LazySettings) -> N
     assert open_message(PAYLOAD, before) == TICKET == open_message(PAYLOAD, sign(PAYLOAD))
     assert open_places([(PAYLOAD, before), (PAYLOAD, sign(PAYLOAD))]) == [PLACE, PLACE]
     settings.MESSAGE_KEYS = {"new": NEW}
-    assert "'old', not known" in refused(PAYLOAD, before)
+    assert "key old, which is not known here" in refused(PAYLOAD, before)
+
+
+def test_an_unknown_key_is_told_from_a_wrong_signature(settings: LazySettings) -> None:
+    """Also where a secret has changed under its name. What such a message says can be looked at, unverified."""
+    settings.MESSAGE_KEYS = message_keys({"2026": OLD}, derived=[])
+    before = sign(PAYLOAD)
+    settings.MESSAGE_KEYS = message_keys({"2026": NEW}, derived=[])
+    after = sign(PAYLOAD)
+
+    [unknown] = open_places([(PAYLOAD, before)])
+    [wrong] = open_places([(PAYLOAD + b" ", after)])
+    [no_ticket] = open_places([(b"no JSON", before)])
+
+    assert isinstance(unknown, UnknownKey)
+    assert (unknown.place, unknown.named) == (PLACE, {})
+    assert unknown.key_id.encode() in repr(before).encode()
+    assert isinstance(wrong, InvalidMessage)
+    assert not isinstance(wrong, UnknownKey)
+    assert isinstance(no_ticket, UnknownKey)
+    assert no_ticket.place is None
+
+
+def test_derived_keys_verify_beside_named_ones_and_former_ones_too(settings: LazySettings) -> None:
+    """A message key for the first time, another Django secret, and a derived key that was written down."""
+    today, former = (derived_secret(key, "x") for key in ("today", "former"))
+    settings.MESSAGE_KEYS = message_keys({}, derived=[former])
+    by_former = sign(PAYLOAD)
+    text = former.decode()
+
+    for keys in (
+        message_keys({"2026": NEW}, derived=[former]),
+        message_keys({"2026": NEW}, derived=[today, former]),
+        message_keys({"2026": NEW, "default": text.encode()}, derived=[today]),
+    ):
+        settings.MESSAGE_KEYS = keys
+        assert sign(PAYLOAD) != by_former
+        assert open_places([(PAYLOAD, by_former)]) == [PLACE]
+    settings.MESSAGE_KEYS = message_keys({"2026": NEW}, derived=[today])
+    assert isinstance(open_places([(PAYLOAD, by_former)])[0], UnknownKey)
+
+
+@pytest.mark.parametrize("name", ["default", "2026"])
+def test_a_signature_without_a_fingerprint_is_read_with_every_key_of_that_name(
+    settings: LazySettings, name: str
+) -> None:
+    """As versions of before December 2026 sign: a derived key with its bytes."""
+    derived = hmac.digest(b"former", b"x", "sha256")
+    settings.MESSAGE_KEYS = {name: derived if name == "default" else OLD}
+    by_old_version = sign(PAYLOAD)
+
+    settings.MESSAGE_KEYS = message_keys(
+        {"2027": NEW, "2026": OLD}, derived=[derived_secret("today", "x"), derived_secret("former", "x")]
+    )
+    assert open_places([(PAYLOAD, by_old_version)]) == [PLACE]
+    settings.MESSAGE_KEYS = message_keys({"2026": NEW}, derived=[derived_secret("today", "x")])
+    assert isinstance(open_places([(PAYLOAD, by_old_version)])[0], UnknownKey)
 
 
 def test_other_headers_do_no_harm() -> None:
@@ -65,7 +124,8 @@ def test_another_user_s_signature_is_of_no_use() -> None:
     assert "wrong" in refused(PAYLOAD, sign(encode(other)))
 
 
-_SIGNATURE = b"hmac-sha256 new " + b"0" * 64
+_ZEROS = b"0" * 64
+_SIGNATURE = b"hmac-sha256 new " + _ZEROS
 
 
 @pytest.mark.parametrize(
@@ -74,16 +134,18 @@ _SIGNATURE = b"hmac-sha256 new " + b"0" * 64
         ([], "0 headers"),
         ([("Signature", _SIGNATURE)], "0 headers"),
         ([(HEADER, _SIGNATURE), (HEADER, _SIGNATURE)], "2 headers"),
-        ([(HEADER, None)], "does not begin"),
-        ([(HEADER, b"")], "does not begin"),
-        ([(HEADER, b"hmac-md5 new 00")], "does not begin"),
-        ([(HEADER, b"hmac-sha256")], "key ''"),
-        ([(HEADER, b"hmac-sha256  " + b"0" * 64)], "key ''"),
-        ([(HEADER, b"hmac-sha256 \xff\x00 00")], "not known"),
-        ([(HEADER, b"hmac-sha256 " + b"k" * 1_000_000)], "not known"),
-        ([(HEADER, b"hmac-sha256 new")], "wrong"),
+        ([(HEADER, None)], "is no 'hmac-sha256 <key id>"),
+        ([(HEADER, b"")], "is no"),
+        ([(HEADER, b"hmac-md5 new " + _ZEROS)], "is no"),
+        ([(HEADER, b"hmac-sha256")], "is no"),
+        ([(HEADER, b"hmac-sha256  " + _ZEROS)], "is no"),
+        ([(HEADER, b"hmac-sha256 \xff\x00 " + _ZEROS)], "is no"),
+        ([(HEADER, b"hmac-sha256 " + b"k" * 1_000_000 + b" " + _ZEROS)], "is no"),
+        ([(HEADER, b"hmac-sha256 new")], "is no"),
+        ([(HEADER, _SIGNATURE + b"\n")], "is no"),
+        ([(HEADER, b"hmac-sha256 new " + b"\xff" * 64)], "is no"),
         ([(HEADER, _SIGNATURE)], "wrong"),
-        ([(HEADER, b"hmac-sha256 new " + b"\xff" * 64)], "wrong"),
+        ([(HEADER, b"hmac-sha256 none " + _ZEROS)], "key none, which is not known"),
     ],
 )
 def test_what_is_no_signature_of_ours(headers: Headers, words: str) -> None:
@@ -103,14 +165,20 @@ def test_a_signed_message_that_is_no_ticket_is_an_invalid_message() -> None:
 def test_the_setting_names_what_is_wrong_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     good = "x" * 32
     monkeypatch.setenv("KEYS", f"b={good};a={good}y")
-    assert list(secrets_by_id("KEYS", otherwise=b"")) == ["b", "a"], "in the order of the setting"
-    monkeypatch.setenv("KEYS", "")
-    assert secrets_by_id("KEYS", otherwise=b"d") == {"default": b"d"}
+    assert list(secrets_by_id("KEYS")) == ["b", "a"], "in the order of the setting"
     for wrong in ("a=short", f"a b={good}", f"{'k' * 65}={good}", good):
         monkeypatch.setenv("KEYS", wrong)
         with pytest.raises(ImproperlyConfigured, match="KEYS") as caught:
-            secrets_by_id("KEYS", otherwise=b"")
+            secrets_by_id("KEYS")
         assert "short" not in str(caught.value)
+
+
+def test_the_named_keys_come_first_and_each_id_tells_its_secret() -> None:
+    keys = message_keys({"b": NEW, "a": NEW}, derived=[b"today", b"former"])
+
+    assert [key_id.rpartition("-")[0] for key_id in keys] == ["b", "a", "default", "default"]
+    assert list(keys.values()) == [NEW, NEW, b"today", b"former"]
+    assert all(re.fullmatch(r"[a-z]+-[0-9a-f]{8}", key_id) for key_id in keys)
 
 
 def test_a_derived_secret_is_its_purpose_s_own() -> None:
