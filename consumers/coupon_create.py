@@ -21,7 +21,7 @@ from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
 from coupons.messaging.messages import InvalidMessage, Place
-from coupons.messaging.signing import open_places
+from coupons.messaging.signing import UnknownKey, open_places
 from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode
 
@@ -50,17 +50,25 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
 
 
 class _Opened(NamedTuple):
-    """A batch whose messages are opened: the places of its tickets, the message of each, and the rest."""
+    """A batch whose messages are opened: the places of its tickets, the message of each, and the rest.
+
+    The place of an unknown key's message is among them. It may be a promise of a former key of ours, and a forger wins
+    nothing by it: a ticket that the gate holds is its user's coupon, whoever says so.
+    """
 
     places: list[Place]
     carried_by: list[Received]
     failures: list[Failure]
+    unverified: dict[int, UnknownKey]  # by identity of the place
 
 
 def _open_all(messages: Sequence[Received]) -> _Opened:
-    batch = _Opened([], [], [])
+    batch = _Opened([], [], [], {})
     found = open_places((message.payload, message.headers) for message in messages)
     for message, place in zip(messages, found, strict=True):
+        if isinstance(place, UnknownKey) and place.place is not None:
+            batch.unverified[id(place.place)] = place
+            place = place.place  # noqa: PLW2901
         if isinstance(place, InvalidMessage):
             batch.failures.append(_failure(message, place.code, str(place), place.named))
         else:
@@ -100,6 +108,10 @@ def _refused(refusals: Sequence[Refusal[Place]], batch: _Opened) -> Iterator[Fai
     carried_by = {id(place): message for place, message in zip(batch.places, batch.carried_by, strict=True)}
     for refusal in refusals:
         place = refusal.ticket
+        unverified = batch.unverified.get(id(place))
+        if unverified is not None and not refusal.code.holds_ticket:
+            yield _failure(carried_by[id(place)], unverified.code, str(unverified), {})
+            continue
         named = {"campaign_id": str(place.campaign_id), "user_id": place.user_id, "sequence": place.sequence}
         yield _failure(carried_by[id(place)], refusal.code, refusal.reason, named)
 

@@ -1,18 +1,16 @@
 """Somebody may write to the topic who is none of us: no coupon, no ticket, no answer and no ledger comes of it."""
 
 import pytest
-from django.conf import LazySettings, settings
+from django.conf import settings
 
 from consumers.registry import Received
 from coupons.admission.scripts import admission_redis
 from coupons.issuing.retry import retry_events_now
 from coupons.ledger.reconcile import reconcile
-from coupons.ledger.relay import relay_pending
-from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
 from tests.support.http import Api
 from tests.support.service import Service, message
-from tests.support.tickets import admit, consume, issued_users, mend, pending_users, publish, were_read
+from tests.support.tickets import admit, consume, issued_users, mend, pending_users, publish
 from tests.support.topic import read_topic, ticket_holders
 
 
@@ -112,25 +110,4 @@ def test_a_signed_message_that_is_produced_again_counts_once(campaign: Campaign,
     again = consume(first._replace(offset=77))
 
     assert (again.done, again.duplicates, again.failed) == (0, 1, 0)
-    assert issued_users(campaign) == {"a": 1}
-
-
-def test_a_ticket_whose_message_was_signed_with_a_lost_key_is_published_again(
-    campaign: Campaign, service: Service, settings: LazySettings
-) -> None:
-    """The operator took a key away too early: the winners' messages are refused, and their tickets heal."""
-    [sequence] = admit(campaign, "a")
-    publish(campaign, "a", sequence)
-    [old] = read_topic()
-    settings.MESSAGE_KEYS = {"new": b"another secret of thirty-two bytes"}
-    settings.RELAY_AFTER_MS = 0
-    consume(Received(settings.TOPIC, *old.position, old.payload, old.headers))
-    assert not Coupon.objects.exists()
-    were_read(old.position)
-
-    relay_pending()
-
-    [new] = [each for each in read_topic() if each.position != old.position]
-    assert new.headers == sign(new.payload)
-    consume(Received(settings.TOPIC, *new.position, new.payload, new.headers))
     assert issued_users(campaign) == {"a": 1}
