@@ -118,6 +118,14 @@ def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
 
 
 @register("coupons", deploy=True)
+def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """No unread message is signed with a key that is not known here."""
+    from coupons.message_keys import look_at_keys  # web processes do without the ledger
+
+    return look_at_keys()
+
+
+@register("coupons", deploy=True)
 def check_redis(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """The Redis that admits keeps what it was told."""
     try:

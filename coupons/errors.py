@@ -54,6 +54,11 @@ class Unconfirmed(RetryLater):
     """Kafka has not acknowledged the message in time. It may be in the log all the same: keep the place."""
 
 
+class UnknownMessageKey(RetryLater):
+    """Messages that may be promises are signed with a key which is not known here. An operator names it, or says that
+    they are forged; the text says how."""
+
+
 class OperatorError(Exception):
     """What the operator asked for cannot be done; the text says why and what to do instead."""
 

@@ -8,17 +8,19 @@ finds a part down does what the other parts allow and says so once, not every tw
 import logging
 import threading
 from collections.abc import Callable
+from uuid import UUID
 
 from django.db import close_old_connections, connection
 
 from coupons.admission import gate
 from coupons.callers.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
-from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
+from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
 from coupons.id_sequences import heal_id_sequences
 from coupons.ledger.cut_logs import look_at_logs
 from coupons.ledger.mend import mend_campaigns, stale_campaigns
 from coupons.ledger.relay import relay_pending
+from coupons.ledger.unverified import LOOK_SEC, closed_by_unknown_keys
 from coupons.models import Campaign
 
 logger = logging.getLogger(__name__)
@@ -44,13 +46,24 @@ class Keeper:
         steps: list[tuple[str, Callable[[], object]]] = [
             ("id_sequences", heal_id_sequences),
             ("logs", look_at_logs),
-            ("mend", _mend_stale),
+            ("mend", self._mend_stale),
             ("push", _push_again),
             ("api_keys", push_api_keys),
             ("relay", relay_pending),
         ]
         outcomes = [self._attempt(name, step) for name, step in steps]
         return all(outcomes)
+
+    def _mend_stale(self) -> None:
+        stale = stale_campaigns(spare_opening=True)
+        refused: dict[UUID, UnknownMessageKey] = {}
+        if self._troubles.get("mend") == UnknownMessageKey.__name__:
+            # Look before the lock is taken and an epoch rises: an operator may be at the same mend.
+            refused = closed_by_unknown_keys(stale, within_sec=LOOK_SEC)
+        if ready := [campaign_id for campaign_id in stale if campaign_id not in refused]:
+            mend_campaigns(campaign_ids=ready, only_stale=True)
+        for error in refused.values():
+            raise error
 
     def _attempt(self, name: str, step: Callable[[], object]) -> bool:
         try:
@@ -66,12 +79,6 @@ class Keeper:
         if self._troubles.pop(name, None):
             logger.info("keeper.recovered step=%s", name)
         return True
-
-
-def _mend_stale() -> None:
-    stale = stale_campaigns(spare_opening=True)
-    if stale:
-        mend_campaigns(campaign_ids=stale, only_stale=True)
 
 
 def _push_again() -> None:

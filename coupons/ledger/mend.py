@@ -17,8 +17,8 @@ PostgreSQL, the token in Redis. What it no longer finds there ends it.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from typing import cast
@@ -26,8 +26,7 @@ from uuid import UUID, uuid4
 
 from confluent_kafka import Message
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Count, F
+from django.db.models import F
 from django.db.models.functions import Now
 
 from coupons.admission import gate
@@ -35,7 +34,7 @@ from coupons.admission.gate import Held
 from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend
 from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
-from coupons.errors import StateStale
+from coupons.errors import StateStale, UnknownMessageKey
 from coupons.failpoints import (
     MEND_BEGUN,
     MEND_ENDS_ASKED,
@@ -46,11 +45,13 @@ from coupons.failpoints import (
 )
 from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
+from coupons.ledger.recount import recount
 from coupons.ledger.rows import failed_tickets, issued_tickets, refused_payloads
+from coupons.ledger.unverified import Unverified, is_forged, refuse_unaccounted
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
 from coupons.messaging.messages import InvalidMessage, Place
-from coupons.messaging.signing import open_places
+from coupons.messaging.signing import UnknownKey, open_places
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
 from coupons.positions import Position
@@ -60,6 +61,15 @@ SLACK_SEC = 1.0
 
 # campaign -> user -> (sequence, score of the message's position), of what was not read yet
 Logged = dict[UUID, dict[str, tuple[int, float]]]
+
+
+@dataclass(slots=True)
+class _Log:
+    """What the topic says: tickets, messages of unknown keys by campaign, and where each partition ended."""
+
+    tickets: Logged
+    unverified: dict[UUID, list[Unverified]]
+    ends: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -124,6 +134,7 @@ def mend_campaigns(
     campaign_ids: Iterable[UUID],
     only_stale: bool = False,
     whole_topic: bool = False,
+    forged_keys: Collection[str] = (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[MendReport] | None:
     """Mend these campaigns in one pass, also if they were current; None when another mender is at work.
@@ -132,13 +143,16 @@ def mend_campaigns(
 
     Until it is through they answer 503. `whole_topic`: read also what was read already, for rows that
     PostgreSQL has lost. Raises RetryLater when Redis or Kafka does not answer, or when another mender has begun since:
-    then they stay closed, and the next mend starts from the beginning.
+    then they stay closed, and the next mend starts from the beginning. Raises UnknownMessageKey when only a message of
+    an unknown key, and none of `forged_keys`, may know a promise: then that campaign stays closed.
     """
     started = time.monotonic()
     with only_one(Work.MEND) as mine:
         if not mine:
             return None
-        ids = _still_stale(campaign_ids) if only_stale else list(campaign_ids)
+        ids = list(campaign_ids)
+        stale = _still_stale(ids)
+        ids = stale if only_stale else ids
         if not ids:
             return []
         partition_lags()  # without Kafka no mend can end, so none begins
@@ -153,16 +167,23 @@ def mend_campaigns(
         failpoint(MEND_EPOCH_RAISED)
         sleep(promise_window_sec())
         campaigns = [_still_mine(campaign_id, epoch) for campaign_id, epoch in epochs.items()]
-        logged = _logged_tickets(campaigns, whole_topic=whole_topic)
+        log = _read_log(campaigns, whole_topic=whole_topic, forged_keys=forged_keys)
         failpoint(MEND_LOG_READ)
         reports = []
+        refused: list[UnknownMessageKey] = []
         for campaign in campaigns:
-            state = _swap_in(campaign, mendings[campaign.pk], logged[campaign.pk])
+            try:
+                state = _swap_in(campaign, mendings[campaign.pk], log, was_stale=campaign.pk in stale)
+            except UnknownMessageKey as error:
+                refused.append(error)  # the others open
+                continue
             report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("mend.done epoch=%d %s", campaign.epoch, report)
-        for campaign in campaigns:  # when all of them are open again
-            _recount(campaign.pk)
+        for report in reports:  # when all of them are open again
+            recount(report.campaign_id)
+        if refused:
+            raise refused[0]
         return reports
 
 
@@ -187,9 +208,16 @@ def _check_mine(campaign_id: UUID, found: object) -> None:
         raise StateStale(message, campaign_id=campaign_id, reason="epoch")
 
 
-def _swap_in(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
+def _swap_in(campaign: Campaign, mending: Mending, log: _Log, *, was_stale: bool) -> BuiltState:
     campaign = _still_mine(campaign.pk, campaign.epoch)
-    state = _gather(campaign, mending, logged)
+    state = _gather(campaign, mending, log.tickets[campaign.pk])
+    if was_stale:  # a current state has every ticket
+        refuse_unaccounted(campaign.pk, log.unverified[campaign.pk], state.tickets)
+    # Crash here => the next mend takes these ends for a former one's. No promise is lost by that: the window has
+    # passed, so what lands from now on for an older epoch was promised to nobody.
+    log_ends = with_ends(campaign.log_ends, campaign.epoch, log.ends)
+    mine = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
+    _check_mine(campaign.pk, mine.update(log_ends=log_ends))
     _part_twins(state)
     finish_mend(mending, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
     failpoint(MEND_SWAPPED)
@@ -204,36 +232,35 @@ def promise_window_sec() -> float:
     return float(window_ms / 1000 + SLACK_SEC)
 
 
-def _logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool) -> Logged:
-    """Tickets of the topic that were not read, or all that the topic still has.
+def _read_log(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> _Log:
+    """What was not read, or all that the topic still has.
 
-    Not among them: what landed after a former mend had noted the end (ledger/late.py), and messages that were recorded
-    as refused, whoever publishes their bytes once more: nobody was promised them.
+    Not among it: what landed after a former mend had noted the end (ledger/late.py), and messages that were recorded as
+    refused, whoever publishes their bytes once more: nobody was promised them.
     """
     lags = partition_lags()  # what was read first, then the ends
     failpoint(MEND_ENDS_ASKED)
-    logged: Logged = {campaign.pk: {} for campaign in campaigns}
+    log = _Log({each.pk: {} for each in campaigns}, {each.pk: [] for each in campaigns})
+    log.ends = {partition: lag.end for partition, lag in lags.items()}
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
-    for message, place in _opened(read_batches(stretches)):
-        if isinstance(place, InvalidMessage) or place.campaign_id not in logged:
+    for message, opened in _opened(read_batches(stretches)):
+        place = opened.place if isinstance(opened, UnknownKey) else opened
+        if not isinstance(place, Place) or place.campaign_id not in log.tickets:
             continue  # of what is no ticket the consumer makes a failed event
         campaign_id, user_id, sequence, epoch = place
         position = Position(message.partition() or 0, message.offset() or 0)
         if came_late(epoch, position, former[campaign_id]) or _is_refused(message, refused[campaign_id]):
             continue
-        tickets = logged[campaign_id]
+        if isinstance(opened, UnknownKey):
+            if not is_forged(opened, forged_keys):
+                log.unverified[campaign_id].append(Unverified(opened.key_id, place, position))
+            continue
+        tickets = log.tickets[campaign_id]
         if sequence >= tickets.get(user_id, (0, 0.0))[0]:
             tickets[user_id] = (sequence, float(position.score))
-    # Crash here => the next mend takes these ends for a former one's. No promise is lost by that: the window has
-    # passed, so what lands from now on for an older epoch was promised to nobody.
-    ends = {partition: lag.end for partition, lag in lags.items()}
-    for campaign in campaigns:
-        log_ends = with_ends(campaign.log_ends, campaign.epoch, ends)
-        mine = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
-        _check_mine(campaign.pk, mine.update(log_ends=log_ends))
-    return logged
+    return log
 
 
 def _is_refused(message: Message, refused: set[str]) -> bool:
@@ -297,28 +324,3 @@ def _part_twins(state: BuiltState) -> None:
                 "mend.twins user=%s sequence=%d becomes=%d", user_id, state.tickets[user_id], state.highest_sequence + 1
             )
             state.add_pending(user_id, state.highest_sequence + 1, 0.0)
-
-
-def _recount(campaign_id: UUID) -> None:
-    """Set issued_count right if rows were deleted, or written while the trigger was off: it would refuse good ones.
-
-    Not while there are more coupons than the quantity, which the database could not store: that is raised first.
-    """
-    counted, coupons = _counts(campaign_id)
-    if counted == coupons:
-        return
-    with transaction.atomic():
-        # The trigger takes this lock too, so what counts next has seen every insert or waits for it.
-        campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
-        counted, coupons = _counts(campaign_id)
-        if coupons > campaign.quantity:
-            return
-        Campaign.objects.filter(pk=campaign_id).update(issued_count=coupons)
-    logger.error("mend.recounted campaign=%s issued_count=%d coupons=%d", campaign_id, counted, coupons)
-
-
-def _counts(campaign_id: UUID) -> tuple[int, int]:
-    """issued_count, and the number of coupons, of one moment."""
-    return (
-        Campaign.objects.filter(pk=campaign_id).annotate(rows=Count("coupons")).values_list("issued_count", "rows")[0]
-    )

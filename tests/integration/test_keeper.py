@@ -17,7 +17,8 @@ from coupons.ledger.mend import stale_campaigns
 from coupons.models import Campaign, CampaignState
 from tests.integration.test_raise_and_lower import in_redis
 from tests.support.service import Service
-from tests.support.tickets import admit
+from tests.support.tickets import admit, publish
+from tests.support.topic import ticket_holders
 
 
 def a_keeper() -> Keeper:
@@ -87,6 +88,33 @@ def test_a_campaign_that_cannot_be_mended_does_not_keep_changes_from_the_others(
     assert not a_keeper().round()
 
     assert in_redis(behind).quantity == 20
+
+
+def test_a_mend_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
+    service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the first refusal the keeper only looks: no lock, which an operator's mend needs, and no higher epoch."""
+    keeper, keys = a_keeper(), settings.MESSAGE_KEYS
+    campaign, other = service.campaign(10), service.campaign(10)
+    settings.MESSAGE_KEYS = {"former-0a0b0c0d": b"x" * 32}
+    publish(campaign, "a", *admit(campaign, "a"))
+    settings.MESSAGE_KEYS = keys
+    admission_redis().flushall()
+    Campaign.objects.update(updated_at=Now() - timedelta(seconds=5))
+
+    with caplog.at_level(logging.INFO, logger="coupons.ledger.keeper"):
+        assert not keeper.round()
+        make_stale(other)
+        assert not keeper.round()
+        campaign.refresh_from_db()
+        assert campaign.epoch == 2
+        assert stale_campaigns() == [campaign.pk], "the other was mended"
+        settings.MESSAGE_KEYS = {**keys, "former-0a0b0c0d": b"x" * 32}
+        assert keeper.round()
+
+    said = [record.message.split(" error=")[0] for record in caplog.records if "step=mend" in record.message]
+    assert said == ["keeper.waiting step=mend", "keeper.recovered step=mend"]
+    assert ticket_holders(campaign) == {"a": 1}
 
 
 def test_a_part_that_stays_down_is_logged_once_and_its_return_too(

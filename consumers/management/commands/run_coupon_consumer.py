@@ -15,8 +15,9 @@ from consumers.registry import Handler, handler_of
 from consumers.supervisor import Supervisor
 from consumers.worker import PoisonFlood, Worker
 from coupons.collector import spare_the_collector
-from coupons.errors import OperatorError
+from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
+from coupons.message_keys import refuse_unknown_keys
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ class Command(CouponCommand):
     help = (
         "Take tickets from Kafka and write them to PostgreSQL as coupons, at the pace that it can take. "
         "First SIGTERM or Ctrl-C: finish the batch, commit, leave the group. Second: stop now. "
-        "A worker process that dies is started again. Exits 1 when the topic is missing, 3 when too many messages "
-        "could not be written."
+        "A worker process that dies is started again. Exits 1 when the topic is missing, or Redis is lost and unread "
+        "messages are signed with a key which is not known here; 3 when too many messages could not be written."
     )
     examples = """
   manage.py run_coupon_consumer
@@ -98,6 +99,8 @@ class Command(CouponCommand):
             stop_when_parent_dies(options["child_of"], stop)
         if not start_when_ready(handler.topic, stop, patient=options["patient"]):
             return
+        if not options["patient"]:
+            _check_keys()
         brokers = KnownBrokers()
         worker = Worker(
             consumer=Consumer(consumer_config(handler.group, brokers.on_statistics)),
@@ -129,6 +132,14 @@ class Command(CouponCommand):
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
             return EXIT_DEFECT
         return 0
+
+
+def _check_keys() -> None:
+    """Raises OperatorError. A part that is down stops nobody: the worker waits for it, and the mend looks as well."""
+    try:
+        refuse_unknown_keys()
+    except (RetryLater, *DATABASE_DOWN) as error:
+        logger.info("consumer.keys_not_checked error=%s", " ".join(str(error).split()))
 
 
 def _child_command(options: dict[str, Any]) -> list[str]:

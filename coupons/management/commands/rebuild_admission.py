@@ -3,7 +3,7 @@ from typing import Any
 from uuid import UUID
 
 from coupons import audit
-from coupons.errors import OperatorError
+from coupons.errors import OperatorError, UnknownMessageKey
 from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
@@ -14,13 +14,15 @@ class Command(CouponCommand):
         "Mend the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the keeper does "
         "by itself when a state is not current. Meanwhile these campaigns answer 503; nothing that was promised is "
         "lost. Without ids: those that are stale; --all after PostgreSQL was restored from an older copy. Exits 1 when "
-        "another mend is at work, 2 when a part does not answer."
+        "another mend is at work, or messages that may be promises are signed with a key which is not known here; 2 "
+        "when a part does not answer."
     )
     examples = """
   manage.py rebuild_admission
   manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (also if it is current)
   manage.py rebuild_admission --all                      (PostgreSQL was restored from an older copy)
   manage.py rebuild_admission --all --whole-topic        (and Redis is lost as well)
+  manage.py rebuild_admission --forged-key spam-0a1b2c3d --reason "no key of ours"
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,6 +32,14 @@ class Command(CouponCommand):
             "--whole-topic",
             action="store_true",
             help="read also what the consumers have read already: after PostgreSQL lost rows (a backup was restored)",
+        )
+        parser.add_argument(
+            "--forged-key",
+            action="append",
+            default=[],
+            metavar="ID",
+            help="messages that are signed with this key were never ours; a pattern such as '*' for every key that is "
+            "not known here. May be given several times. What only they say of a promise is lost",
         )
         add_reason(parser)
 
@@ -43,9 +53,14 @@ class Command(CouponCommand):
         unknown = [str(missing) for missing in ids if missing not in loaded]
         if unknown:
             raise OperatorError(f"No campaign that was ever opened has the id {', '.join(unknown)}.")
-        audit.record_all(actor=operator(), rows=campaigns, what="Rebuild asked for", reason=options["reason"])
+        forged = options["forged_key"]
+        what = f"Rebuild asked for, with forged keys: {' '.join(forged)}" if forged else "Rebuild asked for"
+        audit.record_all(actor=operator(), rows=campaigns, what=what, reason=options["reason"])
         self.stderr.write(f"Mending {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
-        reports = mend_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"])
+        try:
+            reports = mend_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"], forged_keys=forged)
+        except UnknownMessageKey as error:
+            raise OperatorError(str(error)) from error
         if reports is None:
             raise OperatorError("Another mend is at work (the keeper's, most likely); nothing was done.")
         for report in reports:
