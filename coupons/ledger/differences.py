@@ -25,6 +25,7 @@ class Kind(StrEnum):
     FAILED_WITHOUT_TICKET = "failed-without-ticket"
     NOT_HELD = "published-not-held"
     UNRECORDED = "read-without-a-trace"
+    UNKNOWN_KEY = "unknown-key"
     SUCCESS_WITHOUT_COUPON = "success-without-coupon"
     # Two that exclude each other.
     USER_TWICE = "two-for-one-user"
@@ -107,6 +108,12 @@ EXPLANATIONS = {
     Kind.UNRECORDED: Explanation(
         "a message that the group has read, and there is no ticket, no coupon and no failed event of it: a row was "
         "deleted. The command takes it back from the topic",
+        command=REBUILD + " --whole-topic",
+    ),
+    Kind.UNKNOWN_KEY: Explanation(
+        "a message that is signed with a key which is not known here, perhaps a promise: it is not read yet, or the "
+        'user has neither coupon nor failed event. Name the key (docs/runbook.md, "Change a key"); then the command '
+        "takes it in. If nobody of yours has ever had that key, give up the failed event of the message",
         command=REBUILD + " --whole-topic",
     ),
     Kind.SUCCESS_WITHOUT_COUPON: Explanation(

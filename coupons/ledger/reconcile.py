@@ -98,6 +98,8 @@ class Reconciliation:
         ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
         before = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
         plain = self._read(campaign.pk)
+        if (unverified := self._messages[campaign.pk].unverified).count:
+            ledger.differences[unverified.kind] = unverified
         _Comparison(campaign, ledger, self._books, plain, before).run()
         after = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         _check_counts(campaign, ledger, self._books, after)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from coupons.ledger.books import Books, EventRow, MessageRow
+from coupons.ledger.differences import Difference, Kind
 from coupons.ledger.sequences import LIMIT, Sequences
 from coupons.ledger.sheets import Binder, Row
 
@@ -22,10 +23,12 @@ _USER, _SEQUENCE = itemgetter(0), itemgetter(1)
 
 
 class Messages:
-    """Of one campaign, by what matters: read by the group; unread; unread, and landed too late (decision 0010)."""
+    """Of one campaign, by what matters: read by the group; unread; unread, and landed too late (decision 0010). And
+    those of unknown keys that may be a promise."""
 
     def __init__(self, binder: Binder, parts: int) -> None:
         self.parts = parts
+        self.unverified = Difference(Kind.UNKNOWN_KEY)
         self.read, self.unread, self.late = (binder.sheet(parts) for _ in range(3))
 
 

@@ -13,10 +13,11 @@ from coupons.ledger.differences import EXAMPLES
 from coupons.ledger.late import came_late
 from coupons.ledger.sheets import Sheet
 from coupons.ledger.sieve import Messages
+from coupons.ledger.unverified import Unverified, unaccounted
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
 from coupons.messaging.messages import Place
-from coupons.messaging.signing import open_places
+from coupons.messaging.signing import UnknownKey, open_places
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
 from coupons.positions import Position
@@ -70,6 +71,7 @@ def read_topic(
     committed = {partition: lag.next_offset for partition, lag in lags.items()}
     for batch in read_batches({partition: (lag.start, lag.end) for partition, lag in lags.items()}):
         rows: defaultdict[Sheet, list[tuple[str, int]]] = defaultdict(list)
+        unverified: defaultdict[UUID, list[tuple[Unverified, bool]]] = defaultdict(list)
         ledger.messages += len(batch)
         places = open_places((message.value() or b"", headers_of(message)) for message in batch)
         for message, place in zip(batch, places, strict=True):
@@ -83,15 +85,28 @@ def read_topic(
                 if unread and log_ends and came_late(epoch, Position(partition, offset), log_ends):
                     sheet = messages.late
                 rows[sheet].append((user_id, sequence))
+            elif isinstance(place, UnknownKey) and place.place is not None and place.place.campaign_id in known:
+                says = Unverified(place.key_id, place.place, Position(partition, offset))
+                unverified[place.place.campaign_id].append((says, unread))
             elif check_others and not unread:
                 others.append(Position(partition, offset))
         for sheet, found in rows.items():
             sheet.add(found)
+        for campaign_id, said in unverified.items():
+            _note_unverified(campaign_id, said, messages_of[campaign_id])
         if len(others) >= CHUNK:
             _check_recorded(others, ledger)
             others.clear()
     _check_recorded(others, ledger)
     return ledger
+
+
+def _note_unverified(campaign_id: UUID, said: Sequence[tuple[Unverified, bool]], messages: Messages) -> None:
+    """What may be a promise: every unread message, and of those that were read whose user has nothing."""
+    doubtful = [says for says, unread in said if unread]
+    doubtful += unaccounted(campaign_id, [says for says, unread in said if not unread])
+    for each in doubtful:
+        messages.unverified.add(str(each))
 
 
 def _check_recorded(positions: Collection[Position], ledger: TopicLedger) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from django.db.models import F
 from django.db.models.functions import Now
+from django.test import override_settings
 
 from coupons.admission.scripts import admission_redis
 from coupons.ledger.differences import Kind
@@ -127,6 +128,12 @@ def forge_a_message(scene: Scene) -> Named | None:
     forged = (f"forger-{scene.chance.randrange(10**6)}", scene.chance.randint(1, 100))
     publish(scene.campaign, *forged)
     return [(Kind.NOT_HELD, name(forged))]
+
+
+def sign_with_a_key_that_nobody_knows(scene: Scene) -> Named:
+    with override_settings(MESSAGE_KEYS={"gone-0a0b0c0d": b"x" * 32}):
+        publish(scene.campaign, "signed-elsewhere", 1)
+    return [(Kind.UNKNOWN_KEY, "signed-elsewhere #1, key gone-0a0b0c0d")]
 
 
 def remove_all_that_tells_of_a_message(scene: Scene) -> Named | None:
@@ -263,6 +270,7 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     remove_the_ticket_of_a_failed_event,
     remove_the_ticket_of_a_message_on_its_way,
     forge_a_message,
+    sign_with_a_key_that_nobody_knows,
     remove_all_that_tells_of_a_message,
     delete_the_coupon_of_a_retry,
     give_a_user_a_second_coupon,
