@@ -40,10 +40,13 @@ ROWS: Final = {
         "noticed at once, what is pending published again",
     ),
     31: ("two messages of a ticket that PostgreSQL refuses, retried", "never SUCCESS without a coupon"),
-    34: ("a mender that stood still goes on after another one", "what it writes is refused by epoch and token"),
-    38: ("id sequences behind their tables", "healed; no ticket refused, no failed event lost"),
-    41: ("what was given up, refused or recorded is delivered again", "it stays so, and is counted once"),
-    33: ("Redis's wall clock steps back", "nobody is told `sold-out` for good before all are taken; no hold begins anew"),
     32: ("a lowering that PostgreSQL does not commit", "nobody is told `sold-out` for good before all are taken"),
     33: ("Redis's wall clock steps back", "as 32; no hold begins anew"),
+    34: ("a mender that stood still goes on after another one", "what it writes is refused by epoch and token"),
+    37: (
+        "message key or Django secret changed with unread messages in the topic, also with Redis lost",
+        "read, or refused at the start with the key's id until it is named; never a ledger that closes over them",
+    ),
+    38: ("id sequences behind their tables", "healed; no ticket refused, no failed event lost"),
+    41: ("what was given up, refused or recorded is delivered again", "it stays so, and is counted once"),
 }
