@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from consumers.registry import Received
 from coupons.admission.scripts import admission_redis
 from coupons.errors import OperatorError, StateStale, UnknownMessageKey
-from coupons.issuing.retry import give_up_events
+from coupons.issuing.give_up import give_up_events
 from coupons.ledger.differences import Kind, Ledger
 from coupons.ledger.mend import mend_campaigns
 from coupons.ledger.reconcile import reconcile
@@ -18,7 +18,7 @@ from coupons.ledger.unverified import closed_by_unknown_keys, unread_unverified
 from coupons.message_keys import look_at_keys, refuse_unknown_keys
 from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
 from tests.support.service import Service, message
-from tests.support.tickets import admit, commit_group, consume, issued_users, mend, publish
+from tests.support.tickets import admit, consume, issued_users, mend, publish, were_read
 from tests.support.topic import read_topic, ticket_holders
 
 FORMER = {"2025-0a0b0c0d": b"a former secret of thirty-two bytes"}
@@ -47,7 +47,7 @@ def name_the_key(settings: LazySettings) -> None:
 def all_read() -> None:
     """By a consumer."""
     take()
-    commit_group(*(each.position for each in read_topic()))
+    were_read(*(each.position for each in read_topic()))
 
 
 def take() -> None:
