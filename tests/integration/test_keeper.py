@@ -59,6 +59,7 @@ def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died
     assert gate.load(campaign_id=campaign.pk, epoch=1, settings=settings_of(campaign)), "nobody else has"
 
     make_missing(campaign)
+    settings.REDIS_SOCKET_TIMEOUT_MS = 500  # a mend waits so long, too
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(minutes=5))
     assert a_keeper().round()
     campaign.refresh_from_db()
