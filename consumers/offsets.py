@@ -9,6 +9,7 @@ from consumers.registry import Received
 from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
+COMMITTED_SEC = 2.0  # a signal waits so long at most: librdkafka's calls hold back Python's handlers
 
 # After a rebalance the partition is somebody else's: the commit is void and the messages are delivered again there.
 REDELIVERED = frozenset(
@@ -44,6 +45,15 @@ def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
     for topic, partition, offset, _, _ in messages:
         first[topic, partition] = min(offset, first.get((topic, partition), offset))
     return [TopicPartition(topic, partition, offset) for (topic, partition), offset in first.items()]
+
+
+def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int | None]:
+    """The group's offset of each partition, None where it has none. Raises KafkaException."""
+    found = consumer.committed(partitions, timeout=COMMITTED_SEC)
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return {each.partition: each.offset if each.offset >= 0 else None for each in found}
 
 
 def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:

@@ -198,12 +198,11 @@ class Worker:
         topic, start_at = self._handler.topic, self._handler.start_at
         partitions = [TopicPartition(*each) for each in sorted(self._unplaced)]
         try:
-            stored = self._consumer.committed(partitions, timeout=POLL_SEC * 10)
-            offsets = {each.partition: each.offset if each.offset >= 0 else None for each in stored}
-            for partition, offset in (start_at(offsets) if start_at else {}).items():
+            committed = offsets.committed(self._consumer, partitions)
+            for partition, offset in (start_at(committed) if start_at else {}).items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
                 logger.error(
-                    "consumer.offset_was_moved partition=%d group=%s read=%d", partition, offsets[partition], offset
+                    "consumer.offset_was_moved partition=%d group=%s read=%d", partition, committed[partition], offset
                 )
         except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
             # A seek is refused for a moment after an assignment; the others are down.

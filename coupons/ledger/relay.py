@@ -31,6 +31,7 @@ from coupons.positions import PARTITION_STEP, Position
 
 logger = logging.getLogger(__name__)
 LIMIT = 1_000  # tickets of one campaign and reason at a time
+RUN_SEC = 10.0  # the rest comes next time: a keeper has more to look at
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class RelayReport:
 
 def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport | None:
     """One run over all loaded campaigns, or these; None when another relay is at work. Raises RetryLater."""
-    report = RelayReport()
+    report, until = RelayReport(), time.monotonic() + RUN_SEC
     with only_one(Work.RELAY) as mine:
         if not mine:
             return None
@@ -58,7 +59,7 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
         lags = partition_lags()
         for campaign_id, epoch in campaigns.values_list("pk", "epoch"):
             try:
-                while _relay_campaign(campaign_id, epoch, lags, report):
+                while _relay_campaign(campaign_id, epoch, lags, report) and time.monotonic() < until:
                     pass
             except StateStale as error:
                 logger.info("relay.skipped reason=%s", error)  # the mend comes first

@@ -48,12 +48,12 @@ def advance(read: Mapping[int, tuple[int, int]]) -> None:
     no more than what this reader has seen. Raises MessagesSkipped when one begins later: no message is passed over.
     """
     rows = list(_rows().filter(partition__in=read).select_for_update().order_by("partition"))
+    rows += [  # PostgreSQL has lost them: all there is must be read
+        PartitionOffset.objects.create(topic=settings.TOPIC, partition=partition, next_offset=0)
+        for partition in read.keys() - {row.partition for row in rows}
+    ]
     recorded = {row.partition: row.next_offset for row in rows}
-    skipped = {
-        partition: recorded.get(partition, 0)
-        for partition, (first, _) in read.items()
-        if first > recorded.get(partition, 0)
-    }
+    skipped = {partition: recorded[partition] for partition, (first, _) in read.items() if first > recorded[partition]}
     if skipped:
         begins = ", ".join(
             f"{partition}@{read[partition][0]}, read up to {offset}" for partition, offset in skipped.items()

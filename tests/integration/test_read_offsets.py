@@ -72,6 +72,12 @@ def test_a_partition_without_a_record_is_read_from_its_beginning(service: Servic
     assert refused.value.next_offsets == {2: 0}
 
 
+def test_a_partition_without_a_record_that_is_read_from_its_beginning_gets_one(service: Service) -> None:
+    advance(p2=(0, 9))
+
+    assert offsets() == {2: 9}
+
+
 def test_reading_begins_at_the_lower_of_group_and_record(service: Service) -> None:
     were_read(Position(0, 3), Position(1, 3), Position(2, 3))
 
