@@ -1,6 +1,6 @@
 """Every problem this API answers with (RFC 9457): its code, status and texts, buildable without a request."""
 
-import random
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -46,7 +46,9 @@ KINDS: dict[Code, Kind] = {
         409, "All coupons are taken", "Final, unless the quantity is raised. A user who has a place is never told this."
     ),
     Code.NOT_OPEN: Kind(
-        409, "The campaign is not open yet", "`opens_at` says when; ask again after `Retry-After`, which is jittered."
+        409,
+        "The campaign is not open yet",
+        "Ask again after `Retry-After`, which is within a second of the opening, or at `opens_at`, to the millisecond.",
     ),
     Code.PAUSED: Kind(
         409, "The campaign is paused", "Also for a moment while a change is on its way. Ask again after `Retry-After`."
@@ -114,6 +116,14 @@ class Problem:
         return {} if self.retry_after_sec is None else {"Retry-After": str(self.retry_after_sec)}
 
 
-def jittered(seconds: float) -> int:
-    """Whole seconds, at least 1, up to a fifth (and one) later than asked: a crowd must not come back as one."""
-    return max(1, round(seconds + random.uniform(0, seconds / 5 + 1)))
+RETRY_SOON_SEC = 1
+"""The shortest Retry-After that makes a client wait at all, for whatever may be over by then.
+
+No Retry-After is longer than it has to be, and none is random: who obeys would lose to who does not. A crowd is spread
+all the same, as its users are back so long after they asked, each at a fraction of a second of their own.
+"""
+
+
+def retry_after(seconds: float) -> int:
+    """The whole seconds after which `seconds` have passed."""
+    return max(RETRY_SOON_SEC, math.ceil(seconds))

@@ -11,7 +11,6 @@ PostgreSQL, of which there are few. What is not the API has its lines too: a loa
 their answers, and operators can pause a campaign, while users stand in line.
 """
 
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +25,7 @@ from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from coupons.api.problem_responses import body_of, outages
-from coupons.problems import CONTENT_TYPE, Code, Problem
+from coupons.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
 from coupons.telemetry import QUEUE_REFUSALS, QUEUE_SECONDS
 from couponsite.middleware import API_PREFIX
 
@@ -36,8 +35,11 @@ SIDE_PLACES, SIDE_WAITING = 2, 4
 """Of the probes and of the pages (the operators' and the documents), each."""
 SPARE_THREADS = 4
 """For those who are refused: what they cost is a fraction of a millisecond."""
-LONGEST_RETRY_SEC = 5
-_PROBLEM = Problem(Code.UNAVAILABLE, "Too many requests at this moment. Repeat the same request after Retry-After.")
+_PROBLEM = Problem(
+    Code.UNAVAILABLE,
+    "Too many requests at this moment. Repeat the same request after Retry-After.",
+    RETRY_SOON_SEC,  # longer would let newcomers in before who was here first (decision 0019)
+)
 _BODY = body_of(_PROBLEM.document())
 
 
@@ -197,8 +199,7 @@ def _refuse(start_response: StartResponse, line: Line, why: Refusal) -> list[byt
     headers = [
         ("Content-Type", CONTENT_TYPE),
         ("Content-Length", str(len(_BODY))),
-        # Spread widely: they were refused in one moment, and must not come back in one.
-        ("Retry-After", str(random.randint(1, LONGEST_RETRY_SEC))),
+        *_PROBLEM.headers().items(),
         ("Cache-Control", "no-store"),
     ]
     start_response(f"{_PROBLEM.status} Service Unavailable", headers)

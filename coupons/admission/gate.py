@@ -85,6 +85,11 @@ class Admission:
     opens_at_ms: int | None = None
     now_ms: int | None = None
 
+    @property
+    def opens_in_ms(self) -> int:
+        """By Redis's clock; 0 for a campaign that is open, or that does not open by time alone (a draft)."""
+        return 0 if self.opens_at_ms is None or self.now_ms is None else self.opens_at_ms - self.now_ms
+
 
 @dataclass(frozen=True, slots=True)
 class CampaignSettings:

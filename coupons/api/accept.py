@@ -16,6 +16,7 @@ from coupons.admission.gate import Admission, Held, Outcome
 from coupons.admission.marks import published_marks
 from coupons.admission.together import Wake
 from coupons.api.patience import asking_redis, kafka_breaker
+from coupons.api.refusals import EARLY_MS
 from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, Unconfirmed
 from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED, failpoint
@@ -44,6 +45,9 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
     message = _Message(campaign_id, trace, deadline)
     with asking_redis():
         admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline, follow=message.follow)
+        if admission is not None and 0 < admission.opens_in_ms <= EARLY_MS:
+            time.sleep(admission.opens_in_ms / 1000)  # nothing is held: crash here => the user repeats
+            admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline, follow=message.follow)
     if admission is None:
         return None
     if admission.ticket is not None:

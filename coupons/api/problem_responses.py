@@ -16,7 +16,7 @@ from rest_framework.views import set_rollback
 
 from coupons.api.parsers import BodyTooLarge
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
-from coupons.problems import CONTENT_TYPE, Code, Problem, jittered
+from coupons.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem, retry_after
 
 logger = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at each call
@@ -112,11 +112,11 @@ def _problem_of(error: Exception) -> Problem | None:
     if isinstance(error, exceptions.ValidationError):
         return _invalid(error)
     if isinstance(error, Unconfirmed):
-        return Problem(Code.UNCONFIRMED, "Repeat the same request: you keep your place.", jittered(1))
+        return Problem(Code.UNCONFIRMED, "Repeat the same request: you keep your place.", RETRY_SOON_SEC)
     if isinstance(error, exceptions.Throttled):
-        return Problem(Code.TOO_MANY_REQUESTS, str(error.detail), jittered(getattr(error, "wait", None) or 1))
+        return Problem(Code.TOO_MANY_REQUESTS, str(error.detail), retry_after(getattr(error, "wait", None) or 0))
     if isinstance(error, (RetryLater, *DATABASE_DOWN)):
-        return Problem(Code.UNAVAILABLE, "Repeat the same request in a moment.", jittered(1))
+        return Problem(Code.UNAVAILABLE, "Repeat the same request in a moment.", RETRY_SOON_SEC)
     for kind, code in _CODES:
         if isinstance(error, kind):
             return Problem(code, str(getattr(error, "detail", error)))

@@ -4,10 +4,16 @@ import time
 
 from coupons.admission.gate import Outcome
 from coupons.clock import moment_of
-from coupons.problems import Code, Problem, jittered
+from coupons.problems import RETRY_SOON_SEC, Code, Problem, retry_after
 
-RETRY_PAUSED_SEC = 5
-RETRY_NOT_OPEN_MAX_SEC = 3600
+FARTHEST_RETRY_SEC = 3600
+"""A campaign may be moved forward meanwhile. Whoever is back before the opening is told the rest of the way."""
+EARLY_MS = 100
+"""Who comes so little before the opening is not sent away for a whole second, but waits for it (accept.py).
+
+Retry-After counts on it: rounded up from this moment on, it brings everybody back from 100 ms before the opening to
+900 ms after it, and the way there and back (or a clock that is a little slow) does not make it later than a second.
+"""
 
 
 def refusal(outcome: Outcome, opens_at_ms: int | None, now_ms: int | None) -> Problem:
@@ -17,13 +23,13 @@ def refusal(outcome: Outcome, opens_at_ms: int | None, now_ms: int | None) -> Pr
     if outcome is Outcome.CLOSED:
         return Problem(Code.CLOSED)
     if outcome is Outcome.PAUSED:
-        return Problem(Code.PAUSED, "Admission goes on later.", jittered(RETRY_PAUSED_SEC))
+        return Problem(Code.PAUSED, "Admission goes on later.", RETRY_SOON_SEC)
     opens_at_ms = opens_at_ms or 0
-    wait_sec = max(opens_at_ms - (now_ms or time.time() * 1000), 0) / 1000
+    wait_ms = opens_at_ms - (now_ms or time.time() * 1000)
     opens_at = moment_of(opens_at_ms).isoformat()
     return Problem(
         Code.NOT_OPEN,
         f"It opens at {opens_at}.",
-        jittered(min(wait_sec, RETRY_NOT_OPEN_MAX_SEC)),
+        min(retry_after((wait_ms - EARLY_MS) / 1000), FARTHEST_RETRY_SEC),
         {"opens_at": opens_at},
     )

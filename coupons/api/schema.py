@@ -72,7 +72,7 @@ class ProblemDocument(serializers.Serializer[Any]):
     errors = serializers.DictField(  # type: ignore[assignment]  # a serializer has a property of that name
         required=False, help_text="invalid: what is wrong with each field."
     )
-    opens_at = serializers.DateTimeField(required=False, help_text="not-open: when it opens.")
+    opens_at = serializers.DateTimeField(required=False, help_text="not-open: when it opens, to the millisecond.")
 
 
 class AppliedDocument(serializers.Serializer[Any]):
@@ -143,7 +143,7 @@ def problem_responses(codes: Iterable[Code]) -> dict[Any, OpenApiResponse]:
 
 
 _APPLIED = {"status": "pending", "sequence": 7, "status_url": f"/api/v1/campaigns/{CAMPAIGN_ID}/tickets/42"}
-HEADERS = {"Retry-After": ("429", "503"), "WWW-Authenticate": ("401",), "Allow": ("405",)}
+HEADERS = {"Retry-After": ("409", "429", "503"), "WWW-Authenticate": ("401",), "Allow": ("405",)}
 
 
 def _answers(good: Mapping[Any, Any], *codes: Code) -> dict[Any, Any]:

@@ -35,13 +35,17 @@ OPENING_MARGIN_MS = 1_000
 class Door:
     """A campaign that admits nobody until `until` (monotonic) but those who may be its winners; and what is said."""
 
-    def __init__(self, campaign_id: UUID, newcomer: Newcomer, outcome: Outcome, winners: Winners, until: float) -> None:
+    def __init__(
+        self, campaign_id: UUID, newcomer: Newcomer, outcome: Outcome, winners: Winners, asked_at: float, until: float
+    ) -> None:
         self.campaign_id = campaign_id
         self.outcome = outcome
         self.winners = winners
         self.until = until
         self._opens_at_ms = newcomer.opens_at_ms
-        self._now_ms = newcomer.now_ms
+        # Redis's time when this process's monotonic clock is 0. It was read after `asked_at`, so this is early rather
+        # than late: who is told to come a moment too early waits for the opening, too late would cost a whole second.
+        self._redis_ms_at_0 = newcomer.now_ms - asked_at * 1000
         problem = refusal(outcome, newcomer.opens_at_ms, newcomer.now_ms)
         self.status_line = f"{problem.status} {HTTPStatus(problem.status).phrase}"
         self.body = body_of(problem.document())
@@ -49,8 +53,11 @@ class Door:
         self._is_final = problem.retry_after_sec is None
 
     def retry_after(self) -> dict[str, str]:
-        """The header, anew for each answer: a crowd must not come back as one. A lease late at most."""
-        return {} if self._is_final else refusal(self.outcome, self._opens_at_ms, self._now_ms).headers()
+        """The header, anew for each answer: until the opening it is less and less."""
+        if self._is_final:
+            return {}
+        now_ms = round(self._redis_ms_at_0 + time.monotonic() * 1000)
+        return refusal(self.outcome, self._opens_at_ms, now_ms).headers()
 
 
 class Knowledge:
@@ -116,7 +123,7 @@ class Knowledge:
         winners = self._winners.find(campaign_id, contents_of(newcomer))
         if winners is None or lease_sec <= 0:
             return None
-        return Door(campaign_id, newcomer, newcomer.refusal, winners, asked_at + lease_sec)
+        return Door(campaign_id, newcomer, newcomer.refusal, winners, asked_at, asked_at + lease_sec)
 
     def _count(self) -> None:
         """A counter's lock for each answer would cost more than the answer."""

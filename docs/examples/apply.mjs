@@ -1,8 +1,8 @@
 // Apply for a coupon, and repeat for as long as repeating can help (Node 18 or newer, or a browser).
 //   API=http://127.0.0.1:8000/api/v1 TOKEN=... node apply.mjs CAMPAIGN USER
 
-const ATTEMPTS = 20;
-const REPEAT = new Set([429, 503]);
+const ATTEMPTS = 60;
+const REPEAT = new Set([429, 503]); // and whatever says when to come back: not open yet, paused
 
 export async function apply(api, token, campaign, user) {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
@@ -16,8 +16,9 @@ export async function apply(api, token, campaign, user) {
       });
       const document = await answer.json();
       if (answer.ok) return document;
-      if (!REPEAT.has(answer.status)) throw new Refused(document);
-      waitSec = Number(answer.headers.get("Retry-After") ?? waitSec);
+      const told = answer.headers.get("Retry-After");
+      if (told === null && !REPEAT.has(answer.status)) throw new Refused(document);
+      waitSec = Number(told ?? waitSec);
     } catch (error) {
       // A time-out, a broken connection: the place may have been taken, the repeat tells.
       if (error instanceof Refused) throw error;

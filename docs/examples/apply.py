@@ -11,8 +11,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-ATTEMPTS = 20
-REPEAT = {429, 503}
+ATTEMPTS = 60
+REPEAT = {429, 503}  # and whatever says when to come back: not open yet, paused
 
 
 def apply(campaign: str, user: str) -> dict[str, Any]:
@@ -30,9 +30,10 @@ def apply(campaign: str, user: str) -> dict[str, Any]:
                 place: dict[str, Any] = json.load(answer)
                 return place
         except urllib.error.HTTPError as error:
-            if error.code not in REPEAT:
+            told = error.headers.get("Retry-After")
+            if told is None and error.code not in REPEAT:
                 raise
-            wait_sec = float(error.headers.get("Retry-After") or wait_sec)
+            wait_sec = float(told or wait_sec)
         except OSError:  # a time-out, a broken connection: the place may have been taken, the repeat tells
             pass
         time.sleep(wait_sec)

@@ -227,7 +227,7 @@ def test_without_the_service_it_says_so_and_when_to_come_back(service: Service, 
     answer = front.request("POST", "/api/v1/campaigns/x/apply", body=b"{}")
 
     assert problem(answer) == (503, "unavailable")
-    assert answer.headers["Retry-After"] == "2"
+    assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_a_flood_is_held_back_before_the_service_hears_of_it(service: Service, t
         held_back = answers.count(b"HTTP/1.1 429")
         assert answers.count(b"HTTP/1.1 204") == upstream.seen == 1_000 - held_back
         assert held_back > 0
-        assert answers.count(b"Retry-After: 2") == held_back
+        assert answers.count(b"Retry-After: 1") == held_back
         assert front.request("GET", "/api/v1/campaigns", source=INSIDE).status == 204, "one's own network goes on"
 
 

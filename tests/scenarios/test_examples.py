@@ -3,10 +3,12 @@
 import json
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
 from coupons.models import Campaign
 from tests.support.process import ROOT, Process
 from tests.support.service import API_KEY, Service
@@ -49,3 +51,17 @@ def test_an_example_gets_a_place_keeps_it_and_takes_a_refusal(service: Service, 
     refused = start(service, program, campaign, "carl")
     assert refused.wait() == 1
     assert '"sold-out"' in refused.output
+
+
+def test_an_example_waits_for_the_opening_and_for_the_end_of_a_pause(service: Service, program: list[str]) -> None:
+    service.web()
+    opening = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(seconds=4))
+    paused = service.campaign(1)
+    pause_campaign(campaign_id=paused.pk, actor="test")
+
+    early = [start(service, program, campaign, "anna") for campaign in (opening, paused)]
+    hold(2, lambda: all(each.exit_code is None for each in early), "both wait")
+    resume_campaign(campaign_id=paused.pk, actor="test")
+
+    assert [each.wait() for each in early] == [0, 0], [each.output for each in early]
+    assert [json.loads(each.output)["sequence"] for each in early] == [1, 1]

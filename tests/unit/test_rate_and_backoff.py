@@ -1,4 +1,4 @@
-"""How fast and how soon: --max-rate, the delays between tries, and jitter."""
+"""How fast and how soon: --max-rate, and the delays between tries."""
 
 import pytest
 from django.conf import LazySettings
@@ -6,7 +6,6 @@ from django.conf import LazySettings
 from consumers.backoff import Backoff
 from consumers.rate import RateLimit
 from coupons.issuing.backoff import MAX_DELAY_SEC, retry_delay_sec
-from coupons.problems import jittered
 from tests.support.clocks import Clock
 
 
@@ -108,16 +107,3 @@ def test_a_failed_event_s_delay_doubles_with_each_attempt_up_to_six_hours(
     settings.RETRY_BASE_DELAY_SEC = 60
 
     assert longest / 2 <= retry_delay_sec(attempts) <= longest
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.2, 1.0, 60.0, 3_600.0])
-def test_a_jittered_delay_is_a_whole_second_at_least_and_a_fifth_later_at_most(seconds: float) -> None:
-    delays = {jittered(seconds) for _ in range(300)}
-
-    assert all(isinstance(delay, int) for delay in delays)
-    assert max(1, int(seconds)) <= min(delays)
-    assert max(delays) <= seconds * 1.2 + 2
-
-
-def test_a_crowd_does_not_come_back_as_one() -> None:
-    assert len({jittered(30) for _ in range(300)}) >= 5

@@ -1,0 +1,95 @@
+"""When a refusal brings people back: at the opening, spread over less than a second, and never late."""
+
+from uuid import UUID
+
+import pytest
+
+from coupons.admission.gate import Outcome
+from coupons.admission.newcomer import Newcomer
+from coupons.api.refusals import EARLY_MS, FARTHEST_RETRY_SEC, refusal
+from coupons.lobby.knowledge import Door
+from coupons.lobby.winners import Winners, filter_for
+from coupons.problems import retry_after
+from tests.support.clocks import Clock
+
+OPENS_AT_MS = 1_796_000_000_123
+CAMPAIGN = UUID("0198c2a4-6f3e-7a51-9c0e-5d1f0b1c2d3e")
+
+
+def told_sec(wait_ms: int) -> int:
+    """What somebody is told who asks so long before the opening."""
+    told = refusal(Outcome.NOT_OPEN, OPENS_AT_MS, OPENS_AT_MS - wait_ms).retry_after_sec
+    assert told is not None
+    return told
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "told"),
+    [
+        (1, 1),
+        (100, 1),
+        (1_100, 1),
+        (1_101, 2),
+        (59_900, 60),
+        (60_000, 60),
+        (60_100, 60),
+        (60_101, 61),
+        (3_600_100, 3_600),
+        (3_600_101, 3_600),
+        (30 * 86_400_000, 3_600),
+    ],
+)
+def test_it_is_rounded_up_from_a_tenth_of_a_second_before_the_opening(wait_ms: int, told: int) -> None:
+    assert told_sec(wait_ms) == told
+
+
+def test_whoever_obeys_is_back_within_a_second_of_the_opening_and_refused_at_most_once_more() -> None:
+    """Whenever they ask, to the millisecond, in the two seconds before the opening and around an hour before it; who is
+    back at most EARLY_MS before it is not refused again."""
+    for wait_ms in [*range(EARLY_MS + 1, 2_000), *range(3_599_000, 3_602_000)]:
+        refused, left_ms = 0, wait_ms
+        while left_ms > EARLY_MS:
+            refused += 1
+            left_ms -= told_sec(left_ms) * 1_000
+        assert -1_000 < left_ms <= EARLY_MS
+        assert refused == (1 if wait_ms <= FARTHEST_RETRY_SEC * 1_000 + EARLY_MS else 2)
+
+
+def test_a_crowd_is_back_as_spread_as_it_asked() -> None:
+    back_at_ms = {told_sec(60_000 + each) * 1_000 - 60_000 - each for each in range(0, 1_000, 10)}
+
+    assert len(back_at_ms) == 100
+    assert (min(back_at_ms), max(back_at_ms)) == (-EARLY_MS, 1_000 - EARLY_MS - 10)
+
+
+def test_paused_asks_to_come_back_in_a_second() -> None:
+    assert refusal(Outcome.PAUSED, None, None).retry_after_sec == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SOLD_OUT, Outcome.CLOSED])
+def test_what_is_final_says_nothing_of_coming_back(outcome: Outcome) -> None:
+    assert refusal(outcome, None, None).retry_after_sec is None
+
+
+def test_a_draft_whose_time_has_passed_asks_to_come_back_in_a_second() -> None:
+    assert refusal(Outcome.NOT_OPEN, OPENS_AT_MS, None).retry_after_sec == told_sec(-5_000) == 1
+
+
+def test_the_lobby_counts_from_now_and_not_from_when_it_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of a second ago it was another whole second."""
+    clock = Clock()
+    monkeypatch.setattr("coupons.lobby.knowledge.time.monotonic", clock)
+    newcomer = Newcomer(1, 1, 0, OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
+    winners = Winners((1, 1, 0), filter_for(0))
+    door = Door(CAMPAIGN, newcomer, Outcome.NOT_OPEN, winners, clock(), clock() + 60)
+    at_once = door.retry_after()
+
+    clock.now += 0.1
+
+    assert (at_once, door.retry_after()) == ({"Retry-After": "61"}, {"Retry-After": "60"})
+    assert told_sec(60_050) == 60
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (20.0, 20), (59.2, 60)])
+def test_whole_seconds_are_the_fewest_after_which_the_time_has_passed(seconds: float, told: int) -> None:
+    assert retry_after(seconds) == told
