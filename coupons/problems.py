@@ -23,6 +23,7 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_ACCEPTABLE = "not-acceptable"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    LENGTH_REQUIRED = "length-required"
     TOO_LARGE = "too-large"
     TOO_MANY_REQUESTS = "too-many-requests"
     UNAVAILABLE = "unavailable"
@@ -68,6 +69,11 @@ KINDS: dict[Code, Kind] = {
     Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed", "`Allow` lists the methods of this address."),
     Code.NOT_ACCEPTABLE: Kind(406, "Only JSON can be sent back", "Accept `application/json`."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Only JSON is understood", "Send `Content-Type: application/json`."),
+    Code.LENGTH_REQUIRED: Kind(
+        411,
+        "The body's length is not known",
+        "Send `Content-Length`. Chunks are read too, of JSON alone, and if they end within five seconds.",
+    ),
     Code.TOO_LARGE: Kind(413, "The body is too large", "64 KiB at most; a good body has a hundred bytes."),
     Code.TOO_MANY_REQUESTS: Kind(
         429, "Too many requests", "Ask again after `Retry-After`. A place that the user has is in no danger."

@@ -29,7 +29,7 @@ EVERYWHERE = (
     Code.INVALID, Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.METHOD_NOT_ALLOWED, Code.NOT_ACCEPTABLE,
     Code.TOO_MANY_REQUESTS, Code.INTERNAL, Code.UNAVAILABLE,
 )  # fmt: skip
-WITH_BODY = (Code.UNSUPPORTED_MEDIA_TYPE, Code.TOO_LARGE)
+WITH_BODY = (Code.UNSUPPORTED_MEDIA_TYPE, Code.LENGTH_REQUIRED, Code.TOO_LARGE)
 DESCRIPTION = """\
 First come, first served. `POST .../apply` is idempotent by campaign and user: repeat it after a time-out, a 503 or a
 lost answer, and you get the same place. 202 and 200 are promises; a 503 promises nothing and takes nothing away.
@@ -216,7 +216,7 @@ _DECLARED: dict[tuple[type, str], dict[str, Any]] = {
         "summary": "Open, pause, resume or close a campaign",
         "request": None,
         "parameters": [_ACTION],
-        "responses": _answers(_CHANGED, Code.NOT_FOUND, Code.CONFLICT),
+        "responses": _answers(_CHANGED, Code.LENGTH_REQUIRED, Code.NOT_FOUND, Code.CONFLICT),
     },
 }  # fmt: skip
 

@@ -114,6 +114,8 @@ class CampaignSerializer(serializers.Serializer[Any]):
         unknown = set(self.initial_data) - set(self.fields)
         if unknown:
             raise serializers.ValidationError({name: ["There is no such field."] for name in sorted(unknown)})
+        if not attrs:
+            raise serializers.ValidationError(f"Name what is to change: {', '.join(self.fields)}.")
         opens_at, closes_at = attrs.get("opens_at"), attrs.get("closes_at")
         if opens_at and closes_at and closes_at <= opens_at:
             raise serializers.ValidationError({"closes_at": ["It must be later than opens_at."]})

@@ -87,6 +87,8 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, 
     admission in Redis first, never below those who are in, or somebody would be admitted above it in between; it is in
     force once PostgreSQL has committed it and Redis has heard of that.
     """
+    if not changes:
+        raise OperatorError("Nothing to change.")
     lowers = False
     try:
         with transaction.atomic(durable=True):
@@ -176,7 +178,7 @@ def _save(campaign: Campaign, *fields: str) -> None:
 def _describe(campaign: Campaign, changes: CampaignChanges) -> str:
     """What is about to change, with the values of before."""
     changed = [f"{field} from {_text(getattr(campaign, field))} to {_text(value)}" for field, value in changes.items()]
-    return f"Changed {', '.join(changed) or 'nothing'}"
+    return f"Changed {', '.join(changed)}"
 
 
 def _text(value: object) -> str:

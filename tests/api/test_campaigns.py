@@ -9,7 +9,7 @@ import pytest
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.clock import milliseconds, moment_of
-from coupons.models import Campaign
+from coupons.models import AuditEntry, Campaign
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.promises import apply_all
 from tests.support.service import Service
@@ -229,6 +229,21 @@ def test_a_change_that_is_no_good_changes_nothing(api: Api, service: Service) ->
     for changes in ({"quantity": 0}, {"state": "closed"}, {"quantity": 5, "epoch": 3}, {"name": None}, [5]):
         assert_problem(api.patch(f"campaigns/{campaign.pk}", changes), 400, "invalid")
     assert json_of(api.campaign(campaign))["quantity"] == 10
+
+
+def test_a_change_of_nothing_is_refused_and_written_nowhere(api: Api, service: Service) -> None:
+    campaign = service.campaign(10)
+
+    for body in ("", "{}"):
+        document = assert_problem(api.patch(f"campaigns/{campaign.pk}", body), 400, "invalid")
+        assert document["errors"] == {
+            "non_field_errors": ["Name what is to change: name, quantity, opens_at, closes_at."]
+        }
+
+    assert list(AuditEntry.objects.filter(object_id=campaign.pk).values_list("what", flat=True).order_by("pk")) == [
+        "Created as a draft with quantity 10",
+        "Opened",
+    ]
 
 
 def test_a_window_that_ends_before_it_begins_is_refused_as_a_change_too(api: Api, service: Service) -> None:

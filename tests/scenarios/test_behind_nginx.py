@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from coupons.models import Campaign
+from coupons.models import AuditEntry, Campaign
 from tests.support.nginx import INSIDE, NAME, Front, address_of_our_own
+from tests.support.patience import PATIENT
+from tests.support.raw_http import END, ask, chunks, head
 from tests.support.service import HEADERS, Service
 from tests.support.slow_clients import SlowClient
 from tests.support.upstream import Upstream
@@ -121,6 +123,26 @@ def test_the_proxy_and_the_service_take_bodies_of_the_same_size(service: Service
 
     assert problem(too_large) == (413, "too-large"), "whoever says it"
     assert problem(largest) == (400, "invalid"), "the service has read it"
+
+
+@pytest.mark.parametrize("buffers", [True, False])
+def test_a_body_in_chunks_is_read_through_the_proxy(service: Service, tmp_path: Path, buffers: bool) -> None:
+    """By default nginx gathers them and says their length; else it hands them on as they come."""
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    front = started(service, Front(tmp_path, service.url.removeprefix("http://"), buffers=buffers))
+    campaign = service.campaign(10)
+    path = f"/api/v1/campaigns/{campaign.pk}"
+    chunked = "Transfer-Encoding: chunked"
+
+    changed = ask(front.connect(), head("PATCH", path, chunked), chunks(b'{"quant', b'ity":500}') + END)
+    cut = ask(front.connect(), head("PATCH", path, chunked), chunks(b'{"quant'), cut=True)
+    nothing = ask(front.connect(), head("PATCH", path, chunked), END)
+
+    campaign.refresh_from_db()
+    assert (changed.status, campaign.quantity) == (200, 500)
+    assert cut.status in (0, 400)
+    assert nothing.status == (400 if buffers else 411)
+    assert AuditEntry.objects.filter(object_id=campaign.pk, what__startswith="Changed").count() == 1
 
 
 @pytest.mark.attack(

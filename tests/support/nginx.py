@@ -24,7 +24,7 @@ UPSTREAM = "        server 127.0.0.1:8000 max_fails=20 fail_timeout=5s;\n"
 class Front:
     """An nginx before the upstreams, which are host:port; `command` runs it in the foreground."""
 
-    def __init__(self, folder: Path, *upstreams: str) -> None:
+    def __init__(self, folder: Path, *upstreams: str, buffers: bool = True) -> None:
         authority = Authority(folder)
         certificate, key = authority.issue("nginx", hosts=(NAME,))
         self.ca = authority.ca
@@ -42,6 +42,7 @@ class Front:
                     UPSTREAM: "".join(UPSTREAM.replace("127.0.0.1:8000", address) for address in upstreams),
                     "        10.0.0.0/8 1;": f"        {INSIDE} 1;",
                     "/var/log/nginx/": f"{folder}/",
+                    "proxy_request_buffering on;": f"proxy_request_buffering {'on' if buffers else 'off'};",
                 }
             )
         )

@@ -1,0 +1,280 @@
+"""Bodies in chunks, or of another length than was said: read to the end or refused, and never taken for empty."""
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from coupons.models import AuditEntry, Campaign, CampaignState
+from couponsite.bodies import CHUNKED_SEC
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer
+from tests.support.patience import PATIENT
+from tests.support.process import Process
+from tests.support.raw_http import END, Answer, ask, chunks, connect, document, head, read_answer
+from tests.support.service import HEADERS, PYTHON, Service
+from tests.support.slow_clients import SlowClient
+from tests.support.waiting import wait_until
+
+CHUNKED = "Transfer-Encoding: chunked"
+MORE = document(quantity=500)
+WEB = {"COUPON_WEB_WORKERS": "1", **PATIENT}
+
+
+@pytest.fixture
+def campaign(service: Service) -> Campaign:
+    service.web(**WEB)
+    return service.campaign(10)
+
+
+def path_of(campaign: Campaign) -> str:
+    return f"/api/v1/campaigns/{campaign.pk}"
+
+
+def changes_of(campaign: Campaign) -> list[str]:
+    return list(
+        AuditEntry.objects.filter(object_id=campaign.pk, what__startswith="Changed").values_list("what", flat=True)
+    )
+
+
+def assert_unchanged(campaign: Campaign) -> None:
+    revision = campaign.revision
+    campaign.refresh_from_db()
+    assert (campaign.quantity, campaign.revision, changes_of(campaign)) == (10, revision, [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "pieces"),
+    [
+        pytest.param([CHUNKED], [chunks(MORE) + END], id="one chunk"),
+        pytest.param([CHUNKED], [chunks(*(bytes([byte]) for byte in MORE)) + END], id="a chunk a byte"),
+        pytest.param([CHUNKED], [b"", chunks(MORE[:5]), chunks(MORE[5:]), END], id="late"),
+        pytest.param([CHUNKED, "Trailer: X-Sum"], [chunks(MORE) + b"0\r\nX-Sum: 7\r\n\r\n"], id="trailers"),
+        pytest.param([CHUNKED], [b"%x;name=value\r\n%s\r\n" % (len(MORE), MORE) + END], id="an extension"),
+        pytest.param([CHUNKED.lower().replace("chunked", "Chunked")], [chunks(MORE) + END], id="another case"),
+        pytest.param([CHUNKED, "Expect: 100-continue"], [b"", chunks(MORE) + END], id="100-continue"),
+        pytest.param([CHUNKED, "Content-Length: 0"], [chunks(MORE) + END], id="a length that lies beside it"),
+        pytest.param([f"Content-Length: {len(MORE)}", "Expect: 100-continue"], [b"", MORE], id="length, 100-continue"),
+    ],
+)
+def test_a_change_in_chunks_is_made(
+    service: Service, campaign: Campaign, lines: list[str], pieces: list[bytes]
+) -> None:
+    first, *later = pieces
+
+    answer = ask(service.url, head("PATCH", path_of(campaign), *lines) + first, *later)
+
+    assert answer.status == 200, answer
+    campaign.refresh_from_db()
+    assert campaign.quantity == 500
+    assert changes_of(campaign) == ["Changed quantity from 10 to 500"]
+
+
+def test_every_address_of_the_api_reads_chunks(service: Service, campaign: Campaign, tmp_path: Path) -> None:
+    def chunked(path: str, **members: object) -> Answer:
+        return ask(service.url, head("POST", path, CHUNKED) + chunks(document(**members)) + END)
+
+    assert chunked(f"{path_of(campaign)}/apply", user_id="anna").status == 202
+    assert chunked(f"{path_of(campaign)}/apply", user_id="anna").status == 200
+    assert chunked("/api/v1/campaigns", name="Spring", quantity=3).status == 201
+    assert Campaign.objects.filter(name="Spring", quantity=3).exists()
+    for step, state in [
+        ("pause", CampaignState.PAUSED),
+        ("resume", CampaignState.OPEN),
+        ("close", CampaignState.CLOSED),
+    ]:
+        assert chunked(f"{path_of(campaign)}/{step}").status == 200
+        campaign.refresh_from_db()
+        assert campaign.state == state
+
+
+def test_a_connection_is_kept_after_a_chunked_body(service: Service, campaign: Campaign) -> None:
+    with connect(service.url) as connection:
+        for user in ("anna", "ben"):
+            connection.sendall(
+                head("POST", f"{path_of(campaign)}/apply", CHUNKED) + chunks(document(user_id=user)) + END
+            )
+            answer = read_answer(connection)
+            assert (answer.status, answer.closed) == (202, False)
+
+
+def test_a_token_with_another_s_id_is_refused_in_chunks_too(service: Service, tmp_path: Path) -> None:
+    issuer = Issuer(tmp_path)
+    issuer.add("now", "ES256")
+    keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
+    service.web(**WEB, **keys)
+    path = f"{path_of(service.campaign(10))}/apply"
+    annas = HEADERS | {"Authorization": issuer.bearer("anna")}
+
+    def told(lines: list[str], *pieces: bytes, version: str = "1.1", cut: bool = False) -> Answer:
+        return ask(service.url, head("POST", path, *lines, headers=annas, version=version), *pieces, cut=cut)
+
+    bens = document(user_id="ben")
+    assert told([CHUNKED], chunks(bens) + END).status == 403
+    assert told([f"Content-Length: {len(bens)}"], bens).status == 403
+    assert told([], bens, version="1.0").status == 411
+    assert told([CHUNKED], b"zz\r\n").status == 411
+    assert told([CHUNKED], chunks(b"")).status == 411
+    assert told([CHUNKED], chunks(bens)[:9], cut=True).status == 400
+    assert told([f"Content-Length: {len(bens)}"], cut=True).status == 400
+    assert told([CHUNKED], chunks(document(user_id="anna")) + END).status == 202
+
+
+@pytest.mark.parametrize(
+    ("lines", "body"),
+    [
+        pytest.param(["Transfer-Encoding: gzip, chunked"], chunks(MORE) + END, id="another coding"),
+        pytest.param([CHUNKED], END, id="empty, which a body that was cut would be too"),
+        pytest.param([CHUNKED], b"zz\r\n", id="no chunk"),
+    ],
+)
+def test_what_cannot_be_read_as_chunks_wants_a_length(
+    service: Service, campaign: Campaign, lines: list[str], body: bytes
+) -> None:
+    answer = ask(service.url, head("PATCH", path_of(campaign), *lines) + body)
+
+    assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
+    assert_unchanged(campaign)
+
+
+@pytest.mark.parametrize("method", ["PATCH", "POST"])
+def test_http_1_0_wants_a_length(service: Service, campaign: Campaign, method: str) -> None:
+    path = path_of(campaign) + ("/pause" if method == "POST" else "")
+
+    without = ask(service.url, head(method, path, version="1.0") + MORE)
+
+    assert (without.status, without.code) == (411, "length-required")
+    assert_unchanged(campaign)
+    assert ask(service.url, head(method, path, f"Content-Length: {len(MORE)}", version="1.0") + MORE).status == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        pytest.param(CHUNKED, chunks(MORE[:9]), id="chunks"),
+        pytest.param(f"Content-Length: {len(MORE) + 1}", MORE, id="a length of one more"),
+        pytest.param("Content-Length: 100", b"", id="nothing of it"),
+    ],
+)
+def test_a_body_that_was_cut_changes_nothing(service: Service, campaign: Campaign, line: str, body: bytes) -> None:
+    answer = ask(service.url, head("PATCH", path_of(campaign), line) + body, cut=True)
+
+    assert (answer.status, answer.code) == (400, "invalid")
+    assert_unchanged(campaign)
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        pytest.param("Content-Length: 0", MORE, id="a length of none"),
+        pytest.param("X-No: length", b"", id="none at all"),
+        pytest.param("Content-Length: 2", b"{}", id="an empty object"),
+        pytest.param(CHUNKED, chunks(b"{}") + END, id="an empty object in chunks"),
+        pytest.param(CHUNKED, chunks(MORE[:-1]) + END, id="half an object in chunks"),
+        pytest.param(f"Content-Length: {len(MORE) - 1}", MORE, id="a length of one less"),
+    ],
+)
+def test_a_change_of_nothing_is_refused_and_is_no_audit_s_business(
+    service: Service, campaign: Campaign, line: str, body: bytes
+) -> None:
+    answer = ask(service.url, head("PATCH", path_of(campaign), line) + body)
+
+    assert (answer.status, answer.code) == (400, "invalid")
+    assert_unchanged(campaign)
+
+
+def test_more_chunks_than_a_body_may_have_are_too_large(service: Service, campaign: Campaign) -> None:
+    with connect(service.url) as connection:
+        connection.sendall(head("PATCH", path_of(campaign), CHUNKED) + chunks(b" " * 1024) * 65)
+
+        answer = read_answer(connection)
+
+    assert (answer.status, answer.code, answer.closed) == (413, "too-large", True)
+    assert_unchanged(campaign)
+
+
+def test_chunks_that_do_not_end_are_not_waited_for(service: Service, campaign: Campaign) -> None:
+    began = time.monotonic()
+    with connect(service.url, timeout=CHUNKED_SEC + 20) as connection:
+        connection.sendall(head("PATCH", path_of(campaign), CHUNKED) + chunks(MORE))
+        answer = read_answer(connection)
+
+    assert time.monotonic() - began >= CHUNKED_SEC
+    assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
+    assert_unchanged(campaign)
+
+
+@pytest.mark.attack("chunks without an end", "40 that send a byte of them, and another", "cut; all others are served")
+def test_who_sends_chunks_slowly_is_cut_while_others_are_served(service: Service, campaign: Campaign) -> None:
+    endless = chunks(b" ") * 1_000
+
+    def after_its_head() -> socket.socket:
+        connection = connect(service.url)
+        connection.sendall(head("POST", f"{path_of(campaign)}/apply", CHUNKED))
+        return connection
+
+    slow = [SlowClient(after_its_head, endless) for _ in range(40)]
+    try:
+        assert [service.apply(campaign, str(user)).status for user in range(5)] == [202] * 5
+        wait_until(lambda: all(client.cut for client in slow), within_sec=60, what="all of them are cut")
+    finally:
+        for client in slow:
+            client.close()
+
+
+def test_a_form_of_the_admin_wants_a_length(service: Service, campaign: Campaign) -> None:
+    """Nothing tells the first half of a form from a form."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    answer = ask(
+        service.url,
+        head("POST", "/admin/login/", CHUNKED, headers=form) + chunks(b"username=a&password=b") + END,
+    )
+
+    assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
+
+
+def test_the_lobby_answers_chunked_applications_too(service: Service) -> None:
+    service.web(**WEB)
+    campaign = service.campaign(1)
+    assert service.apply(campaign, "winner").status == 202
+
+    def apply(user: str) -> Answer:
+        request = head("POST", f"{path_of(campaign)}/apply", CHUNKED)
+        return ask(service.url, request + chunks(document(user_id=user)) + END)
+
+    def by_the_lobby() -> bool:
+        assert (apply("stranger").status, apply("winner").status) == (409, 200)
+        return "coupon_lobby_refusals_total 0.0" not in service.get("/metrics").data.decode()
+
+    wait_until(by_the_lobby)
+
+
+def test_runserver_refuses_chunks_instead_of_losing_them(service: Service) -> None:
+    """wsgiref does not read them."""
+    campaign = service.campaign(10)
+    process = runserver(service)
+
+    kept = [ask(service.url, head("PATCH", path_of(campaign), CHUNKED) + chunks(MORE) + END) for _ in range(2)]
+    too_long = ask(service.url, head("PATCH", path_of(campaign), "Content-Length: 70000") + b" " * 70_000)
+
+    assert [(answer.status, answer.code, answer.closed) for answer in kept] == [(411, "length-required", True)] * 2
+    assert (too_long.status, too_long.code) == (413, "too-large"), process.output
+    assert_unchanged(campaign)
+    assert ask(service.url, head("PATCH", path_of(campaign), f"Content-Length: {len(MORE)}") + MORE).status == 200
+
+
+def runserver(service: Service) -> Process:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    service.url = f"http://127.0.0.1:{port}"
+    process = service.start("runserver", [PYTHON, "manage.py", "runserver", "--noreload", str(port)])
+    wait_until(lambda: _answers(service), within_sec=40, what=lambda: process.output)
+    return process
+
+
+def _answers(service: Service) -> bool:
+    try:
+        return ask(service.url, head("GET", "/healthz")).status == 200
+    except OSError:
+        return False
