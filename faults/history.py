@@ -64,7 +64,8 @@ class Request:
 class Event:
     """What an operator or a fault did, between `start` and `end`. Without `campaign_id` it concerns all.
 
-    The checker reads `quantity-changed` (details `before`, `after`) and `mended`; all others are for people. A detail
+    The checker reads `quantity-changed` (details `before`, `after`, and `failed` if it was not made) and `mended`; all
+    others are for people. A detail
     `stopped_address` says that the process which listens there could not answer anybody meanwhile.
     """
 

@@ -22,7 +22,9 @@ one unknown moment, the gate decided. What follows from that, per campaign:
   known by `mended` events; if the campaign's epoch tells of more than those, each answer may have been before one.
 - The quantity is the least that may have been in force while the answer was given. A change is in force from the
   beginning of its event at the earliest, and at the latest `staleness_sec` after its end: DESIGN gives every process
-  200 ms. A quantity that changed without an event is unknown to this check.
+  200 ms. A change that failed, or to the quantity of before, was in force at no time. A quantity that changed without
+  an event is unknown to this check.
+- A failed event that ended in SUCCESS has a coupon of its user with its sequence.
 """
 
 import argparse
@@ -155,6 +157,10 @@ def _check_rows(campaign: _Campaign) -> None:
     for user_id, sequence in [*rows.coupons, *rows.failed]:
         if owners.setdefault(sequence, user_id) != user_id:
             found(Kind.SEQUENCE_TWICE, f"#{sequence} written for {owners[sequence]} and {user_id}")
+    coupons = set(rows.coupons)
+    for user_id, sequence in rows.succeeded:
+        if (user_id, sequence) not in coupons:
+            found(Kind.SUCCESS_WITHOUT_COUPON, f"{user_id} #{sequence}")
     held = max(len(rows.coupons), len(campaign.written))
     if held > rows.quantity:
         found(Kind.BEYOND_QUANTITY, f"{held} of {rows.quantity}, {len(rows.coupons)} of them coupons")
@@ -207,7 +213,7 @@ def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec:
 
 def _quantities(rows: CampaignRows, events: Sequence[Event], staleness_sec: float) -> list[tuple[int, float, float]]:
     """Each quantity, and from when to when it may have been in force at the most. Raises CannotTell."""
-    changes = sorted((event for event in events if event.what == QUANTITY_CHANGED), key=lambda event: event.end)
+    changes = sorted(filter(_changed_the_quantity, events), key=lambda event: event.end)
     if not changes:
         return [(rows.quantity, float("-inf"), float("inf"))]
     if changes[-1].details["after"] != rows.quantity:
@@ -216,6 +222,12 @@ def _quantities(rows: CampaignRows, events: Sequence[Event], staleness_sec: floa
     periods = [(int(first.details["before"]), float("-inf"), first.end + staleness_sec)]
     periods += [(int(one.details["after"]), one.start, next_.end + staleness_sec) for one, next_ in pairwise(changes)]
     return [*periods, (rows.quantity, changes[-1].start, float("inf"))]
+
+
+def _changed_the_quantity(event: Event) -> bool:
+    """A change that failed is no change, also where Redis heard of it: until it is committed nobody may be told so."""
+    details = event.details
+    return event.what == QUANTITY_CHANGED and details["before"] != details["after"] and not details.get("failed")
 
 
 def _last_mend(rows: CampaignRows, events: Sequence[Event]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from coupons.ledger.rows import failed_tickets, issued_tickets
+from coupons.ledger.rows import event_rows, failed_tickets, issued_tickets
 from coupons.models import Campaign
 from faults.verdict import CampaignRows
 
@@ -18,6 +18,7 @@ def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
             epoch=campaign.epoch,
             coupons=list(issued_tickets(campaign.pk)),
             failed=list(failed_tickets(campaign.pk)),
+            succeeded=[(event.user_id, event.sequence) for event in event_rows(campaign.pk) if not event.open],
         )
         for campaign in campaigns
     ]

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     BEYOND_QUANTITY = "beyond-quantity"
     OUT_OF_ORDER = "out-of-order"
     SOLD_OUT_EARLY = "sold-out-early"
+    SUCCESS_WITHOUT_COUPON = "success-without-coupon"
 
 
 MEANINGS = {
@@ -37,6 +38,7 @@ MEANINGS = {
     Kind.BEYOND_QUANTITY: "more coupons and failed tickets than the quantity",
     Kind.OUT_OF_ORDER: "asked first after somebody else's promise had been read, and has a smaller sequence",
     Kind.SOLD_OUT_EARLY: "told sold out while fewer tickets can have been held than the quantity",
+    Kind.SUCCESS_WITHOUT_COUPON: "a failed event ended in SUCCESS, and its user has no coupon with its sequence",
 }
 
 
@@ -54,13 +56,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignRows:
-    """What the database has of a campaign. Rows are (user id, sequence); `failed` are the open events with a ticket."""
+    """What the database has of a campaign. Rows are (user id, sequence); `failed` are the open events with a ticket,
+    `succeeded` those that ended in SUCCESS."""
 
     campaign_id: str
     quantity: int
     epoch: int = 1
     coupons: Sequence[tuple[str, int]] = ()
     failed: Sequence[tuple[str, int]] = ()
+    succeeded: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(slots=True)

@@ -136,6 +136,12 @@ def lose_a_place_that_nobody_was_promised(run: Run, random: Random) -> Run | Non
     return _told_sold_out(smaller, start=quiet, end=quiet + 0.01)
 
 
+def say_success_without_a_coupon(run: Run, random: Random) -> Run | None:
+    if not run.rows.failed:
+        return None
+    return with_rows(run, succeeded=[random.choice(run.rows.failed)])
+
+
 CORRUPTIONS: dict[Corruption, Kind] = {
     lose_a_promised_row: Kind.LOST,
     write_another_sequence: Kind.OTHER_SEQUENCE,
@@ -150,6 +156,7 @@ CORRUPTIONS: dict[Corruption, Kind] = {
     say_sold_out_at_the_beginning: Kind.SOLD_OUT_EARLY,
     say_sold_out_when_all_is_quiet: Kind.SOLD_OUT_EARLY,
     lose_a_place_that_nobody_was_promised: Kind.SOLD_OUT_EARLY,
+    say_success_without_a_coupon: Kind.SUCCESS_WITHOUT_COUPON,
 }
 
 

@@ -13,7 +13,7 @@ from tests.support.corruptions import CORRUPTIONS, Corruption
 from tests.support.simulated_run import Run, Simulation
 
 HEALTHY_SEEDS = range(1_000)
-CORRUPT_SEEDS = 60  # of each of the 13 corruptions
+CORRUPT_SEEDS = 60  # of each of the 14 corruptions
 
 
 def asked(user_id: str, start: float, end: float, status: int, told: int | str = "") -> Request:
@@ -40,8 +40,8 @@ def kinds(verdict: Verdict) -> set[Kind]:
     return {finding.kind for finding in verdict.findings}
 
 
-def raised(before: int, after: int, start: float, end: float) -> Event:
-    details = {"before": before, "after": after}
+def raised(before: int, after: int, start: float, end: float, **more: Any) -> Event:
+    details = {"before": before, "after": after, **more}
     return Event(what=QUANTITY_CHANGED, start=start, end=end, campaign_id="c", details=details)
 
 
@@ -149,6 +149,49 @@ def test_sold_out_at_a_lower_quantity() -> None:
     for changed_at, holds in [(4, True), (5.5, True), (7, False)]:
         events = [raised(2, 1, changed_at, changed_at + 0.1)]
         assert check(winner, told, quantity=1, coupons=[("a", 1)], events=events).holds == holds, changed_at
+
+
+@pytest.mark.parametrize("wanted", [1, 9], ids=["lowered", "raised"])
+def test_a_change_that_failed_was_in_force_at_no_time(wanted: int) -> None:
+    """Not even while it was tried: nobody may hear "sold out" of a quantity that never came to be."""
+    winner, failed = asked("a", 0, 1, 202, 1), [raised(2, wanted, 4, 8, failed=True)]
+    for start in (2, 5, 9):
+        told = asked("x", start, start + 0.1, 409, "sold-out")
+        assert kinds(check(winner, told, coupons=[("a", 1)], events=failed)) == {Kind.SOLD_OUT_EARLY}, start
+    full = [winner, asked("b", 2, 3, 202, 2), asked("x", 5, 6, 409, "sold-out")]
+    assert check(*full, coupons=[("a", 1), ("b", 2)], events=failed).holds
+
+
+def test_a_failed_change_between_two_that_were_made_is_none_of_them() -> None:
+    winners = [asked("a", 0, 1, 202, 1), asked("b", 0, 1, 202, 2), asked("d", 20, 21, 202, 3)]
+    events = [
+        raised(1, 2, -2, -1),
+        raised(2, 1, 3, 4, failed=True),
+        raised(2, 3, 10, 11),
+        raised(3, 50, 30, 31, failed=True),
+    ]
+    for start, holds in [(2, True), (3.5, True), (10.5, True), (12, False), (30.5, True)]:
+        told = asked("x", start, start + 0.05, 409, "sold-out")
+        rows = [("a", 1), ("b", 2), ("d", 3)]
+        assert check(*winners, told, quantity=3, coupons=rows, events=events).holds == holds, start
+
+
+def test_a_change_to_the_same_quantity_is_none() -> None:
+    winner, told = asked("a", 0, 1, 202, 1), asked("x", 5, 6, 409, "sold-out")
+    events = [raised(1, 2, 2, 3), raised(1, 1, 1.5, 60)]
+    assert kinds(check(winner, told, coupons=[("a", 1)], events=events)) == {Kind.SOLD_OUT_EARLY}
+
+
+def test_an_event_that_ended_well_without_its_coupon_is_found() -> None:
+    told = [asked("a", 0, 1, 202, 1), asked("b", 0, 1, 202, 2)]
+    rows = [("a", 1), ("b", 2)]
+    assert check(*told, coupons=rows, succeeded=[("b", 2), ("b", 2)]).holds, "two messages of one ticket"
+    for succeeded in [("b", 3), ("x", 2), ("x", 9)]:
+        verdict = check(*told, coupons=rows, succeeded=[succeeded])
+        assert kinds(verdict) == {Kind.SUCCESS_WITHOUT_COUPON}
+        assert f"{succeeded[0]} #{succeeded[1]}" in str(verdict)
+    lost = check(*told, coupons=rows[:1], succeeded=[("b", 2)])
+    assert kinds(lost) == {Kind.SUCCESS_WITHOUT_COUPON, Kind.LOST}
 
 
 def test_a_ticket_that_a_mend_forgot_was_held_when_sold_out_was_said_before_it() -> None:
