@@ -26,7 +26,7 @@ import django
 import psycopg2
 from psycopg2 import sql
 
-from faults.soak.schedule import kill_each, make_round
+from faults.soak.schedule import KINDS, kill_each, make_round
 from faults.visits import Habits
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", default="", help="default: a new one, which is printed")
     parser.add_argument("--kills", action="store_true", help="kill -9 of each in turn for five minutes instead")
     parser.add_argument("--users-per-sec", type=float, help="new users; default 40, with --kills 70")
+    names = sorted({kind.name for kind in KINDS})
+    parser.add_argument("--only", action="append", choices=names, metavar="FAULT", help=f"may be repeated: {names}")
+    parser.add_argument("--round-sec", type=float, default=ROUND_SEC, help="of faults in a round (default %(default)s)")
     options = parser.parse_args(arguments)
     options.seed = options.seed or secrets.token_hex(4)
     return options
@@ -135,8 +138,9 @@ def _rounds(options: argparse.Namespace, began: float) -> Iterator["Round"]:
     while time.monotonic() - began < options.minutes * 60:
         number += 1
         habits = Habits(users_per_sec=options.users_per_sec or 40, connections=32, seed=number, patience_sec=600)
-        steps = make_round(options.seed, number, seconds=ROUND_SEC, every_sec=EVERY_SEC)
-        yield Round(number, ROUND_SEC, steps, [100, 600, 10_000], habits)
+        kinds = [kind for kind in KINDS if not options.only or kind.name in options.only]
+        steps = make_round(options.seed, number, seconds=options.round_sec, every_sec=EVERY_SEC, kinds=kinds)
+        yield Round(number, options.round_sec, steps, [100, 600, 10_000], habits)
 
 
 def _line(task: "Round") -> str:

@@ -1,17 +1,16 @@
 """Each fault of the schedule: what does it, and what ends it."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import replace
 from uuid import UUID
 
 import psycopg2
-from confluent_kafka import KafkaException
 from django.db import connection
 from psycopg2 import sql
-from redis.exceptions import RedisError
 
 from coupons import failpoints
 from coupons.admission.keys import campaign_keys
@@ -22,14 +21,17 @@ from coupons.messaging.topics import create_topic
 from coupons.models import Campaign
 from faults.crowd import Crowd
 from faults.history import QUANTITY_CHANGED, STOPPED_ADDRESS, Event
-from faults.soak.schedule import Fault, Step
-from faults.soak.world import World
+from faults.soak.log_faults import cut_a_log, join_and_commit_to_the_end, set_offsets
+from faults.soak.refused_ticket import RefusedTicket
+from faults.soak.schedule import CONSUMERS, Fault, Step
+from faults.soak.until import until
+from faults.soak.world import API_KEY, World
 
-T = TypeVar("T")
-DOWN = (RetryLater, RedisError, KafkaException, psycopg2.Error, *DATABASE_DOWN)
 Undo = Callable[[], object]
-SETTLE_SEC = 60.0
-MORE_COUPONS = 40
+MORE_COUPONS, LESS_COUPONS = 40, 20
+AUDIT = "coupons_auditentry"
+WITH_IDS = ("coupons_coupon", "coupons_faileventhistory", AUDIT)
+STEPS_SEC = (-7_200, -86_400, -3, 3, 7_200, 86_400)
 
 
 def nothing() -> None:
@@ -55,7 +57,8 @@ class Injection:
 
     def details(self, step: Step) -> dict[str, str]:
         """What the history's readers must know of it."""
-        address = self._world.address_of(step.fault.target) if step.fault.name == "process_hanging" else None
+        stopped = step.fault.name in ("process_hanging", "worker_hanging")
+        address = self._world.address_of(step.fault.target) if stopped else None
         return {STOPPED_ADDRESS: address} if address else {}
 
     # --- servers ---
@@ -86,12 +89,33 @@ class Injection:
         until(create_topic)
         return nothing
 
+    def _log_cut(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.stack("stop", "kafka")
+        try:
+            cut_a_log(chance)
+        finally:
+            self._world.stack("start", "kafka")
+        return nothing
+
+    def _foreign_consumer(self, fault: Fault, chance: random.Random) -> Undo:
+        return join_and_commit_to_the_end()
+
+    def _offsets_set(self, fault: Fault, chance: random.Random) -> Undo:
+        for name in CONSUMERS:
+            self._world.stop(name)
+        try:
+            until(lambda: set_offsets(to_the_end=fault.target == "end"))
+        finally:
+            for name in CONSUMERS:
+                self._world.start_again(name)
+        return nothing
+
     def _connections_ended(self, fault: Fault, chance: random.Random) -> Undo:
         self._sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._database])
         return nothing
 
     def _table_locked(self, fault: Fault, chance: random.Random) -> Undo:
-        locker = psycopg2.connect(self._url.rpartition("/")[0] + f"/{self._database}", connect_timeout=3)
+        locker = psycopg2.connect(self._own_url, connect_timeout=3)
         with locker.cursor() as cursor:
             cursor.execute("SET lock_timeout = '20s'")
             cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(fault.target)))
@@ -108,6 +132,12 @@ class Injection:
             return True
 
         return lambda: until(undo)
+
+    def _sequences_set_back(self, fault: Fault, chance: random.Random) -> Undo:
+        """As a restored dump or a copied table leaves them: the next ids are there already."""
+        for table in WITH_IDS:
+            self._sql("SELECT setval(pg_get_serial_sequence(%s, 'id'), 1)", [table], url=self._own_url)
+        return nothing
 
     # --- links ---
 
@@ -137,6 +167,14 @@ class Injection:
         self._world.pause(fault.target)
         return lambda: self._world.resume(fault.target)
 
+    def _worker_hanging(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.pause_child(fault.target)
+        return lambda: self._world.resume(fault.target)
+
+    def _clock_stepped(self, fault: Fault, chance: random.Random) -> Undo:
+        self._world.step_clock(fault.target, chance.choice(STEPS_SEC))
+        return lambda: self._world.step_clock(fault.target, 0)
+
     def _child_killed(self, fault: Fault, chance: random.Random) -> Undo:
         self._world.kill_child(fault.target)
         return nothing
@@ -155,28 +193,41 @@ class Injection:
     # --- people and jobs ---
 
     def _quantity_raised(self, fault: Fault, chance: random.Random) -> Undo:
-        campaign = self._campaign(chance)
-        if campaign is None:
-            return nothing
-        began, before = time.monotonic(), campaign.quantity
-        after = before + MORE_COUPONS
-        with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
-            change_campaign(campaign_id=campaign.pk, changes={"quantity": after}, actor="soak")
-        # Whether it was done or not shows the row; until Redis has it nobody can say which one holds.
-        quantity = until(lambda: Campaign.objects.values_list("quantity", flat=True).get(pk=campaign.pk))
-        if quantity == after:
-            self._changed(campaign.pk, began, before, after)
+        self._change(self._campaign(chance), by=MORE_COUPONS)
         return nothing
 
-    def _changed(self, campaign_id: UUID, began: float, before: int, after: int) -> None:
-        until(lambda: _redis_quantity(campaign_id) == after)
+    def _quantity_lowered(self, fault: Fault, chance: random.Random) -> Undo:
+        self._change(self._campaign(chance), by=-LESS_COUPONS)
+        return nothing
+
+    def _lowered_while_audit_locked(self, fault: Fault, chance: random.Random) -> Undo:
+        """Redis hears of a lower quantity first, and what PostgreSQL then has to write waits; a raise after it."""
+        unlock = self._table_locked(replace(fault, target=AUDIT), chance)
+        timer = threading.Timer(chance.uniform(1, 10), unlock)
+        timer.start()
+        campaign = self._campaign(chance)
+        self._change(campaign, by=-LESS_COUPONS)
+        if campaign is not None:
+            self._change(until(lambda: Campaign.objects.get(pk=campaign.pk)), by=MORE_COUPONS)
+        return timer.join
+
+    def _change(self, campaign: Campaign | None, *, by: int) -> None:
+        """And writes down whether it was made; until Redis has what the row says, nobody can tell which one holds."""
+        if campaign is None:
+            return
+        began, before = time.monotonic(), campaign.quantity
+        after = max(before + by, 1)
+        with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
+            change_campaign(campaign_id=campaign.pk, changes={"quantity": after}, actor="soak")
+        quantity = until(lambda: _quantity_of(campaign.pk))
+        until(lambda: _redis_quantity(campaign.pk) == quantity)
         self._crowd.history.event(
             Event(
                 what=QUANTITY_CHANGED,
                 start=began,
                 end=time.monotonic(),
-                campaign_id=str(campaign_id),
-                details={"before": before, "after": after},
+                campaign_id=str(campaign.pk),
+                details={"before": before, "after": after, "failed": quantity != after},
             )
         )
 
@@ -192,6 +243,21 @@ class Injection:
         self._world.manage("retry_failed_coupons")
         return nothing
 
+    def _ticket_refused_twice(self, fault: Fault, chance: random.Random) -> Undo:
+        ticket = RefusedTicket(
+            user_id=f"refused-{time.time_ns()}",
+            campaign_id=chance.choice(self._campaigns),
+            run_sql=lambda statement: self._sql(statement, url=self._own_url),
+        )
+        ticket.refuse()
+        try:
+            if ticket.apply(chance.choice(self._world.addresses), API_KEY, self._crowd.history):
+                ticket.send_again()
+        finally:
+            ticket.allow()
+        ticket.retry()
+        return nothing
+
     # --- helpers ---
 
     def _campaign(self, chance: random.Random) -> Campaign | None:
@@ -201,29 +267,18 @@ class Injection:
         except DATABASE_DOWN:
             return None  # the operator sees an error page and goes for a coffee
 
-    def _sql(self, statement: str | sql.Composable, values: list[str] | None = None) -> None:
+    @property
+    def _own_url(self) -> str:
+        """Of the soak's database; `url` is the server's own, from where it can be altered."""
+        return self._url.rpartition("/")[0] + f"/{self._database}"
+
+    def _sql(self, statement: str | sql.Composable, values: list[str] | None = None, *, url: str = "") -> None:
         """On the server itself, past every proxy. Raises psycopg2.Error when another fault has it."""
-        server = psycopg2.connect(self._url, connect_timeout=3)
+        server = psycopg2.connect(url or self._url, connect_timeout=3)
         server.autocommit = True
         with server.cursor() as cursor:
             cursor.execute(statement, values)
         server.close()
-
-
-def until(attempt: Callable[[], T]) -> T:
-    """Its first true value. What is down in between is another fault's; the last error is raised after SETTLE_SEC."""
-    deadline = time.monotonic() + SETTLE_SEC
-    while True:
-        error: Exception | None = None
-        try:
-            if value := attempt():
-                return value
-        except DOWN as raised:
-            error = raised
-        connection.close()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {SETTLE_SEC:.0f} s") from error
-        time.sleep(0.2)
 
 
 def _resumed(campaign_id: UUID) -> bool:
@@ -234,6 +289,10 @@ def _resumed(campaign_id: UUID) -> bool:
     except OperatorError:
         return True  # it is open: the pause was not done
     return True
+
+
+def _quantity_of(campaign_id: UUID) -> int:
+    return Campaign.objects.values_list("quantity", flat=True).get(pk=campaign_id)
 
 
 def _redis_quantity(campaign_id: UUID) -> int:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,16 @@ def run_round(task: Round, world: World, *, folder: Path, database: str, url: st
 def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, say: Callable[[str], None]) -> None:
     """Each step on a thread of its own, as they overlap; returns when all have ended."""
     # A server that is started again may take longer than the schedule thinks: the next fault of that part waits.
-    free = {step.fault.part: threading.Lock() for step in task.steps}
+    free = {part: threading.Lock() for step in task.steps for part in step.fault.touches}
 
     def one(step: Step) -> None:
         _sleep_until(began + step.at_sec)
         what = f"{step.fault.part}: {step.fault.name} {step.fault.target}".strip()
         try:
-            with free[step.fault.part], crowd.history.during(what, **injection.details(step)):
+            with ExitStack() as held:
+                for part in sorted(step.fault.touches):  # in one order, or two would wait for each other
+                    held.enter_context(free[part])
+                held.enter_context(crowd.history.during(what, **injection.details(step)))
                 say(f"    {step}")
                 undo = injection.inject(step)
                 _sleep_until(began + step.end_sec)
@@ -115,6 +119,7 @@ def _heal(world: World) -> None:
     world.resume_all()
     for name in world.programs:
         world.start_again(name)
+        world.step_clock(name, 0)
 
 
 def _wait_until_quiet(task: Round) -> str | None:

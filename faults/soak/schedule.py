@@ -5,7 +5,7 @@ lost at a time. Everything else may overlap, but two faults of the same part.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +30,10 @@ CALM_SEC = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of fault: its name is that of a method in `injection.py`. `part` = what it concerns, with `target`."""
+    """A kind of fault: its name is that of a method in `injection.py`. `part` = what it concerns, with `target`.
+
+    `needs` are other parts of which nothing may be wrong meanwhile: without them it cannot be brought about.
+    """
 
     name: str
     part: str
@@ -39,6 +42,11 @@ class Fault:
     longest_sec: float = 0.0
     loses: str = ""
     weight: int = 1
+    needs: tuple[str, ...] = ()
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        return (self.part, *self.needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,11 @@ class Step:
         )
 
 
+GROUP = "group"
+CONSUMERS: Final = ("consumer-1", "consumer-2")
+CLOCKS: Final = ("web-1", "keeper-1")
+FROZEN_SEC = 30.0
+"""Longer than a lock's time-out (20 s): whoever goes on after it goes on with what is no longer so."""
 KINDS: Final = (
     Fault("killed", REDIS, REDIS, 0.5, 5, weight=3),
     Fault("hanging", REDIS, REDIS, 1, 6, weight=3),
@@ -68,30 +81,43 @@ KINDS: Final = (
     Fault("killed", KAFKA, KAFKA, 0.5, 5, weight=3),
     Fault("hanging", KAFKA, KAFKA, 2, 12, weight=3),
     Fault("wiped", KAFKA, loses=KAFKA),
+    Fault("log_cut", KAFKA, loses=KAFKA),
+    Fault("foreign_consumer", GROUP, "", 2, 8, weight=2, needs=(KAFKA,)),
+    *(Fault("offsets_set", GROUP, where, needs=(KAFKA, *CONSUMERS), weight=2) for where in ("end", "beginning")),
     Fault("killed", POSTGRES, POSTGRES, 0.5, 5, weight=3),
     Fault("hanging", POSTGRES, POSTGRES, 2, 15, weight=2),
     Fault("connections_ended", POSTGRES, weight=2),
     Fault("table_locked", POSTGRES, "coupons_coupon", 2, 12),
     Fault("table_locked", POSTGRES, "coupons_campaign", 2, 12),
+    Fault("table_locked", POSTGRES, "coupons_auditentry", 2, 12),
     Fault("read_only", POSTGRES, "", 3, 10),
+    Fault("sequences_set_back", POSTGRES),
     *(Fault(how, f"link to {part}", part, 1, 8) for part in (REDIS, KAFKA, POSTGRES) for how in LINKS),
     *(Fault("process_killed", name, name, 0.5, 3, weight=2) for name in ("web-1", "web-2", "consumer-1", "keeper-1")),
     *(Fault("process_stopped", name, name, 0.5, 3) for name in ("web-1", "web-2", "consumer-1", "consumer-2")),
     *(Fault("process_hanging", name, name, 2, 12) for name in ("web-1", "consumer-1", "consumer-2", "keeper-1")),
+    *(Fault("process_hanging", name, name, FROZEN_SEC, FROZEN_SEC) for name in ("keeper-1", "keeper-2")),
+    *(Fault("worker_hanging", name, name, FROZEN_SEC, FROZEN_SEC) for name in ("web-1", "web-2")),
+    *(Fault("clock_stepped", f"clock of {name}", name, 3, 20, weight=2) for name in CLOCKS),
     *(Fault("child_killed", name, name) for name in ("web-1", "web-2", "consumer-1")),
     *(Fault("dies_at", point, point, 3, 20) for point in FAILPOINTS),
     Fault("quantity_raised", "operator"),
+    Fault("quantity_lowered", "operator", weight=2),
+    Fault("lowered_while_audit_locked", "operator", weight=2, needs=(POSTGRES,)),
     Fault("admission_paused", "operator", "", 1, 4),
     Fault("retried", "jobs", weight=2),
+    Fault("ticket_refused_twice", "jobs", weight=3, needs=(POSTGRES, KAFKA, *CONSUMERS)),
 )
 
 
-def make_round(seed: str, number: int, *, seconds: float, every_sec: float) -> list[Step]:
+def make_round(
+    seed: str, number: int, *, seconds: float, every_sec: float, kinds: Sequence[Fault] = KINDS
+) -> list[Step]:
     """The steps of one round, in their order; about one each `every_sec`."""
     chance = random.Random(f"{seed}.{number}")
     steps: list[Step] = []
     for at_sec in _moments(chance, seconds, every_sec):
-        fault = chance.choices(KINDS, [kind.weight for kind in KINDS])[0]
+        fault = chance.choices(kinds, [kind.weight for kind in kinds])[0]
         longest = min(fault.longest_sec, seconds - CALM_SEC - at_sec)
         if longest < fault.shortest_sec:
             continue
@@ -123,7 +149,7 @@ def _moments(chance: random.Random, seconds: float, every_sec: float) -> Iterato
 
 
 def _go_together(one: Step, other: Step) -> bool:
-    if one.fault.part == other.fault.part:
+    if one.fault.part in other.fault.touches or other.fault.part in one.fault.touches:
         return one.at_sec > other.end_sec + 1 or other.at_sec > one.end_sec + 1
     if one.fault.loses and other.fault.loses and one.fault.loses != other.fault.loses:
         return abs(one.at_sec - other.at_sec) > AFTER_LOSS_SEC

@@ -16,6 +16,8 @@ from benchmarks.services import CHECKOUT, HOST, MANAGE, Service, Services, answe
 from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import Proxy
 from faults.soak.ends import ExpectedEnds
+from faults.soak.schedule import CLOCKS
+from tests.support import faketime
 
 API_KEY = "soak-key"
 AGAIN_AFTER_SEC = 0.5
@@ -111,6 +113,20 @@ class World:
                 self.ends.worker_killed(name)
                 os.kill(max(children), signal.SIGKILL)
 
+    def pause_child(self, name: str) -> None:
+        """SIGSTOP to one of its children; `resume` ends it."""
+        with suppress(ProcessLookupError):
+            parent = self._pid(name)
+            os.kill(max(pid for pid in members(parent) if pid != parent), signal.SIGSTOP)
+
+    def step_clock(self, name: str, seconds: float) -> None:
+        """Its wall clock, and its children's, to so much later than the true time. Of those in CLOCKS."""
+        if name in CLOCKS:
+            faketime.step(self._clock(name), seconds)
+
+    def _clock(self, name: str) -> Path:
+        return self.folder / f"clock-{name}"
+
     def pause(self, name: str) -> None:
         """SIGSTOP to it and its children."""
         with suppress(ProcessLookupError):
@@ -175,7 +191,8 @@ class World:
 
     def _start(self, program: Program) -> None:
         program.starts += 1
-        environment = {**self._environment(), **program.environment}
+        clock = faketime.environment(self._clock(program.name)) if program.name in CLOCKS else {}
+        environment = {**self._environment(), **program.environment, **clock}
         program.running = self._services.start(f"{program.name}.{program.starts:03}", program.command, environment)
 
     def _tend(self) -> None:

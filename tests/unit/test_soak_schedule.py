@@ -5,7 +5,16 @@ from itertools import pairwise
 from coupons.failpoints import POINTS
 from faults.soak import schedule
 from faults.soak.injection import Injection
-from faults.soak.schedule import AFTER_LOSS_SEC, CALM_SEC, FAILPOINTS, KINDS, Step, kill_each, make_round
+from faults.soak.schedule import (
+    AFTER_LOSS_SEC,
+    CALM_SEC,
+    FAILPOINTS,
+    FROZEN_SEC,
+    KINDS,
+    Step,
+    kill_each,
+    make_round,
+)
 
 SECONDS = 90.0
 
@@ -29,6 +38,30 @@ def test_no_part_has_two_faults_at_a_time_but_different_parts_often_have() -> No
             assert all(after.at_sec > before.end_sec for before, after in pairwise(own))
         together += any(after.at_sec < before.end_sec for before, after in pairwise(steps))
     assert together > 200
+
+
+def test_nothing_is_wrong_with_what_a_fault_needs() -> None:
+    """Offsets are set while the group is empty: a consumer that stands still would be in it."""
+    needing = 0
+    for steps in rounds():
+        for step in steps:
+            beside = [other for other in steps if other.at_sec < step.end_sec and step.at_sec < other.end_sec]
+            assert not {other.fault.part for other in beside if other is not step} & set(step.fault.needs)
+            needing += bool(step.fault.needs)
+    assert needing > 100
+
+
+def test_some_stand_still_for_longer_than_a_lock_waits() -> None:
+    frozen = {step.fault.target for steps in rounds() for step in steps if step.seconds == FROZEN_SEC}
+
+    assert FROZEN_SEC > 20
+    assert frozen == {"keeper-1", "keeper-2", "web-1", "web-2"}
+
+
+def test_a_round_may_be_of_one_kind_alone() -> None:
+    kinds = [kind for kind in KINDS if kind.name == "log_cut"]
+
+    assert {step.fault for step in make_round("seed", 1, seconds=SECONDS, every_sec=7, kinds=kinds)} == set(kinds)
 
 
 def test_the_data_of_redis_and_of_kafka_are_not_both_lost_at_a_time() -> None:
