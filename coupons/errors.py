@@ -51,7 +51,8 @@ class MessagesSkipped(RetryLater):
 
 
 class Unconfirmed(RetryLater):
-    """Kafka has not acknowledged the message in time. It may be in the log all the same: keep the place."""
+    """Kafka has not acknowledged the message in time, or Redis not confirmed the ticket after that. It may be in
+    the log all the same: keep the place."""
 
 
 class UnknownMessageKey(RetryLater):

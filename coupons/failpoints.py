@@ -28,7 +28,8 @@ from django.core.exceptions import ImproperlyConfigured
 # The name says what has just happened.
 WEB_ADMITTED: Final = "web.admitted"  # Redis holds the ticket, nothing is produced
 WEB_PRODUCED: Final = "web.produced"  # the message is in the producer's queue, nobody has acknowledged it
-WEB_ACKNOWLEDGED: Final = "web.acknowledged"  # Kafka has the message, the user has no answer
+WEB_ACKNOWLEDGED: Final = "web.acknowledged"  # Kafka has the message, the gate is not asked whether it holds the ticket
+WEB_CONFIRMED: Final = "web.confirmed"  # the gate holds the ticket, the user has no answer
 CONSUMER_INSERTED: Final = "consumer.inserted"  # the batch's coupons are inserted, the transaction is open
 CONSUMER_FAILURES_RECORDED: Final = "consumer.failures-recorded"  # its FAIL rows too, the transaction is open
 CONSUMER_COMMITTED: Final = "consumer.committed"  # the database has committed, Redis has them pending still

@@ -225,7 +225,8 @@ PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, mo
 PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
 
 # --- The promise ------------------------------------------------------------------------------------------------
-# From the start of the Redis call to Kafka's acknowledgement, by the process's monotonic clock; later is a 503.
+# From the start of the Redis call to the confirmation after Kafka's acknowledgement, by the process's monotonic clock;
+# later is a 503.
 ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
 # The API's reads (ticket, campaigns) wait no longer than this for PostgreSQL: the threads are admission's.
 API_DATABASE_TIMEOUT_MS = integer("COUPON_API_DATABASE_TIMEOUT_MS", default=1_000, least=50, most=30_000)

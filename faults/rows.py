@@ -43,6 +43,7 @@ ROWS: Final = {
     32: ("a lowering that PostgreSQL does not commit", "nobody is told `sold-out` for good before all are taken"),
     33: ("Redis's wall clock steps back", "as 32; no hold begins anew"),
     34: ("a mender that stood still goes on after another one", "what it writes is refused by epoch and token"),
+    35: ("a virtual machine is paused, its monotonic clock too", "nothing is promised that the gate does not hold"),
     37: (
         "message key or Django secret changed with unread messages in the topic, also with Redis lost",
         "read, or refused at the start with the key's id until it is named; never a ledger that closes over them",

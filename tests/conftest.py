@@ -18,7 +18,6 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from coupons.admission.directory import directory
-from coupons.admission.marks import published_marks
 from coupons.admission.scripts import admission_redis
 from coupons.api import limits
 from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
@@ -81,7 +80,7 @@ def _clients(django_db_setup: None) -> Iterator[None]:
     """The process's own clients, closed before the database is dropped: the directory holds a connection to it."""
     yield
     close_publisher()
-    for client in (published_marks, directory, key_snapshot, last_used, topics.administrator):
+    for client in (directory, key_snapshot, last_used, topics.administrator):
         client.reset()
 
 

@@ -160,6 +160,22 @@ def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) ->
     return Admission(outcome, epoch)
 
 
+def confirm(
+    *, campaign_id: UUID, epoch: int, held: Held, position: Position | None, wait_sec: float | None = None
+) -> bool:
+    """Whether the ticket is still held; if so, note where its message, which carries this epoch, lies.
+
+    Asked together with what other threads ask at this moment, as `admit` is.
+    """
+
+    def read(reply: list[Any]) -> bool:
+        return bool(_current(reply, campaign_id, epoch)[0] == "CONFIRMED")
+
+    score = "" if position is None else position.score
+    call = scripts.Call("confirm", campaign_keys(campaign_id), [epoch, held.user_id, held.sequence, score], read)
+    return scripts.run_joined(call, wait_sec=wait_sec)
+
+
 def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
     """The tickets that the gate holds for these users; who has none is not in the result."""
     held: dict[str, Held] = {}

@@ -28,6 +28,7 @@ FLAGS = {
     "sequences": "allow-oom",
     "settle": "allow-oom",
     "mark_published": "allow-oom",
+    "confirm": "allow-oom",
     "mark_unpublished": "allow-oom",
     "pending_range": "allow-oom",
     "describe": "allow-oom",

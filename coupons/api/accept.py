@@ -1,7 +1,7 @@
-"""Accepting an application: admitted by Redis, acknowledged by Kafka, both within one deadline. Else nothing is said.
+"""Accepting an application: admitted by Redis, acknowledged by Kafka, confirmed by Redis. Else nothing is promised.
 
-202 means both. A repeat is a promise too, so it is answered only if the ticket is on its way; otherwise it publishes
-and waits as the first time did. No place is ever given back because of a time-out.
+202 means all three. A repeat is a promise too, so it is answered only if the ticket is on its way; otherwise it
+publishes and waits as the first time did. No place is ever given back because of a time-out.
 """
 
 import random
@@ -11,18 +11,19 @@ from uuid import UUID
 
 from django.conf import settings
 
+from coupons.admission import gate
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held, Outcome
-from coupons.admission.marks import published_marks
 from coupons.admission.together import Wake
 from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.api.refusals import EARLY_MS
 from coupons.clock import moment_of
-from coupons.errors import LogUnavailable, Unconfirmed
-from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED, failpoint
+from coupons.errors import GateUnavailable, LogUnavailable, Unconfirmed
+from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
 from coupons.messaging.delivery import Delivery
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
+from coupons.positions import Position
 from coupons.telemetry import BREAKER_REFUSALS, PUBLISH_SECONDS
 
 
@@ -52,10 +53,30 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Acceptance | None:
         return None
     if admission.ticket is not None:
         if not admission.ticket.on_its_way:
-            message.confirm()
+            _confirm(campaign_id, admission.epoch, admission.ticket, message.acknowledged(), deadline)
         if time.monotonic() > deadline:
             raise Unconfirmed(f"campaign {campaign_id}: answered too late")
     return Acceptance(admission.outcome, admission.ticket, admission.opens_at_ms, admission.now_ms)
+
+
+def _confirm(campaign_id: UUID, epoch: int, held: Held, position: Position | None, deadline: float) -> None:
+    """Returns when the gate still holds the ticket, in the epoch that its message carries. Raises RetryLater otherwise.
+
+    A machine may be paused at any line above, and its clock with it: then the campaign may have been rebuilt without
+    this ticket, and the deadline does not tell (decision 0026).
+    """
+    wait_sec = deadline - time.monotonic()
+    try:
+        with asking_redis():
+            is_held = gate.confirm(
+                campaign_id=campaign_id, epoch=epoch, held=held, position=position, wait_sec=wait_sec
+            )
+    except GateUnavailable as error:
+        raise Unconfirmed(f"Redis has not confirmed in time ({error})") from error
+    if not is_held:
+        raise Unconfirmed(f"campaign {campaign_id}: the gate does not hold the ticket any more")
+    # Crash here => nobody was answered; the ticket is published, and its coupon is issued.
+    failpoint(WEB_CONFIRMED)
 
 
 class _Message:
@@ -95,24 +116,25 @@ class _Message:
             self._delivery = delivery  # before the caller is woken, who may be so before `publish` returns
             wake()
 
-        self._delivery = publisher().publish(ticket, published_marks().note(ticket), told)
+        self._delivery = publisher().publish(ticket, told)
         failpoint(WEB_PRODUCED)
         return True
 
-    def confirm(self) -> None:
-        """Returns when Kafka has it. Raises Unconfirmed when it has not by the deadline."""
+    def acknowledged(self) -> Position | None:
+        """Where it lies, once Kafka has it; None when Kafka did not say. Raises Unconfirmed when it has not by the
+        deadline."""
         if self._delivery is None:
             raise self._too_late()
         try:
-            self._delivery.result(self._deadline - time.monotonic())
+            position = self._delivery.result(self._deadline - time.monotonic())
         except LogUnavailable as error:
             kafka_breaker.missed()
             raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
         failpoint(WEB_ACKNOWLEDGED)
         kafka_breaker.succeeded()
         PUBLISH_SECONDS.observe(time.monotonic() - self._started)
+        return position
 
     def _too_late(self) -> Unconfirmed:
-        """A mend counts on it that nothing is published after the deadline: who repeats, or the relay, does it in
-        today's epoch."""
+        """Nothing is published for who does not wait any more: the repeat or the relay does it, in today's epoch."""
         return Unconfirmed(f"campaign {self._campaign_id}: Redis answered too late")

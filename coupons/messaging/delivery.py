@@ -13,26 +13,19 @@ class Delivery:
     A `concurrent.futures.Future` does the same and makes a condition and a list for each; every winner needs one.
     """
 
-    __slots__ = ("_error", "_on_acknowledged", "_on_told", "_position", "_told")
+    __slots__ = ("_error", "_on_told", "_position", "_told")
 
-    def __init__(
-        self,
-        on_acknowledged: Callable[[Position], None] | None = None,
-        on_told: Callable[["Delivery"], None] | None = None,
-    ) -> None:
+    def __init__(self, on_told: Callable[["Delivery"], None] | None = None) -> None:
         self._told = threading.Lock()
         self._told.acquire()
         self._error: LogUnavailable | None = None
         self._position: Position | None = None
-        self._on_acknowledged = on_acknowledged
         self._on_told = on_told
 
     def acknowledged(self, position: Position | None) -> None:
         """None: the broker has it, and did not say where (an idempotent producer's second try)."""
         self._position = position
         self._tell()
-        if position is not None and self._on_acknowledged is not None:
-            self._on_acknowledged(position)
 
     def refused(self, error: LogUnavailable) -> None:
         self._error = error

@@ -68,15 +68,10 @@ class Publisher:
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
 
-    def publish(
-        self,
-        ticket: Ticket,
-        on_acknowledged: Callable[[Position], None] | None = None,
-        on_told: Callable[[Delivery], None] | None = None,
-    ) -> Delivery:
-        """Queue the ticket's message. Both functions run in the producer's thread, and must be quick; `on_told` when
-        the delivery has ended either way, which may be before this returns."""
-        delivery = Delivery(on_acknowledged, on_told)
+    def publish(self, ticket: Ticket, on_told: Callable[[Delivery], None] | None = None) -> Delivery:
+        """Queue the ticket's message. `on_told` runs in the producer's thread, so it must be quick, when the delivery
+        has ended either way, which may be before this returns."""
+        delivery = Delivery(on_told)
         try:
             payload = encode(ticket)
             self._producer.produce(

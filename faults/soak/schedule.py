@@ -15,6 +15,7 @@ FAILPOINTS: Final = (
     "web.admitted",
     "web.produced",
     "web.acknowledged",
+    "web.confirmed",
     "consumer.inserted",
     "consumer.committed",
     "consumer.settled",

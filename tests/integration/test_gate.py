@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from coupons.admission import gate
-from coupons.admission.gate import Outcome
+from coupons.admission.gate import Held, Outcome
 from coupons.admission.scripts import admission_redis
+from coupons.errors import StateStale
 from coupons.positions import Position
 from tests.integration.conftest import HOUR_MS, Gate
 
@@ -232,6 +233,51 @@ def test_a_mark_that_comes_after_the_settling_brings_nothing_back(a_gate: MakeGa
     gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(0, 1)})
 
     assert place.describe().pending == 0
+
+
+def test_a_ticket_that_is_held_is_confirmed_and_noted_as_published(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+
+    assert place.confirm("a", Position(3, 1_234))
+    assert place.admit("a").ticket == Held("a", 1, Position(3, 1_234).score)
+
+
+def test_a_ticket_is_confirmed_also_when_kafka_did_not_say_where_its_message_lies(a_gate: MakeGate) -> None:
+    place = a_gate()
+    ticket = place.admit("a").ticket
+
+    assert place.confirm("a", None)
+    assert place.admit("a").ticket == ticket
+
+
+def test_a_ticket_whose_coupon_is_issued_already_is_confirmed_and_stays_off_pending(a_gate: MakeGate) -> None:
+    place = a_gate()
+    place.admit("a")
+    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+
+    assert place.confirm("a", Position(0, 1))
+    assert place.describe().pending == 0
+
+
+@pytest.mark.parametrize(("user", "sequence"), [("a", 2), ("stranger", 1)])
+def test_a_ticket_that_the_gate_does_not_hold_is_not_confirmed(a_gate: MakeGate, user: str, sequence: int) -> None:
+    place = a_gate()
+    ticket = place.admit("a").ticket
+
+    assert not place.confirm(user, Position(0, 1), sequence=sequence)
+    assert place.admit("a").ticket == ticket
+    assert place.describe().pending == 1
+
+
+@pytest.mark.parametrize(("epoch", "error"), [(0, gate.EpochAhead), (2, StateStale)])
+def test_a_ticket_of_another_epoch_is_not_confirmed(a_gate: MakeGate, epoch: int, error: type[StateStale]) -> None:
+    place = a_gate()
+    ticket = place.admit("a").ticket
+
+    with pytest.raises(error):
+        place.confirm("a", Position(0, 1), epoch=epoch)
+    assert place.admit("a").ticket == ticket
 
 
 @pytest.mark.parametrize(("epoch", "sequence"), [(0, 1), (2, 1), (1, 2)])

@@ -20,6 +20,7 @@ from coupons.breaker import Breaker
 from coupons.errors import StateStale, Unconfirmed
 from coupons.messaging.delivery import Delivery
 from coupons.messaging.producer import Publisher, publisher
+from coupons.positions import Position
 from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.topic import published_users
@@ -106,11 +107,34 @@ def test_a_message_may_be_acknowledged_before_the_thread_that_published_it_goes_
         publishing = pool.submit(message.follow, admission, woken.set)
         try:
             assert woken.wait(20)
-            message.confirm()
+            message.acknowledged()
         finally:
             may_go_on.set()
         assert publishing.result(20)
     assert published_users() == {"a"}
+
+
+def test_a_redis_that_hangs_after_the_acknowledgement_confirms_nothing_and_the_repeat_gets_the_place(
+    service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = service.campaign(10)
+    acknowledged = accepting._Message.acknowledged
+
+    def then_redis_hangs(message: accepting._Message) -> Position | None:
+        position = acknowledged(message)
+        service.stack("pause", "redis")
+        return position
+
+    monkeypatch.setattr(accepting._Message, "acknowledged", then_redis_hangs)
+    with pytest.raises(Unconfirmed, match="Redis has not confirmed"):
+        accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
+    monkeypatch.undo()
+    service.stack("resume", "redis")
+
+    again = accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
+    assert again is not None
+    assert again.ticket is not None
+    assert again.ticket.sequence == 1
 
 
 def test_each_question_to_the_gate_is_measured_once_answered_or_not(service: Service) -> None:

@@ -19,34 +19,20 @@ def test_who_waits_hears_where_the_message_lies_and_so_does_who_asks_again() -> 
     assert delivery.result(0) == SOMEWHERE
 
 
-def test_an_acknowledgement_without_a_place_is_one_too_and_is_not_to_be_marked() -> None:
-    marked: list[Position] = []
-    delivery = Delivery(marked.append)
+def test_an_acknowledgement_without_a_place_is_one_too() -> None:
+    delivery = Delivery()
     delivery.acknowledged(None)
 
     assert delivery.result(0) is None
-    assert marked == []
 
 
-def test_a_place_is_told_to_who_marks_it_also_when_nobody_waits_any_more() -> None:
-    marked: list[Position] = []
-    delivery = Delivery(marked.append)
-    with pytest.raises(LogUnavailable, match="no answer"):
-        delivery.result(0)
-    delivery.acknowledged(SOMEWHERE)
-
-    assert marked == [SOMEWHERE]
-
-
-def test_a_refusal_is_raised_each_time_and_marks_nothing() -> None:
-    marked: list[Position] = []
-    delivery = Delivery(marked.append)
+def test_a_refusal_is_raised_each_time() -> None:
+    delivery = Delivery()
     delivery.refused(LogUnavailable("the queue is full"))
 
     for _ in range(2):
         with pytest.raises(LogUnavailable, match="the queue is full"):
             delivery.result(5)
-    assert marked == []
 
 
 def test_the_end_of_the_time_is_no_refusal() -> None:

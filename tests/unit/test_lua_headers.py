@@ -14,6 +14,7 @@ REFUSALS = {Outcome.PAUSED, Outcome.CLOSED, Outcome.NOT_OPEN, Outcome.SOLD_OUT} 
 # What Python makes of each script's own codes. Those of an enum are its values, the others are compared by name.
 KNOWN: dict[str, set[str]] = {
     "admit": set(Outcome),
+    "confirm": {"CONFIRMED", "NOT_HELD"},
     "held": {"CURRENT"},
     "sequences": {"CURRENT"},
     "settle": {"CURRENT"},
@@ -112,7 +113,7 @@ def test_what_adds_keys_is_refused_when_redis_is_full(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["held", "settle", "describe", "newcomer", "pending_range", "read_api_keys", "push_api_keys"]
+    "name", ["confirm", "held", "settle", "describe", "newcomer", "pending_range", "read_api_keys", "push_api_keys"]
 )
 def test_what_the_consumer_needs_runs_also_when_redis_is_full(name: str) -> None:
     assert "allow-oom" in scripts.source(name).splitlines()[0]
