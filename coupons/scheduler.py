@@ -26,8 +26,12 @@ class Scheduler:
         self._now = now
 
     def run(self) -> None:
+        looked_at = self._now()
         due = [self._next_due(job) for job in self._jobs]
         while not self._stop.is_set():
+            if self._now() < looked_at:  # set back by hours: what was due by the former time would wait for hours
+                due = [self._next_due(job) for job in self._jobs]
+            looked_at = self._now()
             for number, job in enumerate(self._jobs):
                 if self._now() >= due[number]:
                     run_job(job)

@@ -56,6 +56,15 @@ def test_a_job_runs_when_it_is_due_and_then_at_its_next_time(diary: Diary) -> No
     assert [line[:5] for line in diary.lines] == ["10:05", "10:10", "10:15"]
 
 
+def test_a_job_does_not_wait_for_the_former_time_when_the_clock_is_set_back(diary: Diary) -> None:
+    def now() -> datetime:
+        return diary.now() - (timedelta(hours=2) if diary.clock() > 200 else timedelta())
+
+    Scheduler([("*/5 * * * *", "diary_of_jobs.note")], stop=diary.stop, now=now).run()
+
+    assert [line[:5] for line in diary.lines] == ["10:05", "10:10", "10:15"]
+
+
 def test_a_job_gets_its_arguments_and_keywords(diary: Diary) -> None:
     run_job(("* * * * *", "diary_of_jobs.note", ["a"], {"key": "b"}))
 
