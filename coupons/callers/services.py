@@ -1,6 +1,5 @@
 """Which service has this API key, and what it may do."""
 
-import time
 from functools import lru_cache
 from hashlib import sha256
 
@@ -23,7 +22,7 @@ def caller_of_key(key: bytes) -> Caller:
     known = key_snapshot().find(digest_of(key)) if key.startswith(f"{MARK}_".encode()) else None
     if known is None:
         raise NotKnown("This API key is not known.")
-    if known.expires_at is not None and known.expires_at <= time.time():
+    if key_snapshot().has_expired(known):
         raise NotKnown("This API key has expired.")
     last_used().note(known.id)
     return Caller(name=f"key-{known.prefix}", scopes=known.scopes, campaigns=known.campaigns)

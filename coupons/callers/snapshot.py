@@ -42,6 +42,7 @@ class KeySnapshot:
     def __init__(self) -> None:
         self._keys: dict[str, KnownKey] = {}
         self._document: bytes | None = None
+        self._redis_ahead_sec = 0.0  # of the monotonic clock
         self._good_until = 0.0
         self._asked = threading.Event()
         self._stop = threading.Event()
@@ -55,6 +56,10 @@ class KeySnapshot:
             if time.monotonic() >= self._good_until:
                 raise KeysUnknown("the API keys are not known here at this moment")
         return self._keys.get(digest)
+
+    def has_expired(self, key: KnownKey) -> bool:
+        """By Redis's time: this host's own may be wrong."""
+        return key.expires_at is not None and key.expires_at <= time.monotonic() + self._redis_ahead_sec
 
     def close(self) -> None:
         self._stop.set()
@@ -79,12 +84,14 @@ class KeySnapshot:
             self._stop.wait(settings.API_KEYS_REFRESH_MS / 1000)
 
     def _read(self, asked_at: float) -> None:
-        status, _, *document = run("read_api_keys", [API_KEYS], [])
+        status, _, *values = run("read_api_keys", [API_KEYS], [])
         if status != b"CURRENT":
             raise GateUnavailable("no snapshot since Redis started; the keeper makes it from PostgreSQL")
-        if document[0] != self._document:
-            self._keys = _parse(document[0])
-            self._document = document[0]
+        document, now_sec = values
+        self._redis_ahead_sec = int(now_sec) - time.monotonic()
+        if document != self._document:
+            self._keys = _parse(document)
+            self._document = document
         self._good_until = asked_at + settings.API_KEYS_LEASE_MS / 1000
 
 

@@ -1,6 +1,8 @@
 """Services' API keys: what each may do and where, how soon a revoked one is refused, and what happens in an outage."""
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +14,10 @@ from django.utils import timezone
 
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import admission_redis
-from coupons.callers import api_keys, services, snapshot
+from coupons.callers import api_keys, snapshot
 from coupons.callers.api_keys import create_api_key, push_api_keys, revoke_api_key
 from coupons.callers.last_used import last_used
-from coupons.callers.snapshot import key_snapshot
+from coupons.callers.snapshot import KeySnapshot, key_snapshot
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.ledger.keeper import Keeper
 from coupons.models import ApiKey, Campaign, Scope
@@ -94,13 +96,27 @@ def test_wrong_keys_are_not_known(campaign: Campaign) -> None:
 
 
 def test_a_key_expires_by_itself(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    expires_at = timezone.now() + timedelta(hours=1)
-    _, api = a_key(expires_at=expires_at)
+    _, api = a_key(expires_at=timezone.now() + timedelta(hours=1))
     assert api.apply(campaign, "1").status_code == 202
 
-    monkeypatch.setattr(services, "time", SimpleNamespace(time=expires_at.timestamp))
+    monkeypatch.setattr(KeySnapshot, "has_expired", lambda snapshot, key: key.expires_at is not None)
 
     assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")
+
+
+def test_a_key_expires_by_redis_s_time_whatever_this_host_s_clock_says(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expires_at = timezone.now() + timedelta(hours=1)
+    row, api = a_key(expires_at=expires_at)
+    monkeypatch.setattr(time, "time", lambda: expires_at.timestamp() + 3_600)
+
+    assert api.apply(campaign, "1").status_code == 202
+
+    known = key_snapshot().find(row.digest)
+    assert known is not None
+    redis_sec, _ = admission_redis().time()
+    assert key_snapshot().has_expired(replace(known, expires_at=redis_sec - 10))
 
 
 # --- revoked ---
