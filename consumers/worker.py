@@ -22,8 +22,10 @@ from coupons.messaging.kafka import headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
 
-# Bounds how long a signal waits: librdkafka's calls hold back Python's signal handlers.
-POLL_SEC = 0.5
+MOST_WAIT_SEC = 0.5
+# Between two polls while there is nothing to do.
+IDLE_SEC = 0.005
+WAKE_SEC = 1.0
 # After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
 LINGER_SEC = 0.005
 # Longer than a broker takes to confirm, so that a healthy one is asked once.
@@ -70,6 +72,7 @@ class Worker:
         self._retry_at = 0.0
         self._done: dict[tuple[str, int], int] = {}  # what was committed, of partitions that are still ours
         self._committed_at = 0.0
+        self._wake_at = 0.0
         self._assigned: set[tuple[str, int]] = set()
         self._unplaced: set[tuple[str, int]] = set()  # assigned, paused, and not yet known where to begin
         self._place_at = 0.0
@@ -131,17 +134,32 @@ class Worker:
         allowed = self._rate.allowance(self._batch_size)
         if allowed == 0:
             # Short against max.poll.interval.ms, so the membership is safe without polling.
-            self._stop.wait(min(self._rate.wait_sec(), POLL_SEC))
+            self._stop.wait(min(self._rate.wait_sec(), MOST_WAIT_SEC))
             return []
-        first = self._consumer.poll(POLL_SEC)
+        first = self._poll()
         if first is None:
             return []
         messages = [first]
         if allowed > 1:
-            messages += self._consumer.consume(allowed - 1, LINGER_SEC)
+            messages += self._consumer.consume(allowed - 1, 0)
+        if len(messages) < allowed:
+            self._stop.wait(LINGER_SEC)
+            messages += self._consumer.consume(allowed - len(messages), 0)
         batch = [received for message in messages if (received := self._received(message)) is not None]
         self._rate.take(len(batch))
         return batch
+
+    def _poll(self) -> Message | None:
+        """The next message, or None after a moment. Never waits in librdkafka, which does so by the wall clock (its
+        issue 2145): when that is set back by an hour, `poll` returns an hour later and no signal is handled until then.
+        """
+        message = self._consumer.poll(0)
+        if message is None:
+            if self._clock() >= self._wake_at:
+                self._wake_at = self._clock() + WAKE_SEC
+                self._consumer.assignment()  # asks librdkafka's own thread, which may wait as long: it sends heartbeats
+            self._stop.wait(IDLE_SEC)
+        return message
 
     def _received(self, message: Message) -> Received | None:
         error = message.error()
@@ -228,7 +246,7 @@ class Worker:
         wait_sec = self._retry_at - self._clock()
         if wait_sec > 0:
             # Everything is paused, so this returns events of the group and no messages.
-            message = self._consumer.poll(min(wait_sec, POLL_SEC))
+            message = self._poll()
             if message is not None:
                 self._received(message)  # for its error, if it is one
             return

@@ -44,6 +44,10 @@ ROWS: Final = {
     33: ("Redis's wall clock steps back", "as 32; no hold begins anew"),
     34: ("a mender that stood still goes on after another one", "what it writes is refused by epoch and token"),
     35: ("a virtual machine is paused, its monotonic clock too", "nothing is promised that the gate does not hold"),
+    36: (
+        "a web or keeper host's wall clock jumps by an hour, both ways",
+        "as 27, and no outage longer than a time-out",
+    ),
     37: (
         "message key or Django secret changed with unread messages in the topic, also with Redis lost",
         "read, or refused at the start with the key's id until it is named; never a ledger that closes over them",

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from coupons import audit
 from coupons.campaigns.push import load_first_time, lower_first, push_change, take_back_lowering
+from coupons.clock import database_now
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
 
@@ -41,7 +42,7 @@ def create_campaign(
     reason: str = "",
 ) -> Campaign:
     """A draft that nobody can apply to yet. Without `opens_at` the window begins now."""
-    campaign = Campaign(name=name.strip(), quantity=quantity, opens_at=opens_at or timezone.now(), closes_at=closes_at)
+    campaign = Campaign(name=name.strip(), quantity=quantity, opens_at=opens_at or database_now(), closes_at=closes_at)
     check_new_values(campaign)
     with transaction.atomic():
         campaign.save(force_insert=True)
@@ -55,7 +56,7 @@ def open_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaig
     """From draft to open: the first load into Redis, which happens once in a campaign's life."""
     with transaction.atomic(durable=True):  # Redis is told after the commit: no caller may hold it back
         campaign = _begin_change(campaign_id, allowed=[CampaignState.DRAFT], to="open")
-        if campaign.closes_at is not None and campaign.closes_at <= timezone.now():
+        if campaign.closes_at is not None and campaign.closes_at <= database_now():
             raise OperatorError(f"closes_at, {campaign.closes_at.isoformat()}, has passed: move it first.")
         campaign.state = CampaignState.OPEN
         campaign.epoch = 1

@@ -10,7 +10,7 @@ from consumers.offsets import on_commit
 from tests.support.clocks import Clock, SteppedEvent
 
 TOPIC = "t"
-MAX_POLLS = 500
+MAX_POLLS = 50_000
 
 Rebalance = Callable[["FakeConsumer"], None]
 

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,14 +62,14 @@ int timespec_get(struct timespec *now, int base) {
   return base == TIME_UTC && clock_gettime(CLOCK_REALTIME, now) == 0 ? base : 0;
 }
 
-// Until when to wait by the monotonic clock before looking at the wall clock again; false = the time has come.
-static int next_look(const struct timespec *until, struct timespec *look) {
+// Until when to wait by the monotonic clock, `most_ns` at most, before looking at the wall clock; false = its time has come.
+static int next_look(const struct timespec *until, int64_t most_ns, struct timespec *look) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   int64_t left = (until->tv_sec - now.tv_sec) * 1000000000LL + until->tv_nsec - now.tv_nsec;
   if (left <= 0) return 0;
   clock_gettime(CLOCK_MONOTONIC, look);
-  int64_t ns = look->tv_nsec + (left < SLICE_NS ? left : SLICE_NS);
+  int64_t ns = look->tv_nsec + (left < most_ns ? left : most_ns);
   look->tv_sec += ns / 1000000000;
   look->tv_nsec = ns % 1000000000;
   return 1;
@@ -77,17 +78,24 @@ static int next_look(const struct timespec *until, struct timespec *look) {
 int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
                            const struct timespec *restrict until) {
   if (cond->__data.__wrefs & WAITS_BY_MONOTONIC) return pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, until);
+  // In one go: a signal between two slices would be lost. So a step ahead, which ends such a wait on a real host, does not.
   struct timespec look;
-  while (next_look(until, &look)) {
+  while (next_look(until, INT64_MAX / 2, &look)) {
     int result = pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &look);
     if (result != ETIMEDOUT) return result;
   }
   return ETIMEDOUT;
 }
 
+// What librdkafka waits with. In glibc the two types are pthread's.
+int cnd_timedwait(cnd_t *cond, mtx_t *mutex, const struct timespec *until) {
+  int result = pthread_cond_timedwait((pthread_cond_t *)cond, (pthread_mutex_t *)mutex, until);
+  return result == 0 ? thrd_success : result == ETIMEDOUT ? thrd_timedout : thrd_error;
+}
+
 int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict until) {
   struct timespec look;
-  while (next_look(until, &look)) {
+  while (next_look(until, SLICE_NS, &look)) {
     if (sem_clockwait(semaphore, CLOCK_MONOTONIC, &look) == 0) return 0;
     if (errno != ETIMEDOUT) return -1;
   }
