@@ -240,7 +240,7 @@ class Worker:
             self._consumer.seek(TopicPartition(each.topic, each.partition, offset))
         if self._kept:
             self._resume()
-        self._stop.wait(POLL_SEC)  # what cannot be put right at once must not be tried in a loop
+        self._stop.wait(MOST_WAIT_SEC)  # what cannot be put right at once must not be tried in a loop
 
     def _wait_or_retry(self) -> None:
         wait_sec = self._retry_at - self._clock()
