@@ -110,20 +110,22 @@ def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> in
     print(f"soak: seed {options.seed}; logs and histories in {folder}", flush=True)
     failpoints = Path(tempfile.mkdtemp(prefix="failpoints-", dir=folder))
     done: list[dict[str, Any]] = []
+    findings: list[str] = []
     began = time.monotonic()
     with World(folder, topic=topic, database=DATABASE, failpoints=failpoints) as world:
         for task in _rounds(options, began):
             run_round(task, world, folder=folder, database=DATABASE, url=url, say=lambda text: print(text, flush=True))
             done.append(task.figures)
             print(_line(task), flush=True)
-            if task.findings:
+            findings = task.findings
+            if findings:
                 keep_evidence(folder, task.campaigns)
-                (folder / "findings.txt").write_text("\n\n".join(task.findings) + "\n")
-                print("\nUNEXPLAINED:", *task.findings, f"Everything to study it: {folder}", sep="\n  ")
+                (folder / "findings.txt").write_text("\n\n".join(findings) + "\n")
+                print("\nUNEXPLAINED:", *findings, f"Everything to study it: {folder}", sep="\n  ")
                 print(f"The same again: make soak SEED={options.seed} MINUTES={options.minutes:g}")
                 break
-    _write(options, done, minutes=(time.monotonic() - began) / 60, findings=task.findings)
-    return 1 if task.findings else 0
+    _write(options, done, minutes=(time.monotonic() - began) / 60, findings=findings)
+    return 1 if findings else 0
 
 
 def _rounds(options: argparse.Namespace, began: float) -> Iterator["Round"]:

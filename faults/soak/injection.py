@@ -15,13 +15,14 @@ from psycopg2 import sql
 from coupons import failpoints
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
+from coupons.campaigns.lifecycle import pause_campaign
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.messaging.topics import create_topic
 from coupons.models import Campaign
 from faults.crowd import Crowd
-from faults.history import QUANTITY_CHANGED, STOPPED_ADDRESS, Event
+from faults.history import STOPPED_ADDRESS
 from faults.soak.log_faults import cut_a_log, join_and_commit_to_the_end, set_offsets
+from faults.soak.operators import change_quantity, resumed
 from faults.soak.refused_ticket import RefusedTicket
 from faults.soak.schedule import CONSUMERS, Fault, Step
 from faults.soak.until import until
@@ -29,6 +30,7 @@ from faults.soak.world import API_KEY, World
 
 Undo = Callable[[], object]
 MORE_COUPONS, LESS_COUPONS = 40, 20
+END_WHO_WAIT = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
 AUDIT = "coupons_auditentry"
 WITH_IDS = ("coupons_coupon", "coupons_faileventhistory", AUDIT)
 STEPS_SEC = (-7_200, -86_400, -3, 3, 7_200, 86_400)
@@ -90,6 +92,8 @@ class Injection:
         return nothing
 
     def _log_cut(self, fault: Fault, chance: random.Random) -> Undo:
+        # A broker that is stopped takes itself off the list of brokers, and a client without any ends its process.
+        self._world.ends.kafka_lost()
         self._world.stack("stop", "kafka")
         try:
             cut_a_log(chance)
@@ -193,43 +197,31 @@ class Injection:
     # --- people and jobs ---
 
     def _quantity_raised(self, fault: Fault, chance: random.Random) -> Undo:
-        self._change(self._campaign(chance), by=MORE_COUPONS)
+        change_quantity(self._campaign(chance), by=MORE_COUPONS, history=self._crowd.history)
         return nothing
 
     def _quantity_lowered(self, fault: Fault, chance: random.Random) -> Undo:
-        self._change(self._campaign(chance), by=-LESS_COUPONS)
+        change_quantity(self._campaign(chance), by=-LESS_COUPONS, history=self._crowd.history)
         return nothing
 
     def _lowered_while_audit_locked(self, fault: Fault, chance: random.Random) -> Undo:
-        """Redis hears of a lower quantity first, and what PostgreSQL then has to write waits; a raise after it."""
-        unlock = self._table_locked(replace(fault, target=AUDIT), chance)
-        timer = threading.Timer(chance.uniform(1, 10), unlock)
+        """Redis hears of a lower quantity first, and what PostgreSQL then has to write waits, and often in vain; a
+        raise after it."""
+        unlock, in_vain = self._table_locked(replace(fault, target=AUDIT), chance), chance.random() < 0.5
+
+        def end() -> None:
+            if in_vain:
+                self._sql(END_WHO_WAIT, [AUDIT], url=self._own_url)
+            unlock()
+
+        timer = threading.Timer(chance.uniform(1, 10), end)
         timer.start()
         campaign = self._campaign(chance)
-        self._change(campaign, by=-LESS_COUPONS)
+        change_quantity(campaign, by=-LESS_COUPONS, history=self._crowd.history)
         if campaign is not None:
-            self._change(until(lambda: Campaign.objects.get(pk=campaign.pk)), by=MORE_COUPONS)
+            again = until(lambda: Campaign.objects.get(pk=campaign.pk))
+            change_quantity(again, by=MORE_COUPONS, history=self._crowd.history)
         return timer.join
-
-    def _change(self, campaign: Campaign | None, *, by: int) -> None:
-        """And writes down whether it was made; until Redis has what the row says, nobody can tell which one holds."""
-        if campaign is None:
-            return
-        began, before = time.monotonic(), campaign.quantity
-        after = max(before + by, 1)
-        with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
-            change_campaign(campaign_id=campaign.pk, changes={"quantity": after}, actor="soak")
-        quantity = until(lambda: _quantity_of(campaign.pk))
-        until(lambda: _redis_quantity(campaign.pk) == quantity)
-        self._crowd.history.event(
-            Event(
-                what=QUANTITY_CHANGED,
-                start=began,
-                end=time.monotonic(),
-                campaign_id=str(campaign.pk),
-                details={"before": before, "after": after, "failed": quantity != after},
-            )
-        )
 
     def _admission_paused(self, fault: Fault, chance: random.Random) -> Undo:
         campaign = self._campaign(chance)
@@ -237,7 +229,7 @@ class Injection:
             return nothing
         with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
             pause_campaign(campaign_id=campaign.pk, actor="soak")
-        return lambda: until(lambda: _resumed(campaign.pk))
+        return lambda: until(lambda: resumed(campaign.pk))
 
     def _retried(self, fault: Fault, chance: random.Random) -> Undo:
         self._world.manage("retry_failed_coupons")
@@ -279,21 +271,3 @@ class Injection:
         with server.cursor() as cursor:
             cursor.execute(statement, values)
         server.close()
-
-
-def _resumed(campaign_id: UUID) -> bool:
-    try:
-        resume_campaign(campaign_id=campaign_id, actor="soak")
-    except PushDidNotArrive:
-        return True
-    except OperatorError:
-        return True  # it is open: the pause was not done
-    return True
-
-
-def _quantity_of(campaign_id: UUID) -> int:
-    return Campaign.objects.values_list("quantity", flat=True).get(pk=campaign_id)
-
-
-def _redis_quantity(campaign_id: UUID) -> int:
-    return int(admission_redis().hget(campaign_keys(campaign_id).campaign, "quantity") or 0)

@@ -1,7 +1,6 @@
 """What the soak does to a partition's files, and what it writes down of an operator's change."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +9,7 @@ import pytest
 from coupons.errors import OperatorError
 from coupons.models import Campaign
 from faults.history import HistoryWriter, read_history
-from faults.soak import injection
-from faults.soak.injection import Injection
+from faults.soak import operators
 from faults.soak.log_faults import cut_log
 
 CAMPAIGN = UUID("0198c2a4-6f3e-7a51-9c0e-5d1f0b1c2d3e")
@@ -61,15 +59,11 @@ def test_a_change_is_written_down_with_whether_it_was_made(
             raise OperatorError("the audit table is locked")
         now.update(changes)
 
-    monkeypatch.setattr(injection, "change_campaign", change)
-    monkeypatch.setattr(injection, "_quantity_of", lambda _: now["quantity"])
-    monkeypatch.setattr(injection, "_redis_quantity", lambda _: now["quantity"])
+    monkeypatch.setattr(operators, "change_campaign", change)
+    monkeypatch.setattr(operators, "_quantity_of", lambda _: now["quantity"])
+    monkeypatch.setattr(operators, "_redis_quantity", lambda _: now["quantity"])
     with HistoryWriter(tmp_path / "history.jsonl") as history:
-        crowd: Any = SimpleNamespace(history=history)
-        nobody: Any = None
-        soak = Injection(nobody, crowd, [CAMPAIGN], database="", url="")
-
-        soak._change(Campaign(pk=CAMPAIGN, quantity=100), by=by)
+        operators.change_quantity(Campaign(pk=CAMPAIGN, quantity=100), by=by, history=history)
 
     event = read_history(tmp_path / "history.jsonl").events[-1]
     assert (event.what, event.campaign_id, event.details) == ("quantity-changed", str(CAMPAIGN), noted)
