@@ -21,7 +21,7 @@ class Command(CouponCommand):
   manage.py rebuild_admission
   manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (also if it is current)
   manage.py rebuild_admission --all                      (PostgreSQL was restored from an older copy)
-  manage.py rebuild_admission --all --whole-topic        (and Redis is lost as well)
+  manage.py rebuild_admission --all --whole-topic        (rows of coupons were deleted, as reconcile_campaigns says)
   manage.py rebuild_admission --forged-key spam-0a1b2c3d --reason "no key of ours"
 """
 
@@ -31,7 +31,8 @@ class Command(CouponCommand):
         parser.add_argument(
             "--whole-topic",
             action="store_true",
-            help="read also what the consumers have read already: after PostgreSQL lost rows (a backup was restored)",
+            help="read also what the consumers have read already: after rows were deleted. A restored backup needs it "
+            "not, as it says how far the topic was read when it was made",
         )
         parser.add_argument(
             "--forged-key",
