@@ -23,6 +23,8 @@ from coupons.per_process import PerProcess
 # A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
 # three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
 LEADER_COMES_UP = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+# What the client remembers of a partition is not what the broker has, as after a broker lost its log.
+OUT_OF_DATE = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
 Answer = TypeVar("Answer")
 
@@ -185,7 +187,7 @@ def _ask_until_up(ask: Callable[[], Answer], *, about: str, passing: Collection[
 def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
     """What to raise. The next call asks with new clients if nobody has answered this one."""
     administrator().poll(0)  # it has no thread that does, and why it is not connected is told there
-    if error.code() < 0:  # librdkafka's own; a broker's are positive
+    if error.code() < 0 or error.code() in OUT_OF_DATE:  # below 0 are librdkafka's own
         # It may have lost its brokers for good (coupons/messaging/brokers.py), and has no statistics that would tell.
         administrator.forget()
     return LogUnavailable(f"{what}: {why(error)}")

@@ -12,8 +12,12 @@ from tests.support.ledger_scenes import Scene, make_scenes
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-# Only a person can decide which of two rows stays, and then the constraint must be restored.
-NOT_BY_A_COMMAND = (corruptions.give_a_user_a_second_coupon, corruptions.give_a_coupons_sequence_to_somebody_else)
+# Only a person can decide which of two rows stays, and then the constraint must be restored; or name a key.
+NOT_BY_A_COMMAND = (
+    corruptions.give_a_user_a_second_coupon,
+    corruptions.give_a_coupons_sequence_to_somebody_else,
+    corruptions.sign_with_a_key_that_nobody_knows,
+)
 SEED = "heal"
 PATIENT = {"COUPON_RELAY_AFTER_MS": "600000"}
 
@@ -24,7 +28,7 @@ def test_each_difference_heals_as_the_verifier_says(service: Service, settings: 
     chosen = [each for each in CORRUPTIONS if each not in NOT_BY_A_COMMAND]
     scenes = make_scenes(service, len(chosen), seed=SEED, share_mended=0.0)
     kinds = _corrupt(scenes, chosen)
-    assert kinds >= set(Kind) - {Kind.USER_TWICE, Kind.GAP}
+    assert kinds >= set(Kind) - {Kind.USER_TWICE, Kind.GAP, Kind.UNKNOWN_KEY}
 
     for command in _commands(service):
         process = service.run(*command, **PATIENT)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 
 from coupons.failpoints import RETRY_CLAIMED, RETRY_ISSUED
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
@@ -113,7 +113,8 @@ def with_status(status: EventStatus) -> int:
 
 def what_a_user_is_told(service: Service, campaign: Campaign, status: EventStatus) -> tuple[int, str]:
     """Of one whose event has this status."""
-    event = FailEventHistory.objects.filter(event_status=status).order_by("pk").first()
+    coupon = Coupon.objects.filter(campaign=campaign, user_id=OuterRef("user_id"))  # by a second message, meanwhile
+    event = FailEventHistory.objects.filter(~Exists(coupon), event_status=status).order_by("pk").first()
     assert event is not None
     answer = service.ticket(campaign, event.user_id)
     return answer.status, answer.json().get("status", "")

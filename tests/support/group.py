@@ -4,7 +4,7 @@ from confluent_kafka import Consumer, TopicPartition
 from django.conf import settings
 
 from coupons.messaging.kafka import client_config
-from coupons.messaging.topics import partition_lags
+from coupons.messaging.topics import partition_count
 from faults.crowd import Crowd
 from tests.support.process import Process
 from tests.support.waiting import hold
@@ -17,7 +17,7 @@ MAX_POLL_INTERVAL = {"COUPON_KAFKA_CLIENT_CONFIG": f"max.poll.interval.ms={MAX_P
 def committed() -> dict[int, int]:
     """Partition -> the group's offset in Kafka, 0 where it has none."""
     asking = Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False}))
-    partitions = [TopicPartition(settings.TOPIC, number) for number in partition_lags()]
+    partitions = [TopicPartition(settings.TOPIC, number) for number in range(partition_count() or 0)]
     try:
         return {each.partition: max(each.offset, 0) for each in asking.committed(partitions, timeout=10)}
     finally:
