@@ -6,12 +6,12 @@ It opens no client of its own, and each child is a new program (no fork), so not
 import logging
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
 
 from consumers.backoff import Backoff
+from coupons.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 WATCH_SEC = 0.2
@@ -67,7 +67,7 @@ class Supervisor:
         self._max_deaths = max_deaths
         self._stops = 0
         self._passed_on = 0
-        self._wake = threading.Event()
+        self._wake = SignalEvent()
 
     def run(self) -> int:
         """Until a signal, or a final exit of a child; returns the exit code."""

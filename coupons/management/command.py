@@ -4,7 +4,6 @@ import argparse
 import getpass
 import os
 import signal
-import threading
 from abc import ABC, abstractmethod
 from datetime import UTC
 from types import FrameType
@@ -16,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
+from coupons.signal_event import SignalEvent
 from coupons.visible import visible
 
 EXIT_REFUSED = 1  # what was asked cannot be done, or the answer is "no"
@@ -54,11 +54,11 @@ class CouponCommand(BaseCommand, ABC):
         """Call one function and print what it did."""
 
 
-asked_to_end = threading.Event()
+asked_to_end = SignalEvent()
 """Set with the first signal of `stop_on_signals`: a job that `run_jobs` runs ends after the row in hand."""
 
 
-def stop_on_signals(stop: threading.Event) -> None:
+def stop_on_signals(stop: SignalEvent) -> None:
     """The first SIGTERM or Ctrl-C asks for an end. After it the default action is back: a second one ends at once."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:

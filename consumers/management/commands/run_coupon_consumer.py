@@ -1,7 +1,6 @@
 import logging
 import os
 import sys
-import threading
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 from coupons.message_keys import refuse_unknown_keys
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
+from coupons.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 EXIT_POISON = 3
@@ -93,7 +93,7 @@ class Command(CouponCommand):
 
     def _work(self, handler: Handler, options: dict[str, Any]) -> None:
         give_way(settings.CONSUMER_NICE)
-        stop = threading.Event()
+        stop = SignalEvent()
         stop_on_signals(stop)
         if options["child_of"] is not None:
             stop_when_parent_dies(options["child_of"], stop)

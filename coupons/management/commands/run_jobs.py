@@ -1,5 +1,4 @@
 import logging
-import threading
 from argparse import ArgumentParser
 from typing import Any
 
@@ -7,6 +6,7 @@ from django.conf import settings
 
 from coupons.management.command import CouponCommand, stop_on_signals
 from coupons.scheduler import Scheduler
+from coupons.signal_event import SignalEvent
 
 
 class Command(CouponCommand):
@@ -23,7 +23,7 @@ class Command(CouponCommand):
         parser.add_argument("--once", action="store_true", help="run each job once, now, and end")
 
     def run(self, **options: Any) -> None:
-        stop = threading.Event()
+        stop = SignalEvent()
         scheduler = Scheduler(settings.CRONJOBS, stop=stop)
         if options["once"]:
             scheduler.run_all_once()

@@ -1,4 +1,3 @@
-import threading
 from argparse import ArgumentParser
 from typing import Any
 
@@ -7,6 +6,7 @@ from django.conf import settings
 from coupons.errors import GateUnavailable
 from coupons.ledger.keeper import Keeper
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
+from coupons.signal_event import SignalEvent
 
 
 class Command(CouponCommand):
@@ -30,7 +30,7 @@ class Command(CouponCommand):
         parser.add_argument("--once", action="store_true", help="look once and end")
 
     def run(self, **options: Any) -> None:
-        stop = threading.Event()
+        stop = SignalEvent()
         keeper = Keeper(interval_sec=options["interval_ms"] / 1000, stop=stop)
         if options["once"]:
             if not keeper.round():
