@@ -4,35 +4,45 @@
 that is doing: within `wait` it may hold that lock, and `set` would wait for it for ever.
 """
 
+import os
+import select
 import threading
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from math import ceil
 
 
 class SignalEvent(threading.Event):
-    """`SimpleQueue.put` is made for this: it may interrupt a `get` of its own thread."""
+    """A pipe wakes whoever waits. (`SimpleQueue`, whose `put` a handler may call, has a `get` that outlasts its time-out
+    for ever when its thread stands still at the wrong moment: CPython 3.11.)"""
 
     def __init__(self) -> None:
         super().__init__()
         self._is_set = False
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def __del__(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
 
     def is_set(self) -> bool:
         return self._is_set
 
     def set(self) -> None:
         self._is_set = True
-        self._wake.put(None)
+        with suppress(BlockingIOError):  # it is full, so whoever waits is woken
+            os.write(self._write, b"1")
 
     def clear(self) -> None:
         self._is_set = False
-        with suppress(Empty):
+        with suppress(BlockingIOError):
             while True:
-                self._wake.get_nowait()
+                os.read(self._read, 4096)
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._is_set:
-            with suppress(Empty):
-                self._wake.get(timeout=timeout)
-                self._wake.put(None)  # for whoever waits as well
+            waiting = select.poll()  # one of its own: several threads may wait
+            waiting.register(self._read, select.POLLIN)
+            waiting.poll(None if timeout is None else ceil(max(timeout, 0) * 1000))
         return self._is_set

@@ -71,6 +71,19 @@ def test_all_who_wait_are_woken() -> None:
     assert not any(thread.is_alive() for thread in waiting)
 
 
+def test_no_wait_outlasts_its_time_out_by_much() -> None:
+    """Of so many, one meets the thread when it stands still at the wrong moment."""
+    ended = threading.Event()
+
+    def wait_often() -> None:
+        for _ in range(2_000):
+            SignalEvent().wait(0.000_001)
+        ended.set()
+
+    threading.Thread(target=wait_often, daemon=True).start()
+    assert ended.wait(60)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
 def test_a_wait_that_nobody_ends_takes_its_time(seconds: float) -> None:
     began = time.monotonic()
