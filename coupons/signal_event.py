@@ -12,8 +12,11 @@ from math import ceil
 
 
 class SignalEvent(threading.Event):
-    """A pipe wakes whoever waits. (`SimpleQueue`, whose `put` a handler may call, has a `get` that outlasts its time-out
-    for ever when its thread stands still at the wrong moment: CPython 3.11.)"""
+    """A pipe wakes whoever waits.
+
+    `SimpleQueue`, whose `put` a handler may call, is none for it: in CPython 3.11 `get` outlasts its time-out for ever
+    when its thread stands still at the wrong moment.
+    """
 
     def __init__(self) -> None:
         super().__init__()
