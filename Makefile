@@ -63,7 +63,7 @@ FUZZED = attacks-of-fuzz
 
 .PHONY: soak
 soak: venv ## a seeded schedule of faults, several at once: MINUTES=10 SEED=... ARGS=--kills
-	@bin/stack packages
+	@bin/stack packages tests
 	@$(subst .stack/test,.stack/soak,$(TEST_STACK)) PYTHONPATH=bin bin/stack run -- $(PYTHON_HERE) -m faults.soak \
 		--minutes $(MINUTES) --seed "$(SEED)" $(ARGS)
 

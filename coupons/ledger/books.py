@@ -60,7 +60,7 @@ DELETE FROM read_message;
 
 
 class MessageRow(NamedTuple):
-    """`unread`: the group has not committed it. `late`: it landed after a mend had read the topic (decision 0010)."""
+    """`unread`: it was not read. `late`: it landed after a mend had read the topic (decision 0010)."""
 
     user_id: str
     sequence: int

@@ -79,7 +79,7 @@ LOOK = "manage.py reconcile_campaigns {id} --json"
 EXPLANATIONS = {
     Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=_relay),
     Kind.UNWRITTEN: Explanation(
-        "a pending ticket whose message the group has read, and there is neither coupon nor failed event", heals=_relay
+        "a pending ticket whose message was read, and there is neither coupon nor failed event", heals=_relay
     ),
     Kind.LOST: Explanation(
         "a ticket that is not pending and has neither coupon nor failed event: a row was deleted, or PostgreSQL is an "
@@ -100,13 +100,13 @@ EXPLANATIONS = {
         "an open failed event that holds a ticket which Redis does not have. The command takes it in", command=REBUILD
     ),
     Kind.NOT_HELD: Explanation(
-        "a message that the group has not read, for a ticket which Redis does not have: Redis lost it, or somebody "
+        "a message that was not read, for a ticket which Redis does not have: Redis lost it, or somebody "
         "else wrote to the topic. The command makes it a ticket again, if it is run before the consumer reads the "
         "message, which becomes a failed event `not-admitted` then",
         command=REBUILD,
     ),
     Kind.UNRECORDED: Explanation(
-        "a message that the group has read, and there is no ticket, no coupon and no failed event of it: a row was "
+        "a message that was read, and there is no ticket, no coupon and no failed event of it: a row was "
         "deleted. The command takes it back from the topic",
         command=REBUILD + " --whole-topic",
     ),

@@ -17,7 +17,6 @@ from coupons.callers.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
 from coupons.id_sequences import heal_id_sequences
-from coupons.ledger.cut_logs import look_at_logs
 from coupons.ledger.mend import mend_campaigns, stale_campaigns
 from coupons.ledger.relay import relay_pending
 from coupons.ledger.unverified import LOOK_SEC, closed_by_unknown_keys
@@ -40,12 +39,10 @@ class Keeper:
             self._stop.wait(self._interval_sec)
 
     def round(self) -> bool:
-        """True when every step could be done. A mend goes before what finds a stale state; it reads logs that may have
-        been cut."""
+        """True when every step could be done. A mend goes before what finds a stale state."""
         close_old_connections()
         steps: list[tuple[str, Callable[[], object]]] = [
             ("id_sequences", heal_id_sequences),
-            ("logs", look_at_logs),
             ("mend", self._mend_stale),
             ("push", _push_again),
             ("api_keys", push_api_keys),

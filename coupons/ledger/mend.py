@@ -1,6 +1,6 @@
 """Makes the Redis state of campaigns right again after Redis lost or rewound it (DESIGN section 3, "Mend").
 
-Every promise lies in Redis and in Kafka, so what Redis still has, what the group has not read yet, and what PostgreSQL
+Every promise lies in Redis and in Kafka, so what Redis still has, what was not read yet, and what PostgreSQL
 has, together hold every ticket. The order is the proof:
 
 1. one mender: an advisory lock, and a token in Redis that a later mender takes over;
@@ -43,6 +43,7 @@ from coupons.failpoints import (
     MEND_SWAPPED,
     failpoint,
 )
+from coupons.ledger.cut_logs import look_at_logs
 from coupons.ledger.late import came_late, with_ends
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.recount import recount
@@ -155,7 +156,7 @@ def mend_campaigns(
         ids = stale if only_stale else ids
         if not ids:
             return []
-        partition_lags()  # without Kafka no mend can end, so none begins
+        look_at_logs()  # what was read of a log that was cut since says nothing; and without Kafka no mend begins
         token = uuid4().hex
         former = dict(Campaign.objects.filter(pk__in=ids).values_list("pk", "epoch"))
         mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in former}

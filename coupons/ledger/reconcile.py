@@ -3,10 +3,11 @@ difference named. Bounded memory at ten million: what is read lies on disk (shee
 put aside (sieve.py), and the others are looked at one by one (books.py, questions.py).
 
 Nothing stands still while it looks, and a healthy service under load gives no alarm. That rests on the order of
-reading: first what the group has committed and what the topic holds, then the tickets, then who is pending, then failed
-events, then coupons. A message was a ticket before, a ticket leaves pending after its row is committed, an offset is
-committed after that, and a retry makes a coupon of a failed event: so each thing that is read has its reason in what is
-read later. What may have come since is asked for once more, user by user, before it is called a difference.
+reading: first what was read (messaging/read_offsets.py) and what the topic holds, then the tickets, then who is
+pending, then failed events, then coupons. A message was a ticket before, it counts as read from the commit of its row
+on, a ticket leaves pending after that, and a retry makes a coupon of a failed event: so each thing that is read has its
+reason in what is read later. What may have come since is asked for once more, user by user, before it is called a
+difference.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class Reconciliation:
 
     def __init__(self, *, campaign_ids: Iterable[UUID] | None = None) -> None:
         self._lags = partition_lags()
-        # After the offsets: whoever wrote what the group has read had a campaign by then.
+        # After the offsets: whoever wrote what was read had a campaign by then.
         campaigns = Campaign.objects.filter(epoch__gt=0).order_by("created_at")
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))

@@ -21,6 +21,7 @@ from coupons.admission.gate import Held
 from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, StateStale
 from coupons.failpoints import RELAY_PUBLISHED, failpoint
+from coupons.ledger.cut_logs import look_at_logs
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.rows import written_sequences
 from coupons.messaging.messages import Ticket
@@ -55,6 +56,8 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
         campaigns = Campaign.objects.filter(epoch__gt=0)
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
+        # First: what this publishes would make a log that was cut as long as it was, and nobody would notice.
+        look_at_logs()
         # Before any ticket is looked at: what is pending below an offset that was read has its row, or needs a message.
         lags = partition_lags()
         for campaign_id, epoch in campaigns.values_list("pk", "epoch"):

@@ -3,7 +3,7 @@
 A user is plain who has exactly one ticket, whose messages all name that ticket, without a failed event, and either
 
 - with one coupon of the same sequence, and not pending; or
-- with no coupon, pending, and with a message of the ticket that the group has not read.
+- with no coupon, pending, and with a message of the ticket that was not read.
 
 No question to the books would name such a user: each joins rows of one user. Three need more than one user, and get it
 here: the numbers (`Plain`), holes (runs of sequences) and a sequence that two have (twins). The rows are compared as

@@ -49,8 +49,8 @@ class TopicLedger:
 
 
 MEANING = (
-    "messages that the group has read, that name no ticket of a known campaign, and of which no failed event tells: "
-    "rows were deleted, or the group's offsets were moved by hand"
+    "messages that were read, that name no ticket of a known campaign, and of which no failed event tells: rows were "
+    "deleted"
 )
 
 

@@ -154,7 +154,7 @@ def test_reconcile_counts_messages_that_left_no_trace(service: Service) -> None:
     ran = run("reconcile_campaigns")
 
     assert ran.code == 1
-    assert "topic: 1 messages that the group has read, that name no ticket of a known campaign" in ran.out
+    assert "topic: 1 messages that were read, that name no ticket of a known campaign" in ran.out
 
 
 def test_reconcile_as_json_is_one_document(service: Service) -> None:

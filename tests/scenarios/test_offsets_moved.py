@@ -18,6 +18,7 @@ from tests.support.topic import published_users, unread
 from tests.support.waiting import wait_until
 
 MANY = Habits(users_per_sec=100)
+FEW = Habits(users_per_sec=10)  # so few that a new log is not soon as long as the former one
 
 
 def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: Service) -> None:
@@ -82,12 +83,15 @@ def test_a_log_is_lost_while_nobody_reads_and_redis_is_lost_a_moment_later(servi
     """The former offsets lie beyond the new log's end; who was promised since is known to Redis and the log alone."""
     _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(30, crowd)
-    crowd.goes_on("before", users=100)
-    wait_until(lambda: sum(committed().values()) > 60, what="much was read")
+    many = service.crowd(campaign, habits=MANY)
+    many.goes_on("before", users=300)
+    wait_until(lambda: sum(committed().values()) > 200, what="much was read")
     assert consumer.stop() == 0
-    crowd.goes_on("while nobody reads", users=40)
+    many.goes_on("while nobody reads", users=40)
+    many.stop()
+    crowd = service.crowd(campaign, habits=FEW)
+    row = Row(30, crowd)
+    crowd.goes_on("while nobody reads", users=10)
 
     with row.fault("kafka: SIGKILL, the partitions' folders removed, started; FLUSHALL when that was noticed"):
         service.stack("kill", "kafka")
@@ -95,13 +99,13 @@ def test_a_log_is_lost_while_nobody_reads_and_redis_is_lost_a_moment_later(servi
         remove_logs(service)
         service.stack("start", "kafka")
         keeper.says("log.cut")
-        crowd.goes_on("in the new log", users=20)
+        crowd.goes_on("in the new log", users=10)
         wait_until(lambda: lost.keys() <= set(published(campaign)), within_sec=60, what="they are published again")
         admission_redis().flushall()
     row.goes_on(users=30)
     service.consumer()
 
-    assert_history_holds(crowd, campaigns=[campaign])
+    assert_history_holds(many, crowd, campaigns=[campaign])
     row.write()
 
 
