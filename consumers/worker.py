@@ -74,7 +74,7 @@ class Worker:
         self._committed_at = 0.0
         self._wake_at = 0.0
         self._assigned: set[tuple[str, int]] = set()
-        self._unplaced: set[tuple[str, int]] = set()  # assigned, paused, and not yet known where to begin
+        self._unplaced: set[tuple[str, int]] = set()  # assigned, and not yet compared with the handler's own record
         self._place_at = 0.0
         self._failed_beyond_written = 0
         self.has_left = True
@@ -124,6 +124,8 @@ class Worker:
             self._wait_or_retry()
         else:
             batch = self._next_batch()
+            if self._unplaced and batch:
+                self._place()  # assigned by the very call that gave this batch
             if batch:
                 self._handle(batch)
             else:
@@ -212,7 +214,11 @@ class Worker:
         logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, one_line(error))
 
     def _place(self) -> None:
-        """Begin where the handler's own record ends, if the group's offsets lie beyond it."""
+        """Begin where the handler's own record ends, if the group's offsets lie beyond it.
+
+        Nothing is paused for it: a batch that begins beyond the record is refused by the handler (`_go_back`), and
+        partitions that were paused in the callback of their assignment were silent now and then, for ever.
+        """
         topic, start_at = self._handler.topic, self._handler.start_at
         partitions = [TopicPartition(*each) for each in sorted(self._unplaced)]
         try:
@@ -230,7 +236,6 @@ class Worker:
         self._unplaced.clear()
         if not self._kept:
             self._backoff.reset()
-            self._consumer.resume(partitions)
 
     def _go_back(self, batch: list[Received], skipped: MessagesSkipped) -> None:
         """Give up the batch and read again from where the handler's record ends. Raises KafkaException."""
@@ -255,7 +260,7 @@ class Worker:
     def _resume(self) -> None:
         self._kept = []
         self._backoff.reset()
-        self._consumer.resume([TopicPartition(*partition) for partition in self._assigned - self._unplaced])
+        self._consumer.resume([TopicPartition(*partition) for partition in self._assigned])
         logger.info("consumer.resumed")
 
     def _count_failed(self, handled: Handled) -> None:
@@ -273,7 +278,7 @@ class Worker:
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._handler.start_at is not None:
             self._unplaced |= {(partition.topic, partition.partition) for partition in partitions}
-        if self._kept or self._handler.start_at is not None:
+        if self._kept:
             consumer.pause(list(partitions))
         else:
             # librdkafka keeps a pause beyond the end of an assignment: what was revoked while all was paused, and
