@@ -64,9 +64,17 @@ def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
     consumer.commit(offsets=offsets, asynchronous=True)
 
 
+def wake(consumer: Consumer) -> None:
+    """Have librdkafka's own thread look for work: a commit of nothing. Calls that wait for its answer, as `assignment`
+    does, hold the interpreter's lock meanwhile, and without a time-out."""
+    consumer.commit(offsets=[], asynchronous=True)
+
+
 def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
     """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed; the worker
     repeats, when it is idle, what is not confirmed."""
+    if not offsets:  # what `wake` has sent
+        return
     if error is None:
         confirmed.update({(each.topic, each.partition): each.offset for each in offsets if each.error is None})
     errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]

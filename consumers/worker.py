@@ -159,7 +159,7 @@ class Worker:
         if message is None:
             if self._clock() >= self._wake_at:
                 self._wake_at = self._clock() + WAKE_SEC
-                self._consumer.assignment()  # asks librdkafka's own thread, which may wait as long: it sends heartbeats
+                offsets.wake(self._consumer)  # librdkafka's own thread, which may wait as long: it sends heartbeats
             self._stop.wait(IDLE_SEC)
         return message
 

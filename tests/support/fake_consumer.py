@@ -54,7 +54,7 @@ class FakeConsumer:
         self.committed_before: dict[int, int] = {}  # by somebody, before this consumer
         self.seek_errors: deque[KafkaError] = deque()
         self.commit_errors: deque[KafkaError] = deque()
-        self._failed_commits: deque[KafkaError] = deque()
+        self._failed_commits: deque[tuple[KafkaError, list[TopicPartition]]] = deque()
         self.closed = False
         self.on_close: Callable[[], object] = lambda: None
 
@@ -66,7 +66,7 @@ class FakeConsumer:
         self._polls += 1
         assert self._polls < MAX_POLLS, "the worker polls for ever"
         while self._failed_commits:
-            on_commit(self._failed_commits.popleft(), [])
+            on_commit(*self._failed_commits.popleft())
         while self._plan:
             if isinstance(self._plan[0], Message) and self._held_back(self._plan[0]):
                 break
@@ -116,8 +116,10 @@ class FakeConsumer:
 
     def commit(self, *, offsets: Sequence[TopicPartition], asynchronous: bool) -> None:
         assert asynchronous, "the synchronous form waits without a time-out"
+        if not offsets:
+            return  # it only wakes librdkafka
         if self.commit_errors:
-            self._failed_commits.append(self.commit_errors.popleft())
+            self._failed_commits.append((self.commit_errors.popleft(), list(offsets)))
             return
         self.commits.append({offset.partition: offset.offset for offset in offsets})
         self.journal.append(f"commit {self.commits[-1]}")
