@@ -141,7 +141,8 @@ def test_a_body_in_chunks_is_read_through_the_proxy(service: Service, tmp_path: 
     campaign.refresh_from_db()
     assert (changed.status, campaign.quantity) == (200, 500)
     assert cut.status in (0, 400)
-    assert nothing.status == (400 if buffers else 411)
+    # Where nginx gathers nothing it still says the length of a body that ended before it had asked the service.
+    assert nothing.status in ((400,) if buffers else (400, 411))
     assert AuditEntry.objects.filter(object_id=campaign.pk, what__startswith="Changed").count() == 1
 
 
