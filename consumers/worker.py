@@ -16,6 +16,7 @@ from consumers.backoff import Backoff
 from consumers.progress import Progress
 from consumers.rate import RateLimit
 from consumers.registry import Handled, Handler, Received
+from consumers.silence import SilenceWatch
 from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from coupons.messaging.kafka import headers_of, is_fatal
@@ -60,6 +61,7 @@ class Worker:
     ) -> None:
         self._consumer = consumer
         self._brokers = brokers
+        self._silence = SilenceWatch(handler.group, clock=clock)
         self._handler = handler
         self._stop = stop
         self._batch_size = batch_size
@@ -80,8 +82,9 @@ class Worker:
         self.has_left = True
 
     def run(self) -> None:
-        """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException and BrokersLost
-        when the client cannot go on, PoisonFlood, and whatever a handler raises that is no "retry later"."""
+        """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException,
+        BrokersLost and ConsumerSilent when the client cannot go on, PoisonFlood, and whatever a handler raises that is
+        no "retry later"."""
         self._consumer.subscribe(
             [self._handler.topic],
             on_assign=self._on_assign,
@@ -121,21 +124,25 @@ class Worker:
         if self._unplaced and self._clock() >= self._place_at:
             self._place()
         if self._kept:
+            self._silence.heard()
             self._wait_or_retry()
         else:
             batch = self._next_batch()
             if self._unplaced and batch:
                 self._place()  # assigned by the very call that gave this batch
             if batch:
+                self._silence.heard()
                 self._handle(batch)
             else:
                 self._commit_again()
+                self._silence.look(self._consumer)
         self._progress.report_if_due(self._consumer)
 
     def _next_batch(self) -> list[Received]:
         allowed = self._rate.allowance(self._batch_size)
         if allowed == 0:
             # Short against max.poll.interval.ms, so the membership is safe without polling.
+            self._silence.heard()
             self._stop.wait(min(self._rate.wait_sec(), MOST_WAIT_SEC))
             return []
         first = self._poll()

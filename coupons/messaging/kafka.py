@@ -78,6 +78,9 @@ def client_config(**more: Any) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,
         # Notice a broker that is cut off without a reset; default: never.
         "socket.keepalive.enable": True,
+        # An answer that was lost on a link that stays. By default a client waits a minute for it, in silence: a group's
+        # member for who coordinates it, an idempotent producer for its id.
+        "socket.timeout.ms": 10_000,
         "logger": librdkafka_log,
         **settings.KAFKA_CLIENT_CONFIG,
         **more,

@@ -148,6 +148,22 @@ def partition_lags() -> dict[int, PartitionLag]:
         raise
 
 
+def partition_holders(group: str) -> dict[int, str]:
+    """Partition -> id of the group's member that holds it; those that nobody holds are not in it. Raises
+    LogUnavailable, also while the group's coordinator comes up."""
+    client = administrator()
+    try:
+        described = client.describe_consumer_groups([group], request_timeout=_timeout_sec())[group].result()
+    except KafkaException as error:
+        raise _unavailable(f"Kafka, describe group {group}", error.args[0]) from error
+    return {
+        partition.partition: member.member_id
+        for member in described.members
+        for partition in member.assignment.topic_partitions
+        if partition.topic == settings.TOPIC
+    }
+
+
 def _existing_partition_count() -> int:
     count = partition_count()
     if count is None:

@@ -157,3 +157,20 @@ def _partitions(numbers: Sequence[int]) -> list[TopicPartition]:
 
 def _numbers(partitions: Sequence[TopicPartition]) -> set[int]:
     return {partition.partition for partition in partitions}
+
+
+class FakeWatch:
+    """Stands for the worker's SilenceWatch: keeps what it `said`; `verdict` is raised at a look."""
+
+    verdict: Exception | None = None
+
+    def __init__(self, group: str, *, clock: Clock) -> None:
+        self.said: list[str] = []
+
+    def heard(self) -> None:
+        self.said.append("heard")
+
+    def look(self, consumer: "FakeConsumer") -> None:
+        self.said.append("look")
+        if self.verdict is not None:
+            raise self.verdict

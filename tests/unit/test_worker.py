@@ -14,11 +14,22 @@ from django.db import OperationalError
 from consumers import offsets
 from consumers.offsets import on_commit
 from consumers.registry import Handled, Handler, Received
+from consumers.silence import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import RetryLater
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from tests.support.clocks import Clock, SteppedEvent
-from tests.support.fake_consumer import TOPIC, BatchEnd, FakeConsumer, Step, assign, error_message, record, revoke
+from tests.support.fake_consumer import (
+    TOPIC,
+    BatchEnd,
+    FakeConsumer,
+    FakeWatch,
+    Step,
+    assign,
+    error_message,
+    record,
+    revoke,
+)
 
 DOWN = RetryLater("Redis is down")
 
@@ -378,3 +389,27 @@ def test_a_client_that_has_lost_its_brokers_ends_the_worker_which_takes_no_more(
         bench.run()
 
     assert bench.consumer.journal == ["handle 1", "commit {0: 1}", "close"]
+
+
+def test_a_silent_client_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeWatch, "verdict", ConsumerSilent("unread for a minute"))
+    bench = Bench(assign(0))
+
+    with pytest.raises(ConsumerSilent):
+        bench.run()
+
+    assert bench.consumer.journal == ["close"]
+
+
+def test_a_worker_is_not_silent_while_it_gets_messages_or_may_not_ask_for_any() -> None:
+    busy = Bench(assign(0), record(0), BatchEnd(), record(1)).run()
+    waiting = Bench(assign(0), record(0), handler=Recorder(DOWN)).run()
+    slow = Bench(assign(0), record(0), BatchEnd(), record(1), max_rate=1).run()
+
+    assert said_by(busy).count("heard") == 2
+    assert said_by(waiting).count("heard") > 2
+    assert said_by(slow).count("heard") > 2
+
+
+def said_by(bench: Bench) -> list[str]:
+    return cast("FakeWatch", bench.worker._silence).said

@@ -11,6 +11,7 @@ from django.conf import settings
 from consumers.child import end_now, give_way, start_when_ready, stop_when_parent_dies
 from consumers.kafka_config import consumer_config
 from consumers.registry import Handler, handler_of
+from consumers.silence import ConsumerSilent
 from consumers.supervisor import Supervisor
 from consumers.worker import PoisonFlood, Worker
 from coupons.collector import spare_the_collector
@@ -126,6 +127,9 @@ class Command(CouponCommand):
             return EXIT_POISON
         except BrokersLost as error:
             logger.error("consumer.lost_brokers exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  no defect of ours
+            return EXIT_DEFECT
+        except ConsumerSilent as error:
+            logger.error("consumer.silent exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  no defect of ours
             return EXIT_DEFECT
         except Exception:
             # A fatal error of the client, or a defect. Nothing of the batch in hand is committed, so it comes again.

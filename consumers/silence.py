@@ -1,0 +1,71 @@
+"""Notices a client that is silent for good: messages wait in partitions that nobody else holds, and it gets none.
+
+librdkafka comes into that state in more ways than are known, and no error says so (docs/decisions/0006). Only a new
+client helps, so the worker ends and is started again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from confluent_kafka import Consumer, KafkaException
+from django.db import close_old_connections
+
+from coupons.errors import DATABASE_DOWN, RetryLater, one_line
+from coupons.messaging.log import read_log
+from coupons.messaging.topics import partition_holders, partition_lags
+
+logger = logging.getLogger(__name__)
+LOOK_SEC = 10.0
+SILENT_SEC = 60.0
+"""Longer than a request of the client's may wait for an answer, and as long as a worker must have run before it ended
+to be started again at once, however often (supervisor.HEALTHY_SEC)."""
+
+Stretch = tuple[int, int]  # partition, first offset that was not read
+
+
+class ConsumerSilent(Exception):
+    """Another client reads the messages that wait for this one."""
+
+
+class SilenceWatch:
+    """Of one consumer of `group`. The worker says when it has `heard` of a message, and else has it `look`."""
+
+    def __init__(self, group: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._group = group
+        self._clock = clock
+        self._look_at = clock() + LOOK_SEC
+        self._waiting_since: dict[Stretch, float] = {}
+
+    def heard(self) -> None:
+        """It got a message, or has a reason to ask for none."""
+        self._look_at = self._clock() + LOOK_SEC
+        self._waiting_since.clear()
+
+    def look(self, consumer: Consumer) -> None:
+        """Every LOOK_SEC at most. Raises ConsumerSilent when the same messages have waited for SILENT_SEC."""
+        now = self._clock()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SEC
+        try:
+            waiting = dict(self._waiting_for(consumer))
+            self._waiting_since = {stretch: self._waiting_since.get(stretch, now) for stretch in waiting}
+            for (partition, offset), since in self._waiting_since.items():
+                # What is left may be no message: the end of a transaction, of which no client tells.
+                if now - since >= SILENT_SEC and any(read_log({partition: (offset, waiting[partition, offset])})):
+                    raise ConsumerSilent(f"partition {partition}, offset {offset}: unread for {now - since:.0f} s")
+        except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
+            self._waiting_since.clear()  # while that is down, the silence has its reason
+            logger.info("consumer.not_looked error=%s", one_line(error))
+
+    def _waiting_for(self, consumer: Consumer) -> Iterator[tuple[Stretch, int]]:
+        """What this consumer is to read, or nobody is, with the end of its partition."""
+        close_old_connections()  # outside requests nobody else drops a connection that the server has closed
+        unread = {number: lag for number, lag in partition_lags().items() if lag.lag}
+        if not unread:
+            return
+        holders, me = partition_holders(self._group), consumer.memberid()
+        for number, lag in unread.items():
+            if holders.get(number, me) == me:
+                yield (number, lag.next_offset), lag.end

@@ -1,0 +1,113 @@
+"""When a silent client is to blame for its silence."""
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from django.db import OperationalError
+
+from consumers import silence
+from consumers.silence import LOOK_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
+from consumers.supervisor import HEALTHY_SEC
+from coupons.errors import LogUnavailable
+from coupons.messaging.topics import PartitionLag
+from tests.support.clocks import Clock
+
+ME = "this member"
+
+
+class Member:
+    def memberid(self) -> str:
+        return ME
+
+
+class Scene:
+    """A topic, a group, and one watch; `pass_time` has it look each second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.lags: dict[int, PartitionLag] | Exception = {0: PartitionLag(0, 9, 5), 1: PartitionLag(0, 9, 9)}
+        self.holders = {0: ME, 1: "another"}
+        self.is_readable = True
+        self.watch = SilenceWatch("group", clock=self.clock)
+        monkeypatch.setattr(silence, "partition_lags", self._lags)
+        monkeypatch.setattr(silence, "partition_holders", lambda group: self.holders)
+        monkeypatch.setattr(silence, "read_log", self._read)
+        monkeypatch.setattr(silence, "close_old_connections", lambda: None)
+
+    def pass_time(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            self.clock.advance(1)
+            self.watch.look(cast("Consumer", Member()))
+
+    def _lags(self) -> dict[int, PartitionLag]:
+        if isinstance(self.lags, Exception):
+            raise self.lags
+        return self.lags
+
+    def _read(self, stretches: Mapping[int, tuple[int, int]]) -> Iterator[str]:
+        assert stretches == {0: (5, 9)}
+        return iter(["a message"] if self.is_readable else [])
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+ENOUGH = SILENT_SEC + 2 * LOOK_SEC
+
+
+def test_messages_of_its_own_partition_that_wait_for_long_are_its_fault(scene: Scene) -> None:
+    with pytest.raises(ConsumerSilent, match="partition 0, offset 5"):
+        scene.pass_time(ENOUGH)
+
+
+def test_so_are_those_that_nobody_holds(scene: Scene) -> None:
+    del scene.holders[0]
+
+    with pytest.raises(ConsumerSilent):
+        scene.pass_time(ENOUGH)
+
+
+def test_those_that_another_holds_are_not(scene: Scene) -> None:
+    scene.holders[0] = "another"
+
+    scene.pass_time(10 * ENOUGH)
+
+
+def test_nor_is_a_partition_that_is_read_meanwhile(scene: Scene) -> None:
+    for offset in range(5, 9):
+        scene.lags = {0: PartitionLag(0, 9, offset)}
+        scene.pass_time(SILENT_SEC - LOOK_SEC)
+
+
+def test_nor_are_messages_that_have_waited_while_it_could_not_read(scene: Scene) -> None:
+    for _ in range(5):
+        scene.pass_time(SILENT_SEC - LOOK_SEC)
+        scene.watch.heard()
+
+
+@pytest.mark.parametrize(
+    "error", [LogUnavailable("down"), KafkaException(KafkaError(KafkaError._TRANSPORT)), OperationalError("down")]
+)
+def test_while_a_part_is_down_the_silence_has_its_reason(scene: Scene, error: Exception) -> None:
+    whole, scene.lags = scene.lags, error
+    scene.pass_time(10 * ENOUGH)
+
+    scene.lags = whole
+    scene.pass_time(SILENT_SEC - LOOK_SEC)
+    with pytest.raises(ConsumerSilent):
+        scene.pass_time(ENOUGH)
+
+
+def test_what_no_client_can_read_is_no_message(scene: Scene) -> None:
+    """A transaction's end has an offset of its own."""
+    scene.is_readable = False
+
+    scene.pass_time(10 * ENOUGH)
+
+
+def test_workers_that_end_so_are_never_too_many_in_a_row() -> None:
+    assert SILENT_SEC >= HEALTHY_SEC
