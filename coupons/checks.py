@@ -48,9 +48,9 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             "coupons.E010",
         ),
         (
-            settings.LOBBY_LEASE_MS > settings.LOBBY_REFRESH_MS,
-            "COUPON_LOBBY_LEASE_MS is not above COUPON_LOBBY_REFRESH_MS.",
-            "What the lobby knows would be too old before it looks again.",
+            settings.REFUSAL_LEASE_MS > settings.REFUSAL_REFRESH_MS,
+            "COUPON_REFUSAL_LEASE_MS is not above COUPON_REFUSAL_REFRESH_MS.",
+            "What a process knows of closed campaigns would be too old before it looks again.",
             "coupons.E016",
         ),
         (

@@ -7,7 +7,7 @@ def spare_the_collector() -> None:
     """Take all that was imported out of the garbage collector's sight, at the end of a process's start.
 
     A full collection looks through Django, and nothing else runs meanwhile: an eighth of a consumer's CPU
-    (docs/decisions/0022), and a tenth of a second in which a web process answers nobody (docs/decisions/0023).
+    (docs/decisions/0022), and a tenth of a second in which a web process answers nobody (docs/decisions/0029).
     """
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 APPLIES = Counter("coupon_applies_total", "Applications answered, by outcome", ["outcome"])
 APPLY_SECONDS = Histogram(
     "coupon_apply_duration_seconds",
-    "From the start of an application's Redis call to its answer, by outcome; the lobby calls nobody",
+    "From the start of an application's Redis call to its answer, by outcome; a known refusal calls nobody",
     ["outcome"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
 )
@@ -24,7 +24,7 @@ def answered(outcome: str) -> tuple[Counter, Histogram]:
 
 
 LOBBY_REFUSALS = Counter(
-    "coupon_lobby_refusals_total", "Applications of coupon_applies_total that the lobby refused in front of Django"
+    "coupon_lobby_refusals_total", "Applications of coupon_applies_total that were refused without asking Redis"
 )
 LIMITED = Counter("coupon_limited_total", "Requests that were answered 429, by the limit they reached", ["limit"])
 GATE_SECONDS = Histogram(

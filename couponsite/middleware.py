@@ -76,8 +76,7 @@ def believe_only_proxies(
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it.
 
-    Not on the API's path, where nothing hangs on it: no redirect, no cookie, no form. So the lobby, which asks Django
-    for headers once for all clients (coupons/lobby/heads.py), need not know who is connected.
+    Not on the API's path, where nothing hangs on it: no redirect, no cookie, no form.
     """
 
     def answer(request: HttpRequest) -> HttpResponseBase:

@@ -245,10 +245,8 @@ BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, m
 # How often a process looks for epochs that mends have raised. Must stay under the 1 s that a mend waits for it.
 DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least=50, most=900)
 
-# How many requests run at once in a web process, how many wait for that at most, and how long; all others are answered
-# 503 at once (couponsite/overload.py). 32 wait as long as 32 answers take, a tenth of a second at 300 answers/s; the
-# time is for moments in which answers are slow. bin/web exports the first two, so that it counts with the same numbers.
-WEB_APPLICATIONS = integer("COUPON_WEB_APPLICATIONS", default=32, least=1, most=1_000)
+# How many threads run Django in a web process, how many requests wait for one at most, and how long; all others are
+# answered 503 at once (coupons/front/django_threads.py).
 WEB_THREADS = integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
 WEB_QUEUE = integer("COUPON_WEB_QUEUE", default=32, least=0, most=10_000)
 WEB_QUEUE_TIMEOUT_MS = integer("COUPON_WEB_QUEUE_TIMEOUT_MS", default=500, least=10, most=30_000)
@@ -300,13 +298,14 @@ LIMIT_SERVICE_PER_MINUTE = integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0,
 LIMIT_MEMORY = integer("COUPON_LIMIT_MEMORY", default=100_000, least=1_000, most=10_000_000)  # keys
 TRUSTED_PROXIES = networks("COUPON_TRUSTED_PROXIES")
 
-# --- The lobby: refuses for a campaign that admits nobody (coupons/lobby/) --------------------------------------------
-# The same for every process of the service: a change that admits again waits for the lease of them all.
-LOBBY = boolean("COUPON_LOBBY", default=True)
-LOBBY_REFRESH_MS = integer("COUPON_LOBBY_REFRESH_MS", default=50, least=10, most=1_000)
+# --- The front: applications are answered in the event loop (coupons/front/), without it by Django's view ------------
+FRONT = boolean("COUPON_FRONT", default=True)
+# A campaign that admits nobody is refused without asking Redis. The same for every process of the service: a change
+# that admits again waits for the lease of them all.
+REFUSAL_REFRESH_MS = integer("COUPON_REFUSAL_REFRESH_MS", default=50, least=10, most=1_000)
 # A raised quantity or a resumed campaign admits so much later; what a process knows is good for as long.
-LOBBY_LEASE_MS = integer("COUPON_LOBBY_LEASE_MS", default=150, least=20, most=1_000)
-LOBBY_WINNERS = integer("COUPON_LOBBY_WINNERS", default=20_000_000, least=0, most=1_000_000_000)  # 2 bytes each
+REFUSAL_LEASE_MS = integer("COUPON_REFUSAL_LEASE_MS", default=150, least=20, most=1_000)
+REFUSAL_USERS = integer("COUPON_REFUSAL_USERS", default=20_000_000, least=0, most=1_000_000_000)  # 2 bytes each
 
 # --- Browsers: the admin, the API's own pages (docs/decisions/0018) --------------------------------------------------
 # TLS ends in a proxy, bin/web speaks none. Off by itself where nobody but this machine is served, else on.

@@ -2,12 +2,15 @@
 
 WhiteNoise wraps the application instead of being a middleware, so an API request pays one dictionary look-up.
 The files come from the apps' own folders: no collectstatic step, nothing to forget when the image is built.
+
+bin/web serves couponsite/asgi.py, which has this behind it. Any WSGI server can serve it alone.
 """
 
 import multiprocessing
 import os
 import signal
-from wsgiref.types import WSGIApplication
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
@@ -29,11 +32,20 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
-def with_queue_limit(django_application: WSGIApplication) -> WSGIApplication:
-    """Around Django alone: what is answered in front of it is never refused."""
-    from couponsite.overload import limit_queue
+def without_chunks(inner: WSGIApplication) -> WSGIApplication:
+    """Django reads as much as CONTENT_LENGTH says: a chunked body, which has none, would be an empty one to it."""
 
-    return limit_queue(django_application)
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if "HTTP_TRANSFER_ENCODING" not in environ:
+            return inner(environ, start_response)
+        from coupons.api.problem_responses import body_of
+        from coupons.problems import CONTENT_TYPE, Code, Problem
+
+        body = body_of(Problem(Code.LENGTH_REQUIRED).document())
+        start_response("411 Length Required", [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")])
+        return [body, b""]  # of two pieces and no length, after which wsgiref closes the connection
+
+    return application
 
 
 def refuse_bad_settings() -> None:
@@ -60,25 +72,6 @@ def spare_the_collector() -> None:
     collector.spare_the_collector()
 
 
-def with_lobby(inner: WSGIApplication) -> WSGIApplication:
-    """Refuse in front of Django, unless COUPON_LOBBY switches it off."""
-    from django.conf import settings
-
-    from coupons.lobby.application import Lobby
-    from coupons.lobby.knowledge import knowledge
-
-    return Lobby(inner, knowledge()) if settings.LOBBY else inner
-
-
-def with_whole_bodies(inner: WSGIApplication) -> WSGIApplication:
-    """Read before anybody refuses, as much as Django would read."""
-    from django.conf import settings
-
-    from couponsite.bodies import WholeBodies
-
-    return WholeBodies(inner, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-
-
 if multiprocessing.parent_process() is not None:
     # A server's worker inherits its parent's handlers until the server sets its own, after this module is loaded: a
     # SIGTERM meanwhile would be lost, and the stop would last as long as the server's kill time-out.
@@ -86,8 +79,7 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
 
-application: WSGIApplication = with_static_files(with_queue_limit(get_wsgi_application()))
+application: WSGIApplication = without_chunks(with_static_files(get_wsgi_application()))
 refuse_bad_settings()
 warm_up_this_process()
-application = with_whole_bodies(with_lobby(application))
 spare_the_collector()

@@ -65,12 +65,24 @@ class Directory:
         `newer_than` is an epoch that is known to be outdated. Raises DirectoryUnavailable when PostgreSQL has not
         answered within `wait_sec`.
         """
-        known = self._known.get(campaign_id)
+        known = self.known(campaign_id)
         if known is not None and (newer_than is None or known.epoch > newer_than):
             return known
         missed_at = self._missed.get(campaign_id)
         if known is None and missed_at is not None and time.monotonic() - missed_at < MISS_LEASE_SEC:
             return None
+        try:
+            return self.ask(campaign_id).result(timeout=max(wait_sec, 0))
+        except FutureTimeout:
+            raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
+
+    def known(self, campaign_id: UUID) -> Known | None:
+        """As far as it is known here; nobody is asked."""
+        return self._known.get(campaign_id)
+
+    def ask(self, campaign_id: UUID) -> Future[Known | None]:
+        """What the next look at PostgreSQL says, which is made at once. Others wait for the same answer: do not cancel
+        it. Raises DirectoryUnavailable when PostgreSQL hangs."""
         reading_since = self._reading_since
         if reading_since is not None and time.monotonic() - reading_since > settings.API_DATABASE_TIMEOUT_MS / 1000:
             # nobody waits for the look that is under way: it will not be answered soon
@@ -78,13 +90,9 @@ class Directory:
         with self._lock:
             answer = self._wanted.setdefault(campaign_id, Future())
         self._wake.set()
-        try:
-            return answer.result(timeout=max(wait_sec, 0))
-        except FutureTimeout:
-            raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
+        return answer
 
     def epoch(self, campaign_id: UUID) -> int | None:
-        """As far as it is known here; nobody is asked."""
         known = self._known.get(campaign_id)
         return None if known is None else known.epoch
 

@@ -15,7 +15,6 @@ from uuid import UUID
 
 from coupons.admission import scripts
 from coupons.admission.keys import CampaignKeys, campaign_keys
-from coupons.admission.together import Follow
 from coupons.errors import StateStale
 from coupons.positions import PARTITION_STEP, Position, position_of
 
@@ -126,25 +125,18 @@ class Description:
         return self.admitted - self.settled
 
 
-def admit(
-    *,
-    campaign_id: UUID,
-    epoch: int,
-    user_id: str,
-    wait_sec: float | None = None,
-    follow: Follow[Admission] | None = None,
-) -> Admission:
-    """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence.
+def admit(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
+    """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence."""
+    return scripts.ask(admit_call(campaign_id, epoch, user_id))
 
-    Asked together with what other threads ask at this moment, each waiting `wait_sec` at most (None: as long as an
-    answer may take over HTTP). `follow` begins what comes of the admission; see `together.py` for when this returns.
-    """
+
+def admit_call(campaign_id: UUID, epoch: int, user_id: str) -> scripts.Call[Admission]:
+    """`admit` as a call, for an event loop."""
 
     def read(reply: list[Any]) -> Admission:
         return _admission(reply, campaign_id, epoch, user_id)
 
-    call = scripts.Call("admit", campaign_keys(campaign_id), [epoch, user_id], read)
-    return scripts.run_joined(call, wait_sec=wait_sec, follow=follow)
+    return scripts.Call("admit", campaign_keys(campaign_id), [epoch, user_id], read)
 
 
 def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) -> Admission:
@@ -160,20 +152,19 @@ def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) ->
     return Admission(outcome, epoch)
 
 
-def confirm(
-    *, campaign_id: UUID, epoch: int, held: Held, position: Position | None, wait_sec: float | None = None
-) -> bool:
-    """Whether the ticket is still held; if so, note where its message, which carries this epoch, lies.
+def confirm(*, campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> bool:
+    """Whether the ticket is still held; if so, note where its message, which carries this epoch, lies."""
+    return scripts.ask(confirm_call(campaign_id, epoch, held, position))
 
-    Asked together with what other threads ask at this moment, as `admit` is.
-    """
+
+def confirm_call(campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> scripts.Call[bool]:
+    """`confirm` as a call, for an event loop."""
 
     def read(reply: list[Any]) -> bool:
         return bool(_current(reply, campaign_id, epoch)[0] == "CONFIRMED")
 
     score = "" if position is None else position.score
-    call = scripts.Call("confirm", campaign_keys(campaign_id), [epoch, held.user_id, held.sequence, score], read)
-    return scripts.run_joined(call, wait_sec=wait_sec)
+    return scripts.Call("confirm", campaign_keys(campaign_id), [epoch, held.user_id, held.sequence, score], read)
 
 
 def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
@@ -261,7 +252,7 @@ def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: 
     """Bring a current campaign up to a revision of its settings.
 
     HELD: it refused everybody until now, and says PAUSED for `hold_ms`, so that nobody is in whom a process takes for a
-    stranger by what it knew before (decision 0020). It ends a lowering of this revision or an earlier one.
+    stranger by what it knew before (decision 0029). It ends a lowering of this revision or an earlier one.
     """
     return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
 

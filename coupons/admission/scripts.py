@@ -9,14 +9,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from django.conf import settings
 from django_redis import get_redis_connection
 from redis import Redis
+from redis import asyncio as redis_asyncio
+from redis.asyncio.retry import Retry as LoopRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
-from coupons.admission.together import Follow, NotAnswered, Together
 from coupons.errors import GateUnavailable
-from coupons.per_process import PerProcess
 
 Answer = TypeVar("Answer")
 
+BROKEN_TRANSPORT = RuntimeError
+"""What uvloop says to redis.asyncio, and that to us, of a connection that was reset while it was being written to."""
 LUA_FOLDER = Path(__file__).parent / "lua"
 
 # The first line of a script decides where it may run. With `#!lua` a replica refuses it (READONLY) and so does a
@@ -41,8 +45,6 @@ FLAGS = {
     "read_api_keys": "allow-oom",
     "push_api_keys": "allow-oom",  # a full Redis must not keep a revoked key good
 }
-MAX_JOINED = 128
-"""Calls in one round trip: Redis works off a few milliseconds of them, and a user of another process waits for it."""
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 
 
@@ -50,6 +52,24 @@ def admission_redis() -> Redis:
     """The client of the Redis that admits. Its pool is shared by the process's threads and is safe after a fork."""
     client: Redis = get_redis_connection("admission")
     return client
+
+
+def loop_redis() -> "redis_asyncio.Redis":
+    """The same Redis for an event loop, by the same settings; the caller closes it."""
+    config: Any = settings.CACHES["admission"]
+    options = config["OPTIONS"]
+    pool = redis_asyncio.ConnectionPool.from_url(
+        config["LOCATION"],
+        socket_timeout=options["SOCKET_TIMEOUT"],
+        socket_connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
+        # One more try after a broken connection, as settings.py has it for threads.
+        retry=LoopRetry(
+            NoBackoff(),
+            1,
+            supported_errors=(RedisConnectionError, BROKEN_TRANSPORT),  # type: ignore[arg-type]
+        ),
+    )
+    return redis_asyncio.Redis.from_pool(pool)
 
 
 @cache
@@ -97,54 +117,34 @@ def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]
 
 
 class Call(NamedTuple, Generic[Answer]):
-    """One run of a script. `read` makes the answer of its reply; what that raises is the caller's alone."""
+    """One run of a script, which a thread makes by `ask` and an event loop by itself. `read` makes the answer of its
+    reply."""
 
     name: str
     keys: Sequence[str]
     arguments: Sequence[str | int]
     read: Callable[[list[Any]], Answer]
 
+    @property
+    def command(self) -> tuple[str | int, ...]:
+        return ("EVALSHA", _sha1(self.name), len(self.keys), *self.keys, *self.arguments)
 
-def run_joined(call: Call[Answer], *, wait_sec: float | None, follow: Follow[Answer] | None = None) -> Answer:
-    """`run`, in one round trip with what other threads of this process want to run at this moment.
+    @property
+    def command_with_script(self) -> tuple[str | int, ...]:
+        """When Redis has forgotten the script."""
+        return ("EVAL", source(self.name), len(self.keys), *self.keys, *self.arguments)
 
-    `follow` begins what comes of the answer; this returns when that has ended (together.py). Raises GateUnavailable,
-    also when `wait_sec` were not enough (None: as long as an application may take). It may have run all the same.
-    """
-    wait_sec = settings.ACCEPT_TIMEOUT_MS / 1000 if wait_sec is None else wait_sec
-    joined: Together[Call[Answer], Answer] = _joined()
-    try:
-        return joined(call, wait_sec=wait_sec, follow=follow)
-    except NotAnswered as error:
-        raise GateUnavailable(f"Redis, script {call.name}: no answer in time") from error
-    except RedisError as error:
-        raise GateUnavailable(f"Redis, script {call.name}: {error}") from error
-
-
-def _run_all(calls: Sequence[Call[Any]]) -> list[Any]:
-    """The answer to each call, an error in its place."""
-    pipeline = admission_redis().pipeline(transaction=False)
-    for name, keys, arguments, _ in calls:
-        pipeline.execute_command("EVALSHA", _sha1(name), len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]
-    replies = pipeline.execute(raise_on_error=False)
-    return [_answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
+    def answer(self, reply: Any) -> Answer:
+        """Raises GateUnavailable for an error of Redis's, and what `read` raises."""
+        if isinstance(reply, RedisError):
+            raise GateUnavailable(f"Redis, script {self.name}: {reply}") from reply
+        return self.read(_listed(reply))
 
 
-def _answer(call: Call[Any], reply: Any) -> Any:
-    if isinstance(reply, NoScriptError):  # the first of them makes it known again
-        reply = run(call.name, call.keys, call.arguments)
-    if isinstance(reply, RedisError):
-        return reply
-    try:
-        return call.read(_listed(reply))
-    except Exception as error:  # noqa: BLE001  it is raised to this caller
-        return error
+def ask(call: Call[Answer]) -> Answer:
+    """Raises as `run` does, and what the call's `read` raises."""
+    return call.read(run(call.name, call.keys, call.arguments))
 
 
 def _listed(reply: Any) -> list[Any]:
     return reply if isinstance(reply, list) else [reply]
-
-
-_joined: PerProcess[Together[Call[Any], Any]] = PerProcess(
-    lambda: Together(_run_all, most=MAX_JOINED), close=lambda joined: None
-)

@@ -21,13 +21,17 @@ _SPECIAL = [
 
 
 def client_address(request: HttpRequest) -> Address | None:
+    return nearest_address(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def nearest_address(connected: str, forwarded_for: str) -> Address | None:
     """The nearest address that is no trusted proxy (COUPON_TRUSTED_PROXIES), None when the server gives none.
 
     Each proxy appends whom it was called by, so the header is read from its end, for as long as the one before can be
     trusted; what a client wrote into it stands further left and is never reached.
     """
-    address = _parse(request.META.get("REMOTE_ADDR", ""))
-    entries = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    address = _parse(connected)
+    entries = forwarded_for.split(",")
     while address is not None and entries and _is_trusted(address):
         nearer = _parse(entries.pop())
         if nearer is None:

@@ -6,7 +6,8 @@ has is in no danger: a 429 is said before the gate is asked, and the next reques
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
@@ -15,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from coupons.api.authentication import authenticate
-from coupons.api.client_address import client_address, counted_as
+from coupons.api.client_address import Address, client_address, counted_as
 from coupons.callers.buckets import Buckets, Taken
 from coupons.callers.caller import Caller
 from coupons.telemetry import LIMITED
@@ -31,6 +32,47 @@ class TooMany(Throttled):
         self.detail = f"More than {taken.limit} requests a minute for this {policy}."  # type: ignore[assignment]
 
 
+class Noted(NamedTuple):
+    """The scarcest of the limits that a request was counted for."""
+
+    policy: str
+    taken: Taken
+
+    def headers(self) -> dict[str, str]:
+        name = f'"{self.policy}"'
+        return {
+            "RateLimit-Policy": f"{name};q={self.taken.limit};w=60",
+            "RateLimit": f"{name};r={self.taken.left};t={math.ceil(self.taken.wait_sec)}",
+        }
+
+    def too_many(self) -> TooMany | None:
+        """What to raise when nothing was left."""
+        if self.taken.allowed:
+            return None
+        LIMITED.labels(self.policy).inc()
+        return TooMany(*self)
+
+
+def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address | None]) -> Noted | None:
+    """One request of a known caller; None when nothing limits it. `campaign` is empty when the request names none."""
+    if not settings.LIMITS:
+        return None
+    if caller.user_id is None:
+        if not settings.LIMIT_SERVICE_PER_MINUTE:
+            return None
+        return Noted("service", _take(("service", caller.name), settings.LIMIT_SERVICE_PER_MINUTE))
+    taken = [Noted("user", _take(("user", caller.user_id), settings.LIMIT_USER_PER_MINUTE))]
+    if campaign:
+        one = ("user", caller.user_id, campaign)
+        taken.append(Noted("user and campaign", _take(one, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE)))
+    return _scarcest([*taken, *_take_for_address(address(), campaign=campaign)])
+
+
+def count_stranger(address: Address | None) -> Noted | None:
+    """One request without good credentials."""
+    return _scarcest(_take_for_address(address, campaign="")) if settings.LIMITS else None
+
+
 class LimitedView(APIView):
     """Every view of the API: its callers are counted once they are known, strangers by their address."""
 
@@ -40,68 +82,60 @@ class LimitedView(APIView):
         try:
             request.user = authenticate(request)  # type: ignore[assignment]
         except AuthenticationFailed:
-            _note(request, *_take_for_address(request, campaign=""))
+            _note(request, count_stranger(client_address(request)))
             raise
 
     def check_permissions(self, request: Request) -> None:
         """Counted before what they may do: who asks in vain asks all the same."""
-        self._count(request)
-        super().check_permissions(request)
-
-    def _count(self, request: Request) -> None:
         caller: object = request.user
-        if not isinstance(caller, Caller):
-            _note(request, *_take_for_address(request, campaign=""))
-            return
-        if not settings.LIMITS:
-            return
-        campaign = str(self.kwargs.get("campaign_id", ""))
-        if caller.user_id is None:
-            if settings.LIMIT_SERVICE_PER_MINUTE:
-                _note(request, ("service", _take(("service", caller.name), settings.LIMIT_SERVICE_PER_MINUTE)))
-            return
-        taken = [("user", _take(("user", caller.user_id), settings.LIMIT_USER_PER_MINUTE))]
-        if campaign:
-            one = ("user", caller.user_id, campaign)
-            taken.append(("user and campaign", _take(one, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE)))
-        _note(request, *taken, *_take_for_address(request, campaign=campaign))
+        if isinstance(caller, Caller):
+            campaign = str(self.kwargs.get("campaign_id", ""))
+            _note(request, count_caller(caller, campaign=campaign, address=lambda: client_address(request)))
+        else:
+            _note(request, count_stranger(client_address(request)))
+        super().check_permissions(request)
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)
         finished["Cache-Control"] = "no-store"  # each answer is one caller's
-        noted: tuple[str, Taken] | None = getattr(request, "limit_noted", None)
+        noted: Noted | None = getattr(request, "limit_noted", None)
         if noted is not None:
-            policy, taken = noted
-            name = f'"{policy}"'
-            finished["RateLimit-Policy"] = f"{name};q={taken.limit};w=60"
-            finished["RateLimit"] = f"{name};r={taken.left};t={math.ceil(taken.wait_sec)}"
+            for name, value in noted.headers().items():
+                finished[name] = value
         return finished
 
 
-def _take_for_address(request: Request, *, campaign: str) -> list[tuple[str, Taken]]:
-    whole = counted_as(client_address(request)) if settings.LIMITS else None
+def _take_for_address(address: Address | None, *, campaign: str) -> list[Noted]:
+    whole = counted_as(address)
     if whole is None:
         return []
-    taken = [("address", _take(("address", whole), settings.LIMIT_ADDRESS_PER_MINUTE))]
+    taken = [Noted("address", _take(("address", whole), settings.LIMIT_ADDRESS_PER_MINUTE))]
     if campaign:
         one = ("address", whole, campaign)
-        taken.append(("address and campaign", _take(one, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE)))
+        taken.append(Noted("address and campaign", _take(one, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE)))
     return taken
+
+
+def _scarcest(taken: list[Noted]) -> Noted | None:
+    return min(
+        taken,
+        key=lambda each: (each.taken.allowed, each.taken.left / each.taken.limit, -each.taken.wait_sec),
+        default=None,
+    )
 
 
 def _take(key: Hashable, limit: int) -> Taken:
     return _buckets.take(key, limit=limit)
 
 
-def _note(request: Request, *taken: tuple[str, Taken]) -> None:
-    """Keeps the scarcest for the answer's headers; raises when one of them has none left."""
-    if not taken:
+def _note(request: Request, noted: Noted | None) -> None:
+    """Keeps it for the answer's headers; raises TooMany."""
+    if noted is None:
         return
-    scarcest = min(taken, key=lambda each: (each[1].allowed, each[1].left / each[1].limit, -each[1].wait_sec))
-    request.limit_noted = scarcest  # type: ignore[attr-defined]
-    if not scarcest[1].allowed:
-        LIMITED.labels(scarcest[0]).inc()
-        raise TooMany(*scarcest)
+    request.limit_noted = noted  # type: ignore[attr-defined]
+    error = noted.too_many()
+    if error is not None:
+        raise error
 
 
 def forget_all() -> None:

@@ -41,7 +41,7 @@ def problem_response(problem: Problem) -> HttpResponse:
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
     """DRF's EXCEPTION_HANDLER. None lets an unknown error go on to Django, which logs it and calls handler500."""
-    problem = _problem_of(error)
+    problem = problem_of(error)
     if problem is None:
         return None
     set_rollback()
@@ -108,7 +108,8 @@ _CODES: list[tuple[type[Exception], Code]] = [
 ]
 
 
-def _problem_of(error: Exception) -> Problem | None:
+def problem_of(error: Exception) -> Problem | None:
+    """None for a defect."""
     if isinstance(error, exceptions.ValidationError):
         return _invalid(error)
     if isinstance(error, Unconfirmed):

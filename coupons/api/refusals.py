@@ -1,4 +1,4 @@
-"""What the gate's refusals are as problems: for the view, and for the lobby in front of it."""
+"""What the gate's refusals are as problems: for the view and for the front."""
 
 import time
 

@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from coupons.admission import gate
-from coupons.admission.gate import Outcome
-from coupons.api.accept import Acceptance, accept
+from coupons.admission.gate import Admission, Outcome
+from coupons.api.accept import accept
 from coupons.api.authentication import caller_of, must_act_for, must_touch
 from coupons.api.limits import LimitedView
 from coupons.api.pagination import StrictPagination
@@ -43,12 +43,12 @@ class ApplyView(LimitedView):
             caller = caller_of(request)
             user_id = read_user_id(request.data, own=caller.user_id)
             must_act_for(caller, user_id)
-            acceptance = accept(campaign_id=parse_id(campaign_id, caller), user_id=user_id, trace=_trace(request))
-            if acceptance is None:
+            admission = accept(campaign_id=parse_id(campaign_id, caller), user_id=user_id, trace=_trace(request))
+            if admission is None:
                 outcome = "unknown_campaign"
                 raise NotFound("There is no such campaign.")
-            outcome = acceptance.outcome.lower()
-            return _apply_response(campaign_id, acceptance)
+            outcome = admission.outcome.lower()
+            return _apply_response(campaign_id, admission)
         except RetryLater as error:
             outcome = type(error).__name__.lower()
             raise
@@ -158,12 +158,12 @@ def get_campaign(text: str, caller: Caller) -> Campaign:
     return campaign
 
 
-def _apply_response(campaign_id: str, acceptance: Acceptance) -> HttpResponse:
-    if acceptance.ticket is None:
-        return problem_response(refusal(acceptance.outcome, acceptance.opens_at_ms, acceptance.now_ms))
-    status_url = ticket_path(campaign_id, acceptance.ticket.user_id)
-    document = {"status": "pending", "sequence": acceptance.ticket.sequence, "status_url": status_url}
-    status = 202 if acceptance.outcome is Outcome.ADMITTED else 200
+def _apply_response(campaign_id: str, admission: Admission) -> HttpResponse:
+    if admission.ticket is None:
+        return problem_response(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
+    status_url = ticket_path(campaign_id, admission.ticket.user_id)
+    document = {"status": "pending", "sequence": admission.ticket.sequence, "status_url": status_url}
+    status = 202 if admission.outcome is Outcome.ADMITTED else 200
     return json_response(document, status, {"Location": status_url})
 
 

@@ -89,7 +89,7 @@ def take_back_lowering(campaign_id: UUID) -> None:
 
 def hold_ms() -> int:
     """How long a process may go on refusing by what it knows. Redis's time comes in whole ms, rounded down."""
-    return settings.LOBBY_LEASE_MS + 1 if settings.LOBBY else 0
+    return settings.REFUSAL_LEASE_MS + 1
 
 
 def _push(campaign: Campaign) -> PushResult:

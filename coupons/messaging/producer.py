@@ -8,7 +8,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -16,7 +17,6 @@ from django.conf import settings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging.brokers import KnownBrokers
-from coupons.messaging.delivery import Delivery
 from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.signing import sign
@@ -68,10 +68,11 @@ class Publisher:
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
 
-    def publish(self, ticket: Ticket, on_told: Callable[[Delivery], None] | None = None) -> Delivery:
-        """Queue the ticket's message. `on_told` runs in the producer's thread, so it must be quick, when the delivery
-        has ended either way, which may be before this returns."""
-        delivery = Delivery(on_told)
+    def publish(self, ticket: Ticket) -> Future[Position | None]:
+        """Queue the ticket's message. The result comes in the producer's thread: where the message lies, None when the
+        broker has it and did not say where (an idempotent producer's second try), or LogUnavailable; it may be in the
+        log all the same."""
+        delivered: Future[Position | None] = Future()
         try:
             payload = encode(ticket)
             self._producer.produce(
@@ -80,14 +81,14 @@ class Publisher:
                 headers=sign(payload),
                 key=ticket.user_id,
                 partition=self._partitions.current(settings.TOPIC),
-                on_delivery=self._resolver(delivery),
+                on_delivery=partial(self._report, delivered),
             )
         except BufferError as error:  # the queue is full
-            delivery.refused(LogUnavailable(f"Kafka, produce: {error}"))
+            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         except KafkaException as error:
             self._note_if_fatal(error.args[0])
-            delivery.refused(LogUnavailable(f"Kafka, produce: {error}"))
-        return delivery
+            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
+        return delivered
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
         """Wait until the broker has given this producer its id; False when it has not by then.
@@ -151,16 +152,13 @@ class Publisher:
             logger.warning("producer.refused count=%d error=%s %s", self._refused, error.name(), state)
             self._said_at, self._refused = time.monotonic(), 0
 
-    def _resolver(self, delivery: Delivery) -> Callable[[KafkaError | None, Message], None]:
-        def resolve(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                delivery.acknowledged(_position(message))
-                return
-            self._note_if_fatal(error)
-            self._note_refusal(error)
-            delivery.refused(LogUnavailable(f"Kafka, delivery: {error}"))
-
-        return resolve
+    def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            delivered.set_result(_position(message))
+            return
+        self._note_if_fatal(error)
+        self._note_refusal(error)
+        delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
 
 def _position(message: Message) -> Position | None:

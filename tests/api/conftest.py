@@ -5,30 +5,37 @@ import pytest
 from django.conf import LazySettings
 
 from coupons.callers import token_keys
+from tests.support.front import FrontHandler, StillCampaigns
 from tests.support.http import Api
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
-from tests.support.lobby import LobbyHandler, StillKnowledge
 from tests.support.service import Service
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All that ask the service ask it twice: Django alone, and behind the lobby."""
-    if "service" in metafunc.fixturenames and metafunc.module.__name__ != "tests.api.test_lobby":
-        metafunc.parametrize("way", ["django", "lobby"], indirect=True)
+    """All that ask the service ask it twice: Django's view alone, and behind the front."""
+    if "service" in metafunc.fixturenames and metafunc.module.__name__ != "tests.api.test_front":
+        metafunc.parametrize("way", ["view", "front"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The way that every `Api` of this test goes, and every web server that it starts."""
-    if getattr(request, "param", "django") == "django":
-        monkeypatch.setenv("COUPON_LOBBY", "0")
+    if getattr(request, "param", "view") == "view":
+        monkeypatch.setenv("COUPON_FRONT", "0")
         yield
         return
     request.getfixturevalue("service")
-    knowledge = StillKnowledge()
-    monkeypatch.setattr(Api, "make_handler", staticmethod(lambda: LobbyHandler(knowledge)))
+    closed, handlers = StillCampaigns(), list[FrontHandler]()
+
+    def make_handler() -> FrontHandler:
+        handlers.append(FrontHandler(closed))
+        return handlers[-1]
+
+    monkeypatch.setattr(Api, "make_handler", staticmethod(make_handler))
     yield
-    knowledge.close()
+    for handler in handlers:
+        handler.close()
+    closed.close()
 
 
 @pytest.fixture(autouse=True)

@@ -87,7 +87,8 @@ def test_who_comes_a_moment_before_the_opening_waits_for_it(
 ) -> None:
     """Some seconds instead of a tenth of one, so that who is stopped on the way here is not too late to be early."""
     monkeypatch.setattr("coupons.api.accept.EARLY_MS", 10_000)
-    monkeypatch.setattr("coupons.lobby.knowledge.OPENING_MARGIN_MS", 10_000)
+    monkeypatch.setattr("coupons.front.apply.EARLY_MS", 10_000)
+    monkeypatch.setattr("coupons.front.closed_campaigns.OPENING_MARGIN_MS", 10_000)
     opens_at = datetime.now(UTC) + timedelta(seconds=2.5)
     campaign = service.campaign(10, opens_at=opens_at)
 

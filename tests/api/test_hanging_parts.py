@@ -18,12 +18,9 @@ from tests.support.waiting import wait_until
 
 USERS = 60
 EACH = 4
-PLACES = 8
-"""Of applications and of all other requests, each."""
 FAILURES = 5
-# How few wait for the part is asked here, not how many wait for a thread (couponsite/overload.py).
+# How few wait for the part is asked here, not how many wait for a thread (coupons/front/django_threads.py).
 ROOM_FOR_ALL = {
-    "COUPON_WEB_APPLICATIONS": str(PLACES),
     "COUPON_WEB_QUEUE": str(USERS),
     "COUPON_WEB_QUEUE_TIMEOUT_MS": "20000",
 }
@@ -55,8 +52,8 @@ def refused_at_once(service: Service, part: str) -> int:
 
 
 def may_have_waited(seconds: float) -> float:
-    """Those who were in hand when the breaker opened, and a probe a second."""
-    return FAILURES + PLACES + seconds + 1
+    """Those who were in hand when the breaker opened, of each user one, and a probe a second."""
+    return FAILURES + USERS + seconds + 1
 
 
 def test_users_who_look_at_their_tickets_do_not_hold_up_admission_while_postgresql_hangs(service: Service) -> None:

@@ -126,7 +126,7 @@ def test_a_clock_that_is_a_little_wrong_is_forgiven(campaign: Campaign, issuer: 
 def test_a_token_that_says_the_wrong_thing(
     campaign: Campaign, issuer: Issuer, claims: dict[str, object], reason: str
 ) -> None:
-    # the same values serve the lobby's turn, so nothing is taken out of them
+    # the same values serve the front's turn, so nothing is taken out of them
     named = {"user_id" if name == "sub" else name: value for name, value in claims.items()}
 
     assert reason in refused(issuer.token(**named), campaign)  # type: ignore[arg-type]

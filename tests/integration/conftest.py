@@ -13,7 +13,6 @@ from coupons.admission.gate import Admission, CampaignSettings, Description, Hel
 from coupons.admission.keys import CampaignKeys, campaign_keys, mender_key
 from coupons.admission.scripts import admission_redis
 from coupons.positions import Position
-from tests.support.patience import LONG_MS
 
 HOUR_MS = 3_600_000
 
@@ -51,13 +50,11 @@ class Gate:
 
     def admit(self, user_id: str, *, epoch: int | None = None) -> Admission:
         epoch = epoch or self.epoch
-        return gate.admit(campaign_id=self.campaign_id, epoch=epoch, user_id=user_id, wait_sec=LONG_MS / 1000)
+        return gate.admit(campaign_id=self.campaign_id, epoch=epoch, user_id=user_id)
 
     def confirm(self, user_id: str, position: Position | None, *, sequence: int = 1, epoch: int = 1) -> bool:
         held = Held(user_id, sequence, None)
-        return gate.confirm(
-            campaign_id=self.campaign_id, epoch=epoch, held=held, position=position, wait_sec=LONG_MS / 1000
-        )
+        return gate.confirm(campaign_id=self.campaign_id, epoch=epoch, held=held, position=position)
 
     def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> gate.PushResult:
         settings = self.settings(revision=revision, **changes)

@@ -26,7 +26,7 @@ def test_the_settings_of_the_tests_contradict_each_other_in_nothing() -> None:
         ("RELAY_AFTER_MS", 6_000, "coupons.E002"),
         ("DB_ANSWER_TIMEOUT_MS", 10_000, "coupons.E007"),
         ("TOPIC_MIN_INSYNC_REPLICAS", 2, "coupons.E003"),
-        ("LOBBY_LEASE_MS", 50, "coupons.E016"),
+        ("REFUSAL_LEASE_MS", 50, "coupons.E016"),
     ],
 )
 def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(

@@ -142,7 +142,7 @@ def test_whoever_raises_finds_it_done_also_when_the_keeper_s_push_came_first(
 def test_the_keeper_s_push_holds_too(service: Service, settings: LazySettings) -> None:
     campaign = service.campaign(1)
     assert Api().apply(campaign, "1").status_code == 202
-    settings.LOBBY_LEASE_MS = 600_000
+    settings.REFUSAL_LEASE_MS = 600_000
     Campaign.objects.filter(pk=campaign.pk).update(quantity=2, revision=F("revision") + 1)  # never arrived in Redis
 
     assert push_again(campaign.pk)

@@ -105,7 +105,7 @@ def test_of_two_the_lowest_quantity_and_the_highest_revision_stay(
 
 
 def test_what_it_refused_is_held_when_it_ends(a_gate: MakeGate) -> None:
-    """Processes may go on saying so by themselves (decision 0020)."""
+    """Processes may go on saying so by themselves (decision 0029)."""
     place = a_gate(quantity=3)
     lower(place, 0)
 

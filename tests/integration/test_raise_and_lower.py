@@ -16,7 +16,6 @@ from coupons.campaigns.push import in_step, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.failpoints import PUSH_LOWERED
 from coupons.models import Campaign
-from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.tickets import admit, mend
 from tests.support.waiting import wait_until
@@ -100,8 +99,7 @@ def is_in_step(campaign: Campaign) -> bool:
 
 
 def outcome_of(campaign: Campaign, user_id: str) -> Outcome:
-    patience = LONG_MS / 1000
-    return gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id, wait_sec=patience).outcome
+    return gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).outcome
 
 
 def test_until_a_lower_is_committed_nobody_is_told_sold_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

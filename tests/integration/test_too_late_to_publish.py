@@ -1,79 +1,159 @@
-"""A Redis that answered after the deadline: nothing is published any more, and the repeat gets the same place."""
+"""A Redis or a Kafka that answered too late, for the view and for the front: nothing is promised, and the repeat gets
+the same place."""
 
-import threading
+import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import pytest
-from django.conf import LazySettings
+from django.conf import LazySettings, settings
 from prometheus_client import REGISTRY
 
+from coupons.admission import admit as admitting
 from coupons.admission.admit import admit
 from coupons.admission.directory import directory
 from coupons.admission.gate import Admission
 from coupons.admission.scripts import admission_redis
-from coupons.admission.together import Follow, Wake
 from coupons.api import accept as accepting
 from coupons.api import patience
 from coupons.breaker import Breaker
+from coupons.callers.caller import Caller
+from coupons.callers.services import ALL_SCOPES
 from coupons.errors import StateStale, Unconfirmed
-from coupons.messaging.delivery import Delivery
-from coupons.messaging.producer import Publisher, publisher
+from coupons.front import apply as applying
+from coupons.front.apply import Application, Applications
+from coupons.messaging.producer import publisher
+from coupons.models import Campaign
 from coupons.positions import Position
+from tests.support.front import Loop, StillCampaigns
 from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.topic import published_users
 
+LATE_SEC = 1.6
+
+
+class Way(Protocol):
+    def accept(self, campaign: Campaign) -> Admission:
+        """User `a` applies."""
+
+    def gate_answers_late(self, monkeypatch: pytest.MonkeyPatch) -> None: ...
+
+    def after_the_acknowledgement(self, monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+        """Redis hangs."""
+
+    def kafka_breaker(self, monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None: ...
+
+
+class View:
+    def accept(self, campaign: Campaign) -> Admission:
+        admission = accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
+        assert admission is not None
+        return admission
+
+    def gate_answers_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def late(**asked: Any) -> Admission | None:
+            admission = admit(**asked)
+            time.sleep(LATE_SEC)
+            return admission
+
+        monkeypatch.setattr(accepting, "admit", late)
+
+    def after_the_acknowledgement(self, monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+        publish = accepting._publish
+
+        def then_redis_hangs(*arguments: Any) -> Position | None:
+            position = publish(*arguments)
+            service.stack("pause", "redis")
+            return position
+
+        monkeypatch.setattr(accepting, "_publish", then_redis_hangs)
+
+    def kafka_breaker(self, monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None:
+        monkeypatch.setattr(accepting, "kafka_breaker", breaker)
+
+
+class Front:
+    def __init__(self) -> None:
+        self._closed = StillCampaigns()
+        self._loop = Loop()
+        self._applications = self._loop.run(_make(self._closed))
+
+    def close(self) -> None:
+        self._loop.run(self._applications.close())
+        self._loop.close()
+        self._closed.close()
+
+    def accept(self, campaign: Campaign) -> Admission:
+        known = directory().look_up(campaign.pk, wait_sec=LONG_MS / 1000)
+        assert known is not None
+        caller = Caller(name="test", scopes=ALL_SCOPES)
+        deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
+        application = Application(caller, campaign.pk, known, "a", "test", deadline)
+        return self._loop.run(self._applications._accept(application))
+
+    def gate_answers_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ask = self._applications._admit
+
+        async def late(*arguments: Any) -> Admission:
+            admission = await ask(*arguments)
+            await asyncio.sleep(LATE_SEC)
+            return admission
+
+        monkeypatch.setattr(self._applications, "_admit", late)
+
+    def after_the_acknowledgement(self, monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+        publish = self._applications._publish
+
+        async def then_redis_hangs(*arguments: Any) -> Position | None:
+            position = await publish(*arguments)
+            service.stack("pause", "redis")
+            return position
+
+        monkeypatch.setattr(self._applications, "_publish", then_redis_hangs)
+
+    def kafka_breaker(self, monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None:
+        monkeypatch.setattr(applying, "kafka_breaker", breaker)
+
+
+async def _make(closed: StillCampaigns) -> Applications:
+    return Applications(closed)
+
+
+@pytest.fixture(params=["view", "front"])
+def way(request: pytest.FixtureRequest, service: Service) -> Iterator[Way]:
+    if request.param == "view":
+        yield View()
+        return
+    front = Front()
+    yield front
+    front.close()
+
 
 def test_after_the_deadline_nothing_is_published_and_the_repeat_gets_the_place(
-    service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+    way: Way, service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
     assert directory().look_up(campaign.pk, wait_sec=LONG_MS / 1000), "so that the gate is asked in time"
     settings.ACCEPT_TIMEOUT_MS = 1_500
 
-    def slow(*, follow: Follow[Admission], **asked: Any) -> Admission | None:
-        def late(admission: Admission, wake: Wake) -> bool:
-            time.sleep(1.6)
-            return follow(admission, wake)
-
-        return admit(**asked, follow=late)
-
-    monkeypatch.setattr(accepting, "admit", slow)
+    way.gate_answers_late(monkeypatch)
     with pytest.raises(Unconfirmed, match="too late"):
-        accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
+        way.accept(campaign)
     monkeypatch.undo()
     publisher().flush(20)
     assert published_users() == set()
 
     settings.ACCEPT_TIMEOUT_MS = LONG_MS
-    again = accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
-    assert again is not None
+    again = way.accept(campaign)
     assert again.ticket is not None
     assert again.ticket.sequence == 1
     assert published_users() == {"a"}
 
 
-def test_what_the_gate_said_and_nobody_published_is_no_promise(
-    service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its thread gave up in the moment between the gate's answer and the publishing by another."""
-    campaign = service.campaign(10)
-    settings.ACCEPT_TIMEOUT_MS = LONG_MS
-
-    def not_yet(*, follow: Follow[Admission], **asked: Any) -> Admission | None:
-        return admit(**asked)
-
-    monkeypatch.setattr(accepting, "admit", not_yet)
-    with pytest.raises(Unconfirmed, match="too late"):
-        accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
-    publisher().flush(5)
-    assert published_users() == set()
-
-
 def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_message(
-    service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
+    way: Way, service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else nobody would be told "sold out" for as long as Kafka hangs, once Redis had hung too."""
     campaign = service.campaign(10)
@@ -81,58 +161,24 @@ def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_messag
     redis_hung.missed()
     kafka_hangs.missed()
     monkeypatch.setattr(patience, "redis_breaker", redis_hung)
-    monkeypatch.setattr(accepting, "kafka_breaker", kafka_hangs)
+    way.kafka_breaker(monkeypatch, kafka_hangs)
 
     with pytest.raises(Unconfirmed, match="not waiting for it"):
-        accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
+        way.accept(campaign)
     assert not redis_hung.is_open
 
 
-def test_a_message_may_be_acknowledged_before_the_thread_that_published_it_goes_on(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    campaign = service.campaign(10)
-    admission = admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
-    assert admission is not None
-    publish, may_go_on, woken = Publisher.publish, threading.Event(), threading.Event()
-
-    def stands_still(*arguments: Any) -> Delivery:
-        delivery = publish(*arguments)
-        assert may_go_on.wait(20)
-        return delivery
-
-    monkeypatch.setattr(Publisher, "publish", stands_still)
-    message = accepting._Message(campaign.pk, "test", deadline=time.monotonic() + 20)
-    with ThreadPoolExecutor(1) as pool:
-        publishing = pool.submit(message.follow, admission, woken.set)
-        try:
-            assert woken.wait(20)
-            message.acknowledged()
-        finally:
-            may_go_on.set()
-        assert publishing.result(20)
-    assert published_users() == {"a"}
-
-
 def test_a_redis_that_hangs_after_the_acknowledgement_confirms_nothing_and_the_repeat_gets_the_place(
-    service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
+    way: Way, service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
-    acknowledged = accepting._Message.acknowledged
-
-    def then_redis_hangs(message: accepting._Message) -> Position | None:
-        position = acknowledged(message)
-        service.stack("pause", "redis")
-        return position
-
-    monkeypatch.setattr(accepting._Message, "acknowledged", then_redis_hangs)
+    way.after_the_acknowledgement(monkeypatch, service)
     with pytest.raises(Unconfirmed, match="Redis has not confirmed"):
-        accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
+        way.accept(campaign)
     monkeypatch.undo()
     service.stack("resume", "redis")
 
-    again = accepting.accept(campaign_id=campaign.pk, user_id="a", trace="test")
-    assert again is not None
+    again = way.accept(campaign)
     assert again.ticket is not None
     assert again.ticket.sequence == 1
 
@@ -144,9 +190,9 @@ def test_each_question_to_the_gate_is_measured_once_answered_or_not(service: Ser
         return REGISTRY.get_sample_value("coupon_gate_duration_seconds_count") or 0
 
     before = measured()
-    admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
+    admitting.admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
     assert measured() == before + 1
     admission_redis().flushall()
     with pytest.raises(StateStale):
-        admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
+        admitting.admit(campaign_id=campaign.pk, user_id="a", deadline=time.monotonic() + LONG_MS / 1000)
     assert measured() == before + 2

@@ -64,7 +64,7 @@ def tell(who, producer, user):
     delivered = producer.publish(Ticket(uuid4(), user, 1, timezone.now(), "test"))
     try:
         outcome = "published" if delivered.result(4) else "unknown"
-    except LogUnavailable:
+    except (TimeoutError, LogUnavailable):
         outcome = "nothing"
     print(f"{who}: {outcome}", flush=True)
 

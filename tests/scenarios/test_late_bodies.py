@@ -1,21 +1,21 @@
 """Bodies that come later than the head of their request, over connections that clients keep: every request is answered.
 
-granian ends a connection by itself when an answer is given before the body was there (couponsite/bodies.py).
+granian ends a connection by itself when an answer is given and nobody reads the body (coupons/front/application.py).
 """
 
 import json
 import select
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPResponse
-from itertools import count, takewhile
-from threading import Event
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from coupons.models import Campaign
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.patience import PATIENT
 from tests.support.service import HEADERS, Service
+from tests.support.waiting import wait_until
 
 LATE_SEC = 0.1
 JSON = {"Content-Type": "application/json"}
@@ -78,49 +78,61 @@ def test_a_connection_outlives_every_refusal(service: Service) -> None:
             assert (where, answer.status) == (where, status)
 
 
-def test_a_connection_outlives_being_refused_for_want_of_room(service: Service) -> None:
-    service.web(
-        COUPON_WEB_WORKERS="1", COUPON_WEB_APPLICATIONS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1",
-    )  # fmt: skip
-    campaign = service.campaign(100_000)
-    told: list[int] = []
-    enough = Event()
+def test_a_user_of_a_closed_campaign_is_refused_before_the_body_and_keeps_the_connection(
+    service: Service, tmp_path: Path
+) -> None:
+    """The token says who it is, and what the body says changes nothing."""
+    issuer = Issuer(tmp_path)
+    issuer.add("now", "ES256")
+    keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT, **keys)
+    campaign = service.campaign(1)
+    assert service.apply(campaign, "winner").status == 202
+    headers = JSON | {"Authorization": issuer.bearer("anna"), "Content-Length": "2"}
 
-    def apply_until_enough(name: int) -> set[int]:
-        return {
-            service.apply(campaign, f"c{name}-{turn}").status
-            for turn in takewhile(lambda _: not enough.is_set(), count())
-        }
+    def refused_early() -> bool:
+        with kept_connection(service) as connection:
+            send_head(connection, path_of(campaign), headers)
+            answered, _, _ = select.select([connection.sock], [], [], LATE_SEC)
+            connection.send(b"{}")
+            first = connection.getresponse()
+            first.read()
+            send_head(connection, path_of(campaign), headers)
+            connection.send(b"{}")
+            again = connection.getresponse()
+            again.read()
+            assert (first.status, again.status) == (409, 409)
+        return bool(answered)
 
-    with kept_connection(service) as connection, ThreadPoolExecutor(8) as pool:
-        others = [pool.submit(apply_until_enough, name) for name in range(8)]
-        try:
-            while told.count(503) < 3 and len(told) < 100:
-                answer = post_late(connection, path_of(campaign), body_of(f"late{len(told)}"), HEADERS)
-                answer.read()
-                told.append(answer.status)
-        finally:
-            enough.set()
-
-    assert set().union(*(other.result() for other in others)) <= {202, 503}
-    assert told.count(503) >= 3, told
-    assert set(told) <= {202, 503}
+    wait_until(refused_early, what="the refusal comes without the body")
 
 
 def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
-    service.web(
-        COUPON_WEB_WORKERS="1", COUPON_WEB_APPLICATIONS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1",
-        **PATIENT,
-    )  # fmt: skip
+    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1", **PATIENT)
     campaign = service.campaign(10)
 
     with ExitStack() as open_connections:
         for _ in range(10):
             slow = open_connections.enter_context(kept_connection(service))
             send_head(slow, path_of(campaign), HEADERS | {"Content-Length": "20"})
+            manages = open_connections.enter_context(kept_connection(service))
+            send_head(manages, f"/api/v1/campaigns/{campaign.pk}/pause", HEADERS | {"Content-Length": "20"})
         told = [service.apply(campaign, f"u{number}").status for number in range(3)]
+        told.append(service.ticket(campaign, "u0").status)
 
-    assert told == [202, 202, 202]
+    assert told == [202, 202, 202, 200]
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    path = path_of(service.campaign(10))
+
+    with kept_connection(service) as connection:
+        send_head(connection, path, HEADERS | {"Content-Length": "20"})
+        answer = connection.getresponse()
+
+        assert (answer.status, answer.headers["Connection"]) == (400, "close")
+        assert "did not come" in json.load(answer)["detail"]
 
 
 def test_what_is_not_read_ends_the_connection_and_the_answer_says_so(service: Service) -> None:

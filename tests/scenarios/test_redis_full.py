@@ -50,15 +50,15 @@ def test_redis_out_of_memory_admits_nobody_and_what_was_promised_is_issued(servi
 
 
 def test_two_hundred_threads_share_four_connections_to_a_redis_that_is_far_away(service: Service) -> None:
-    """Who applies asks together with the others, in one connection; who looks at a ticket takes one of their own. Some
-    are promised something meanwhile; who finds no connection is told so at once."""
+    """Of the view: who applies takes a connection, as who looks at a ticket does. Some are promised something
+    meanwhile; who finds no connection is told so at once. (The front has two connections of its own.)"""
     service.manage("run_coupon_consumer")
     keeper = service.keeper()
     proxy = service.proxy("redis")  # for the web server alone
     service.web(
         COUPON_WEB_WORKERS="1",
-        COUPON_WEB_APPLICATIONS=str(THREADS),
-        COUPON_WEB_THREADS=str(READERS),
+        COUPON_FRONT="false",
+        COUPON_WEB_THREADS=str(THREADS),
         COUPON_REDIS_MAX_CONNECTIONS=str(CONNECTIONS),
     )
     campaign = service.campaign(20_000)

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from coupons.admission import gate
-from coupons.api.accept import Acceptance, accept
+from coupons.admission.gate import Admission
+from coupons.api.accept import accept
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.campaigns.push import in_step
 from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
@@ -111,7 +112,7 @@ def _redis_has_it(campaign: Campaign) -> bool:
         return False
 
 
-def _accept(campaign: Campaign, user: str) -> Acceptance | None:
+def _accept(campaign: Campaign, user: str) -> Admission | None:
     try:
         return accept(campaign_id=campaign.pk, user_id=user, trace="test")
     except RetryLater:

@@ -7,8 +7,8 @@ import pytest
 from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import Newcomer
 from coupons.api.refusals import EARLY_MS, FARTHEST_RETRY_SEC, refusal
-from coupons.lobby.knowledge import Door
-from coupons.lobby.winners import Winners, filter_for
+from coupons.front.admitted_users import AdmittedUsers, filter_for
+from coupons.front.closed_campaigns import ClosedCampaign
 from coupons.problems import retry_after
 from tests.support.clocks import Clock
 
@@ -75,18 +75,18 @@ def test_a_draft_whose_time_has_passed_asks_to_come_back_in_a_second() -> None:
     assert refusal(Outcome.NOT_OPEN, OPENS_AT_MS, None).retry_after_sec == told_sec(-5_000) == 1
 
 
-def test_the_lobby_counts_from_now_and_not_from_when_it_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_campaign_counts_from_now_and_not_from_when_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of a second ago it was another whole second."""
     clock = Clock()
-    monkeypatch.setattr("coupons.lobby.knowledge.time.monotonic", clock)
+    monkeypatch.setattr("coupons.front.closed_campaigns.time.monotonic", clock)
     newcomer = Newcomer(1, 1, 0, OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
-    winners = Winners((1, 1, 0), filter_for(0))
-    door = Door(CAMPAIGN, newcomer, Outcome.NOT_OPEN, winners, clock(), clock() + 60)
-    at_once = door.retry_after()
+    users = AdmittedUsers((1, 1, 0), filter_for(0))
+    closed = ClosedCampaign(CAMPAIGN, newcomer, Outcome.NOT_OPEN, users, clock(), clock() + 60)
+    at_once = dict(closed.answer().headers)
 
     clock.now += 0.1
 
-    assert (at_once, door.retry_after()) == ({"Retry-After": "61"}, {"Retry-After": "60"})
+    assert (at_once[b"retry-after"], dict(closed.answer().headers)[b"retry-after"]) == (b"61", b"60")
     assert told_sec(60_050) == 60
 
 

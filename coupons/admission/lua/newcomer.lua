@@ -1,4 +1,4 @@
--- Says what a user without a ticket would be told, for processes that then say it by themselves (coupons/lobby/).
+-- Says what a user without a ticket would be told, for processes that then say it by themselves (coupons/front/).
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller

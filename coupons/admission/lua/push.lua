@@ -8,7 +8,7 @@
 --   {'SUPERSEDED', revision}      Redis has this revision or a later one; nothing was written
 --   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
 --   or what state.lua returns for a state that is not current.
--- Held is a campaign that refused everybody until now: processes may say so by themselves for as long (coupons/lobby/), and
+-- Held is a campaign that refused everybody until now: processes may say so by themselves for as long (coupons/front/), and
 -- must not say it to a user who got in meanwhile. admit.lua says PAUSED until then.
 -- A lowering (lower.lua) of this revision or an earlier one has been decided, and ends.
 

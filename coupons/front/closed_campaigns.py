@@ -1,7 +1,8 @@
 """What this process knows of the campaigns that admit nobody, and for how long it may say so without asking.
 
-One thread asks Redis every COUPON_LOBBY_REFRESH_MS about the campaigns that refused somebody lately, all of them in one
-round trip, whatever the traffic. An answer is good for COUPON_LOBBY_LEASE_MS, counted from before it was asked for.
+One thread asks Redis every COUPON_REFUSAL_REFRESH_MS about the campaigns that refused somebody lately, all of them in
+one round trip, whatever the traffic. An answer is good for COUPON_REFUSAL_LEASE_MS, counted from before it was asked
+for.
 """
 
 import logging
@@ -9,7 +10,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from http import HTTPStatus
 from uuid import UUID
 
 from django.conf import settings
@@ -17,124 +17,135 @@ from django.conf import settings
 from coupons.admission.directory import directory
 from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import Newcomer, newcomers
-from coupons.api.problem_responses import body_of
 from coupons.api.refusals import refusal
 from coupons.errors import GateUnavailable
-from coupons.lobby.winners import Winners, WinnersLoader, contents_of
+from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, contents_of
+from coupons.front.answers import Answer, headers_of, refused
 from coupons.per_process import PerProcess
 from coupons.telemetry import APPLIES, LOBBY_REFUSALS
 
 logger = logging.getLogger(__name__)
-PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
 MAX_WATCHED = 256
 WATCH_SEC = 10.0  # so long after its last refusal a campaign is still asked about
 # Clocks of two machines differ: the first second of a campaign is the gate's alone.
 OPENING_MARGIN_MS = 1_000
 
 
-class Door:
-    """A campaign that admits nobody until `until` (monotonic) but those who may be its winners; and what is said."""
+class ClosedCampaign:
+    """A campaign that admits nobody until `until` (monotonic) but users who `may_be_in` already; and what is said."""
 
     def __init__(
-        self, campaign_id: UUID, newcomer: Newcomer, outcome: Outcome, winners: Winners, asked_at: float, until: float
+        self,
+        campaign_id: UUID,
+        newcomer: Newcomer,
+        outcome: Outcome,
+        users: AdmittedUsers,
+        asked_at: float,
+        until: float,
     ) -> None:
         self.campaign_id = campaign_id
         self.outcome = outcome
-        self.winners = winners
         self.until = until
+        self._users = users
         self._opens_at_ms = newcomer.opens_at_ms
         # Redis's time when this process's monotonic clock is 0. It was read after `asked_at`, so this is early rather
         # than late: who is told to come a moment too early waits for the opening, too late would cost a whole second.
         self._redis_ms_at_0 = newcomer.now_ms - asked_at * 1000
         problem = refusal(outcome, newcomer.opens_at_ms, newcomer.now_ms)
-        self.status_line = f"{problem.status} {HTTPStatus(problem.status).phrase}"
-        self.body = body_of(problem.document())
-        self.length = str(len(self.body))
+        self._answer = refused(problem)
         self._is_final = problem.retry_after_sec is None
 
-    def retry_after(self) -> dict[str, str]:
-        """The header, anew for each answer: until the opening it is less and less."""
+    def may_be_in(self, user_id: str) -> bool:
+        return user_id in self._users.filter
+
+    def answer(self) -> Answer:
+        """With a Retry-After of its own each time: until the opening it is less and less."""
         if self._is_final:
-            return {}
+            return self._answer
         now_ms = round(self._redis_ms_at_0 + time.monotonic() * 1000)
-        return refusal(self.outcome, self._opens_at_ms, now_ms).headers()
+        return self._answer._replace(headers=headers_of(refusal(self.outcome, self._opens_at_ms, now_ms)))
 
 
-class Knowledge:
-    """Use `knowledge()` for the process's own one. `doors` has the closed ones by the path of an application.
-
-    `said` takes the outcome of every answer that the lobby gives; the thread counts them for the metrics.
-    """
+class ClosedCampaigns:
+    """Use `closed_campaigns()` for the process's own."""
 
     def __init__(self) -> None:
-        self.doors: dict[str, Door] = {}
-        self.said: deque[Outcome] = deque()
-        self._asked: set[str] = set()
+        self._closed: dict[UUID, ClosedCampaign] = {}
+        self._said: deque[Outcome] = deque()
+        self._refused: set[UUID] = set()
         self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
-        self._winners = WinnersLoader(capacity=settings.LOBBY_WINNERS)
+        self._users = AdmittedUsersLoader(capacity=settings.REFUSAL_USERS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_current, name="lobby", daemon=True)
         self._thread.start()
 
-    def note(self, path: str) -> None:
-        """An application at this path was refused."""
-        if len(self._asked) < MAX_WATCHED:
-            self._asked.add(path)
+    def find(self, campaign_id: UUID, user_id: str) -> ClosedCampaign | None:
+        """The campaign, if it admits nobody now and this user can have no place in it."""
+        closed = self._closed.get(campaign_id)
+        if closed is None or time.monotonic() >= closed.until or closed.may_be_in(user_id):
+            return None
+        return closed
+
+    def refuse(self, closed: ClosedCampaign) -> Answer:
+        """What to say to one user. The thread counts it for the metrics: a counter costs more than the answer."""
+        self.note(closed.campaign_id)
+        self._said.append(closed.outcome)
+        return closed.answer()
+
+    def note(self, campaign_id: UUID) -> None:
+        """Somebody was refused by this campaign: whether it is closed to all is worth knowing."""
+        if len(self._refused) < MAX_WATCHED:
+            self._refused.add(campaign_id)
 
     def refresh(self) -> None:
         """One look at Redis. Raises GateUnavailable; what was known is good until its lease ends."""
-        asked, self._asked = self._asked, set()
-        self._watch(tuple(asked), time.monotonic())
+        refused_by, self._refused = self._refused, set()
+        self._watch(tuple(refused_by), time.monotonic())
         known = {campaign_id: directory().epoch(campaign_id) for campaign_id in self._watched}
         epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
         asked_at = time.monotonic()
-        self._winners.asked_for(epochs, asked_at)
+        self._users.asked_for(epochs, asked_at)
         answers = newcomers(epochs) if epochs else {}
-        doors = (self._door(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
-        self.doors = {f"{PREFIX}{door.campaign_id}{SUFFIX}": door for door in doors if door is not None}
+        closed = (self._closed_by(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
+        self._closed = {each.campaign_id: each for each in closed if each is not None}
 
     @property
     def loading(self) -> bool:
-        """Whether winners of a closed door are still being read."""
-        return self._winners.busy
+        """Whether admitted users are still being read."""
+        return self._users.busy
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join(timeout=5)
-        self._winners.close()
+        self._users.close()
         self._count()
 
-    def _watch(self, asked: Iterable[str], now: float) -> None:
-        for path in asked:
-            try:
-                campaign_id = UUID(path[len(PREFIX) : -len(SUFFIX)])
-            except ValueError:
-                continue
+    def _watch(self, refused_by: Iterable[UUID], now: float) -> None:
+        for campaign_id in refused_by:
             if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
                 self._watched[campaign_id] = now
         self._watched = {id_: since for id_, since in self._watched.items() if now - since < WATCH_SEC}
 
-    def _door(self, campaign_id: UUID, newcomer: Newcomer, asked_at: float) -> Door | None:
+    def _closed_by(self, campaign_id: UUID, newcomer: Newcomer, asked_at: float) -> ClosedCampaign | None:
         if newcomer.refusal is None:
             return None
-        lease_sec = settings.LOBBY_LEASE_MS / 1000
+        lease_sec = settings.REFUSAL_LEASE_MS / 1000
         if newcomer.refusal is Outcome.NOT_OPEN:
             lease_sec = min(lease_sec, (newcomer.opens_at_ms - OPENING_MARGIN_MS - newcomer.now_ms) / 1000)
-        winners = self._winners.find(campaign_id, contents_of(newcomer))
-        if winners is None or lease_sec <= 0:
+        users = self._users.find(campaign_id, contents_of(newcomer))
+        if users is None or lease_sec <= 0:
             return None
-        return Door(campaign_id, newcomer, newcomer.refusal, winners, asked_at, asked_at + lease_sec)
+        return ClosedCampaign(campaign_id, newcomer, newcomer.refusal, users, asked_at, asked_at + lease_sec)
 
     def _count(self) -> None:
-        """A counter's lock for each answer would cost more than the answer."""
-        counts = Counter(self.said.popleft() for _ in range(len(self.said)))
+        counts = Counter(self._said.popleft() for _ in range(len(self._said)))
         for outcome, count in counts.items():
             APPLIES.labels(outcome.lower()).inc(count)
         LOBBY_REFUSALS.inc(counts.total())
 
     def _keep_current(self) -> None:
         trouble = False
-        while not self._stop.wait(settings.LOBBY_REFRESH_MS / 1000):
+        while not self._stop.wait(settings.REFUSAL_REFRESH_MS / 1000):
             self._count()
             try:
                 self.refresh()
@@ -147,4 +158,4 @@ class Knowledge:
                 logger.exception("lobby.defect")
 
 
-knowledge: PerProcess[Knowledge] = PerProcess(Knowledge, close=Knowledge.close)
+closed_campaigns: PerProcess[ClosedCampaigns] = PerProcess(ClosedCampaigns, close=ClosedCampaigns.close)

@@ -1,4 +1,7 @@
-"""What the lobby says, what it leaves to Django, and that nobody can tell the two apart."""
+"""What the front says of campaigns that admit nobody, what it leaves to Django, and that nobody can tell the two apart.
+
+tests/scenarios/test_one_contract.py asks both for every answer that there is, on real servers.
+"""
 
 import json
 import math
@@ -6,38 +9,41 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import newcomers
 from coupons.callers.api_keys import create_api_key
 from coupons.callers.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
-from coupons.lobby.application import MAX_BODY
-from coupons.lobby.heads import Heads
-from coupons.lobby.knowledge import MAX_WATCHED, OPENING_MARGIN_MS, PREFIX, SUFFIX, Knowledge
+from coupons.front.answers import common_headers
+from coupons.front.apply import MAX_BODY, PREFIX, SUFFIX
+from coupons.front.closed_campaigns import MAX_WATCHED, OPENING_MARGIN_MS
 from coupons.models import Campaign, Scope
+from tests.support.front import FrontHandler, StillCampaigns
 from tests.support.http import Api
 from tests.support.issuer import Issuer
-from tests.support.lobby import LobbyHandler, StillKnowledge, know_now
 from tests.support.service import API_KEY, Service
 
 Asked = Callable[[Client, str], Any]
-ASKS_AGAIN = "the user who has the only coupon"
 
 
 @pytest.fixture
-def knowledge(service: Service) -> Iterator[Knowledge]:
-    made = StillKnowledge()
+def closed(service: Service) -> Iterator[StillCampaigns]:
+    made = StillCampaigns()
     yield made
     made.close()
 
 
 @pytest.fixture
-def handler(knowledge: Knowledge) -> LobbyHandler:
-    return LobbyHandler(knowledge)
+def handler(closed: StillCampaigns) -> Iterator[FrontHandler]:
+    made = FrontHandler(closed)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -48,12 +54,12 @@ def sold_out(service: Service) -> Campaign:
     return campaign
 
 
-def clients(handler: LobbyHandler, **headers: str) -> tuple[Client, Client]:
-    """The one behind the lobby, and Django's own."""
+def clients(handler: FrontHandler, **headers: str) -> tuple[Client, Client]:
+    """The one behind the front, and Django's own."""
     own = {"authorization": f"Bearer {API_KEY}", **headers}
-    lobby, django = Client(headers=own), Client(headers=own)
-    lobby.handler = handler
-    return lobby, django
+    front, django = Client(headers=own), Client(headers=own)
+    front.handler = handler
+    return front, django
 
 
 def apply(client: Client, campaign: str, body: object = None, **more: Any) -> Any:
@@ -67,9 +73,11 @@ def path_of(campaign: Campaign | str) -> str:
 
 def what(answer: Any) -> tuple[int, dict[str, str], bytes]:
     """All of an answer but what differs each time."""
-    headers = {name: value for name, value in answer.items() if not name.startswith("RateLimit")}
-    if "Retry-After" in headers:
-        headers["Retry-After"] = "some"
+    headers = {name.lower(): value for name, value in answer.items()}
+    if "ratelimit" in headers:
+        headers["ratelimit"] = "so many left"  # one less, each time
+    if "retry-after" in headers:
+        headers["retry-after"] = "some"
     return answer.status_code, headers, answer.content
 
 
@@ -85,56 +93,67 @@ def _close(campaign: Campaign) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda _: None, _pause, _close], ids=["sold out", "paused", "closed"])
-def test_the_lobby_answers_byte_for_byte_as_the_view(
-    handler: LobbyHandler, sold_out: Campaign, change: Callable[[Campaign], None]
+def test_the_front_answers_byte_for_byte_as_the_view(
+    handler: FrontHandler, sold_out: Campaign, change: Callable[[Campaign], None]
 ) -> None:
     change(sold_out)
-    lobby, django = clients(handler)
+    front, django = clients(handler)
 
-    by_lobby, by_view = apply(lobby, str(sold_out.pk)), apply(django, str(sold_out.pk))
+    by_front, by_view = apply(front, str(sold_out.pk)), apply(django, str(sold_out.pk))
 
     assert handler.answered == 1
-    assert what(by_lobby) == what(by_view)
-    assert list(by_lobby.headers) == list(by_view.headers)
+    assert what(by_front) == what(by_view)
 
 
-def test_not_open_is_the_same_too(handler: LobbyHandler, service: Service) -> None:
+def test_not_open_is_the_same_too(handler: FrontHandler, service: Service) -> None:
     campaign = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(seconds=300))
-    lobby, django = clients(handler)
+    front, django = clients(handler)
 
     before, by_view = time.monotonic(), apply(django, str(campaign.pk))
-    by_lobby, after = apply(lobby, str(campaign.pk)), time.monotonic()
+    by_front, after = apply(front, str(campaign.pk)), time.monotonic()
 
     assert handler.answered == 1
-    assert what(by_lobby) == what(by_view)
-    assert 0 <= int(by_view["Retry-After"]) - int(by_lobby["Retry-After"]) <= math.ceil(after - before)
+    assert what(by_front) == what(by_view)
+    assert 0 <= int(by_view["Retry-After"]) - int(by_front["Retry-After"]) <= math.ceil(after - before)
 
 
-def test_a_user_with_a_token_is_refused_by_the_lobby(handler: LobbyHandler, sold_out: Campaign, issuer: Issuer) -> None:
-    lobby, django = clients(handler, authorization=issuer.bearer("anna"))
+def test_a_user_with_a_token_is_refused_by_the_front(handler: FrontHandler, sold_out: Campaign, issuer: Issuer) -> None:
+    front, django = clients(handler, authorization=issuer.bearer("anna"))
 
-    by_lobby, by_view = apply(lobby, str(sold_out.pk), "{}"), apply(django, str(sold_out.pk), "{}")
+    by_front, by_view = apply(front, str(sold_out.pk), "{}"), apply(django, str(sold_out.pk), "{}")
 
     assert handler.answered == 1
-    assert what(by_lobby) == what(by_view)
+    assert what(by_front) == what(by_view)
 
 
 def test_https_behind_a_proxy_and_origins_get_their_own_headers(
-    handler: LobbyHandler, sold_out: Campaign, settings: LazySettings
+    handler: FrontHandler, sold_out: Campaign, settings: LazySettings
 ) -> None:
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     settings.SECURE_HSTS_SECONDS = 60
     settings.MIDDLEWARE = ["corsheaders.middleware.CorsMiddleware", *settings.MIDDLEWARE]
     settings.CORS_ALLOWED_ORIGINS = ["https://shop.example"]
+    common_headers.cache_clear()  # of a process whose settings do not change
     for headers in [
         {"x-forwarded-proto": "https"},
         {"origin": "https://shop.example"},
         {"origin": "https://x.example"},
     ]:
-        lobby, django = clients(handler, **headers)
-        assert what(apply(lobby, str(sold_out.pk))) == what(apply(django, str(sold_out.pk)))
+        front, django = clients(handler, **headers)
+        assert what(apply(front, str(sold_out.pk))) == what(apply(django, str(sold_out.pk)))
 
+    common_headers.cache_clear()
     assert handler.answered == 3
+
+
+def test_a_winner_of_a_closed_campaign_is_told_so(handler: FrontHandler, sold_out: Campaign) -> None:
+    front, django = clients(handler)
+
+    by_front, by_view = (apply(client, str(sold_out.pk), {"user_id": "winner"}) for client in (front, django))
+
+    assert handler.answered == 1
+    assert by_front.status_code == 200
+    assert what(by_front) == what(by_view)
 
 
 # --- what it leaves to Django ---
@@ -143,7 +162,6 @@ def test_https_behind_a_proxy_and_origins_get_their_own_headers(
 @pytest.mark.parametrize(
     ("asked", "status"),
     [
-        pytest.param(lambda client, id_: apply(client, id_, {"user_id": "winner"}), 200, id="a winner"),
         pytest.param(lambda client, id_: apply(client, id_, {"user_id": "a b"}), 400, id="a bad user id"),
         pytest.param(lambda client, id_: apply(client, id_, {"user_id": 7}), 400, id="a number"),
         pytest.param(lambda client, id_: apply(client, id_, "{"), 400, id="no JSON"),
@@ -168,29 +186,29 @@ def test_https_behind_a_proxy_and_origins_get_their_own_headers(
     ],
 )
 def test_whatever_is_no_plain_application_goes_on_to_django_untouched(
-    handler: LobbyHandler, sold_out: Campaign, asked: Asked, status: int
+    handler: FrontHandler, sold_out: Campaign, asked: Asked, status: int
 ) -> None:
-    lobby, django = clients(handler)
-    assert apply(lobby, str(sold_out.pk)).status_code == 409
+    front, django = clients(handler)
+    assert apply(front, str(sold_out.pk)).status_code == 409
     assert handler.answered == 1
 
-    by_lobby, by_view = asked(lobby, str(sold_out.pk)), asked(django, str(sold_out.pk))
+    by_front, by_view = asked(front, str(sold_out.pk)), asked(django, str(sold_out.pk))
 
     assert handler.answered == 1
-    assert by_lobby.status_code == status
-    assert what(by_lobby) == what(by_view)
+    assert by_front.status_code == status
+    assert what(by_front) == what(by_view)
 
 
 def test_a_key_without_the_scope_or_for_another_campaign_is_left_to_django(
-    handler: LobbyHandler, sold_out: Campaign, service: Service
+    handler: FrontHandler, sold_out: Campaign, service: Service
 ) -> None:
     others = [{"scopes": [Scope.READ]}, {"scopes": Scope.values, "campaign_ids": [service.campaign(1).pk]}]
     answers = []
     for scopes in others:
         _, key = create_api_key(name="shop", actor="test", **scopes)  # type: ignore[arg-type]
         key_snapshot.reset()
-        lobby, _ = clients(handler, authorization=f"Bearer {key}")
-        answers.append(apply(lobby, str(sold_out.pk)).status_code)
+        front, _ = clients(handler, authorization=f"Bearer {key}")
+        answers.append(apply(front, str(sold_out.pk)).status_code)
 
     assert answers == [403, 404]
     assert handler.answered == 0
@@ -202,121 +220,104 @@ def test_a_key_without_the_scope_or_for_another_campaign_is_left_to_django(
     "alike",
 )
 def test_nobody_without_credentials_learns_who_has_won(
-    handler: LobbyHandler, sold_out: Campaign, issuer: Issuer
+    handler: FrontHandler, sold_out: Campaign, issuer: Issuer
 ) -> None:
-    for authorization in ("", "Bearer wrong", "Bearer a.b.c", issuer.bearer("anna")):
-        lobby, _ = clients(handler, authorization=authorization)
-        answers = [what(apply(lobby, str(sold_out.pk), {"user_id": user})) for user in ("winner", "stranger")]
+    annas = issuer.bearer("anna")
+    for authorization in ("", "Bearer wrong", "Bearer a.b.c", annas):
+        front, _ = clients(handler, authorization=authorization)
+        answers = [what(apply(front, str(sold_out.pk), {"user_id": user})) for user in ("winner", "stranger")]
 
         assert answers[0] == answers[1]
-        assert answers[0][0] in (401, 403)
-    assert handler.answered == 0
+        # Who has a token of his own is refused before anybody looks whom the body names.
+        assert answers[0][0] == (409 if authorization == annas else 401)
 
 
 def test_within_the_margin_before_the_opening_the_gate_is_asked(
-    handler: LobbyHandler, service: Service, monkeypatch: pytest.MonkeyPatch
+    handler: FrontHandler, closed: StillCampaigns, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half an hour here instead of a second, so that no slow machine comes near its ends."""
     assert OPENING_MARGIN_MS == 1_000
-    monkeypatch.setattr("coupons.lobby.knowledge.OPENING_MARGIN_MS", 1_800_000)
+    monkeypatch.setattr("coupons.front.closed_campaigns.OPENING_MARGIN_MS", 1_800_000)
     soon = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(minutes=15))
     later = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(days=1))
-    lobby, django = clients(handler)
+    front, django = clients(handler)
     for campaign in (soon, later):
         apply(django, str(campaign.pk))
 
-    answers = [json.loads(apply(lobby, str(campaign.pk)).content)["code"] for campaign in (soon, later)]
+    answers = [json.loads(apply(front, str(campaign.pk)).content)["code"] for campaign in (soon, later)]
 
     assert answers == ["not-open", "not-open"]
-    assert handler.answered == 1
+    assert list(closed._said) == [Outcome.NOT_OPEN]
 
 
 # --- what it knows ---
 
 
 def test_a_lease_that_has_ended_is_no_knowledge(
-    handler: LobbyHandler, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
+    handler: FrontHandler, closed: StillCampaigns, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lobby, _ = clients(handler)
-    know_now(handler.knowledge, path_of(sold_out))
-    monkeypatch.setattr("tests.support.lobby.know_now", lambda *_: None)
-    assert apply(lobby, str(sold_out.pk)).status_code == 409
-    assert handler.answered == 1
+    closed.look(sold_out.pk)
+    found = closed.find(sold_out.pk, "stranger")
+    assert found is not None
 
-    handler.knowledge.doors[path_of(sold_out)].until = time.monotonic()
+    found.until = time.monotonic()
 
-    assert apply(lobby, str(sold_out.pk)).status_code == 409
-    assert handler.answered == 1
+    assert closed.find(sold_out.pk, "stranger") is None
+    handler.looks = False
+    front, _ = clients(handler)
+    assert apply(front, str(sold_out.pk)).status_code == 409
 
 
 @pytest.mark.usefixtures("issuer")
-def test_only_a_refusal_by_django_puts_a_campaign_on_the_list(
-    handler: LobbyHandler, sold_out: Campaign, service: Service, monkeypatch: pytest.MonkeyPatch
+def test_only_a_refusal_by_the_gate_puts_a_campaign_on_the_list(
+    handler: FrontHandler, closed: StillCampaigns, sold_out: Campaign, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.support.lobby.know_now", lambda *_: None)
-    asked: set[str] = set()
-    monkeypatch.setattr(handler.knowledge, "note", asked.add)
-    lobby, _ = clients(handler)
+    handler.looks = False
+    noted: set[UUID] = set()
+    monkeypatch.setattr(closed, "note", noted.add)
+    front, _ = clients(handler)
     open_one = service.campaign(1)
 
-    apply(lobby, str(open_one.pk))
-    apply(lobby, "00000000-0000-4000-8000-000000000000")
-    apply(lobby, str(sold_out.pk), headers={"authorization": "Bearer wrong"})
-    assert asked == set()
-    apply(lobby, str(sold_out.pk))
+    apply(front, str(open_one.pk))
+    apply(front, "00000000-0000-4000-8000-000000000000")
+    apply(front, str(sold_out.pk), headers={"authorization": "Bearer wrong"})
+    assert noted == set()
+    apply(front, str(sold_out.pk))
 
-    assert asked == {path_of(sold_out)}
+    assert noted == {sold_out.pk}
 
 
 def test_the_list_is_bounded_and_forgets(
-    knowledge: Knowledge, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
+    closed: StillCampaigns, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    know_now(knowledge, path_of(sold_out))
+    closed.look(sold_out.pk)
     for number in range(3):
         for each in range(MAX_WATCHED):
-            knowledge.note(path_of(f"00000000-0000-4000-8{number:03}-{each:012}"))
-        knowledge.refresh()
-    assert len(knowledge._watched) == MAX_WATCHED
-    assert path_of(sold_out) in knowledge.doors
+            closed.note(UUID(f"00000000-0000-4000-8{number:03}-{each:012}"))
+        closed.refresh()
+    assert len(closed._watched) == MAX_WATCHED
+    assert closed.find(sold_out.pk, "stranger") is not None
 
-    monkeypatch.setattr("coupons.lobby.knowledge.WATCH_SEC", 0.0)
-    knowledge.refresh()
+    monkeypatch.setattr("coupons.front.closed_campaigns.WATCH_SEC", 0.0)
+    closed.refresh()
 
-    assert knowledge._watched == {}
-    assert knowledge.doors == {}
+    assert closed._watched == {}
+    assert closed.find(sold_out.pk, "stranger") is None
 
 
-def test_winners_beyond_the_capacity_are_left_to_the_view(
+def test_winners_beyond_the_capacity_are_left_to_the_gate(
     service: Service, sold_out: Campaign, settings: LazySettings
 ) -> None:
-    settings.LOBBY_WINNERS = 0
-    knowledge = StillKnowledge()
+    settings.REFUSAL_USERS = 0
+    closed = StillCampaigns()
     try:
-        know_now(knowledge, path_of(sold_out))
-        assert knowledge.doors == {}
+        closed.look(sold_out.pk)
+        assert closed.find(sold_out.pk, "stranger") is None
     finally:
-        knowledge.close()
+        closed.close()
 
 
 def test_many_campaigns_are_one_round_trip(service: Service, sold_out: Campaign) -> None:
     found = newcomers({sold_out.pk: 1, service.campaign(1).pk: 1, service.campaign(1, opened=False).pk: 1})
 
     assert [each.refusal for each in found.values()] == ["SOLD_OUT", None]
-
-
-def test_django_is_asked_for_headers_once_for_each_way_of_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    heads, asked = Heads(), []
-    django = heads._django.get_response
-    monkeypatch.setattr(heads._django, "get_response", lambda request: asked.append(request) or django(request))  # type: ignore[func-returns-value]
-    environ = {
-        "HTTP_HOST": "localhost", "CONTENT_TYPE": "application/json", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
-        "wsgi.url_scheme": "http",
-    }  # fmt: skip
-
-    found = [
-        heads.find(environ | {"HTTP_ACCEPT": accept}) for accept in ("*/*", "*/*", "application/json", "text/html")
-    ]
-
-    assert found[0] == found[1] == found[2]
-    assert found[3] is None
-    assert len(asked) == 3

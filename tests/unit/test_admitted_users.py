@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from coupons.lobby import winners as module
-from coupons.lobby.winners import KEPT_SEC, Contents, Winners, WinnersLoader, filter_for
+from coupons.front import admitted_users as module
+from coupons.front.admitted_users import KEPT_SEC, AdmittedUsers, AdmittedUsersLoader, Contents, filter_for
 from tests.support.waiting import wait_until
 
 USERS = 50_000
@@ -15,15 +15,15 @@ HALF: Contents = (1, 1, 50)
 
 
 @pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch) -> Iterator[WinnersLoader]:
+def loader(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdmittedUsersLoader]:
     """Of 100 winners; Redis has none to read here."""
     monkeypatch.setattr(module, "scan_tickets", lambda campaign_id: iter([(str(campaign_id), 1)]))
-    made = WinnersLoader(capacity=100)
+    made = AdmittedUsersLoader(capacity=100)
     yield made
     made.close()
 
 
-def read(loader: WinnersLoader, campaign_id: UUID, contents: Contents = HALF) -> Winners | None:
+def read(loader: AdmittedUsersLoader, campaign_id: UUID, contents: Contents = HALF) -> AdmittedUsers | None:
     """What it knows when it has read what it can."""
     loader.find(campaign_id, contents)
     wait_until(lambda: not loader.busy, what="all is read")
@@ -51,7 +51,7 @@ def test_a_small_campaign_takes_no_stranger_for_a_winner(winners: int) -> None:
     assert not any(f"stranger-{number}" in found for number in range(USERS))
 
 
-def test_winners_outlast_the_crowd_and_are_forgotten_in_the_end(loader: WinnersLoader) -> None:
+def test_winners_outlast_the_crowd_and_are_forgotten_in_the_end(loader: AdmittedUsersLoader) -> None:
     first = read(loader, ONE)
     assert first is not None
     loader.asked_for({}, 1_000.0)
@@ -66,14 +66,14 @@ def test_winners_outlast_the_crowd_and_are_forgotten_in_the_end(loader: WinnersL
     assert loader.find(ONE, HALF) is None
 
 
-def test_of_other_contents_nothing_is_known_however_long_they_were_kept(loader: WinnersLoader) -> None:
+def test_of_other_contents_nothing_is_known_however_long_they_were_kept(loader: AdmittedUsersLoader) -> None:
     read(loader, ONE)
     loader.asked_for({}, 1_000.0)
 
     assert loader.find(ONE, (1, 1, 51)) is None
 
 
-def test_who_is_idle_longest_makes_room_and_who_is_not_idle_does_not(loader: WinnersLoader) -> None:
+def test_who_is_idle_longest_makes_room_and_who_is_not_idle_does_not(loader: AdmittedUsersLoader) -> None:
     read(loader, ONE)
     read(loader, TWO)
     loader.asked_for({ONE: 1}, 1_000.0)
@@ -90,7 +90,7 @@ def test_who_is_idle_longest_makes_room_and_who_is_not_idle_does_not(loader: Win
     assert loader.find(THREE, HALF) is not None
 
 
-def test_who_would_not_fit_anyway_takes_nobodys_room(loader: WinnersLoader) -> None:
+def test_who_would_not_fit_anyway_takes_nobodys_room(loader: AdmittedUsersLoader) -> None:
     kept = read(loader, ONE)
     loader.asked_for({}, 1_000.0)
 
@@ -98,7 +98,9 @@ def test_who_would_not_fit_anyway_takes_nobodys_room(loader: WinnersLoader) -> N
     assert loader.find(ONE, HALF) is kept
 
 
-def test_of_many_idle_campaigns_the_last_ones_are_kept(loader: WinnersLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_idle_campaigns_the_last_ones_are_kept(
+    loader: AdmittedUsersLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MOST_IDLE", 1)
     read(loader, ONE)
     loader.asked_for({}, 1_000.0)

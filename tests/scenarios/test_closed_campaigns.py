@@ -1,4 +1,4 @@
-"""The lobby of real web servers: the same bytes as without it, no winner refused, nothing refused on old knowledge."""
+"""Closed campaigns at real web servers: the view's bytes, no winner refused, nothing refused on old knowledge."""
 
 import json
 import re
@@ -17,14 +17,14 @@ from tests.support.waiting import wait_until
 ROUNDS = 12
 
 
-def refused_by_lobby(service: Service) -> int:
+def refused_without_the_gate(service: Service) -> int:
     found = re.search(r"^coupon_lobby_refusals_total (\S+)$", service.get("/metrics").data.decode(), re.MULTILINE)
     assert found
     return int(float(found[1]))
 
 
 def raw_answer(url: str, campaign: Campaign, user_id: str) -> str:
-    """Every byte that the server sends, but those of a moment."""
+    """All that the server sends, but what is of a moment and the order of the headers."""
     body = json.dumps({"user_id": user_id})
     lines = [
         f"POST /api/v1/campaigns/{campaign.pk}/apply HTTP/1.1",
@@ -40,7 +40,9 @@ def raw_answer(url: str, campaign: Campaign, user_id: str) -> str:
         received = b""
         while chunk := client.recv(65_536):
             received += chunk
-    return re.sub(r"(?im)^(date|retry-after): .*$", r"\1:", received.decode())
+    head, _, said = re.sub(r"(?im)^(date|retry-after): .*$", r"\1:", received.decode()).partition("\r\n\r\n")
+    first, *lines = head.split("\r\n")
+    return "\r\n".join([first, *sorted(line.lower() for line in lines), "", said])
 
 
 def _pause(campaign: Campaign) -> None:
@@ -51,8 +53,8 @@ def _close(campaign: Campaign) -> None:
     close_campaign(campaign_id=campaign.pk, actor="test")
 
 
-def test_clients_cannot_tell_the_lobby_from_the_view(service: Service) -> None:
-    service.web(COUPON_LOBBY="0", COUPON_WEB_WORKERS="1", **PATIENT)
+def test_clients_cannot_tell_the_front_from_the_view(service: Service) -> None:
+    service.web(COUPON_FRONT="0", COUPON_WEB_WORKERS="1", **PATIENT)
     without = service.url
     service.web(COUPON_WEB_WORKERS="1", COUPON_METRICS_DIR="", **PATIENT)
     changes: list[Callable[[Campaign], None]] = [lambda _: None, _pause, _close]
@@ -60,8 +62,8 @@ def test_clients_cannot_tell_the_lobby_from_the_view(service: Service) -> None:
         campaign = service.campaign(1)
         assert service.apply(campaign, "winner").status == 202
         change(campaign)
-        by_lobby = ask_until_the_lobby_refuses(service, campaign)
-        assert by_lobby == raw_answer(without, campaign, "stranger")
+        by_front = ask_until_the_gate_is_not_asked(service, campaign)
+        assert by_front == raw_answer(without, campaign, "stranger")
         assert service.apply(campaign, "winner").status == 200
 
 
@@ -73,7 +75,7 @@ def test_a_winner_of_a_raise_is_never_told_sold_out_by_another_process(service: 
     campaign = service.campaign(1)
     assert service.apply(campaign, "0").status == 202
     for number in range(1, ROUNDS + 1):
-        ask_until_the_lobby_refuses(service, campaign)
+        ask_until_the_gate_is_not_asked(service, campaign)
         raising = Thread(target=raise_to, args=(campaign, number + 1))
         raising.start()
         user = f"winner-{number}"
@@ -83,13 +85,13 @@ def test_a_winner_of_a_raise_is_never_told_sold_out_by_another_process(service: 
         raising.join()
 
 
-def ask_until_the_lobby_refuses(service: Service, campaign: Campaign) -> str:
+def ask_until_the_gate_is_not_asked(service: Service, campaign: Campaign) -> str:
     """Its answer."""
-    before = refused_by_lobby(service)
+    before = refused_without_the_gate(service)
 
     def answer() -> str | None:
         said = raw_answer(service.url, campaign, "stranger")
-        return said if refused_by_lobby(service) > before else None
+        return said if refused_without_the_gate(service) > before else None
 
     return wait_until(answer)
 

@@ -29,7 +29,7 @@ def contents_of(newcomer: Newcomer) -> Contents:
 
 
 @dataclass(frozen=True, slots=True)
-class Winners:
+class AdmittedUsers:
     """`contents` as Redis said it before the tickets were read: complete only if it says the same afterwards."""
 
     contents: Contents
@@ -40,16 +40,16 @@ def filter_for(winners: int) -> Bloom:
     return Bloom(max(winners, LEAST_CAPACITY), WRONGLY_TAKEN_FOR_WINNERS)
 
 
-def load_winners(campaign_id: UUID, contents: Contents) -> Winners:
+def load_winners(campaign_id: UUID, contents: Contents) -> AdmittedUsers:
     """Raises GateUnavailable."""
     _, _, admitted = contents
     found = filter_for(admitted)
     for user_id, _ in scan_tickets(campaign_id):
         found.add(user_id)
-    return Winners(contents, found)
+    return AdmittedUsers(contents, found)
 
 
-class WinnersLoader:
+class AdmittedUsersLoader:
     """Loads in a thread of its own, one campaign after the other: a million tickets take seconds.
 
     `capacity` is how many winners it holds at most, of all campaigns together. What does not fit takes the room of the
@@ -58,7 +58,7 @@ class WinnersLoader:
 
     def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
-        self._loaded: dict[UUID, Winners] = {}
+        self._loaded: dict[UUID, AdmittedUsers] = {}
         self._idle_since: dict[UUID, float] = {}  # loaded, and asked for by nobody since then
         self._wanted: dict[UUID, Contents] = {}
         self._too_many: dict[UUID, Contents] = {}  # what was said in the log
@@ -67,7 +67,7 @@ class WinnersLoader:
         self._thread = threading.Thread(target=self._load_wanted, name="lobby-winners", daemon=True)
         self._thread.start()
 
-    def find(self, campaign_id: UUID, contents: Contents) -> Winners | None:
+    def find(self, campaign_id: UUID, contents: Contents) -> AdmittedUsers | None:
         """The winners, if they were loaded from these contents; else they are loaded soon."""
         winners = self._loaded.get(campaign_id)
         if winners is not None and winners.contents == contents:

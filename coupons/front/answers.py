@@ -1,0 +1,82 @@
+"""What the front answers, byte for byte as Django would (tests/api/test_one_contract.py asks both)."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+
+from coupons.admission.gate import Held, Outcome
+from coupons.api.problem_responses import body_of
+from coupons.api.tickets import ticket_path
+from coupons.front.request import Send
+from coupons.problems import CONTENT_TYPE, Problem
+
+Header = tuple[bytes, bytes]
+JSON = (b"content-type", b"application/json")
+PROBLEM = (b"content-type", CONTENT_TYPE.encode())
+NO_STORE = (b"cache-control", b"no-store")
+ALLOW = (b"allow", b"POST, OPTIONS")
+
+
+class Answer(NamedTuple):
+    """`headers` are those of this answer alone, with its content type."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def accepted(campaign_id: UUID, outcome: Outcome, ticket: Held) -> Answer:
+    status_url = ticket_path(str(campaign_id), ticket.user_id)
+    body = body_of({"status": "pending", "sequence": ticket.sequence, "status_url": status_url})
+    status = 202 if outcome is Outcome.ADMITTED else 200
+    return Answer(status, [JSON, (b"location", status_url.encode())], body)
+
+
+def refused(problem: Problem) -> Answer:
+    return Answer(problem.status, headers_of(problem), body_of(problem.document()))
+
+
+def headers_of(problem: Problem) -> list[Header]:
+    return [PROBLEM, *encoded(problem.headers())]
+
+
+def encoded(headers: Mapping[str, str]) -> Iterable[Header]:
+    return ((name.lower().encode(), value.encode()) for name, value in headers.items())
+
+
+@lru_cache(maxsize=1_024)
+def common_headers(origin: bytes | None, *, is_secure: bool) -> tuple[Header, ...]:
+    """What every answer of the API's view has, by Django's middleware and ours."""
+    headers = [
+        NO_STORE,
+        ALLOW,
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
+        (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
+    ]
+    if is_secure and settings.SECURE_HSTS_SECONDS:
+        parts = [
+            f"max-age={settings.SECURE_HSTS_SECONDS}",
+            *(["includeSubDomains"] if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else []),
+            *(["preload"] if settings.SECURE_HSTS_PRELOAD else []),
+        ]
+        headers.append((b"strict-transport-security", "; ".join(parts).encode()))
+    return (*headers, *_cors_headers(origin))
+
+
+def _cors_headers(origin: bytes | None) -> Iterable[Header]:
+    if not settings.CORS_ALLOWED_ORIGINS:
+        return
+    yield b"vary", b"origin"
+    if origin is not None and origin.decode("latin-1") in settings.CORS_ALLOWED_ORIGINS:
+        yield b"access-control-allow-origin", origin
+        yield b"access-control-expose-headers", ", ".join(settings.CORS_EXPOSE_HEADERS).encode()

@@ -1,0 +1,61 @@
+"""The ASGI application: applications are answered here, everything else by Django on its threads."""
+
+import logging
+from contextlib import suppress
+from wsgiref.types import WSGIApplication
+
+from django.conf import settings
+
+from coupons.front.answers import NO_STORE, refused, send_answer
+from coupons.front.apply import Applications
+from coupons.front.closed_campaigns import closed_campaigns
+from coupons.front.django_threads import DjangoThreads
+from coupons.front.request import BodyRefused, Receive, Request, Scope, Send
+from coupons.problems import Code, Problem
+
+logger = logging.getLogger(__name__)
+
+
+class Front:
+    """Around Django's WSGI application, in a worker of an ASGI server."""
+
+    def __init__(self, django: WSGIApplication) -> None:
+        self._django = DjangoThreads(django)
+        self._applications: Applications | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        request = Request(scope, receive, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        try:
+            answer = None if self._applications is None else await self._applications.answer(request)
+            if answer is None:
+                await request.body()  # before it takes a thread
+        except BodyRefused as error:
+            refusal = refused(error.problem)
+            await send_answer(send, refusal._replace(headers=[*refusal.headers, NO_STORE, (b"connection", b"close")]))
+            return
+        except Exception:
+            logger.exception("front.defect path=%s", request.path)
+            refusal = refused(Problem(Code.INTERNAL))
+            answer = refusal._replace(headers=[*refusal.headers, NO_STORE])
+        if answer is None:
+            await self._django(request, send)
+            return
+        await send_answer(send, answer)
+        if not request.is_read:
+            # Or the server closes the connection, and the client hears nothing of its next request.
+            with suppress(BodyRefused):
+                await request.body()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Once in the life of the event loop: what belongs to it is made and closed in it."""
+        await receive()
+        if settings.FRONT:
+            self._applications = Applications(closed_campaigns())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self._applications is not None:
+            await self._applications.close()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,287 @@
+"""An application, from the request to the answer, in the event loop of its worker.
+
+The same as the view does (coupons/api/views.py, accept.py), which is the reference: what is awaited here is waited for
+there. tests/api/test_one_contract.py asks both.
+"""
+
+import asyncio
+import time
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+from rest_framework.exceptions import ParseError, ValidationError
+
+from coupons.admission.admit import is_draft, of_draft
+from coupons.admission.directory import DirectoryUnavailable, Known, directory
+from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, confirm_call
+from coupons.api import problem_responses
+from coupons.api.accept import ticket_of
+from coupons.api.authentication import caller_of_header
+from coupons.api.client_address import Address, nearest_address
+from coupons.api.limits import count_caller
+from coupons.api.parsers import read_json
+from coupons.api.patience import asking_redis, kafka_breaker
+from coupons.api.refusals import EARLY_MS, refusal
+from coupons.api.serializers import read_user_id, user_id_of_plain_body
+from coupons.callers.caller import Caller, NotKnown
+from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
+from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
+from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused
+from coupons.front.closed_campaigns import ClosedCampaigns
+from coupons.front.gate import LoopGate
+from coupons.front.log import LoopLog
+from coupons.front.request import Request
+from coupons.models import Scope
+from coupons.positions import Position
+from coupons.problems import Code, Problem
+from coupons.telemetry import BREAKER_REFUSALS, GATE_SECONDS, PUBLISH_SECONDS, answered
+
+APPLY = Scope.APPLY.value
+PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
+
+
+class Application(NamedTuple):
+    """Who wants a place of what; `deadline` is a monotonic time."""
+
+    caller: Caller
+    campaign_id: UUID
+    known: Known
+    user_id: str
+    trace: str
+    deadline: float
+
+
+class Applications:
+    """Of one event loop."""
+
+    def __init__(self, closed: ClosedCampaigns) -> None:
+        self._closed = closed
+        self._gate = LoopGate()
+        self._log = LoopLog()
+
+    async def close(self) -> None:
+        await self._gate.close()
+
+    async def answer(self, request: Request) -> Answer | None:
+        """None: Django's to give; what this is not sure of, and whoever is not let in. Raises BodyRefused."""
+        try:
+            application = await self._read(request)
+            if application is None:
+                return None
+            noted = count_caller(
+                application.caller, campaign=str(application.campaign_id), address=partial(_address, request)
+            )
+            if noted is not None and (too_many := noted.too_many()) is not None:
+                answer = _failed(too_many)
+            elif (closed := self._closed.find(application.campaign_id, application.user_id)) is not None:
+                answer = self._closed.refuse(closed)
+            else:
+                answer = await self._decided(application)
+        except RetryLater as error:  # nobody knows at this moment whose key it is
+            answer, noted = _failed(error), None
+        limits = encoded(noted.headers()) if noted is not None else ()
+        return answer._replace(headers=[*answer.headers, *limits, *_common_headers(request)])
+
+    async def _read(self, request: Request) -> Application | None:
+        """Raises BodyRefused, and KeysUnknown."""
+        campaign_id = _campaign_id(request.path)
+        if campaign_id is None or not _is_usual(request):
+            return None
+        caller = _caller(request)
+        if caller is None or APPLY not in caller.scopes or not caller.may_touch(campaign_id):
+            return None
+        user_id = caller.user_id
+        if user_id is None or self._closed.find(campaign_id, user_id) is None:
+            user_id = _user_id(await request.body(), own=caller.user_id)
+        known = directory().known(campaign_id)
+        if known is None or user_id is None or not caller.may_act_for(user_id):
+            return None
+        trace = request.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
+        deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000  # what is asked of Redis and Kafka begins now
+        return Application(caller, campaign_id, known, user_id, trace, deadline)
+
+    async def _decided(self, application: Application) -> Answer:
+        started, outcome = time.monotonic(), "error"
+        try:
+            admission = await self._accept(application)
+            outcome = admission.outcome.lower()
+            if admission.ticket is not None:
+                return accepted(application.campaign_id, admission.outcome, admission.ticket)
+            self._closed.note(application.campaign_id)
+            return refused(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
+        except RetryLater as error:
+            outcome = type(error).__name__.lower()
+            return _failed(error)
+        finally:
+            applies, seconds = answered(outcome)
+            applies.inc()
+            seconds.observe(time.monotonic() - started)
+
+    async def _accept(self, application: Application) -> Admission:
+        """Admitted by Redis, acknowledged by Kafka, confirmed by Redis. Raises RetryLater when nothing may be promised,
+        of which `Unconfirmed` says that the place is kept."""
+        with asking_redis():
+            admission = await self._admit(application, application.known)
+            if 0 < admission.opens_in_ms <= EARLY_MS:
+                await asyncio.sleep(admission.opens_in_ms / 1000)  # nothing is held: crash here => the user repeats
+                admission = await self._admit(application, application.known)
+        held = admission.ticket
+        if held is None:
+            return admission
+        if not held.on_its_way:
+            # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
+            failpoint(WEB_ADMITTED)
+            position = await self._publish(application, held, admission.epoch)
+            failpoint(WEB_ACKNOWLEDGED)
+            await self._confirm(application, held, admission.epoch, position)
+            # Crash here => nobody was answered; the ticket is published, and its coupon is issued.
+            failpoint(WEB_CONFIRMED)
+        if time.monotonic() > application.deadline:
+            raise Unconfirmed(f"campaign {application.campaign_id}: answered too late")
+        return admission
+
+    async def _admit(self, application: Application, known: Known) -> Admission:
+        started = time.monotonic()
+        try:
+            return await self._gate.ask(admit_call(application.campaign_id, known.epoch, application.user_id))
+        except EpochAhead:
+            newer = await _newer(application)
+            if newer is None or newer.epoch <= known.epoch:
+                raise
+            return await self._admit(application, newer)
+        except (GateUnavailable, StateStale) as error:
+            if is_draft(known, error):
+                return of_draft(known)
+            raise
+        finally:
+            GATE_SECONDS.observe(time.monotonic() - started)
+
+    async def _publish(self, application: Application, held: Held, epoch: int) -> Position | None:
+        """Where the message lies; None when Kafka did not say. Raises Unconfirmed."""
+        started = time.monotonic()
+        if started > application.deadline:
+            # Nothing is published for who does not wait any more: the repeat or the relay does it, in today's epoch.
+            raise Unconfirmed(f"campaign {application.campaign_id}: Redis answered too late")
+        if not kafka_breaker.allow():
+            BREAKER_REFUSALS.labels("kafka").inc()
+            raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
+        delivered = self._log.publish(ticket_of(application.campaign_id, held, epoch=epoch, trace=application.trace))
+        failpoint(WEB_PRODUCED)
+        try:
+            async with asyncio.timeout(application.deadline - started):
+                position = await delivered
+        except (TimeoutError, LogUnavailable) as error:
+            kafka_breaker.missed()
+            raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
+        kafka_breaker.succeeded()
+        PUBLISH_SECONDS.observe(time.monotonic() - started)
+        return position
+
+    async def _confirm(self, application: Application, held: Held, epoch: int, position: Position | None) -> None:
+        """Returns when the gate still holds the ticket, in the epoch that its message carries (decision 0026)."""
+        try:
+            with asking_redis():
+                call = confirm_call(application.campaign_id, epoch, held, position)
+                is_held = await self._gate.ask(call, first=True)
+        except GateUnavailable as error:
+            raise Unconfirmed(f"Redis has not confirmed in time ({error})") from error
+        if not is_held:
+            raise Unconfirmed(f"campaign {application.campaign_id}: the gate does not hold the ticket any more")
+
+
+async def _newer(application: Application) -> Known | None:
+    """The campaign as PostgreSQL has it now. Raises DirectoryUnavailable."""
+    asked = asyncio.wrap_future(directory().ask(application.campaign_id))
+    done, _ = await asyncio.wait([asked], timeout=application.deadline - time.monotonic())  # cancels nothing
+    if not done:
+        raise DirectoryUnavailable(f"campaign {application.campaign_id}: PostgreSQL did not answer in time")
+    return asked.result()
+
+
+def _failed(error: Exception) -> Answer:
+    problem = problem_responses.problem_of(error) or Problem(Code.INTERNAL)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        problem_responses.outages.log(problem.code, error)
+    return refused(problem)
+
+
+def _campaign_id(path: str) -> UUID | None:
+    """Of the address of an application in its canonical form."""
+    text = path[len(PREFIX) : -len(SUFFIX)]
+    return _uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
+
+
+@lru_cache(maxsize=1_024)
+def _uuid(text: str) -> UUID | None:
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None
+
+
+def _is_usual(request: Request) -> bool:
+    """Whether Django would find nothing to say of it before a view runs."""
+    headers = request.headers
+    return (
+        request.method == "POST"
+        and not request.scope["query_string"]
+        and not request.has_doubles
+        and headers.get(b"content-type") in JSON_BODY
+        and _accepts_json(headers.get(b"accept", b""))
+        and _is_allowed(headers.get(b"host", b""))
+    )
+
+
+JSON_BODY = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+
+
+@lru_cache(maxsize=1_024)
+def _accepts_json(accept: bytes) -> bool:
+    """A list of media ranges, none with a weight, with JSON or anything among them."""
+    ranges = {each.strip() for each in accept.split(b",")}
+    return not accept or (b";" not in accept and not ranges.isdisjoint({b"*/*", b"application/*", b"application/json"}))
+
+
+@lru_cache(maxsize=1_024)
+def _is_allowed(host: bytes) -> bool:
+    domain, _ = split_domain_port(host.decode("latin-1"))
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def _caller(request: Request) -> Caller | None:
+    """None for credentials that are missing or open nothing. Raises KeysUnknown."""
+    try:
+        return caller_of_header(request.headers.get(b"authorization", b""))
+    except NotKnown:
+        return None
+
+
+def _user_id(body: bytes, *, own: str | None) -> str | None:
+    """The applicant of a good body."""
+    if len(body) > MAX_BODY:
+        return None
+    try:
+        return user_id_of_plain_body(body) or read_user_id(read_json(body), own=own)
+    except (ParseError, ValidationError):
+        return None
+
+
+MAX_BODY = 1_024
+"""A good body has a hundred bytes."""
+
+
+def _address(request: Request) -> Address | None:
+    client = request.scope.get("client") or ("", 0)
+    return nearest_address(client[0], request.headers.get(b"x-forwarded-for", b"").decode("latin-1"))
+
+
+def _common_headers(request: Request) -> tuple[Header, ...]:
+    is_secure = request.scope["scheme"] == "https" or (
+        bool(settings.SECURE_PROXY_SSL_HEADER) and request.headers.get(b"x-forwarded-proto") == b"https"
+    )
+    return common_headers(request.headers.get(b"origin"), is_secure=is_secure)

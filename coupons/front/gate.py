@@ -1,0 +1,121 @@
+"""The gate in the event loop: what requests ask of Redis at the same time goes there in one pipeline.
+
+Nobody waits for company: a request that is alone is asked for at once. What gathers is what comes while the pipelines
+are under way, so the busier the process, the more to a round trip.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from django.conf import settings
+from redis.exceptions import NoScriptError, RedisError
+
+from coupons.admission.scripts import BROKEN_TRANSPORT, Call, loop_redis
+from coupons.errors import GateUnavailable
+
+T = TypeVar("T")
+PIPELINES = 2
+"""Under way at most: one is worked off while the other's answers are read."""
+MAX_CALLS = 128
+"""In one pipeline: Redis works off a few milliseconds of them, and a user of another process waits for it."""
+WAIT_OF_ACCEPT_TIMEOUT = 0.4
+"""Who would wait longer is not asked for: what is begun needs the rest of the accept timeout, for Kafka above all."""
+
+
+class Overloaded(GateUnavailable):
+    """Too many are before this one. It was not asked for."""
+
+
+class _Asked(NamedTuple):
+    call: Call[Any]
+    answer: asyncio.Future[Any]
+    at: float
+
+
+class LoopGate:
+    """Of one event loop. What applications have begun (`first`) is asked before what is new."""
+
+    def __init__(self) -> None:
+        self._redis = loop_redis()
+        self._new: deque[_Asked] = deque()
+        self._begun: deque[_Asked] = deque()
+        self._wait_sec = WAIT_OF_ACCEPT_TIMEOUT * settings.ACCEPT_TIMEOUT_MS / 1000
+        self._pipelines: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_overloaded(self) -> bool:
+        return bool(self._new) and time.monotonic() - self._new[0].at > self._wait_sec
+
+    async def ask(self, call: Call[T], *, first: bool = False) -> T:
+        """Raises Overloaded, GateUnavailable (it may have run all the same), and what the call's `read` raises."""
+        if self.is_overloaded and not first:
+            raise Overloaded("too many applications wait for Redis")
+        asked = _Asked(call, asyncio.get_running_loop().create_future(), time.monotonic())
+        (self._begun if first else self._new).append(asked)
+        if len(self._pipelines) < PIPELINES:
+            pipeline = asyncio.create_task(self._work_off())
+            self._pipelines.add(pipeline)
+            pipeline.add_done_callback(self._pipelines.discard)
+        answer: T = await asked.answer
+        return answer
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _work_off(self) -> None:
+        while batch := self._next_batch():
+            try:
+                await self._run(batch)
+            except (RedisError, BROKEN_TRANSPORT) as error:
+                # A server that let one batch run into a time-out would let each of them.
+                self._fail([*batch, *self._begun, *self._new], error)
+                self._begun.clear()
+                self._new.clear()
+            except Exception as error:  # noqa: BLE001  a defect is the answer of those whom it met
+                for asked in batch:
+                    _set_exception(asked, error)
+
+    def _next_batch(self) -> list[_Asked]:
+        batch: list[_Asked] = []
+        while self._begun and len(batch) < MAX_CALLS:
+            batch.append(self._begun.popleft())
+        too_late = time.monotonic() - self._wait_sec
+        while self._new and len(batch) < MAX_CALLS:
+            asked = self._new.popleft()
+            if asked.at < too_late:
+                _set_exception(asked, Overloaded("too many applications wait for Redis"))
+            else:
+                batch.append(asked)
+        return batch
+
+    async def _run(self, batch: Sequence[_Asked]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for asked in batch:
+            pipeline.execute_command(*asked.call.command)
+        replies = await pipeline.execute(raise_on_error=False)
+        for asked, reply in zip(batch, replies, strict=True):
+            if isinstance(reply, NoScriptError):  # the first of them makes it known again
+                reply = await self._redis.execute_command(  # type: ignore[no-untyped-call]  # noqa: PLW2901
+                    *asked.call.command_with_script
+                )
+            try:
+                answer = asked.call.answer(reply)
+            except Exception as error:  # noqa: BLE001  it is this caller's alone
+                _set_exception(asked, error)
+            else:
+                if not asked.answer.done():
+                    asked.answer.set_result(answer)
+
+    def _fail(self, all_asked: Sequence[_Asked], cause: Exception) -> None:
+        for asked in all_asked:
+            error = GateUnavailable(f"Redis, script {asked.call.name}: {cause}")
+            error.__cause__ = cause
+            _set_exception(asked, error)
+
+
+def _set_exception(asked: _Asked, error: Exception) -> None:
+    if not asked.answer.done():
+        asked.answer.set_exception(error)

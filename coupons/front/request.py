@@ -1,0 +1,95 @@
+"""A request as the front reads it: whole, within a time, or refused."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from coupons.problems import Code, Problem
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_SEC = 5.0
+"""So long a body may take: as a piece of any body at nginx (docs/deploy/nginx.conf)."""
+
+
+class BodyRefused(Exception):
+    """The body did not come, or nobody can tell where it ends."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class Request:
+    """`headers` by lower-case name. Of a name that came twice it has one: `has_doubles`."""
+
+    __slots__ = ("_body", "_most_bytes", "_receive", "has_doubles", "headers", "is_too_long", "method", "path", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, *, most_bytes: int) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.has_doubles = len(self.headers) != len(scope["headers"])
+        self.is_too_long = False
+        self._receive = receive
+        self._most_bytes = most_bytes
+        self._body: bytes | None = None
+
+    async def body(self) -> bytes:
+        """All of it; blanks for one that is longer than `most_bytes` (`is_too_long`). Raises BodyRefused."""
+        if self._body is None:
+            self._body = await self._read()
+        return self._body
+
+    @property
+    def is_read(self) -> bool:
+        return self._body is not None
+
+    @property
+    def whole_body(self) -> bytes:
+        """What `body` gave."""
+        return self._body or b""
+
+    async def receive_again(self) -> Message:
+        """For whom the request is handed on to, after `body`."""
+        return {"type": "http.request", "body": self.whole_body, "more_body": False}
+
+    async def _read(self) -> bytes:
+        length = self.headers.get(b"content-length")
+        if b"transfer-encoding" in self.headers:
+            if self.headers[b"transfer-encoding"].lower() != b"chunked":
+                raise BodyRefused(Problem(Code.LENGTH_REQUIRED))
+            return await self._read_within(BODY_SEC, self._most_bytes + 1, Problem(Code.LENGTH_REQUIRED))
+        if length is not None:
+            if int(length) > self._most_bytes:
+                return self._too_long()
+            late = Problem(Code.INVALID, f"body: it did not come within {BODY_SEC:.0f} s.")
+            return await self._read_within(BODY_SEC, int(length), late)
+        if self.method in ("POST", "PATCH") and self.scope["http_version"] in ("1", "1.0"):
+            # Without a length a body of HTTP/1.0 is as long as its connection lives (RFC 1945, 8.3).
+            raise BodyRefused(Problem(Code.LENGTH_REQUIRED, "HTTP/1.0 has no other way."))
+        return b""
+
+    async def _read_within(self, seconds: float, end: int, late: Problem) -> bytes:
+        body = b""
+        try:
+            async with asyncio.timeout(seconds):
+                while len(body) < end:
+                    message = await self._receive()
+                    if message["type"] != "http.request":
+                        raise BodyRefused(Problem(Code.INVALID, "body: it was cut."))
+                    body += message.get("body", b"")
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise BodyRefused(late) from None
+        return body if len(body) <= self._most_bytes else self._too_long()
+
+    def _too_long(self) -> bytes:
+        """Whoever is handed the request on sees that it is, and nothing of it."""
+        self.is_too_long = True
+        return b" " * (self._most_bytes + 1)

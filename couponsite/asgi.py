@@ -1,0 +1,20 @@
+"""The ASGI application: the front, and Django behind it on threads of its own."""
+
+from typing import TYPE_CHECKING
+
+from couponsite.wsgi import application as django_application
+from couponsite.wsgi import spare_the_collector
+
+if TYPE_CHECKING:
+    from coupons.front.application import Front
+
+
+def with_front() -> "Front":
+    """When Django is set up."""
+    from coupons.front.application import Front
+
+    return Front(django_application)
+
+
+application = with_front()
+spare_the_collector()
