@@ -29,7 +29,7 @@ from benchmarks.wrk_load import Aim
 from benchmarks.wrk_target import Target
 
 LOBBY = "refusals by the lobby"
-ANYBODY = "benchmarks.reference.anybody:application"
+ANYBODY = "benchmarks.reference.asgi_anybody:application"
 USERS = 400
 LOBBY_USERS, CROWD = 2_000, 1_000
 AGAIN_SEC = 2
@@ -166,8 +166,8 @@ def _start(services: Services) -> dict[str, _Pair]:
     """Each path by two servers that ask and do not; refusals by the view behind none, and by the lobby."""
     sold_out = open_new("sold out", 1)
     admit_all(sold_out, ["first"])
-    asked, unasked = (_web(services, name, lobby=False) for name in ("view-asked", "view-unasked"))
-    lobby_asked, lobby_unasked = (_web(services, name, lobby=True) for name in ("lobby-asked", "lobby-unasked"))
+    asked, unasked = (_web(services, name, front=False) for name in ("view-asked", "view-unasked"))
+    lobby_asked, lobby_unasked = (_web(services, name, front=True) for name in ("lobby-asked", "lobby-unasked"))
     winners = [open_new(name, 10_000_000) for name in ("asked", "unasked")]
     return {
         "winners": _Pair(_Side(*asked, winners[0], 202), _Side(*unasked, winners[1], 202)),
@@ -176,10 +176,10 @@ def _start(services: Services) -> dict[str, _Pair]:
     }
 
 
-def _web(services: Services, name: str, *, lobby: bool) -> tuple[Service, int]:
+def _web(services: Services, name: str, *, front: bool) -> tuple[Service, int]:
     port = free_port()
     application = ANYBODY if name.endswith("unasked") else WEB_APPLICATION
-    service = services.start_web(port=port, name=f"bench-{name}", application=application, lobby=lobby)
+    service = services.start_web(port=port, name=f"bench-{name}", application=application, front=front)
     ready = f"http://{HOST}:{port}/readyz"
     services.wait(name, partial(answers_ok, ready), deadline_sec=READY_SEC, of=service)
     return service, port

@@ -41,19 +41,14 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
             found = target.twice(most, seconds=run.size(15, 3))
             repeats.append(found)
             run.say(describe(found))
-        services.stop(target.service)
-        unlimited = _Target(services, "bench-unlimited", queue_limit=False)
-        unlimited.closed(seconds=run.size(3, 1), connections=32)
-        without = unlimited.twice(median(found["best_per_sec"] for found in repeats), seconds=run.size(15, 3))
-        run.say(f"without a limit: {describe(without)}")
     closed = {str(number): rate for number, rate in rates.items()}
-    return {"closed_per_sec_by_connections": closed, "repeats": repeats, "without_limit": without}, _marks(repeats)
+    return {"closed_per_sec_by_connections": closed, "repeats": repeats}, _marks(repeats)
 
 
 class _Target:
-    def __init__(self, services: Services, name: str, *, queue_limit: bool = True) -> None:
+    def __init__(self, services: Services, name: str) -> None:
         self._port = free_port()
-        self.service = services.start_web(port=self._port, name=name, queue_limit=queue_limit)
+        self.service = services.start_web(port=self._port, name=name)
         ready = f"http://{HOST}:{self._port}/readyz"
         services.wait("The web server", lambda: answers_ok(ready), deadline_sec=READY_SEC, of=self.service)
         self._path = apply_path(open_new("overload", 10_000_000))

@@ -16,8 +16,10 @@ import urllib3
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MANAGE = [sys.executable, str(CHECKOUT / "manage.py")]
-WEB_APPLICATION = "couponsite.wsgi:application"
-THREADS = '--blocking-threads "$threads"'
+WEB_APPLICATION = "couponsite.asgi:application"
+ASGI = "--interface asgi --loop uvloop"
+THREADS = 64
+"""Of a WSGI application, in a worker."""
 HOST = "127.0.0.1"
 STOP_SEC = 15.0
 TAIL_LINES = 20
@@ -93,20 +95,18 @@ class Services:
         port: int,
         name: str = "web",
         application: str = WEB_APPLICATION,
-        queue_limit: bool = True,
-        lobby: bool = True,
+        front: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> Service:
-        """bin/web, or another WSGI application on the same server with the same settings. Without `queue_limit` it has
-        no threads for those who wait, so that they do in granian's own queue, which has no limit."""
+        """bin/web, or a WSGI application on the same server with the same settings."""
         script = (CHECKOUT / "bin" / "web").read_text()
         assert WEB_APPLICATION in script
-        assert THREADS in script
+        assert ASGI in script
         script = script.replace(WEB_APPLICATION, application)
-        if not queue_limit:
-            script = script.replace(THREADS, '--blocking-threads "$COUPON_WEB_APPLICATIONS"')
+        if "asgi" not in application:
+            script = script.replace(ASGI, f"--interface wsgi --blocking-threads {THREADS}")
         command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
-        own = {"WEB_PORT": str(port), "COUPON_LOBBY": str(lobby), **(environment or {})}
+        own = {"WEB_PORT": str(port), "COUPON_FRONT": str(front), **(environment or {})}
         return self.start(name, command, own)
 
     def check(self) -> None:
