@@ -8,10 +8,12 @@ from uuid import UUID
 from django.conf import settings
 
 from coupons.admission.gate import Held, Outcome
+from coupons.api import problem_responses
 from coupons.api.problem_responses import body_of
 from coupons.api.tickets import ticket_path
 from coupons.front.request import Send
-from coupons.problems import CONTENT_TYPE, Problem
+from coupons.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
+from coupons.telemetry import QUEUE_REFUSALS
 
 Header = tuple[bytes, bytes]
 JSON = (b"content-type", b"application/json")
@@ -43,6 +45,20 @@ def accepted(campaign_id: UUID, outcome: Outcome, ticket: Held) -> Answer:
 
 def refused(problem: Problem) -> Answer:
     return Answer(problem.status, headers_of(problem), body_of(problem.document()))
+
+
+BUSY = Problem(
+    Code.UNAVAILABLE,
+    "Too many requests at this moment. Repeat the same request after Retry-After.",
+    RETRY_SOON_SEC,  # longer would let newcomers in before who was here first (decision 0029)
+)
+
+
+def too_busy(line: str, reason: str) -> Answer:
+    """Counted: so many wait already, or this one has waited for too long."""
+    QUEUE_REFUSALS.labels(line, reason).inc()
+    problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
+    return refused(BUSY)
 
 
 def headers_of(problem: Problem) -> list[Header]:

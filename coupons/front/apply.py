@@ -30,9 +30,9 @@ from coupons.api.serializers import read_user_id, user_id_of_plain_body
 from coupons.callers.caller import Caller, NotKnown
 from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
 from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
-from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused
+from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
 from coupons.front.closed_campaigns import ClosedCampaigns
-from coupons.front.gate import LoopGate
+from coupons.front.gate import LoopGate, Overloaded
 from coupons.front.log import LoopLog
 from coupons.front.request import Request
 from coupons.models import Scope
@@ -113,6 +113,9 @@ class Applications:
                 return accepted(application.campaign_id, admission.outcome, admission.ticket)
             self._closed.note(application.campaign_id)
             return refused(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
+        except Overloaded:
+            outcome = "overloaded"
+            return too_busy("applications", "late")
         except RetryLater as error:
             outcome = type(error).__name__.lower()
             return _failed(error)

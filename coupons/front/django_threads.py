@@ -12,20 +12,13 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
-from coupons.api.problem_responses import outages
-from coupons.front.answers import refused, send_answer
+from coupons.front.answers import NO_STORE, send_answer, too_busy
 from coupons.front.request import Message, Request, Send
-from coupons.problems import RETRY_SOON_SEC, Code, Problem
-from coupons.telemetry import QUEUE_REFUSALS, QUEUE_SECONDS
+from coupons.telemetry import QUEUE_SECONDS
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_THREADS, SIDE_WAITING = 2, 4
 """Of the probes and of the pages, each."""
-BUSY = refused(
-    Problem(
-        Code.UNAVAILABLE, "Too many requests at this moment. Repeat the same request after Retry-After.", RETRY_SOON_SEC
-    )
-)
 
 
 class DjangoThreads:
@@ -60,9 +53,8 @@ class _Line:
     async def __call__(self, request: Request, send: Send) -> None:
         refusal = await self._wait_for_a_thread()
         if refusal:
-            QUEUE_REFUSALS.labels(self._name, refusal).inc()
-            outages.log("overload", f"the line of the {self._name} is {refusal}")
-            await send_answer(send, BUSY)
+            busy = too_busy(self._name, refusal)
+            await send_answer(send, busy._replace(headers=[*busy.headers, NO_STORE]))
             return
         try:
             await self._django(
