@@ -50,7 +50,7 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
         stopped = service.manage("retry_failed_coupons", "--limit", "30", **DUE_AT_ONCE)
         service.wait_for(RETRY_CLAIMED)
         runs = [service.manage("retry_failed_coupons", **DUE_AT_ONCE) for _ in range(2)]
-        assert [run.wait() for run in runs] == [0, 0]
+        assert [run.wait(within_sec=120) for run in runs] == [0, 0]
         assert all("0 failed again, 0 taken over" in run.output for run in runs), [run.output for run in runs]
         wait_until(
             lambda: (
