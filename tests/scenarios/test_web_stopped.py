@@ -25,7 +25,8 @@ IMPATIENT = Habits(users_per_sec=60, connections=40, patience_sec=0.0, returning
 def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
     """Its users wait for Kafka's answers, which are held until nobody new is taken; the other server goes on."""
     consumer = service.manage("run_coupon_consumer", "--solo")
-    long = patience(accept_ms=8_000, redis_ms=3_000)
+    # Of the view each who waits has a thread; nobody is to be refused for want of one.
+    long = {**patience(accept_ms=8_000, redis_ms=3_000), "COUPON_WEB_THREADS": "64"}
     service.web(**long)
     link = service.proxy("kafka")  # the way of the second server alone
     leaving = service.web(**long)
