@@ -1,4 +1,4 @@
-"""What the front answers, byte for byte as Django would (tests/api/test_one_contract.py asks both)."""
+"""What the front answers, byte for byte as Django would (tests/scenarios/test_one_contract.py asks both)."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache

@@ -1,7 +1,7 @@
 """An application, from the request to the answer, in the event loop of its worker.
 
 The same as the view does (coupons/api/views.py, accept.py), which is the reference: what is awaited here is waited for
-there. tests/api/test_one_contract.py asks both.
+there. tests/scenarios/test_one_contract.py asks both.
 """
 
 import asyncio
