@@ -17,8 +17,8 @@ def warm_up() -> None:
     """Make this process's clients, and say what is missing. It serves all the same: a part may come up later, and until
     then the answers are 503."""
     directory()
-    key_snapshot()
     ready = publisher()
+    key_snapshot().wait_until_asked()
     try:
         if partition_count() is None:
             logger.error("web.no_topic topic=%s: manage.py create_topic makes it", settings.TOPIC)

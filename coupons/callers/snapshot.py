@@ -52,10 +52,15 @@ class KeySnapshot:
     def find(self, digest: str) -> KnownKey | None:
         """The key, or None when there is no such one. Raises KeysUnknown."""
         if time.monotonic() >= self._good_until:
-            self._asked.wait(FIRST_READ_SEC)  # a process that has just started
+            self.wait_until_asked()
             if time.monotonic() >= self._good_until:
                 raise KeysUnknown("the API keys are not known here at this moment")
         return self._keys.get(digest)
+
+    def wait_until_asked(self) -> None:
+        """In a process that has just started: until Redis was asked once, FIRST_READ_SEC at most. Called before it
+        serves, so that no event loop waits here."""
+        self._asked.wait(FIRST_READ_SEC)
 
     def has_expired(self, key: KnownKey) -> bool:
         """By Redis's time: this host's own may be wrong."""
