@@ -16,8 +16,12 @@ from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, 
 from coupons.telemetry import BREAKER_REFUSALS
 
 
+SPAN_SEC = 0.25
+
+
 def _breaker() -> Breaker:
-    return Breaker(failures=settings.BREAKER_FAILURES, probe_sec=settings.BREAKER_PROBE_MS / 1000)
+    probe_sec = settings.BREAKER_PROBE_MS / 1000
+    return Breaker(failures=settings.BREAKER_FAILURES, span_sec=SPAN_SEC, probe_sec=probe_sec)
 
 
 kafka_breaker, redis_breaker, postgresql_breaker = _breaker(), _breaker(), _breaker()

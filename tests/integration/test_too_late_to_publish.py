@@ -157,7 +157,7 @@ def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_messag
 ) -> None:
     """Else nobody would be told "sold out" for as long as Kafka hangs, once Redis had hung too."""
     campaign = service.campaign(10)
-    redis_hung, kafka_hangs = Breaker(failures=1, probe_sec=0), Breaker(failures=1, probe_sec=60)
+    redis_hung, kafka_hangs = (Breaker(failures=1, span_sec=0, probe_sec=sec) for sec in (0, 60))
     redis_hung.missed()
     kafka_hangs.missed()
     monkeypatch.setattr(patience, "redis_breaker", redis_hung)
