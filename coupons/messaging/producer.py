@@ -21,13 +21,14 @@ from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.signing import sign
 from coupons.messaging.state import state_of_producer
-from coupons.messaging.sticky import StickyPartitions
 from coupons.per_process import PerProcess
 from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
 STATISTICS_MS = 250
+STAY_MS = 50
+"""So long messages, which have no key, go to one partition: one produce request for all of them (decision 0012)."""
 GATHER_SEC = 0.002
 REFUSALS_EVERY_SEC = 5.0
 
@@ -41,7 +42,6 @@ class Publisher:
     def __init__(self) -> None:
         self._stopped = False
         self._ready = threading.Event()
-        self._partitions = StickyPartitions()
         self._brokers = KnownBrokers()
         self.is_broken = False
         self._statistics: dict[str, Any] = {}
@@ -54,12 +54,13 @@ class Publisher:
                     "enable.idempotence": True,
                     "compression.type": "lz4",
                     "linger.ms": settings.PRODUCER_LINGER_MS,
+                    "sticky.partitioning.linger.ms": STAY_MS,
                     # Above it a message is given up and its ticket stays pending: the relay publishes it again.
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
                     # Below the delivery time-out, so that a hanging broker is left and asked again within it.
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
-                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`), which
-                    # partitions there are, and that no broker is left.
+                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`), and
+                    # that no broker is left.
                     "statistics.interval.ms": STATISTICS_MS,
                     "stats_cb": self._on_statistics,
                 }
@@ -79,8 +80,6 @@ class Publisher:
                 settings.TOPIC,
                 payload,
                 headers=sign(payload),
-                key=ticket.user_id,
-                partition=self._partitions.current(settings.TOPIC),
                 on_delivery=partial(self._report, delivered),
             )
         except BufferError as error:  # the queue is full
@@ -125,7 +124,6 @@ class Publisher:
         # What is raised here comes out of poll(), whose thread must not end by it.
         try:
             statistics = json.loads(document)
-            self._partitions.learn(statistics)
             self._statistics = statistics
             self._brokers.learn(statistics)
             if self._brokers.are_lost:
