@@ -6,42 +6,35 @@ there. tests/scenarios/test_one_contract.py asks both.
 
 import asyncio
 import time
-from functools import lru_cache, partial
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.http.request import split_domain_port, validate_host
-from rest_framework.exceptions import ParseError, ValidationError
 
 from coupons.admission.admit import is_draft, of_draft
 from coupons.admission.directory import DirectoryUnavailable, Known, directory
 from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, confirm_call
 from coupons.api import problem_responses
 from coupons.api.accept import ticket_of
-from coupons.api.authentication import caller_of_header
-from coupons.api.client_address import Address, nearest_address
 from coupons.api.limits import count_caller
-from coupons.api.parsers import read_json
 from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.api.refusals import EARLY_MS, refusal
-from coupons.api.serializers import read_user_id, user_id_of_plain_body
-from coupons.callers.caller import Caller, NotKnown
+from coupons.callers.caller import Caller
 from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
 from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
 from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.gate import LoopGate, Overloaded
 from coupons.front.log import LoopLog
-from coupons.front.request import Request
+from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
 from coupons.models import Scope
 from coupons.positions import Position
 from coupons.problems import Code, Problem
 from coupons.telemetry import BREAKER_REFUSALS, GATE_SECONDS, PUBLISH_SECONDS, answered
 
 APPLY = Scope.APPLY.value
-PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
 
 
 class Application(NamedTuple):
@@ -73,7 +66,7 @@ class Applications:
             if application is None:
                 return None
             noted = count_caller(
-                application.caller, campaign=str(application.campaign_id), address=partial(_address, request)
+                application.caller, campaign=str(application.campaign_id), address=partial(address_of, request)
             )
             if noted is not None and (too_many := noted.too_many()) is not None:
                 answer = _failed(too_many)
@@ -88,15 +81,15 @@ class Applications:
 
     async def _read(self, request: Request) -> Application | None:
         """Raises BodyRefused, and KeysUnknown."""
-        campaign_id = _campaign_id(request.path)
-        if campaign_id is None or not _is_usual(request):
+        campaign_id = campaign_id_of(request.path)
+        if campaign_id is None or not is_usual(request):
             return None
-        caller = _caller(request)
+        caller = caller_of(request)
         if caller is None or APPLY not in caller.scopes or not caller.may_touch(campaign_id):
             return None
         user_id = caller.user_id
         if user_id is None or self._closed.find(campaign_id, user_id) is None:
-            user_id = _user_id(await request.body(), own=caller.user_id)
+            user_id = user_id_of(await request.body(), own=caller.user_id)
         known = directory().known(campaign_id)
         if known is None or user_id is None or not caller.may_act_for(user_id):
             return None
@@ -210,77 +203,6 @@ def _failed(error: Exception) -> Answer:
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         problem_responses.outages.log(problem.code, error)
     return refused(problem)
-
-
-def _campaign_id(path: str) -> UUID | None:
-    """Of the address of an application in its canonical form."""
-    text = path[len(PREFIX) : -len(SUFFIX)]
-    return _uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
-
-
-@lru_cache(maxsize=1_024)
-def _uuid(text: str) -> UUID | None:
-    try:
-        found = UUID(text)
-    except ValueError:
-        return None
-    return found if str(found) == text else None
-
-
-def _is_usual(request: Request) -> bool:
-    """Whether Django would find nothing to say of it before a view runs."""
-    headers = request.headers
-    return (
-        request.method == "POST"
-        and not request.scope["query_string"]
-        and not request.has_doubles
-        and headers.get(b"content-type") in JSON_BODY
-        and _accepts_json(headers.get(b"accept", b""))
-        and _is_allowed(headers.get(b"host", b""))
-    )
-
-
-JSON_BODY = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
-
-
-@lru_cache(maxsize=1_024)
-def _accepts_json(accept: bytes) -> bool:
-    """A list of media ranges, none with a weight, with JSON or anything among them."""
-    ranges = {each.strip() for each in accept.split(b",")}
-    return not accept or (b";" not in accept and not ranges.isdisjoint({b"*/*", b"application/*", b"application/json"}))
-
-
-@lru_cache(maxsize=1_024)
-def _is_allowed(host: bytes) -> bool:
-    domain, _ = split_domain_port(host.decode("latin-1"))
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-
-
-def _caller(request: Request) -> Caller | None:
-    """None for credentials that are missing or open nothing. Raises KeysUnknown."""
-    try:
-        return caller_of_header(request.headers.get(b"authorization", b""))
-    except NotKnown:
-        return None
-
-
-def _user_id(body: bytes, *, own: str | None) -> str | None:
-    """The applicant of a good body."""
-    if len(body) > MAX_BODY:
-        return None
-    try:
-        return user_id_of_plain_body(body) or read_user_id(read_json(body), own=own)
-    except (ParseError, ValidationError):
-        return None
-
-
-MAX_BODY = 1_024
-"""A good body has a hundred bytes."""
-
-
-def _address(request: Request) -> Address | None:
-    client = request.scope.get("client") or ("", 0)
-    return nearest_address(client[0], request.headers.get(b"x-forwarded-for", b"").decode("latin-1"))
 
 
 def _common_headers(request: Request) -> tuple[Header, ...]:

@@ -1,9 +1,20 @@
-"""A request as the front reads it: whole, within a time, or refused."""
+"""A request as the front reads it: whole, within a time, or refused; and what an application says in it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+from rest_framework.exceptions import ParseError, ValidationError
+
+from coupons.api.authentication import caller_of_header
+from coupons.api.client_address import Address, nearest_address
+from coupons.api.parsers import read_json
+from coupons.api.serializers import read_user_id, user_id_of_plain_body
+from coupons.callers.caller import Caller, NotKnown
 from coupons.problems import Code, Problem
 
 Scope = MutableMapping[str, Any]
@@ -13,6 +24,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 BODY_SEC = 5.0
 """So long a body may take: as a piece of any body at nginx (docs/deploy/nginx.conf)."""
+PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
+JSON_BODY = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+MAX_BODY = 1_024
+"""A good body has a hundred bytes."""
 
 
 class BodyRefused(Exception):
@@ -93,3 +108,67 @@ class Request:
         """Whoever is handed the request on sees that it is, and nothing of it."""
         self.is_too_long = True
         return b" " * (self._most_bytes + 1)
+
+
+def campaign_id_of(path: str) -> UUID | None:
+    """Of the address of an application in its canonical form."""
+    text = path[len(PREFIX) : -len(SUFFIX)]
+    return _uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
+
+
+@lru_cache(maxsize=1_024)
+def _uuid(text: str) -> UUID | None:
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None
+
+
+def is_usual(request: Request) -> bool:
+    """Whether Django would find nothing to say of it before a view runs."""
+    headers = request.headers
+    return (
+        request.method == "POST"
+        and not request.scope["query_string"]
+        and not request.has_doubles
+        and headers.get(b"content-type") in JSON_BODY
+        and _accepts_json(headers.get(b"accept", b""))
+        and _is_allowed(headers.get(b"host", b""))
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _accepts_json(accept: bytes) -> bool:
+    """A list of media ranges, none with a weight, with JSON or anything among them."""
+    ranges = {each.strip() for each in accept.split(b",")}
+    return not accept or (b";" not in accept and not ranges.isdisjoint({b"*/*", b"application/*", b"application/json"}))
+
+
+@lru_cache(maxsize=1_024)
+def _is_allowed(host: bytes) -> bool:
+    domain, _ = split_domain_port(host.decode("latin-1"))
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def caller_of(request: Request) -> Caller | None:
+    """None for credentials that are missing or open nothing. Raises KeysUnknown."""
+    try:
+        return caller_of_header(request.headers.get(b"authorization", b""))
+    except NotKnown:
+        return None
+
+
+def user_id_of(body: bytes, *, own: str | None) -> str | None:
+    """The applicant of a good body."""
+    if len(body) > MAX_BODY:
+        return None
+    try:
+        return user_id_of_plain_body(body) or read_user_id(read_json(body), own=own)
+    except (ParseError, ValidationError):
+        return None
+
+
+def address_of(request: Request) -> Address | None:
+    client = request.scope.get("client") or ("", 0)
+    return nearest_address(client[0], request.headers.get(b"x-forwarded-for", b"").decode("latin-1"))

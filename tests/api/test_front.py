@@ -21,8 +21,8 @@ from coupons.callers.api_keys import create_api_key
 from coupons.callers.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.front.answers import common_headers
-from coupons.front.apply import MAX_BODY, PREFIX, SUFFIX
 from coupons.front.closed_campaigns import MAX_WATCHED, OPENING_MARGIN_MS
+from coupons.front.request import MAX_BODY, PREFIX, SUFFIX
 from coupons.models import Campaign, Scope
 from tests.support.front import FrontHandler, StillCampaigns
 from tests.support.http import Api

@@ -12,9 +12,9 @@ from django.http import HttpResponse
 from django.http.response import ResponseHeaders
 from django.test.client import ClientHandler
 
-from coupons.front.apply import PREFIX, SUFFIX, Applications
+from coupons.front.apply import Applications
 from coupons.front.closed_campaigns import ClosedCampaigns
-from coupons.front.request import BodyRefused, Message, Request
+from coupons.front.request import PREFIX, SUFFIX, BodyRefused, Message, Request
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")
