@@ -8,8 +8,8 @@ from uuid import UUID
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Func, IntegerField, OuterRef
 
-from coupons.admission import gate
-from coupons.admission.gate import Description
+from coupons.admission import campaign_store
+from coupons.admission.campaign_store import Description
 from coupons.campaigns.push import in_step
 from coupons.errors import RetryLater, StateStale
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
@@ -69,7 +69,7 @@ def look(campaigns: Sequence[Campaign]) -> dict[UUID, Live]:
 
 def _describe(campaign: Campaign) -> Description | RetryLater:
     try:
-        return gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
     except RetryLater as error:
         return error
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from coupons.admission import scripts
-from coupons.admission.gate import CampaignSettings
+from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.keys import building_keys, campaign_keys, mender_key
 from coupons.errors import GateUnavailable, StateStale
 from coupons.failpoints import MEND_BUILT, failpoint

@@ -15,7 +15,6 @@ from coupons.database_wait import NoAnswer, answers_within
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, StateStale, Unconfirmed
 from coupons.telemetry import BREAKER_REFUSALS
 
-
 SPAN_SEC = 0.25
 
 

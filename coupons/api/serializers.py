@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.timezone import is_naive
 from rest_framework import serializers
 
-from coupons.admission.gate import Description
+from coupons.admission.campaign_store import Description
 from coupons.clock import moment_of
 from coupons.messaging.messages import USER_ID, is_user_id
 from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.admission.directory import directory
 from coupons.admission.scripts import admission_redis
 from coupons.database_wait import answers_within
@@ -65,7 +65,7 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
     for campaign_id, epoch in _loaded():
         label = [str(campaign_id)]
         try:
-            description = gate.describe(campaign_id=campaign_id, epoch=epoch)
+            description = campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
         except StateStale:
             stale.add_metric(label, 1)
             continue

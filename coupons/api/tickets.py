@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.urls import reverse
 
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.admission.directory import Known, directory
 from coupons.admission.gate import EpochAhead, Held
 from coupons.api.patience import asking_postgresql, asking_redis
@@ -71,10 +71,10 @@ def _patience_sec() -> float:
 
 def _ask_gate(campaign_id: UUID, known: Known, user_id: str) -> dict[str, Held]:
     try:
-        return gate.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
+        return ticket_store.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
     except EpochAhead:  # also one that was a draft when this process looked
         newer = directory().look_up(campaign_id, wait_sec=_patience_sec(), newer_than=known.epoch) or known
-        return gate.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
+        return ticket_store.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
     except StateStale:
         if known.epoch == 0:  # a draft: Redis has nothing of it
             return {}

@@ -12,7 +12,7 @@ from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.admission.gate import Admission, Outcome
 from coupons.api.accept import accept
 from coupons.api.authentication import caller_of, must_act_for, must_touch
@@ -179,7 +179,7 @@ def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
         if answers and campaign.epoch > 0:
             try:
                 with asking_redis():
-                    description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+                    description = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
             except GateUnavailable:
                 answers = False
             except RetryLater:

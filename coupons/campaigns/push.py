@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from coupons.admission import gate
-from coupons.admission.gate import CampaignSettings, Description, LowerResult, PushResult
+from coupons.admission import campaign_store
+from coupons.admission.campaign_store import CampaignSettings, Description, LowerResult, PushResult
 from coupons.clock import milliseconds
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.failpoints import PUSH_COMMITTED, PUSH_LOWERED, failpoint
@@ -54,7 +54,7 @@ def load_first_time(campaign: Campaign) -> None:
     # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper mends it into being.
     failpoint(PUSH_COMMITTED)
     try:
-        loaded = gate.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+        loaded = campaign_store.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
     except RetryLater as error:
         raise PushDidNotArrive(f"Opened, but Redis did not answer ({error}). The keeper loads it.") from error
     if not loaded:
@@ -66,11 +66,11 @@ def lower_first(campaign: Campaign) -> None:
 
     Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater.
     """
-    result = gate.lower(
+    result = campaign_store.lower(
         campaign_id=campaign.pk, epoch=campaign.epoch, revision=campaign.revision, quantity=campaign.quantity
     )
     if result is LowerResult.BELOW_ADMITTED:
-        admitted = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
+        admitted = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
         raise OperatorError(
             f"quantity: {admitted} users are already in, so it cannot go down to {campaign.quantity}. "
             f"The least possible now is {admitted}."
@@ -94,7 +94,7 @@ def hold_ms() -> int:
 
 def _push(campaign: Campaign) -> PushResult:
     settings_now = settings_of(campaign)
-    return gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_now, hold_ms=hold_ms())
+    return campaign_store.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_now, hold_ms=hold_ms())
 
 
 def in_step(campaign: Campaign, description: Description) -> bool:
@@ -113,7 +113,7 @@ def push_again(campaign_id: UUID) -> bool:
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
         if campaign.epoch == 0:
             return False
-        description = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        description = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         if in_step(campaign, description):
             return False
         least = max(description.settings.revision + 1, description.lowering_revision or 0)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import DataError, IntegrityError, transaction
 
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.errors import StateStale
 from coupons.id_sequences import is_id_taken
 from coupons.issuing.insert import insert_coupons
@@ -84,7 +84,7 @@ def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
 def settle_tickets(result: Issued[TicketT]) -> None:
     """Take off pending what the transaction committed. Raises RetryLater: then the caller repeats the whole batch."""
     # Crash before this => the coupons are there, the offset is not; the redelivery finds duplicates and settles them.
-    gate.settle_all(epochs=result.epochs, users=result.held)
+    ticket_store.settle_all(epochs=result.epochs, users=result.held)
 
 
 def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
@@ -96,7 +96,7 @@ def _ask_gate(known: Mapping[UUID, list[TicketT]], result: Issued[TicketT]) -> t
     all_held: list[TicketT] = []
     strangers: list[TicketT] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
-    for campaign_id, sequences in gate.held_sequences(epochs=result.epochs, users=users).items():
+    for campaign_id, sequences in ticket_store.held_sequences(epochs=result.epochs, users=users).items():
         group = known[campaign_id]
         held = [ticket for ticket, sequence in zip(group, sequences, strict=True) if sequence == ticket.sequence]
         if len(held) < len(group):

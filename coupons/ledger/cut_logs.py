@@ -10,7 +10,7 @@ import logging
 from django.conf import settings
 from django.db import transaction
 
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.errors import StateStale
 from coupons.messaging import read_offsets
 from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
@@ -53,7 +53,7 @@ def _mark_unpublished(partitions: list[int]) -> None:
     for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
         try:
             for partition in partitions:
-                gate.mark_unpublished(campaign_id=campaign_id, epoch=epoch, partition=partition)
+                ticket_store.mark_unpublished(campaign_id=campaign_id, epoch=epoch, partition=partition)
         except StateStale as error:
             logger.info("log.left_to_rebuild reason=%s", error)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import close_old_connections, connection
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.callers.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
@@ -82,7 +82,7 @@ def _push_again() -> None:
     """Look without a lock first: a row's lock stops the consumers of its campaign."""
     for campaign in Campaign.objects.filter(epoch__gt=0).defer("log_ends"):
         try:
-            if not in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)):
+            if not in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)):
                 push_again(campaign.pk)
         except StateStale:
             continue  # the mend's, which takes over what PostgreSQL says

@@ -29,7 +29,7 @@ from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
 
-from coupons.admission import gate
+from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Held
 from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend
 from coupons.admission.scan import scan_held
@@ -107,7 +107,7 @@ def stale_campaigns(*, spare_opening: bool = False) -> list[UUID]:
 
 def _why_stale(campaign_id: UUID, epoch: int, mended_epoch: int) -> StateStale | None:
     try:
-        gate.describe(campaign_id=campaign_id, epoch=epoch)
+        campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
     except StateStale as error:
         # One whose epoch has risen was mended since it was read.
         return None if isinstance(error, gate.EpochAhead) and _has_risen(campaign_id, epoch) else error

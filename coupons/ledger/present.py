@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.admission.gate import Held
 from coupons.models import HELD_CODES, Campaign, Coupon, EventStatus, FailEventHistory
 
@@ -34,8 +34,8 @@ class Present:
 
 
 def look_at(campaign: Campaign, user_ids: Sequence[str]) -> Present:
-    """Raises as `gate.held_tickets` does, and database errors."""
-    now = Present(gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=user_ids))
+    """Raises as `ticket_store.held_tickets` does, and database errors."""
+    now = Present(ticket_store.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=user_ids))
     long_ago = Q(at__lt=Now() - timedelta(milliseconds=settings.RELAY_AFTER_MS))
     events = FailEventHistory.objects.filter(campaign=campaign, user_id__in=user_ids, sequence__isnull=False)
     for event in events.annotate(at=F("updated_at"), is_old=long_ago):

@@ -22,8 +22,9 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
-from coupons.admission import gate
-from coupons.admission.gate import Description, Held
+from coupons.admission import campaign_store
+from coupons.admission.campaign_store import Description
+from coupons.admission.gate import Held
 from coupons.admission.scan import scan_pending, scan_ticket_batches
 from coupons.campaigns.push import settings_of
 from coupons.ledger import questions
@@ -97,12 +98,13 @@ class Reconciliation:
     def ledger_of(self, campaign: Campaign) -> Ledger:
         """Raises StateStale also when a mend came while it looked: look again."""
         ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
-        before = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)  # raises unless the state is current
+        # raises unless the state is current
+        before = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         plain = self._read(campaign.pk)
         if (unverified := self._messages[campaign.pk].unverified).count:
             ledger.differences[unverified.kind] = unverified
         _Comparison(campaign, ledger, self._books, plain, before).run()
-        after = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        after = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         _check_counts(campaign, ledger, self._books, after)
         return ledger
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from coupons.admission import gate
+from coupons.admission import campaign_store, ticket_store
 from coupons.admission.gate import Held
 from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, StateStale
@@ -73,7 +73,7 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
 
 def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], report: RelayReport) -> bool:
     """True when there may be more that can be published now."""
-    description = gate.describe(campaign_id=campaign_id, epoch=epoch)
+    description = campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
     if description.pending == 0:
         return False
     tickets = _stuck(campaign_id, epoch, lags, now_ms=description.now_ms)
@@ -82,7 +82,7 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     written = written_sequences(campaign_id, [ticket.user_id for ticket in tickets])
     done = [ticket.user_id for ticket in tickets if written.get(ticket.user_id) == ticket.sequence]
     if done:
-        report.settled += gate.settle(campaign_id=campaign_id, epoch=epoch, user_ids=done)
+        report.settled += ticket_store.settle(campaign_id=campaign_id, epoch=epoch, user_ids=done)
     settled = set(done)
     unwritten = [ticket for ticket in tickets if ticket.user_id not in settled]
     before = report.unacknowledged
@@ -94,7 +94,7 @@ def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, n
     """Pending tickets that nobody will issue as things stand."""
 
     def between(least: int, greatest: int) -> list[Held]:
-        return gate.pending_between(
+        return ticket_store.pending_between(
             campaign_id=campaign_id, epoch=epoch, least_score=least, greatest_score=greatest, limit=LIMIT
         )
 
@@ -136,6 +136,6 @@ def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, re
     failpoint(RELAY_PUBLISHED)
     positions = {place: position for place, position in acknowledged.items() if position is not None}
     if positions:
-        gate.mark_published(campaign_id=campaign_id, epoch=epoch, positions=positions)
+        ticket_store.mark_published(campaign_id=campaign_id, epoch=epoch, positions=positions)
     report.published += len(acknowledged)
     report.unacknowledged += len(deliveries) - len(acknowledged)

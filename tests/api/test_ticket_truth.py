@@ -1,6 +1,6 @@
 """Whatever is down, and whatever a process has not heard of yet: who was promised a coupon is never told 404."""
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.admission.directory import Known, directory
 from coupons.ledger.mend import mend_campaigns
 from coupons.models import Campaign
@@ -15,7 +15,7 @@ def issue_one(service: Service) -> Campaign:
     campaign = service.campaign(10)
     apply_all(campaign, ["42"])
     service.consumer("--solo").says("consumer.assigned")
-    wait_until(lambda: issued(campaign) == 1 and gate.describe(campaign_id=campaign.pk, epoch=1).pending == 0)
+    wait_until(lambda: issued(campaign) == 1 and campaign_store.describe(campaign_id=campaign.pk, epoch=1).pending == 0)
     return campaign
 
 

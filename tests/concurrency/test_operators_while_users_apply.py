@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign, resume_campaign
 from coupons.errors import OperatorError
 from coupons.models import Campaign
@@ -22,7 +22,7 @@ HURRY = Habits(users_per_sec=400, connections=12, longest_wait_sec=0.02)
 
 
 def admitted(campaign: Campaign) -> int:
-    return gate.describe(campaign_id=campaign.pk, epoch=1).admitted
+    return campaign_store.describe(campaign_id=campaign.pk, epoch=1).admitted
 
 
 def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(service: Service) -> None:
@@ -147,7 +147,7 @@ def test_two_changes_at_once_are_one_after_the_other(service: Service) -> None:
 
 
 def in_redis(campaign: Campaign) -> tuple[int, int]:
-    settings = gate.describe(campaign_id=campaign.pk, epoch=1).settings
+    settings = campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings
     campaign.refresh_from_db()
     return settings.revision, settings.quantity
 

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from coupons.admission import gate
-from coupons.admission.gate import Admission, CampaignSettings, Description, Held
+from coupons.admission import campaign_store, gate
+from coupons.admission.campaign_store import CampaignSettings, Description
+from coupons.admission.gate import Admission, Held
 from coupons.admission.keys import CampaignKeys, campaign_keys, mender_key
 from coupons.admission.scripts import admission_redis
 from coupons.positions import Position
@@ -30,7 +31,7 @@ class Gate:
     campaign_id: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
-        assert gate.load(campaign_id=self.campaign_id, epoch=self.epoch, settings=self.settings())
+        assert campaign_store.load(campaign_id=self.campaign_id, epoch=self.epoch, settings=self.settings())
 
     @property
     def keys(self) -> CampaignKeys:
@@ -56,12 +57,12 @@ class Gate:
         held = Held(user_id, sequence, None)
         return gate.confirm(campaign_id=self.campaign_id, epoch=epoch, held=held, position=position)
 
-    def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> gate.PushResult:
+    def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> campaign_store.PushResult:
         settings = self.settings(revision=revision, **changes)
-        return gate.push(campaign_id=self.campaign_id, epoch=self.epoch, settings=settings, hold_ms=hold_ms)
+        return campaign_store.push(campaign_id=self.campaign_id, epoch=self.epoch, settings=settings, hold_ms=hold_ms)
 
     def describe(self) -> Description:
-        return gate.describe(campaign_id=self.campaign_id, epoch=self.epoch)
+        return campaign_store.describe(campaign_id=self.campaign_id, epoch=self.epoch)
 
 
 @pytest.fixture

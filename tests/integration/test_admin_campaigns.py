@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from coupons.admin.steps import STEPS
-from coupons.admission import gate
+from coupons.admission import campaign_store, gate
 from coupons.campaigns import lifecycle
 from coupons.campaigns.push import push_change
 from coupons.errors import OperatorError, PushDidNotArrive
@@ -90,7 +90,7 @@ def test_a_button_opens_the_campaign_in_postgresql_and_redis(service: Service, o
     page = act(operator, step_address(campaign, "open"))
 
     assert state_of(campaign) == CampaignState.OPEN
-    assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.state == "open"
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == "open"
     assert messages_of(page) == ["success: test is opened."]
     assert history_of(campaign) == ["Opened: because"]
 
@@ -103,7 +103,7 @@ def test_a_button_pauses_and_resumes(service: Service, operator: Client, step: s
 
     act(operator, step_address(campaign, step))
 
-    assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.state == state == state_of(campaign)
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == state == state_of(campaign)
 
 
 def test_closing_asks_first_and_changes_nothing_until_it_is_confirmed(service: Service, operator: Client) -> None:
@@ -183,7 +183,7 @@ def test_a_raised_quantity_reaches_redis_and_the_history_says_from_what(service:
 
     operator.post(campaign_page(campaign), values_of(operator, campaign, quantity=25))
 
-    assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.quantity == 25
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.quantity == 25
     assert Campaign.objects.get().quantity == 25
     assert history_of(campaign) == ["Changed quantity from 10 to 25: it was wrong"]
 

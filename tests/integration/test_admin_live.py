@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from coupons.admin import live
 from coupons.admin.live import RedisState
-from coupons.admission import gate
+from coupons.admission import campaign_store, gate
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import lifecycle
@@ -70,7 +70,7 @@ def test_a_change_that_redis_lacks_is_said_to_be_not_pushed_yet(service: Service
 
 def test_a_lower_quantity_that_is_not_decided_is_told(service: Service) -> None:
     campaign = service.campaign(10)
-    gate.lower(campaign_id=campaign.pk, epoch=1, revision=campaign.revision + 1, quantity=5)
+    campaign_store.lower(campaign_id=campaign.pk, epoch=1, revision=campaign.revision + 1, quantity=5)
 
     found = seen(campaign)
 
@@ -89,9 +89,9 @@ def test_a_closed_campaign_that_left_redis_is_no_alarm(service: Service) -> None
 def test_the_list_asks_a_redis_that_hangs_only_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     campaigns = [service.campaign() for _ in range(5)]
     asked: list[UUID] = []
-    real = gate.describe
+    real = campaign_store.describe
 
-    def describe(*, campaign_id: UUID, epoch: int) -> gate.Description:
+    def describe(*, campaign_id: UUID, epoch: int) -> campaign_store.Description:
         asked.append(campaign_id)
         return real(campaign_id=campaign_id, epoch=epoch)
 

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, hold_issued, hold_rows, open_new
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.ledger.reconcile import reconcile
@@ -23,7 +23,7 @@ def stored(campaign_id: UUID) -> tuple[Any, Any, int]:
 def test_held_tickets_are_those_of_users_who_were_admitted_and_issued(service: Service) -> None:
     really, at_once, users = open_new("really", 100), open_new("at once", 100), eight_digits(COUNT)
     admit_all(really, users)
-    gate.settle(campaign_id=really, epoch=LOADED_EPOCH, user_ids=users)
+    ticket_store.settle(campaign_id=really, epoch=LOADED_EPOCH, user_ids=users)
     hold_issued(at_once, users)
     assert stored(at_once) == stored(really)
 

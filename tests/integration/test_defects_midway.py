@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from django.db.models.functions import Now
 
 from coupons import failpoints
-from coupons.admission import gate
+from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
@@ -50,7 +50,7 @@ def look() -> bool:
 
 def quantity_in_redis(campaign: Campaign) -> int:
     campaign.refresh_from_db()
-    return gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings.quantity
+    return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings.quantity
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_change_that_did_not_reach_redis_is_pushed_by_the_keeper(service: Serv
     with pytest.raises(InjectedDefect):
         pause_campaign(campaign_id=campaign.pk, actor="test")
     assert look()
-    assert gate.describe(campaign_id=campaign.pk, epoch=1).settings.state == "paused"
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == "paused"
 
 
 def test_a_lower_quantity_that_postgresql_never_heard_of_is_undone(service: Service) -> None:
@@ -132,7 +132,7 @@ def test_a_lower_quantity_that_postgresql_never_heard_of_is_undone(service: Serv
         change_campaign(campaign_id=campaign.pk, changes={"quantity": 5}, actor="test")
 
     assert quantity_in_redis(campaign) == campaign.quantity == 10
-    assert in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=1))
+    assert in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=1))
 
 
 def test_a_lower_quantity_that_only_postgresql_heard_of_is_pushed_by_the_keeper(service: Service) -> None:

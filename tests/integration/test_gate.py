@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coupons.admission import gate
+from coupons.admission import gate, ticket_store
 from coupons.admission.gate import Held, Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
@@ -139,9 +139,9 @@ def test_held_tells_of_each_user_what_the_gate_holds(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
     place.admit("b")
-    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["b"])
+    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["b"])
 
-    held = gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["b", "stranger", "a"])
+    held = ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["b", "stranger", "a"])
 
     assert {user: (ticket.sequence, ticket.pending) for user, ticket in held.items()} == {
         "a": (1, True),
@@ -153,13 +153,15 @@ def test_held_answers_for_more_users_than_one_script_can_take(a_gate: MakeGate) 
     place = a_gate()
     place.admit("7")
 
-    held = gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=[str(user) for user in range(2_500)])
+    held = ticket_store.held_tickets(
+        campaign_id=place.campaign_id, epoch=1, user_ids=[str(user) for user in range(2_500)]
+    )
 
     assert list(held) == ["7"]
 
 
 def test_held_of_nobody_is_nothing(a_gate: MakeGate) -> None:
-    assert gate.held_tickets(campaign_id=a_gate().campaign_id, epoch=1, user_ids=[]) == {}
+    assert ticket_store.held_tickets(campaign_id=a_gate().campaign_id, epoch=1, user_ids=[]) == {}
 
 
 def test_sequences_are_told_in_the_order_of_the_users_for_several_campaigns_at_once(a_gate: MakeGate) -> None:
@@ -170,7 +172,7 @@ def test_sequences_are_told_in_the_order_of_the_users_for_several_campaigns_at_o
     epochs = {one.campaign_id: 1, other.campaign_id: 1}
     crowd = [str(number) for number in range(2_500)]  # more than one script can take
 
-    held = gate.held_sequences(
+    held = ticket_store.held_sequences(
         epochs=epochs, users={one.campaign_id: ["b", "x", "a", "b"], other.campaign_id: ["a", *crowd, "b"]}
     )
 
@@ -178,7 +180,7 @@ def test_sequences_are_told_in_the_order_of_the_users_for_several_campaigns_at_o
 
 
 def test_the_sequences_of_nobody_are_nothing(a_gate: MakeGate) -> None:
-    assert gate.held_sequences(epochs={}, users={}) == {}
+    assert ticket_store.held_sequences(epochs={}, users={}) == {}
 
 
 def test_several_campaigns_are_settled_at_once(a_gate: MakeGate) -> None:
@@ -187,7 +189,7 @@ def test_several_campaigns_are_settled_at_once(a_gate: MakeGate) -> None:
         place.admit("a")
         place.admit("b")
 
-    gate.settle_all(
+    ticket_store.settle_all(
         epochs={one.campaign_id: 1, other.campaign_id: 1}, users={one.campaign_id: ["a", "b"], other.campaign_id: ["b"]}
     )
 
@@ -198,7 +200,7 @@ def test_settling_is_counted_once_however_often_it_is_said(a_gate: MakeGate) -> 
     place = a_gate()
     place.admit("a")
 
-    counts = [gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a", "x"]) for _ in range(3)]
+    counts = [ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a", "x"]) for _ in range(3)]
 
     assert counts == [1, 0, 0]
     assert (place.describe().settled, place.describe().pending) == (1, 0)
@@ -207,7 +209,7 @@ def test_settling_is_counted_once_however_often_it_is_said(a_gate: MakeGate) -> 
 def test_a_settled_ticket_is_on_its_way_for_good(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
     ticket = place.admit("a").ticket
 
     assert ticket is not None
@@ -218,7 +220,7 @@ def test_a_settled_ticket_is_on_its_way_for_good(a_gate: MakeGate) -> None:
 def test_a_published_ticket_knows_its_place_in_the_topic(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(3, 1_234)})
+    ticket_store.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(3, 1_234)})
     ticket = place.admit("a").ticket
 
     assert ticket is not None
@@ -229,8 +231,8 @@ def test_a_published_ticket_knows_its_place_in_the_topic(a_gate: MakeGate) -> No
 def test_a_mark_that_comes_after_the_settling_brings_nothing_back(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
-    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(0, 1)})
+    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket_store.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(0, 1)})
 
     assert place.describe().pending == 0
 
@@ -254,7 +256,7 @@ def test_a_ticket_is_confirmed_also_when_kafka_did_not_say_where_its_message_lie
 def test_a_ticket_whose_coupon_is_issued_already_is_confirmed_and_stays_off_pending(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
 
     assert place.confirm("a", Position(0, 1))
     assert place.describe().pending == 0
@@ -287,7 +289,7 @@ def test_a_mark_for_another_epoch_or_sequence_says_nothing_of_this_ticket(
     """Else a repeat would be promised what lies in Redis alone."""
     place = a_gate()
     place.admit("a")
-    gate.mark_published(campaign_id=place.campaign_id, epoch=epoch, positions={("a", sequence): Position(0, 1)})
+    ticket_store.mark_published(campaign_id=place.campaign_id, epoch=epoch, positions={("a", sequence): Position(0, 1)})
     ticket = place.admit("a").ticket
 
     assert ticket is not None
@@ -300,8 +302,8 @@ def test_more_marks_than_one_call_takes_are_all_written(a_gate: MakeGate) -> Non
     for user in users:
         place.admit(user)
     positions = {(user, number): Position(0, number) for number, user in enumerate(users, start=1)}
-    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions=positions)
-    held = gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=users)
+    ticket_store.mark_published(campaign_id=place.campaign_id, epoch=1, positions=positions)
+    held = ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=users)
 
     assert {(user, held[user].sequence): held[user].position for user in users} == positions
 
@@ -311,9 +313,9 @@ def test_pending_tickets_are_listed_by_score_up_to_the_limit(a_gate: MakeGate) -
     for user in ("a", "b", "c"):
         place.admit(user)
     positions = {("b", 2): Position(0, 9), ("a", 1): Position(0, 5)}
-    gate.mark_published(campaign_id=place.campaign_id, epoch=1, positions=positions)
+    ticket_store.mark_published(campaign_id=place.campaign_id, epoch=1, positions=positions)
 
-    found = gate.pending_between(
+    found = ticket_store.pending_between(
         campaign_id=place.campaign_id,
         epoch=1,
         least_score=Position(0, 0).score,

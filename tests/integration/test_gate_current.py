@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.admission.gate import EpochAhead
 from coupons.admission.rebuild import begin_mend
 from coupons.admission.scripts import admission_redis
@@ -49,10 +49,10 @@ def test_a_state_that_is_not_current_is_stale_and_says_why(a_gate: MakeGate, rea
         lambda place: place.admit("a"),
         lambda place: place.describe(),
         lambda place: place.push(2),
-        lambda place: gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
-        lambda place: gate.held_sequences(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}),
-        lambda place: gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
-        lambda place: gate.pending_between(
+        lambda place: ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
+        lambda place: ticket_store.held_sequences(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}),
+        lambda place: ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
+        lambda place: ticket_store.pending_between(
             campaign_id=place.campaign_id, epoch=1, least_score=0, greatest_score=1, limit=1
         ),
     ],
@@ -108,8 +108,8 @@ def test_a_redis_that_is_full_refuses_new_users_and_still_lets_promises_be_issue
     try:
         with pytest.raises(GateUnavailable):
             place.admit("b")
-        assert gate.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
-        assert gate.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]) == 1
+        assert ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+        assert ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]) == 1
         assert place.describe().admitted == 1
     finally:
         redis.config_set("maxmemory", "0")

@@ -7,7 +7,8 @@ import pytest
 from django.conf import LazySettings
 from django.db.models import F
 
-from coupons.admission.gate import Outcome, PushResult
+from coupons.admission.campaign_store import PushResult
+from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.newcomer import newcomers
 from coupons.admission.scripts import admission_redis

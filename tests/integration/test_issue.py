@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.errors import GateUnavailable, StateStale
 from coupons.issuing import insert
 from coupons.issuing.insert import new_codes
@@ -200,7 +200,7 @@ def test_a_batch_of_2500_is_written_in_order_and_settled(service: Service) -> No
     settle_tickets(result)
 
     assert len(result.written) == 2_500
-    assert gate.describe(campaign_id=campaign.pk, epoch=1).pending == 0
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).pending == 0
 
 
 def test_one_refused_among_many_is_found_by_halving(service: Service) -> None:

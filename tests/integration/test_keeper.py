@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 from django.db.models.functions import Now
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.push import settings_of
@@ -56,7 +56,7 @@ def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died
     assert a_keeper().round()
     campaign.refresh_from_db()
     assert campaign.epoch == 1
-    assert gate.load(campaign_id=campaign.pk, epoch=1, settings=settings_of(campaign)), "nobody else has"
+    assert campaign_store.load(campaign_id=campaign.pk, epoch=1, settings=settings_of(campaign)), "nobody else has"
 
     make_missing(campaign)
     settings.REDIS_SOCKET_TIMEOUT_MS = 500  # a mend waits so long, too

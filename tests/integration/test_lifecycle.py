@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from coupons.admission import gate
+from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -202,6 +202,6 @@ def test_raises_by_many_operators_at_once_leave_redis_with_the_last_revision(ser
         list(pool.map(raise_to, range(11, 27)))
 
     campaign.refresh_from_db()
-    description = gate.describe(campaign_id=campaign.pk, epoch=1)
+    description = campaign_store.describe(campaign_id=campaign.pk, epoch=1)
     assert (description.settings.revision, description.settings.quantity) == (campaign.revision, campaign.quantity)
     assert campaign.state == CampaignState.OPEN

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from coupons.admission import gate
-from coupons.admission.gate import LowerResult, Outcome, PushResult
+from coupons.admission import campaign_store
+from coupons.admission.campaign_store import LowerResult, PushResult
+from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import newcomers
 from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
 from coupons.admission.scripts import admission_redis
@@ -16,7 +17,7 @@ MakeGate = Callable[..., Gate]
 
 
 def lower(place: Gate, quantity: int, *, revision: int = 2) -> LowerResult:
-    return gate.lower(campaign_id=place.campaign_id, epoch=place.epoch, revision=revision, quantity=quantity)
+    return campaign_store.lower(campaign_id=place.campaign_id, epoch=place.epoch, revision=revision, quantity=quantity)
 
 
 def test_users_get_in_up_to_the_lower_quantity_and_the_others_are_told_not_now(a_gate: MakeGate) -> None:

@@ -8,7 +8,7 @@ from django.conf import LazySettings
 from django.db import connection
 
 from consumers.registry import Received
-from coupons.admission import gate
+from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -128,7 +128,7 @@ def test_a_mend_raises_the_epoch_in_both(busy: Campaign) -> None:
     mend(busy)
     busy.refresh_from_db()
 
-    assert busy.epoch == gate.describe(campaign_id=busy.pk, epoch=2).epoch == 2
+    assert busy.epoch == campaign_store.describe(campaign_id=busy.pk, epoch=2).epoch == 2
 
 
 def test_users_get_in_again_after_a_mend_and_repeats_get_the_same_ticket(busy: Campaign) -> None:
@@ -201,7 +201,7 @@ def test_settings_are_those_of_postgresql(service: Service) -> None:
     flush(campaign)
     mend(campaign)
 
-    found = gate.describe(campaign_id=campaign.pk, epoch=2).settings
+    found = campaign_store.describe(campaign_id=campaign.pk, epoch=2).settings
     assert (found.quantity, found.state, found.revision) == (7, "paused", 9)
 
 

@@ -6,8 +6,8 @@ import pytest
 from django.conf import LazySettings
 from django.db import connections
 
-from coupons.admission import gate
-from coupons.admission.gate import CampaignSettings
+from coupons.admission import campaign_store, gate, ticket_store
+from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.keys import campaign_keys
 from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
 from coupons.admission.scripts import admission_redis
@@ -72,7 +72,7 @@ def test_while_it_is_mended_nobody_gets_in_nobody_is_issued_and_no_change_is_los
     mend_campaigns(campaign_ids=[campaign.pk], sleep=meanwhile)
 
     assert seen == ["all"]
-    assert gate.describe(campaign_id=campaign.pk, epoch=2).settings.state == "paused"
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=2).settings.state == "paused"
     assert not Coupon.objects.exists()
 
 
@@ -86,7 +86,7 @@ def test_a_second_mender_s_token_wins_over_a_first(service: Service) -> None:
         finish_mend(first, epoch=2, settings=settings, state=BuiltState({"wrong": 1}, {}, 1))
     finish_mend(second, epoch=2, settings=settings, state=BuiltState({"right": 1}, {}, 1))
 
-    assert set(gate.held_tickets(campaign_id=campaign.pk, epoch=2, user_ids=["right", "wrong"])) == {"right"}
+    assert set(ticket_store.held_tickets(campaign_id=campaign.pk, epoch=2, user_ids=["right", "wrong"])) == {"right"}
     assert not list(admission_redis().scan_iter("*building*"))
 
 
@@ -125,7 +125,7 @@ def test_one_mender_at_a_time(service: Service) -> None:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x636F7570, Work.MEND])
     try:
         assert mend(campaign) is None
-        assert gate.describe(campaign_id=campaign.pk, epoch=1).epoch == 1, "nothing was touched"
+        assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).epoch == 1, "nothing was touched"
     finally:
         other.close()
 
@@ -136,7 +136,7 @@ def test_without_the_topic_no_mend_begins(service: Service, settings: LazySettin
 
     with pytest.raises(LogUnavailable, match="Kafka has no topic coupon_create_not_there"):
         mend(campaign)
-    assert gate.describe(campaign_id=campaign.pk, epoch=1).epoch == 1
+    assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).epoch == 1
 
 
 def test_when_the_topic_is_lost_during_a_mend_the_campaign_stays_closed_and_the_next_mend_heals_it(

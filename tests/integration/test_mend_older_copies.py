@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from coupons.admission import gate
+from coupons.admission import ticket_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
@@ -106,7 +106,7 @@ def test_a_position_of_a_message_that_landed_after_the_mend_s_end_is_not_kept(se
     admit(campaign, "a")
 
     def lands_late(seconds: float) -> None:
-        gate.mark_published(campaign_id=campaign.pk, epoch=1, positions={("a", 1): Position(0, 10**6)})
+        ticket_store.mark_published(campaign_id=campaign.pk, epoch=1, positions={("a", 1): Position(0, 10**6)})
 
     mend_campaigns(campaign_ids=[campaign.pk], sleep=lands_late)
 

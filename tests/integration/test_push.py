@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from coupons.admission import gate
-from coupons.admission.gate import Outcome, PushResult
+from coupons.admission import campaign_store
+from coupons.admission.campaign_store import PushResult
+from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from tests.integration.conftest import Gate
@@ -17,7 +18,7 @@ def test_a_campaign_is_loaded_once_and_a_second_load_changes_nothing(a_gate: Mak
     place = a_gate(quantity=3)
     place.admit("a")
 
-    assert not gate.load(campaign_id=place.campaign_id, epoch=1, settings=place.settings(quantity=99))
+    assert not campaign_store.load(campaign_id=place.campaign_id, epoch=1, settings=place.settings(quantity=99))
     assert (place.describe().settings.quantity, place.describe().admitted) == (3, 1)
 
 
@@ -27,7 +28,7 @@ def test_nothing_is_loaded_beside_any_key_that_is_left(a_gate: MakeGate, left: i
     place.admit("a")
     admission_redis().delete(*(key for number, key in enumerate(place.keys) if number != left))
 
-    assert not gate.load(campaign_id=place.campaign_id, epoch=1, settings=place.settings())
+    assert not campaign_store.load(campaign_id=place.campaign_id, epoch=1, settings=place.settings())
 
 
 def test_what_was_loaded_is_described_as_it_was_given(a_gate: MakeGate) -> None:
@@ -48,7 +49,7 @@ def test_a_newer_revision_is_taken_over_as_a_whole(a_gate: MakeGate) -> None:
     place = a_gate()
     settings = place.settings(revision=2, quantity=9, state="paused", opens_at_ms=5, closes_at_ms=6)
 
-    assert gate.push(campaign_id=place.campaign_id, epoch=1, settings=settings) is PushResult.PUSHED
+    assert campaign_store.push(campaign_id=place.campaign_id, epoch=1, settings=settings) is PushResult.PUSHED
     assert place.describe().settings == settings
 
 

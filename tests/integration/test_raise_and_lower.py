@@ -7,8 +7,9 @@ from threading import Thread
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 
-from coupons.admission import gate
-from coupons.admission.gate import CampaignSettings, Outcome
+from coupons.admission import campaign_store, gate
+from coupons.admission.campaign_store import CampaignSettings
+from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import push
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
@@ -23,7 +24,7 @@ from tests.support.waiting import wait_until
 
 def in_redis(campaign: Campaign) -> CampaignSettings:
     campaign.refresh_from_db()
-    return gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings
+    return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings
 
 
 def change_quantity(campaign: Campaign, quantity: int) -> Campaign:
@@ -34,7 +35,7 @@ def lower_in_redis_only(campaign: Campaign, quantity: int) -> None:
     """What a half-done lower of an older version left, or a PostgreSQL that is an older copy: Redis is ahead."""
     campaign.quantity = quantity
     campaign.revision += 1
-    gate.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
+    campaign_store.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
     campaign.refresh_from_db()
 
 
@@ -95,7 +96,7 @@ def test_a_lower_to_those_who_are_in_is_sold_out(service: Service) -> None:
 
 def is_in_step(campaign: Campaign) -> bool:
     campaign.refresh_from_db()
-    return in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+    return in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
 
 
 def outcome_of(campaign: Campaign, user_id: str) -> Outcome:

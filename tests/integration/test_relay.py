@@ -4,8 +4,8 @@ import pytest
 from django.conf import LazySettings
 from django.db import connections
 
-from coupons.admission.gate import mark_published
 from coupons.admission.scripts import admission_redis
+from coupons.admission.ticket_store import mark_published
 from coupons.ledger.locks import Work, only_one
 from coupons.ledger.relay import RelayReport, relay_pending
 from coupons.messaging import topics

@@ -6,7 +6,7 @@ import signal
 import pytest
 from django.db import connection, transaction
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.failpoints import PUSH_LOWERED
 from coupons.models import Campaign
 from faults.crowd import Crowd
@@ -98,7 +98,7 @@ def campaign_and_crowd(service: Service) -> tuple[Campaign, Crowd]:
 
 def lower(service: Service, campaign: Campaign, **more: str) -> Process:
     """A command that lowers the quantity to a few more than are in."""
-    in_now = gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
+    in_now = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
     return service.manage("change_campaign", str(campaign.pk), "--quantity", str(in_now + ROOM), **more)
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, FailEventHistory
 from faults.visits import Habits
@@ -112,7 +112,7 @@ def no_memory() -> Iterator[None]:
 
 def assert_whole(campaign: Campaign) -> None:
     """Redis counts as many tickets as there are, and as many pending ones: else the state is stale, which raises."""
-    described = gate.describe(campaign_id=campaign.pk, epoch=1)
+    described = campaign_store.describe(campaign_id=campaign.pk, epoch=1)
     assert pending_users(campaign) <= places(campaign).keys()
     assert described.next_sequence == described.admitted + 1
     assert_no_hole(campaign)

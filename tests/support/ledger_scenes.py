@@ -6,7 +6,7 @@ from random import Random
 
 from django.db import transaction
 
-from coupons.admission import gate
+from coupons.admission import campaign_store, ticket_store
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.issuing.failures import Failure, record_failures
@@ -55,7 +55,7 @@ class Scene:
         return users.pop(self.chance.randrange(len(users)))
 
     def next_sequence(self) -> int:
-        return gate.describe(campaign_id=self.campaign.pk, epoch=self.campaign.epoch).next_sequence
+        return campaign_store.describe(campaign_id=self.campaign.pk, epoch=self.campaign.epoch).next_sequence
 
 
 def make_scenes(service: Service, count: int, *, seed: str, share_mended: float = 0.2) -> list[Scene]:
@@ -100,7 +100,7 @@ def _publish(scenes: Sequence[Scene], roles: Sequence[str]) -> None:
     for scene in scenes:
         mine = {place: scene.positions[place[0]] for role in roles for place in scene.users[role]}
         scene.campaign.refresh_from_db()
-        gate.mark_published(campaign_id=scene.campaign.pk, epoch=scene.campaign.epoch, positions=mine)
+        ticket_store.mark_published(campaign_id=scene.campaign.pk, epoch=scene.campaign.epoch, positions=mine)
 
 
 def _last_of_each(positions: Sequence[Position]) -> list[Position]:
@@ -115,7 +115,7 @@ def _write(scene: Scene) -> None:
         result = issue_coupons([ticket(campaign, *each) for each in users["issued"]])
         record_failures([_failure(scene, *each) for each in failing])
     settle_tickets(result)
-    gate.settle(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=[user_id for user_id, _ in failing])
+    ticket_store.settle(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=[user_id for user_id, _ in failing])
     events = dict(FailEventHistory.objects.filter(campaign=campaign).values_list("user_id", "pk"))
     give_up_events(event_ids=[events[user_id] for user_id, _ in users["given_up"]], actor="test", reason="test")
     report = retry_events_now(event_ids=[events[user_id] for user_id, _ in users["retried"]], actor="test")

@@ -10,7 +10,7 @@ from typing import Any
 
 import urllib3
 
-from benchmarks.services import free_port
+from harness import free_port
 from tests.support.authority import Authority
 from tests.support.process import ROOT
 

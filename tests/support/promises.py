@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.admission.gate import Admission
 from coupons.api.accept import accept
 from coupons.campaigns.lifecycle import change_campaign
@@ -107,7 +107,7 @@ def change_quantity(crowd: Crowd, campaign: Campaign, quantity: int) -> None:
 def _redis_has_it(campaign: Campaign) -> bool:
     campaign.refresh_from_db()
     try:
-        return in_step(campaign, gate.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+        return in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
     except RetryLater:
         return False
 

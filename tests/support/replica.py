@@ -11,9 +11,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 from stack_parts import packages, settings
 
-from benchmarks.services import free_port
 from coupons.admission.scripts import admission_redis
 from faults.proxy import LOOPBACK, Proxy
+from harness import free_port
 from tests.support.waiting import wait_until
 
 

@@ -9,8 +9,8 @@ import urllib3
 from django.conf import settings
 from django.db import connection
 
-from benchmarks.services import free_port
 from coupons.models import Campaign
+from harness import free_port
 from tests.support.issuer import AUDIENCE, ISSUER, SECRET, Issuer
 from tests.support.process import ROOT, Process
 from tests.support.secrets import Secrets

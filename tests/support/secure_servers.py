@@ -18,7 +18,7 @@ from stack_parts.kafka import Kafka
 from stack_parts.ports import LOOPBACK
 from stack_parts.redis import Redis
 
-from benchmarks.services import free_port
+from harness import free_port
 from tests.support.authority import HOSTS, Authority
 from tests.support.waiting import wait_until
 

@@ -18,7 +18,6 @@ from confluent_kafka import KafkaException, Producer
 from django.conf import LazySettings
 from django.db import connection
 
-from benchmarks.services import free_port
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.management.command import EXIT_UNAVAILABLE
 from coupons.messaging import topics
@@ -28,6 +27,7 @@ from coupons.messaging.signing import sign
 from coupons.models import Campaign
 from faults.crowd import Crowd
 from faults.visits import Habits
+from harness import free_port
 from tests.support.injection import Injection
 from tests.support.patience import OwnPatience
 from tests.support.process import ROOT, Process

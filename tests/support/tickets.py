@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from consumers.coupon_create import save_coupons
 from consumers.registry import Handled, Received
-from coupons.admission import gate
+from coupons.admission import gate, ticket_store
 from coupons.admission.gate import Held
 from coupons.issuing.issue import Issued, issue_coupons
 from coupons.ledger.mend import MendReport, mend_campaigns
@@ -40,13 +40,13 @@ def ticket(campaign: Campaign | UUID, user_id: str, sequence: int) -> Ticket:
 
 def held(campaign: Campaign, *users: str) -> dict[str, Held]:
     campaign.refresh_from_db()
-    return gate.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=users)
+    return ticket_store.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=users)
 
 
 def pending_users(campaign: Campaign) -> list[str]:
     """In the order of their scores."""
     campaign.refresh_from_db()
-    found = gate.pending_between(
+    found = ticket_store.pending_between(
         campaign_id=campaign.pk, epoch=campaign.epoch, least_score=0, greatest_score=2**53, limit=1_000
     )
     return [ticket.user_id for ticket in found]
@@ -96,7 +96,9 @@ def publish_late(campaign: Campaign, user_id: str, sequence: int, *, epoch: int)
 
 def publish_and_mark(campaign: Campaign, user_id: str, sequence: int) -> Position:
     position = publish(campaign, user_id, sequence)
-    gate.mark_published(campaign_id=campaign.pk, epoch=campaign.epoch, positions={(user_id, sequence): position})
+    ticket_store.mark_published(
+        campaign_id=campaign.pk, epoch=campaign.epoch, positions={(user_id, sequence): position}
+    )
     return position
 
 

@@ -1,0 +1,96 @@
+"""A campaign's own state in Redis: its settings and counts. Errors as gate.py says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from coupons.admission import scripts
+from coupons.admission.gate import code_of, current
+from coupons.admission.keys import campaign_keys
+
+
+class PushResult(StrEnum):
+    PUSHED = "PUSHED"
+    HELD = "HELD"
+    SUPERSEDED = "SUPERSEDED"
+    BELOW_ADMITTED = "BELOW_ADMITTED"
+
+
+class LowerResult(StrEnum):
+    LOWERING = "LOWERING"
+    SUPERSEDED = "SUPERSEDED"
+    BELOW_ADMITTED = "BELOW_ADMITTED"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignSettings:
+    """What a campaign's hash takes over from PostgreSQL: a revision of quantity, window (ms since 1970) and state."""
+
+    revision: int
+    state: str
+    quantity: int
+    opens_at_ms: int
+    closes_at_ms: int | None
+
+    def arguments(self) -> list[str | int]:
+        closes_at_ms = "" if self.closes_at_ms is None else self.closes_at_ms
+        return [self.revision, self.state, self.quantity, self.opens_at_ms, closes_at_ms]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A current campaign as Redis sees it at `now_ms`. Pending = admitted - settled.
+
+    `lowering_revision` is there while a lower quantity stops admission that PostgreSQL may not have committed.
+    """
+
+    epoch: int
+    settings: CampaignSettings
+    admitted: int
+    settled: int
+    next_sequence: int
+    now_ms: int
+    lowering_revision: int | None = None
+
+    @property
+    def pending(self) -> int:
+        return self.admitted - self.settled
+
+
+def describe(*, campaign_id: UUID, epoch: int) -> Description:
+    """The campaign's state and counts."""
+    _, at_epoch, revision, state, quantity, opens_at_ms, closes_at_ms, *counts = _run(
+        "describe", campaign_id, epoch, []
+    )
+    settings = CampaignSettings(revision, state.decode(), quantity, opens_at_ms, closes_at_ms)
+    return Description(at_epoch, settings, *counts)
+
+
+def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
+    """Make the campaign's state for the first time. False: there is one already, nothing was written."""
+    keys = campaign_keys(campaign_id)
+    return code_of(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
+
+
+def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> LowerResult:
+    """Let in no more than this quantity, which PostgreSQL is about to commit as this revision, until it is pushed.
+
+    Others are told PAUSED: that nothing is left is said only once it is committed (decision 0025).
+    """
+    return LowerResult(_run("lower", campaign_id, epoch, [revision, quantity])[0])
+
+
+def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
+    """Bring a current campaign up to a revision of its settings.
+
+    HELD: it refused everybody until now, and says PAUSED for `hold_ms`, so that nobody is in whom a process takes for a
+    stranger by what it knew before (decision 0029). It ends a lowering of this revision or an earlier one.
+    """
+    return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
+
+
+def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
+    keys = campaign_keys(campaign_id)
+    return current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)

@@ -1,0 +1,92 @@
+"""The tickets that Redis holds, as consumers, relay and verifier ask for them. Errors as gate.py says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from coupons.admission import scripts
+from coupons.admission.gate import Held, current, held_of
+from coupons.admission.keys import CampaignKeys, campaign_keys
+from coupons.positions import PARTITION_STEP, Position
+
+PlaceOf = tuple[str, int]  # user and sequence
+UsersOf = Mapping[UUID, Sequence[str]]  # by campaign
+MARKS_AT_ONCE = 333
+
+
+def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
+    """The tickets that the gate holds for these users; who has none is not in the result."""
+    held: dict[str, Held] = {}
+    for users in _chunks(user_ids):
+        _, *values = _run("held", campaign_id, epoch, users)
+        for user, sequence, score in zip(users, values[::2], values[1::2], strict=True):
+            if sequence is not None:
+                held[user] = held_of(user, sequence, score)
+    return held
+
+
+def held_sequences(*, epochs: Mapping[UUID, int], users: UsersOf) -> dict[UUID, list[int | None]]:
+    """The sequences that the gate holds for these users, in their order; None for who has none. One round trip."""
+    held: dict[UUID, list[int | None]] = {campaign_id: [] for campaign_id in users}
+    for campaign_id, (_, found) in _run_each("sequences", epochs, users):
+        held[campaign_id] += [None if sequence is None else int(sequence) for sequence in found]
+    return held
+
+
+def settle_all(*, epochs: Mapping[UUID, int], users: UsersOf) -> None:
+    """`settle` for several campaigns in one round trip."""
+    for _ in _run_each("settle", epochs, users):
+        pass
+
+
+def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
+    """Take tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
+    return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
+
+
+def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[PlaceOf, Position]) -> None:
+    """Note where the messages of these tickets, which carry this epoch, lie. Only knowledge: a lost note costs a second
+    message, no coupon. What a mend has changed since is left alone."""
+    places = list(positions)
+    for start in range(0, len(places), MARKS_AT_ONCE):
+        triples: list[str | int] = []
+        for user_id, sequence in places[start : start + MARKS_AT_ONCE]:
+            triples += [user_id, sequence, positions[user_id, sequence].score]
+        scripts.run("mark_published", campaign_keys(campaign_id), [epoch, *triples])
+
+
+def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
+    """Forget the positions of all messages in a partition that lost its log; returns how many tickets had one."""
+    first = Position(partition, 0).score
+    between: list[str | int] = [first, first + PARTITION_STEP - 1, scripts.MAX_ARGUMENTS]
+    count = 0
+    while found := int(_run("mark_unpublished", campaign_id, epoch, between)[1]):
+        count += found
+    return count
+
+
+def pending_between(*, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int) -> list[Held]:
+    """At most `limit` (<= 1,000) pending tickets by score, lowest first."""
+    _, *values = _run("pending_range", campaign_id, epoch, [least_score, greatest_score, limit])
+    rows = zip(values[::3], values[1::3], values[2::3], strict=True)
+    return [held_of(user.decode(), sequence, score) for user, sequence, score in rows]
+
+
+def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
+    keys = campaign_keys(campaign_id)
+    return current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
+
+
+def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersOf) -> Iterator[tuple[UUID, list[Any]]]:
+    """A script's replies for these users, chunk by chunk and campaign by campaign, all asked in one round trip."""
+    chunks = [(campaign_id, chunk) for campaign_id, of_campaign in users.items() for chunk in _chunks(of_campaign)]
+    calls: list[tuple[CampaignKeys, list[str | int]]] = [
+        (campaign_keys(campaign_id), [epochs[campaign_id], *chunk]) for campaign_id, chunk in chunks
+    ]
+    for (campaign_id, _), reply in zip(chunks, scripts.run_each(name, calls), strict=True):
+        yield campaign_id, current(reply, campaign_id, epochs[campaign_id])
+
+
+def _chunks(user_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(user_ids), scripts.MAX_ARGUMENTS):
+        yield user_ids[start : start + scripts.MAX_ARGUMENTS]
