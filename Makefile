@@ -115,7 +115,7 @@ bench: up ## the benchmarks on the running stack; ARGS= for them
 	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks $(ARGS)
 
 .PHONY: bench-report
-bench-report: venv ## tables and plots of docs/performance.md from the newest result; RESULT=file
+bench-report: venv ## the tables of docs/performance.md from the newest result; RESULT=file
 	@$(PYTHON_HERE) -m benchmarks.report $(RESULT) $(ARGS)
 
 .PHONY: bench-smoke

@@ -10,14 +10,14 @@ from confluent_kafka import Consumer, TopicPartition
 from django.conf import settings
 from django.db.models import Count, Max, Min
 
-from benchmarks.figures import Mark, median_ratio
-from benchmarks.services import MANAGE, Services
+from benchmarks.figures import Mark, median_ratio, number
 from benchmarks.workload import Run, admit_all, copy_coupons, eight_digits, open_new, publish_all
 from coupons.issuing.insert import new_codes
 from coupons.messaging.kafka import client_config
 from coupons.messaging.messages import Ticket, decode
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
+from harness import MANAGE, Services
 
 DEADLINE_SEC = 180.0
 
@@ -38,9 +38,8 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     result = {
         "rows": rows,
         "batch_size": settings.CONSUMER_BATCH_SIZE,
-        "ratios_of_the_consumer": ratios,
-        "medians_rows_per_sec": {name: median(found) for name, found in rates.items()},
         "repeats_rows_per_sec": rates,
+        "notes": {f"rows a second, {name}": number(median(found)) for name, found in rates.items()},
     }
     return result, [
         Mark("consumer against one save() a message", ratios["save() a message"], 15, "x"),

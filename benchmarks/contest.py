@@ -3,8 +3,6 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 from django.conf import settings
@@ -14,25 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.crowd import Answer, Crowd
 from benchmarks.figures import percentile
-from benchmarks.services import (
-    CHECKOUT,
-    HOST,
-    MANAGE,
-    Services,
-    answers_ok,
-    free_port,
-    is_free,
-    log_folder,
-)
 from benchmarks.verdict import Row, find_faults
-from coupons.admission import gate
+from coupons.admission import campaign_store
 from coupons.models import Campaign, Coupon
+from harness import CHECKOUT, HOST, MANAGE, Services, answers_ok, free_port, is_free, log_folder
 
 READY_SEC = 30.0
 PATIENCE_SEC = 60.0
 """How long a user repeats, and how long the last coupons may take after the last answer."""
 LOOK_SEC = 0.1
-PLAIN_LINE_SEC = 1.0
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -52,18 +40,18 @@ def run(*, users: int, quantity: int, threads: int) -> int:
         login = _admin_login()
         campaign_id = _open_campaign(quantity)
         console.print(f"campaign {campaign_id}: {users} users on {threads} threads, {quantity} coupons")
-        crowd = Crowd(
+        with Crowd(
             url=f"http://{HOST}:{port}/api/v1/campaigns/{campaign_id}/apply",
             api_key=settings.API_KEYS[0],
             users=[str(number) for number in range(1, users + 1)],
             threads=threads,
             patience_sec=PATIENCE_SEC,
-        )
-        _watch(services, crowd, campaign_id, users=users, quantity=quantity)
-        rows = _rows(campaign_id)
-        faults = find_faults(answers=crowd.answers, rows=rows, users=users, quantity=quantity)
+        ) as crowd:
+            _watch(services, crowd, campaign_id, users=users, quantity=quantity)
+        answers, rows = crowd.answers, _rows(campaign_id)
+        faults = find_faults(answers=answers, rows=rows, users=users, quantity=quantity)
         faults += _ledger_faults(campaign_id)
-    _report(crowd.answers, rows)
+    _report(answers, rows)
     if faults:
         console.print("\nNot as promised:", *(f"  - {fault}" for fault in faults), sep="\n", style="red")
         return 1
@@ -84,7 +72,7 @@ def _web_port(wanted: int) -> int:
 
 
 def _start_parts(services: Services, port: int) -> None:
-    web = services.start_web(port=port, name="demo-web")
+    web = services.start("demo-web", [str(CHECKOUT / "bin" / "web")], {"WEB_PORT": str(port)})
     consumer = services.start("demo-consumer", [*MANAGE, "run_coupon_consumer", "--loglevel", "INFO"])
     services.start("demo-keeper", [*MANAGE, "run_keeper"])
     ready = f"http://{HOST}:{port}/readyz"
@@ -121,52 +109,24 @@ def _manage(*arguments: str) -> str:
 
 
 def _watch(services: Services, crowd: Crowd, campaign_id: UUID, *, users: int, quantity: int) -> None:
-    """Lets the users go and shows what becomes of them, until all coupons are written or the time is up."""
-    winners = min(users, quantity)
-    with _display(winners, users - winners) as show:
-        crowd.start()
-        try:
-            deadline = None
-            while True:
-                finished = crowd.finished  # before the counts, which are then the last ones
-                issued, pending = _issued(campaign_id), _pending(campaign_id) if finished else None
-                show(crowd.admitted, crowd.refused, issued)
-                if finished:
-                    deadline = deadline or time.monotonic() + PATIENCE_SEC
-                    if (issued >= winners and not pending) or time.monotonic() > deadline:
-                        return
-                services.check()
-                time.sleep(LOOK_SEC)
-        finally:
-            crowd.stop()
-
-
-@contextmanager
-def _display(winners: int, losers: int) -> Iterator[Callable[[int, int, int], None]]:
-    """A function that shows the counts: bars on a terminal, else a line a second."""
-    totals = {"admitted": winners, "refused": losers, "issued": winners}
-    if not console.is_terminal:
-        last_at, last = 0.0, ""
-
-        def show_line(*counts: int) -> None:
-            nonlocal last_at, last
-            done = counts == tuple(totals.values())
-            line = "  ".join(f"{name} {count}/{totals[name]}" for name, count in zip(totals, counts, strict=True))
-            if line != last and (done or time.monotonic() - last_at > PLAIN_LINE_SEC):
-                console.print(line)
-                last_at, last = time.monotonic(), line
-
-        yield show_line
-        return
+    """Shows what becomes of the users, until all coupons are written or the time is up."""
+    totals = {"admitted": min(users, quantity), "refused": max(users - quantity, 0), "issued": min(users, quantity)}
     columns = TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    deadline = None
     with Progress(*columns, console=console) as progress:
         tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
-
-        def show_bars(*counts: int) -> None:
-            for task, count in zip(tasks.values(), counts, strict=True):
-                progress.update(task, completed=count)
-
-        yield show_bars
+        while True:
+            finished, answers = crowd.finished, crowd.answers  # before the counts, which are then the last ones
+            admitted = sum(answer.admitted for answer in answers)
+            issued, pending = _issued(campaign_id), _pending(campaign_id) if finished else None
+            for name, count in zip(totals, (admitted, len(answers) - admitted, issued), strict=True):
+                progress.update(tasks[name], completed=count)
+            if finished:
+                deadline = deadline or time.monotonic() + PATIENCE_SEC
+                if (issued >= totals["issued"] and not pending) or time.monotonic() > deadline:
+                    return
+            services.check()
+            time.sleep(LOOK_SEC)
 
 
 def _issued(campaign_id: UUID) -> int:
@@ -175,7 +135,7 @@ def _issued(campaign_id: UUID) -> int:
 
 def _pending(campaign_id: UUID) -> int:
     epoch = Campaign.objects.values_list("epoch", flat=True).get(pk=campaign_id)
-    return gate.describe(campaign_id=campaign_id, epoch=epoch).pending
+    return campaign_store.describe(campaign_id=campaign_id, epoch=epoch).pending
 
 
 def _rows(campaign_id: UUID) -> list[Row]:

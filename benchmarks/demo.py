@@ -14,8 +14,7 @@ import django
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `python benchmarks/demo.py` works too
 
-from benchmarks.arguments import positive
-from benchmarks.services import ServiceFailed
+from harness import ServiceFailed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +43,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quantity", type=positive, default=100, help="coupons (default %(default)s)")
     parser.add_argument("--threads", type=positive, default=32, help="threads they share (default %(default)s)")
     return parser.parse_args(arguments)
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time and memory of the verifier beside a million tickets, and how long a mend closes a campaign of 100,000."""
+"""Time and memory of `reconcile_campaigns` beside a million tickets, against reading both sides once."""
 
 import os
 import subprocess
@@ -12,24 +12,20 @@ from django.conf import settings
 from django.db import connection
 
 from benchmarks.figures import Mark, median_ratio
-from benchmarks.services import CHECKOUT, MANAGE, ServiceFailed
 from benchmarks.workload import (
     Run,
     admit_all,
-    copy_coupons,
     eight_digits,
     hold_issued,
     hold_rows,
     open_new,
     publish_all,
 )
-from coupons.admission.keys import campaign_keys
 from coupons.admission.scan import scan_tickets
-from coupons.admission.scripts import admission_redis
 from coupons.database_wait import unlimited_waits
-from coupons.ledger.mend import mend_campaigns, promise_window_sec
 from coupons.messaging import topics
 from coupons.models import PartitionOffset
+from harness import CHECKOUT, MANAGE, ServiceFailed
 
 UNREAD_SHARE = 0.02
 MEMORY_LIMIT_MIB = 200.0
@@ -37,17 +33,8 @@ LOOK_SEC = 0.05
 
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
-    verifier = _measure_verifier(run, run.size(1_000_000, 20_000))
-    mends = _measure_mends(run, run.size(100_000, 5_000))
-    marks = [
-        Mark("reconcile_campaigns against reading both sides once", verifier["ratio_to_reading_once"], 3, "x", False),
-        Mark("reconcile_campaigns, peak memory", verifier["peak_mib"], MEMORY_LIMIT_MIB, " MiB", at_least=False),
-    ]
-    return {"verifier": verifier, "mend": mends}, marks
-
-
-def _measure_verifier(run: Run, count: int) -> dict[str, Any]:
     """A healthy state: all but the last tickets are issued, and the last ones' messages wait for a consumer."""
+    count = run.size(1_000_000, 20_000)
     campaign_id = open_new("verifier", count)
     users, written = eight_digits(count), int(count * (1 - UNREAD_SHARE))
     hold_issued(campaign_id, users[:written])
@@ -63,14 +50,17 @@ def _measure_verifier(run: Run, count: int) -> dict[str, Any]:
         seconds.append(took)
         peaks.append(peak)
         run.say(f"reconcile_campaigns {took:.1f} s and {peak:.0f} MiB; HSCAN and COPY alone {once[-1]:.1f} s")
+    of_reading_once, said = median_ratio(seconds, once), f"{median(seconds):.1f} s and {max(peaks):.0f} MiB"
     return {
         "tickets": count,
-        "ratio_to_reading_once": median_ratio(seconds, once),
-        "seconds": median(seconds),
-        "peak_mib": max(peaks),
         "repeats_seconds": seconds,
         "repeats_reading_once_seconds": once,
-    }
+        "repeats_peak_mib": peaks,
+        "notes": {f"`reconcile_campaigns`, {count:,} tickets": f"{said}; both sides read once {median(once):.1f} s"},
+    }, [
+        Mark("reconcile_campaigns against reading both sides once", of_reading_once, 3, "x", at_least=False),
+        Mark("reconcile_campaigns, peak memory", max(peaks), MEMORY_LIMIT_MIB, " MiB", at_least=False),
+    ]
 
 
 def _reconcile(campaign_id: UUID) -> tuple[float, float]:
@@ -107,34 +97,6 @@ def _read_both_sides_once(campaign_id: UUID) -> float:
         query = f"SELECT user_id, sequence FROM coupons_coupon WHERE campaign_id = '{campaign_id}'"  # noqa: S608  a UUID
         cursor.copy_expert(f"COPY ({query}) TO STDOUT", nowhere)
     return time.monotonic() - began
-
-
-def _measure_mends(run: Run, count: int) -> dict[str, Any]:
-    """Redis has nothing left. All tickets come from PostgreSQL, or all from messages that no consumer has read."""
-    wait_sec = promise_window_sec()
-    result: dict[str, Any] = {"tickets": count, "of_which_waiting_sec": wait_sec}
-    for what in ("issued", "unread"):
-        campaign_id = open_new(f"mend {what}", count)
-        tickets = admit_all(campaign_id, eight_digits(count))
-        publish_all(tickets)
-        if what == "issued":
-            copy_coupons(campaign_id, tickets)
-            _all_was_read()
-        seconds = [_mend_after_loss(campaign_id, count) for _ in range(run.repeats)]
-        result[f"{what}_seconds"] = median(seconds)
-        result[f"{what}_repeats_seconds"] = seconds
-        run.say(f"mend of {count} {what} tickets: {median(seconds):.1f} s, {wait_sec:.1f} s of it waiting")
-    return result
-
-
-def _mend_after_loss(campaign_id: UUID, count: int) -> float:
-    admission_redis().unlink(*campaign_keys(campaign_id))
-    began = time.monotonic()
-    reports = mend_campaigns(campaign_ids=[campaign_id])
-    seconds = time.monotonic() - began
-    assert reports is not None
-    assert reports[0].tickets == count, str(reports[0])
-    return seconds
 
 
 def _all_was_read() -> None:

@@ -1,217 +1,179 @@
-"""The load client: many users apply over HTTP on keep-alive connections; one record a user, and a summary.
+"""Load by other people's programs: wrk for closed loops, vegeta for open ones. Each request is another user's.
 
-A closed loop by default: each connection sends its next user's request when the last one is answered. With --rate an
-open loop: users come at fixed times whatever the server does, and a user's time counts from then on, so waiting for a
-free connection is part of it. 503, 429 and broken connections are repeated until --patience ends.
-
-    python -m benchmarks.load --url http://127.0.0.1:8000 --campaign ID --users 20000 --connections 64
+In a closed loop each connection sends its next request when the last one is answered, so a slow server is asked less.
+In an open loop requests are due at fixed times whatever the server does, and a user's wait counts from then on: a
+client that sent late, since the machine had no core for it, would else measure itself kindly (coordinated omission).
 """
 
-import argparse
-import asyncio
-import itertools
+import base64
+import csv
 import json
-import multiprocessing
 import os
-import sys
+import shutil
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from benchmarks.arguments import positive
-from benchmarks.figures import summarize
-from benchmarks.http_client import BrokenConnection, Connection, Reply, apply_request, connect
+from benchmarks.figures import percentile
+from harness import CHECKOUT, HOST, ServiceFailed
 
-REQUEST_TIMEOUT_SEC = 10.0
-LONGEST_WAIT_SEC = 1.0
-NOT_FINAL = frozenset({429, 503})
-START_DELAY_SEC = 0.2
-SPAWN_DELAY_SEC = 1.0
-
-
-class Record(NamedTuple):
-    """What one user was told in the end. Times in seconds since 1970; status 0 = no answer, `code` says why.
-
-    `start` is when the first request was due, `sent` when it was sent: later where no connection was free, or the
-    client had no time.
-    """
-
-    user_id: str
-    start: float
-    end: float
-    status: int
-    code: str
-    sequence: int | None
-    attempts: int
-    sent: float
+SCRIPT = Path(__file__).parent / "apply.lua"
+VEGETA = CHECKOUT / ".stack" / "tools" / "vegeta"
+MOST_WORKERS = 10_000
+"""Of vegeta, which starts another one while all of them wait: nobody waits for a free connection."""
+TARGETS_PER_SEC = 10_000
+"""That a closed loop may use up."""
+LOOK_SEC = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one process does. It takes every `step`-th user from `first_user` on; without `users`, for `seconds`."""
+class Aim:
+    """Where applications go, and with which bearer tokens: one of them is everybody's."""
 
-    host: str
     port: int
     path: str
-    api_key: str
-    connections: int
-    first_user: int = 1
-    step: int = 1
-    users: int | None = None
-    seconds: float | None = None
-    rate: float | None = None
-    patience_sec: float = 30.0
-    user_format: str = "{}"
-    message_of: Callable[[str], bytes] | None = None
-    """The bytes of a user's request; without it, an application with the API key."""
-    start_at: float = 0.0
+    bearers: Sequence[str]
 
 
-def run_load(plan: Plan, *, processes: int = 1) -> list[Record]:
-    """All records, in no particular order."""
-    if processes == 1:
-        return asyncio.run(_run(replace(plan, start_at=time.time() + START_DELAY_SEC)))
-    plan = replace(plan, start_at=time.time() + SPAWN_DELAY_SEC)
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(itertools.chain(*pool.map(run_part, split(plan, processes))))
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What wrk found. `refused` counts answers of 400 and above, `client_cpu_us` is wrk's own time for a request."""
+
+    requests: int
+    seconds: float
+    refused: int
+    broken: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    client_cpu_us: float
 
 
-def run_part(plan: Plan) -> list[Record]:
-    return asyncio.run(_run(plan))
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What vegeta found: for each outcome, a status or "no answer: why", how long each of its users waited.
+
+    `late_ms`: how long after it was due each request was sent. `peak` is the greatest thing that `watch` said.
+    """
+
+    seconds: float
+    waits_ms: dict[str, list[float]]
+    late_ms: list[float]
+    client_share: float = 0.0
+    peak: float = 0.0
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        return {outcome: len(waits) for outcome, waits in sorted(self.waits_ms.items())}
+
+    def per_sec(self, outcome: str) -> float:
+        return len(self.waits_ms.get(outcome, [])) / self.seconds
+
+    def spread(self, outcome: str) -> dict[str, float]:
+        """Empty when there was no such outcome."""
+        waits = self.waits_ms.get(outcome, [])
+        return {"p50": percentile(waits, 50), "p99": percentile(waits, 99), "max": max(waits)} if waits else {}
 
 
-def split(plan: Plan, processes: int) -> list[Plan]:
-    """The same load as so many plans side by side; users are dealt out in turn."""
-
-    def share(total: int, number: int) -> int:
-        return total // processes + (number < total % processes)
-
-    return [
-        replace(
-            plan,
-            connections=max(share(plan.connections, number), 1),
-            first_user=plan.first_user + number,
-            step=processes,
-            users=None if plan.users is None else share(plan.users, number),
-            rate=None if plan.rate is None else plan.rate / processes,
-        )
-        for number in range(processes)
-    ]
+def closed(aim: Aim, *, users: str, seconds: float, connections: int) -> Closed:
+    """`users` begins the ids of users that nobody else has. wrk counts whole seconds. Raises ServiceFailed."""
+    if shutil.which("wrk") is None:
+        raise ServiceFailed("wrk is missing: `bin/stack packages benchmarks` installs it.")
+    with tempfile.NamedTemporaryFile("w", suffix=".bearers") as file:
+        file.write("".join(f"{bearer}\n" for bearer in aim.bearers))
+        file.flush()
+        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
+        command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{HOST}:{aim.port}", "--"]
+        output, cpu_sec, _ = _run([*command, aim.path, users, file.name])
+    found = json.loads(output.strip().splitlines()[-1])
+    return Closed(**found, client_cpu_us=cpu_sec * 1e6 / max(found["requests"], 1))
 
 
-async def _run(plan: Plan) -> list[Record]:
-    await asyncio.sleep(max(plan.start_at - time.time(), 0))
-    records: list[Record] = []
-    users = _users(plan, time.time())
-    await asyncio.gather(*(_apply_in_turn(plan, users, records) for _ in range(plan.connections)))
-    return records
+def opened(
+    aim: Aim,
+    *,
+    users: str,
+    seconds: float,
+    per_sec: float = 0,
+    workers: int = 0,
+    watch: Callable[[], float] = lambda: 0.0,
+) -> Opened:
+    """An open loop of `per_sec` requests a second; or, with `workers` instead, a closed loop on so many connections,
+    which tells each user's wait as wrk does not. Raises ServiceFailed."""
+    if not VEGETA.exists():
+        raise ServiceFailed("vegeta is missing: `bin/stack packages benchmarks` installs it; that needs Go.")
+    count = int((per_sec or TARGETS_PER_SEC) * seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        targets, results = Path(folder) / "targets", Path(folder) / "results"
+        targets.write_text("".join(_target(aim, number, f"{users}{number}") + "\n" for number in range(count)))
+        command = [str(VEGETA), "attack", "-format=json", "-lazy", "-timeout=10s", f"-duration={seconds:g}s"]
+        command += [f"-rate={per_sec:g}" if per_sec else "-rate=0", f"-max-workers={workers or MOST_WORKERS}"]
+        command += [f"-workers={workers}"] if workers else []
+        _, cpu_sec, peak = _run([*command, f"-targets={targets}", f"-output={results}"], watch)
+        rows, _, _ = _run([str(VEGETA), "encode", "-to=csv", str(results)])
+    return read_results(rows, per_sec=per_sec, client_share=cpu_sec / seconds, peak=peak)
 
 
-def _users(plan: Plan, began: float) -> Iterator[tuple[str, float]]:
-    """Each user and when its request is due."""
-    numbers = itertools.count() if plan.users is None else range(plan.users)
-    for number in numbers:
-        due = began + number / plan.rate if plan.rate else time.time()
-        if plan.seconds is not None and due - began >= plan.seconds:
-            return
-        yield plan.user_format.format(plan.first_user + number * plan.step), due
+def read_results(rows: str, *, per_sec: float, client_share: float = 0.0, peak: float = 0.0) -> Opened:
+    """vegeta's CSV: time of sending (ns since 1970), status (0 = none), latency (ns), ..., error, ..., number (from 0).
+
+    In an open loop request n is due n intervals after the first; none leaves before it is due, so the earliest
+    beginning that the rows allow is the true one.
+    """
+    found = [(int(row[0]), row[1], int(row[2]), row[5], int(row[8])) for row in csv.reader(rows.splitlines())]
+    if not found:
+        raise ServiceFailed("vegeta sent nothing.")
+    interval_ns = 1e9 / per_sec if per_sec else 0
+    began_ns = min(sent - number * interval_ns for sent, _, _, _, number in found)
+    waits_ms = defaultdict[str, list[float]](list)
+    late_ms = []
+    for sent, status, latency, error, number in found:
+        late = (sent - began_ns - number * interval_ns) / 1e6 if per_sec else 0.0
+        late_ms.append(late)
+        waits_ms[status if status != "0" else f"no answer: {error}"].append(late + latency / 1e6)
+    ended_ns = max(sent + latency for sent, _, latency, _, _ in found)
+    return Opened((ended_ns - began_ns) / 1e9, dict(waits_ms), late_ms, client_share, peak)
 
 
-async def _apply_in_turn(plan: Plan, users: Iterator[tuple[str, float]], records: list[Record]) -> None:
-    connection: Connection | None = None
-    for user_id, due in users:
-        if due > time.time():
-            await asyncio.sleep(due - time.time())
-        sent = time.time()
-        message = _message(plan, user_id)
-        for attempt in itertools.count(1):
-            wait_sec = LONGEST_WAIT_SEC / 4
-            try:
-                if connection is None or connection.closed:
-                    connection = await connect(plan.host, plan.port)
-                reply = await connection.request(message, timeout_sec=REQUEST_TIMEOUT_SEC)
-            except BrokenConnection as error:
-                record = Record(user_id, due, time.time(), 0, str(error), None, attempt, sent)
-            else:
-                record = _read(reply, user_id, due, attempt, sent)
-                wait_sec = min(reply.retry_after_sec() or wait_sec, LONGEST_WAIT_SEC)
-            if record.status not in NOT_FINAL | {0} or record.end - due > plan.patience_sec:
-                break
-            await asyncio.sleep(wait_sec)
-        records.append(record)
-    if connection is not None:
-        connection.close()
+def version_of_wrk() -> str:
+    ran = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False) if shutil.which("wrk") else None
+    return ran.stdout.split()[1].removeprefix("debian/") if ran else "none"
 
 
-def _message(plan: Plan, user_id: str) -> bytes:
-    if plan.message_of is not None:
-        return plan.message_of(user_id)
-    return apply_request(host=plan.host, port=plan.port, path=plan.path, api_key=plan.api_key, user_id=user_id)
+def version_of_vegeta() -> str:
+    """As bin/stack has installed it: a vegeta that `go install` has made does not know its own."""
+    stamp = VEGETA.with_name("vegeta.version")
+    return stamp.read_text().strip() if stamp.exists() else "none"
 
 
-def _read(reply: Reply, user_id: str, start: float, attempt: int, sent: float) -> Record:
-    end = time.time()
-    document = reply.document()
-    return Record(user_id, start, end, reply.status, document.get("code", ""), document.get("sequence"), attempt, sent)
+def _target(aim: Aim, number: int, user: str) -> str:
+    bearer = aim.bearers[number % len(aim.bearers)]
+    headers = {"Authorization": [f"Bearer {bearer}"], "Content-Type": ["application/json"]}
+    body = base64.b64encode(json.dumps({"user_id": user}).encode()).decode()
+    url = f"http://{HOST}:{aim.port}{aim.path}"
+    return json.dumps({"method": "POST", "url": url, "header": headers, "body": body})
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    address = urlsplit(options.url)
-    plan = Plan(
-        host=address.hostname or "",
-        port=address.port or 80,
-        path=f"{address.path.rstrip('/')}/api/v1/campaigns/{options.campaign}/apply",
-        api_key=options.key,
-        connections=options.connections,
-        first_user=options.first_user,
-        users=options.users,
-        seconds=options.seconds,
-        rate=options.rate,
-        patience_sec=options.patience,
-        user_format=options.user_format,
-    )
-    records = run_load(plan, processes=options.processes)
-    if options.out is not None:
-        with options.out.open("w") as file:
-            file.writelines(json.dumps(record._asdict()) + "\n" for record in records)
-    summary = summarize(records)
-    if options.json:
-        print(json.dumps(summary.document()))
-    else:
-        print(summary)
-    return 0 if summary.unanswered == 0 else 1
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--url", required=True, help="http://host:port of the web server")
-    add("--campaign", required=True, help="its id")
-    add("--users", type=positive, help="different users; without it, as many as come in --seconds")
-    add("--seconds", type=float, help="no new users after so long")
-    add("--connections", type=positive, default=64, help="in all (default %(default)s)")
-    add("--processes", type=positive, default=1, help="client processes, for more than one core (default 1)")
-    add("--rate", type=float, help="users per second, an open loop; default: a closed loop")
-    add("--first-user", type=positive, default=1, help="the users are this number and the next ones (default 1)")
-    add("--user-format", default="{}", help="the user id of a number, as for str.format (default {})")
-    add("--patience", type=float, default=30.0, help="seconds of repeating for one user (default %(default)s)")
-    add("--key", default=os.environ.get("COUPON_API_KEYS", "").split(",")[0], help="default: COUPON_API_KEYS's first")
-    add("--out", type=Path, help="write the records to this file, one JSON object a line")
-    add("--json", action="store_true", help="print the summary as JSON")
-    options = parser.parse_args(arguments)
-    if options.users is None and options.seconds is None:
-        parser.error("give --users, --seconds or both")
-    if urlsplit(options.url).scheme != "http":
-        parser.error("--url must start with http://")
-    return options
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(command: list[str], watch: Callable[[], float] = lambda: 0.0) -> tuple[str, float, float]:
+    """What it printed, its CPU seconds, and the greatest thing that `watch` said. Raises ServiceFailed."""
+    before, peak = os.times(), watch()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors, text=True)
+        try:
+            while process.poll() is None:
+                peak = max(peak, watch())
+                time.sleep(LOOK_SEC)
+        finally:
+            process.kill()
+            process.wait()
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode != 0:
+            raise ServiceFailed(f"{Path(command[0]).name}: {errors.read() or output.read()}")
+        after = os.times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        return output.read(), cpu, peak

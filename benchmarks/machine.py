@@ -2,18 +2,16 @@
 
 import os
 import platform
-import re
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 
-from benchmarks import vegeta_load
-from benchmarks.services import CHECKOUT
+from benchmarks import load
 from coupons.admission.scripts import admission_redis
+from harness import CHECKOUT, describe_machine
 
 PACKAGES = ("django", "djangorestframework", "granian", "confluent-kafka", "redis", "django-redis", "psycopg2-binary")
 
@@ -28,8 +26,8 @@ def describe() -> dict[str, Any]:
             "postgresql": connection.cursor().connection.info.parameter_status("server_version"),
             "redis-server": redis["redis_version"],
             **{name: version(name) for name in PACKAGES},
-            "wrk": wrk_version(),
-            "vegeta": vegeta_load.version(),
+            "wrk": load.version_of_wrk(),
+            "vegeta": load.version_of_vegeta(),
             "commit": commit(),
         },
         "settings": {
@@ -42,18 +40,6 @@ def describe() -> dict[str, Any]:
     }
 
 
-def describe_machine() -> dict[str, Any]:
-    """Asks no server."""
-    memory_kib = int(Path("/proc/meminfo").read_text().split(maxsplit=2)[1])
-    return {
-        "cpus": os.cpu_count(),
-        "cpu": _cpu_model(),
-        "memory_gib": round(memory_kib / 1024**2, 1),
-        "kernel": platform.release(),
-        "load_average_at_start": os.getloadavg(),
-    }
-
-
 def commit() -> str:
     """What is checked out, and whether files differ from it."""
     head = _said(["git", "-C", str(CHECKOUT), "rev-parse", "--short=12", "HEAD"]) or "unknown"
@@ -61,22 +47,8 @@ def commit() -> str:
     return f"{head} with changes" if changed else head
 
 
-def wrk_version() -> str:
-    found = re.match(r"wrk (?:debian/)?(\S+)", _said(["wrk", "-v"]))
-    return found[1] if found else "none"
-
-
 def _said(command: list[str]) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
-
-
-def _cpu_model() -> str:
-    names = (
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    )
-    return next(names, platform.machine())

@@ -1,68 +1,115 @@
-"""Winners in an open loop at 70 % of what a closed loop gets: how long a user waits while the service is not full.
+"""How long users wait while the product is not full, at twice the load, and on 2,000 connections.
 
-Closed loop, one connection to a bare DRF view, and open loop take turns, so that the machine is the same for all three.
+All by vegeta, which tells each user's wait and answer: the most winners a second of a closed loop, then 70 % of them
+and 200 % of them in open loops, then 2,000 connections. Nobody repeats: each request counts once.
 """
 
 from statistics import median
 from typing import Any
 
-from benchmarks.figures import Mark
-from benchmarks.http_target import apply_path
-from benchmarks.processes import first_served
-from benchmarks.services import Services
-from benchmarks.vegeta_load import attack
-from benchmarks.workload import Run, open_new
-from benchmarks.wrk_load import Aim
-from benchmarks.wrk_target import Target, api_key, start_product, start_reference
+from benchmarks.figures import Mark, percentile
+from benchmarks.load import Opened, opened
+from benchmarks.sandbox import spare_topic
+from benchmarks.targets import Product, Target, start_product, start_references
+from benchmarks.workload import Run
+from harness import Services
 
-SHARE = 0.7
-ADMITTED = "202"
+WITHIN, BEYOND = 0.7, 2.0
+BEST_ON, CROWD = 256, 2_000
+"""Connections."""
+ADMITTED, BUSY = "202", "503"
+GROWTH_MIB = 64
+CASES = ("best", "within", "beyond", "crowd")
 
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
-    repeats: list[dict[str, Any]] = []
-    with Services(log_folder=run.log_folder) as services:
-        service, port = start_reference(services, "bare DRF")
-        bare = Target(service, Aim(port, apply_path("any"), api_key()), refuses=False)
-        web, port = start_product(services)
-        aim = Aim(port, apply_path(open_new("open loop", 10_000_000)), api_key())
-        closed = Target(web, aim, refuses=False, most_wrong=0.99)
+    with spare_topic("blog") as topic, Services(log_folder=run.log_folder) as services:
+        bare = start_references(services, topic)["bare DRF"].on(1)
+        product = start_product(services)
         bare.warm_up("warm-up-", run.size(2, 1))
-        closed.warm_up("warm-up-", run.size(4, 2))
+        _open(product, "warm-up-", run.size(4, 1), workers=BEST_ON)
+        repeats = []
         for number in range(run.repeats):
-            found = _repeat(run, bare, closed, number)
+            found = _repeat(run, bare, product, number)
             repeats.append(found)
-            run.say(
-                f"{found['offered_per_sec']:.0f} a second of {found['closed_per_sec']:.0f}: p50 {found['p50_ms']:.1f}, "
-                f"p99 {found['p99_ms']:.1f} ms, {found['ratio']:.1f}x of bare DRF ({found['bare_ms']:.2f} ms); sent "
-                f"late p99 {found['sent_late_p99_ms']:.1f} ms, client {found['client_share']:.0%} of a core; "
-                f"{found['outcomes']}"
-            )
-    numbers = [name for name, value in repeats[0].items() if isinstance(value, float)]
-    medians = {name: median(found[name] for found in repeats) for name in numbers}
-    wrong = sum(n for found in repeats for outcome, n in found["outcomes"].items() if outcome != ADMITTED)
-    return {"share_of_the_closed_loop": SHARE, "medians": medians, "repeats": repeats}, [
+            for name in CASES:
+                run.say(_line(name, found[name]))
+    return {"repeats": repeats}, _marks(repeats)
+
+
+def _repeat(run: Run, bare: Target, product: Product, number: int) -> dict[str, Any]:
+    bare_ms = bare.load(f"bare-{number}-", run.size(3, 1))["p50_ms"]
+    before = product.memory_mib()
+    best = _open(product, f"best-{number}-", run.size(10, 2), workers=BEST_ON)
+    most = best.per_sec(ADMITTED)
+    found = {
+        "best": best,
+        "within": _open(product, f"within-{number}-", run.size(15, 2), per_sec=int(WITHIN * most)),
+        "beyond": _open(product, f"beyond-{number}-", run.size(15, 2), per_sec=int(BEYOND * most)),
+        "crowd": _open(product, f"crowd-{number}-", run.size(30, 3), workers=CROWD),
+    }
+    return {
+        "bare_ms": bare_ms,
+        "memory_before_mib": before,
+        "memory_peak_mib": max(each.peak for each in found.values()),
+        **{name: _figures(each, most) for name, each in found.items()},
+    }
+
+
+def _open(product: Product, users: str, seconds: float, *, per_sec: float = 0, workers: int = 0) -> Opened:
+    aim = product.winners().aim
+    return opened(aim, users=users, seconds=seconds, per_sec=per_sec, workers=workers, watch=product.memory_mib)
+
+
+def _figures(found: Opened, most: float) -> dict[str, Any]:
+    requests = sum(found.outcomes.values())
+    return {
+        "offered_per_sec": requests / found.seconds,
+        "goodput_per_sec": found.per_sec(ADMITTED),
+        "goodput_of_best": found.per_sec(ADMITTED) / most,
+        "not_admitted": requests - found.outcomes.get(ADMITTED, 0),
+        "unanswered": requests - found.outcomes.get(ADMITTED, 0) - found.outcomes.get(BUSY, 0),
+        "admitted_ms": found.spread(ADMITTED),
+        "refused_ms": found.spread(BUSY),
+        "sent_late_p99_ms": percentile(found.late_ms, 99),
+        "client_share": found.client_share,
+        "outcomes": found.outcomes,
+    }
+
+
+def _line(name: str, found: dict[str, Any]) -> str:
+    waits = ", ".join(
+        f"{what} p50 {each['p50']:.0f} p99 {each['p99']:.0f} max {each['max']:.0f} ms"
+        for what, each in ((ADMITTED, found["admitted_ms"]), (BUSY, found["refused_ms"]))
+        if each
+    )
+    return (
+        f"{name:<7} offered {found['offered_per_sec']:5.0f}/s  goodput {found['goodput_per_sec']:5.0f}/s "
+        f"({found['goodput_of_best']:.2f})  {waits}; sent late p99 {found['sent_late_p99_ms']:.1f} ms, client "
+        f"{found['client_share']:.0%} of a core; {found['outcomes']}"
+    )
+
+
+def _marks(repeats: list[dict[str, Any]]) -> list[Mark]:
+    def middle(name: str, figure: str) -> float:
+        return float(median(each[name][figure] for each in repeats))
+
+    slowest = [each[name]["refused_ms"].get("max", 0.0) for each in repeats for name in ("beyond", "crowd")]
+    p99 = median(each["within"]["admitted_ms"]["p99"] / each["bare_ms"] for each in repeats)
+    growth = max(each["memory_peak_mib"] - each["memory_before_mib"] for each in repeats)
+    unanswered = sum(each[name]["unanswered"] for each in repeats for name in CASES)
+    return [
         Mark(
-            "open loop, p99 against the median of a bare DRF request at one connection",
-            medians["ratio"],
-            25,
+            "open loop at 70 %: p99 against the median of a bare DRF request at one connection",
+            p99,
+            100,
             "x",
             at_least=False,
         ),
-        Mark("open loop, users who were not admitted", wrong, 0, "", at_least=False),
+        Mark("open loop at 70 %: users who were not admitted", middle("within", "not_admitted"), 0, "", at_least=False),
+        Mark("open loop at 200 %: winners a second of the best", middle("beyond", "goodput_of_best"), 0.9, "x"),
+        Mark("2,000 connections: winners a second of the best", middle("crowd", "goodput_of_best"), 0.9, "x"),
+        Mark("the longest wait for a 503, both", max(slowest), 1_000, " ms", at_least=False),
+        Mark("neither 202 nor 503, all loops", unanswered, 0, "", at_least=False),
+        Mark("growth of the web processes' memory", growth, GROWTH_MIB, " MiB", at_least=False),
     ]
-
-
-def _repeat(run: Run, bare: Target, closed: Target, number: int) -> dict[str, Any]:
-    bare_ms = bare.load(f"bare-{number}-", run.size(3, 1), connections=1)["p50_ms"]
-    closed_per_sec = closed.load(f"closed-{number}-", run.size(4, 1))["per_sec"]
-    with first_served() as preferred:
-        rate = max(int(SHARE * closed_per_sec), 1)
-        found = attack(closed.aim, users=f"open-{number}-", per_sec=rate, seconds=run.size(15, 3)).figures()
-    return {
-        **found,
-        "closed_per_sec": closed_per_sec,
-        "bare_ms": bare_ms,
-        "ratio": float(found["p99_ms"]) / bare_ms,  # type: ignore[arg-type]
-        "client_preferred": preferred,
-    }

@@ -10,10 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 import django
 import psycopg2
 import psycopg2.extensions
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
 from psycopg2 import sql
 
+from benchmarks import BLOG_COUNT
+
 DATABASE = "coupons_bench"
-DATABASES = (DATABASE, f"{DATABASE}_large")
+OLDER_DATABASE = f"{DATABASE}_older"
 LOCK = 7_205_751
 
 
@@ -62,31 +65,15 @@ def prepare() -> tuple[psycopg2.extensions.connection, dict[str, str]]:
     }
 
 
-def create_database(server: psycopg2.extensions.connection, name: str, *, template: str = "template0") -> None:
+def create_database(server: psycopg2.extensions.connection, name: str) -> None:
     with server.cursor() as cursor:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
 
 
 def drop_databases(server: psycopg2.extensions.connection) -> None:
     with server.cursor() as cursor:
-        for name in DATABASES:
+        for name in (DATABASE, OLDER_DATABASE):
             cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-@contextmanager
-def using_database(name: str) -> Iterator[None]:
-    """Django's default connection goes to another database meanwhile."""
-    from django.db import connection
-
-    before = connection.settings_dict["NAME"]
-    connection.close()
-    connection.settings_dict["NAME"] = name
-    try:
-        yield
-    finally:
-        connection.close()
-        connection.settings_dict["NAME"] = before
 
 
 def set_up() -> None:
@@ -104,14 +91,14 @@ def clear(server: psycopg2.extensions.connection) -> None:
     from django.conf import settings
     from django.db import connection
 
+    from coupons.admission.scripts import admission_redis
     from coupons.messaging.producer import close_publisher
-    from coupons.messaging.topics import administrator
 
     forget_campaigns()
+    admission_redis().delete(BLOG_COUNT)
     connection.close()
     close_publisher()
-    administrator().delete_consumer_groups([settings.CONSUMER_GROUP])[settings.CONSUMER_GROUP].exception()
-    administrator().delete_topics([settings.TOPIC])[settings.TOPIC].result()
+    delete_topic(settings.TOPIC)
     drop_databases(server)
     server.close()
 
@@ -126,3 +113,26 @@ def forget_campaigns() -> None:
     for campaign_id in Campaign.objects.values_list("pk", flat=True):
         pipeline.unlink(*campaign_keys(campaign_id))
     pipeline.execute()
+
+
+def delete_topic(topic: str) -> None:
+    """With its consumer group, which has the same name."""
+    from coupons.messaging.topics import administrator
+
+    administrator().delete_consumer_groups([topic])[topic].exception()
+    administrator().delete_topics([topic])[topic].result()
+
+
+@contextmanager
+def spare_topic(name: str) -> Iterator[str]:
+    """One more topic, for messages that are nothing to the product's consumer."""
+    from django.conf import settings
+
+    from coupons.messaging.topics import administrator
+
+    topic = f"{settings.TOPIC}_{name}"
+    administrator().create_topics([NewTopic(topic, num_partitions=settings.TOPIC_PARTITIONS)])[topic].result()
+    try:
+        yield topic
+    finally:
+        delete_topic(topic)

@@ -48,7 +48,8 @@ class Run:
     log_folder: Path
     server: psycopg2.extensions.connection
     """To the stack's usual database; it may make and drop others."""
-    large: bool = False
+    older: str = ""
+    """The commit that the product is compared with."""
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full

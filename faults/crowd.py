@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from benchmarks.http_client import BrokenConnection, Connection, Reply, apply_request, connect
 from faults.history import NO_ANSWER, NO_CONNECTION, HistoryWriter, Request
+from faults.http_client import BrokenConnection, Connection, Reply, apply_request, connect
 from faults.tally import Tally
 from faults.visits import Habits, Visit, Visits, wait_for
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
 from faults.document import CHECKOUT, RESULTS, make_document, this_run
 from faults.rows import ROWS
+from harness import describe_machine
 
 MATRIX = RESULTS / "matrix.json"
 DOCUMENT = CHECKOUT / "docs" / "faults.md"

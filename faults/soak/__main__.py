@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import django
 import psycopg2
+from django.core.management import call_command
 from psycopg2 import sql
 
 from faults.soak.schedule import KINDS, kill_each, make_round
@@ -94,11 +95,12 @@ def _database(url: str) -> Iterator[str]:
         DJANGO_SETTINGS_MODULE="couponsite.settings",
     )
     django.setup()
-    from benchmarks.sandbox import set_up
     from coupons.admission.scripts import admission_redis
+    from coupons.messaging.topics import create_topic
 
     admission_redis().flushall()
-    set_up()
+    call_command("migrate", verbosity=0)
+    create_topic()
     yield topic
 
 

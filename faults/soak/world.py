@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
-from benchmarks.services import CHECKOUT, HOST, MANAGE, Service, Services, answers_ok, free_port
 from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import Proxy
 from faults.soak.ends import ExpectedEnds
 from faults.soak.schedule import CLOCKS
+from harness import CHECKOUT, HOST, MANAGE, Service, Services, answers_ok, free_port
 from tests.support import faketime
 
 API_KEY = "soak-key"

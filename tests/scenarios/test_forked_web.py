@@ -2,9 +2,9 @@
 
 import re
 
-from benchmarks.services import free_port
 from coupons.models import Campaign, FailEventHistory
 from faults.visits import Habits
+from harness import free_port
 from tests.support.matrix import Row
 from tests.support.patience import patience
 from tests.support.process import Process

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.workload import admit_all
-from coupons.messaging.messages import encode
+from coupons.admission import gate
+from coupons.api.accept import ticket_of
+from coupons.messaging.messages import Ticket, encode
 from coupons.models import Coupon, FailEventHistory
 from tests.support.fuzzing import payloads, thorough
 from tests.support.service import Service
@@ -45,7 +47,7 @@ def test_the_consumer_reads_on_and_no_ticket_is_lost(
     bad = fuzzed(MESSAGES)
     chunks = [bad[start : start + CHUNK] for start in range(0, len(bad), CHUNK)]
     campaign = service.campaign(len(chunks))
-    tickets = admit_all(campaign.pk, [f"good{number}" for number in range(len(chunks))])
+    tickets = [admit(campaign.pk, f"good{number}") for number in range(len(chunks))]
 
     for number, (chunk, ticket) in enumerate(zip(chunks, tickets, strict=True)):
         service.produce(*chunk, key=f"k{number}", signed=number % 2 == 0)
@@ -58,3 +60,9 @@ def test_the_consumer_reads_on_and_no_ticket_is_lost(
     assert consumer.output.count("consumer.assigned") == 1, consumer.output
     record_property("messages", len(bad))
     record_property("chunk", CHUNK)
+
+
+def admit(campaign_id: UUID, user_id: str) -> Ticket:
+    held = gate.admit(campaign_id=campaign_id, epoch=1, user_id=user_id).ticket
+    assert held is not None
+    return ticket_of(campaign_id, held, epoch=1, trace="")

@@ -14,8 +14,8 @@ import pytest
 import urllib3
 from django.db import connection
 
-from benchmarks.services import free_port
 from coupons.models import Campaign, Coupon
+from harness import free_port
 from tests.support.authority import Authority
 from tests.support.deploy_document import acl, with_certificate, with_password
 from tests.support.process import ROOT, Process

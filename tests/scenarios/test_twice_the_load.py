@@ -1,6 +1,6 @@
 """More requests than a web process can take: those that can be are served, all others hear 503 soon, and nothing grows.
 
-How fast it is then, `python -m benchmarks --only overload` measures."""
+How fast it is then, `make bench ARGS="--only waits"` measures."""
 
 import re
 import time
@@ -11,9 +11,9 @@ import pytest
 import urllib3
 from django.db import connection, transaction
 
-from benchmarks.processes import most_threads, pss_mib
 from coupons.front.django_threads import SIDE_THREADS
 from coupons.models import Campaign, Coupon
+from harness import most_threads, pss_mib
 from tests.support.patience import patience
 from tests.support.service import Service
 from tests.support.waiting import wait_until

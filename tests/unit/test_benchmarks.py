@@ -1,4 +1,4 @@
-"""The pure parts of benchmarks/: figures, marks, the demo's verdict, how load is dealt out, command lines."""
+"""The pure parts of benchmarks/: figures, marks, the demo's verdict, what the clients found, command lines."""
 
 import math
 from datetime import UTC, datetime
@@ -6,17 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import demo, load, servers
+from benchmarks import demo
 from benchmarks.crowd import Answer
-from benchmarks.figures import Mark, median_ratio, percentile, summarize
-from benchmarks.load import Plan, Record, split
+from benchmarks.figures import Mark, median_ratio, number, percentile
+from benchmarks.load import read_results
 from benchmarks.verdict import Row, find_faults
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def record(*, start: float = 0.0, end: float = 1.0, status: int = 202, code: str = "", attempts: int = 1) -> Record:
-    return Record("1", start, end, status, code, None, attempts, start)
 
 
 def accepted(user_id: str, sequence: int) -> Answer:
@@ -60,39 +56,6 @@ def test_a_mark_of_no_number_is_not_reached() -> None:
     assert not Mark("refusals", math.nan, 0.45, "x").reached
 
 
-def test_a_summary_counts_final_answers_repeats_and_who_got_none() -> None:
-    summary = summarize(
-        [
-            record(start=0.0, end=0.1),
-            record(start=0.0, end=0.2, attempts=3),
-            record(start=1.0, end=2.0, status=409, code="sold-out"),
-            record(start=1.0, end=1.5, status=503, code="unconfirmed"),
-            record(start=1.0, end=1.5, status=0, code="timeout"),
-        ]
-    )
-    assert (summary.users, summary.requests, summary.unanswered) == (5, 7, 2)
-    assert summary.seconds == 2.0
-    assert summary.users_per_sec == 2.5
-    assert summary.outcomes == {"202": 2, "409 sold-out": 1, "503 unconfirmed": 1, "no answer timeout": 1}
-    assert summary.max_ms == pytest.approx(1000)
-
-
-def test_a_summary_of_nothing_has_no_rate() -> None:
-    assert summarize([]).users_per_sec == 0
-
-
-def test_load_with_breaks_is_measured_by_the_time_that_it_lasted() -> None:
-    assert summarize([record(start=0, end=1), record(start=99, end=100)], seconds=2).users_per_sec == 1
-
-
-def test_a_split_load_covers_each_user_once() -> None:
-    plans = split(Plan(host="", port=1, path="", api_key="", connections=64, users=1001, rate=300), 3)
-    users = [plan.first_user + number * plan.step for plan in plans for number in range(plan.users or 0)]
-    assert sorted(users) == list(range(1, 1002))
-    assert sum(plan.connections for plan in plans) == 64
-    assert sum(plan.rate or 0 for plan in plans) == pytest.approx(300)
-
-
 def test_a_campaign_that_kept_its_promise_has_no_faults() -> None:
     answers = [accepted("b", 1), accepted("a", 2), refused("c")]
     assert find_faults(answers=answers, rows=[row("b", 1), row("a", 2)], users=3, quantity=2) == []
@@ -124,23 +87,35 @@ def test_the_commands_have_the_documented_defaults() -> None:
     assert (options.users, options.quantity, options.threads) == (1000, 100, 32)
     assert bench.parse([]).repeats == 3
     assert bench.parse(["--quick"]).repeats == 1
-    assert load.parse(["--url", "http://127.0.0.1:1", "--campaign", "x", "--users", "5"]).connections == 64
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--url", "http://127.0.0.1:1", "--campaign", "x"],  # neither --users nor --seconds
-        ["--url", "ftp://127.0.0.1", "--campaign", "x", "--users", "5"],
-        ["--url", "http://127.0.0.1:1", "--campaign", "x", "--users", "0"],
-    ],
-)
-def test_the_load_client_refuses_what_it_cannot_do(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        load.parse(arguments)
-    assert "error:" in capsys.readouterr().err
+        demo.parse(["--users", "0"])
 
 
-def test_a_server_to_compare_is_a_name_and_a_command() -> None:
-    options = servers.parse(["--server", "two workers=COUPON_WEB_WORKERS=2 bin/web"])
-    assert dict(options.server) == {"two workers": "COUPON_WEB_WORKERS=2 bin/web"}
+def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
+    """Ten a second; the third was sent 50 ms late and answered 20 ms after that."""
+    second = 1_000_000_000
+    sent = [second, second + 100_000_000, second + 250_000_000]
+    rows = "\n".join(f"{at},202,20000000,0,0,,,,{number},POST,http://x,," for number, at in enumerate(sent))
+    opened = read_results(rows, per_sec=10)
+    assert opened.waits_ms == {"202": pytest.approx([20, 20, 70])}
+    assert opened.late_ms == pytest.approx([0, 0, 50])
+    assert opened.seconds == pytest.approx(0.27)
+    assert opened.per_sec("202") == pytest.approx(3 / 0.27)
+    assert opened.spread("503") == {}
+
+
+def test_without_a_rate_a_request_is_due_when_it_is_sent() -> None:
+    rows = "1000000000,202,20000000,0,0,,,,0,POST,http://x,,\n1500000000,503,30000000,0,0,,,,1,POST,http://x,,"
+    opened = read_results(rows, per_sec=0)
+    assert opened.waits_ms == {"202": pytest.approx([20]), "503": pytest.approx([30])}
+    assert opened.outcomes == {"202": 1, "503": 1}
+
+
+def test_a_loop_counts_who_got_no_answer() -> None:
+    rows = '5,0,10000000,0,0,"dial tcp: refused",,,0,POST,http://x,,'
+    assert read_results(rows, per_sec=1).outcomes == {"no answer: dial tcp: refused": 1}
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (12.345, "12.3"), (1234.5, "1,234"), (0, "0")])
+def test_a_number_has_three_digits_that_count(value: float, text: str) -> None:
+    assert number(value) == text

@@ -1,10 +1,10 @@
-"""The load client's connection, against a server that sends what the test says."""
+"""The crowd's connection, against a server that sends what the test says."""
 
 import asyncio
 
 import pytest
 
-from benchmarks.http_client import BrokenConnection, Reply, connect, post
+from faults.http_client import BrokenConnection, Reply, connect, post
 
 REQUEST = post(host="127.0.0.1", port=1, path="/apply", headers={"X-Name": "value"}, body=b"{}")
 

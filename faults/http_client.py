@@ -1,13 +1,13 @@
 """One keep-alive HTTP/1.1 connection for load: requests are ready-made bytes, answers barely parsed.
 
 A client that spends more time on a request than the server does would measure itself, and on a shared machine it takes
-that time from the server. `benchmarks/README.md` has this one's limit.
+that time from the server.
 """
 
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 
 class BrokenConnection(Exception):
@@ -65,8 +65,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._break(type(error).__name__ if error else "closed by the server")

@@ -1,30 +1,30 @@
-"""The product's parts as real processes, their output in log files; all are ended, whatever happens."""
+"""What the demo, the benchmarks, the faults and the tests share: free ports, the product's parts as real processes with
+their output in log files, all ended whatever happens, and what such processes take of the machine."""
 
 import itertools
 import os
+import platform
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import urllib3
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parent
 MANAGE = [sys.executable, str(CHECKOUT / "manage.py")]
-WEB_APPLICATION = "couponsite.asgi:application"
-ASGI = "--interface asgi --loop uvloop"
-THREADS = 64
-"""Of a WSGI application, in a worker."""
 HOST = "127.0.0.1"
 STOP_SEC = 15.0
 TAIL_LINES = 20
 POLL_SEC = 0.05
 FIRST_PORT, PORTS = 10_000, 10_000
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class ServiceFailed(Exception):
@@ -34,14 +34,16 @@ class ServiceFailed(Exception):
 class Service:
     """One process, in a session of its own: a Ctrl-C of the terminal reaches us alone, and we end it."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path = CHECKOUT
+    ) -> None:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                cwd=CHECKOUT,
+                cwd=folder,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -83,31 +85,18 @@ class Services:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Service:
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        folder: Path = CHECKOUT,
+    ) -> Service:
         log = self._log_folder / f"{name}.log"
-        service = Service(name, command, log, {**self._environment, **(environment or {})})
+        service = Service(name, command, log, {**self._environment, **(environment or {})}, folder)
         self._running.append(service)
         return service
-
-    def start_web(
-        self,
-        *,
-        port: int,
-        name: str = "web",
-        application: str = WEB_APPLICATION,
-        front: bool = True,
-        environment: Mapping[str, str] | None = None,
-    ) -> Service:
-        """bin/web, or a WSGI application on the same server with the same settings."""
-        script = (CHECKOUT / "bin" / "web").read_text()
-        assert WEB_APPLICATION in script
-        assert ASGI in script
-        script = script.replace(WEB_APPLICATION, application)
-        if "asgi" not in application:
-            script = script.replace(ASGI, f"--interface wsgi --blocking-threads {THREADS}")
-        command = ["sh", "-c", script, str(CHECKOUT / "bin" / "web")]
-        own = {"WEB_PORT": str(port), "COUPON_FRONT": str(front), **(environment or {})}
-        return self.start(name, command, own)
 
     def check(self) -> None:
         for service in self._running:
@@ -145,15 +134,6 @@ def answers_ok(url: str) -> bool:
         return False
 
 
-def answers(url: str) -> bool:
-    """Whether a GET of the address is answered with anything now."""
-    try:
-        urllib3.request("GET", url, timeout=3, retries=False)
-    except urllib3.exceptions.HTTPError:
-        return False
-    return True
-
-
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,3 +163,73 @@ def log_folder() -> Path:
     """Beside the stack's settings file, where its servers log too."""
     named = os.environ.get("COUPON_ENV_FILE")
     return (Path(named).resolve().parent if named else CHECKOUT / ".stack") / "log"
+
+
+def cpu_sec(session: int) -> float:
+    """CPU time so far of the processes of one session: a service and all that it started."""
+    return sum(int(stat[11]) + int(stat[12]) for _, stat in _processes(session)) / CLOCK_TICKS
+
+
+def machine_cpu_sec() -> float:
+    """CPU time so far of all programs and the kernel; not of other guests of the host."""
+    user, nice, system, _idle, _waiting, irq, softirq = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
+    return (user + nice + system + irq + softirq) / CLOCK_TICKS
+
+
+def pss_mib(session: int) -> float:
+    """Memory: the proportional set size, in which what several processes share counts once."""
+    return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024
+
+
+def most_threads(session: int) -> int:
+    """The number of threads of the process that has the most."""
+    return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))
+
+
+def end_session(session: int) -> None:
+    """SIGKILL to all of them that still run."""
+    for folder, _ in _processes(session):
+        try:
+            os.kill(int(folder.name), signal.SIGKILL)
+        except ProcessLookupError:  # it has just ended
+            continue
+
+
+def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
+    """The folder in /proc of each of them, and what its stat says after the name."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[3]) == session:
+            yield folder, fields
+
+
+def _number(file: Path, name: str) -> int:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+)", file.read_text(), re.MULTILINE)
+    except OSError:  # it has just ended
+        return 0
+    return int(found[1]) if found else 0
+
+
+def describe_machine() -> dict[str, Any]:
+    """Asks no server."""
+    memory_kib = int(Path("/proc/meminfo").read_text().split(maxsplit=2)[1])
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "memory_gib": round(memory_kib / 1024**2, 1),
+        "kernel": platform.release(),
+        "load_average_at_start": os.getloadavg(),
+    }
+
+
+def _cpu_model() -> str:
+    names = (
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    )
+    return next(names, platform.machine())

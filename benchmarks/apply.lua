@@ -1,4 +1,4 @@
--- wrk's side of benchmarks/wrk_load.py: each request is another user's application, and the end is one line of JSON.
+-- wrk's side of benchmarks/load.py: each request is another user's application, and the end is one line of JSON.
 -- Arguments after `--`: path, first words of the user ids, file of bearers (one a line; one alone is everybody's).
 -- With several bearers the users are the lines' numbers, as their tokens say; they come again and again.
 

@@ -1,0 +1,68 @@
+"""What the product is compared with, as a WSGI application: a bare DRF view, and the well-known blog's design.
+
+The bare view reads the same body and answers with a small one, without middleware, credentials or database. The blog's
+design is as literal as Django allows: INCR, and if that is not beyond the quantity, a message that nobody waits for. It
+asks for no credentials, forgets who asked, and loses what it says: a reference for speed alone.
+"""
+
+import os
+from functools import cache
+
+from confluent_kafka import Producer
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.urls import path
+from redis import Redis
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from benchmarks import BLOG_COUNT
+
+settings.configure(
+    SECRET_KEY="signs nothing",  # noqa: S106
+    ALLOWED_HOSTS=["127.0.0.1"],
+    ROOT_URLCONF=__name__,
+    REST_FRAMEWORK={
+        "DEFAULT_AUTHENTICATION_CLASSES": [],
+        "DEFAULT_PERMISSION_CLASSES": [],
+        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+        "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+        "UNAUTHENTICATED_USER": None,
+    },
+)
+
+
+@cache
+def redis() -> Redis:
+    return Redis.from_url(os.environ["REDIS_URL"])
+
+
+@cache
+def producer() -> Producer:
+    return Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
+
+
+class BareView(APIView):
+    def post(self, request: Request, campaign_id: int) -> Response:
+        return Response({"status": "pending", "user_id": request.data["user_id"]})
+
+
+class BlogView(APIView):
+    """`quantity` is in the address: the blog has one campaign of 100."""
+
+    def post(self, request: Request, quantity: int) -> Response:
+        count: int = redis().incr(BLOG_COUNT)
+        if count > quantity:
+            return Response({"status": "sold out"}, status=409)
+        producer().produce(os.environ["COUPON_TOPIC"], str(request.data["user_id"]))
+        producer().poll(0)
+        return Response({"status": "accepted"})
+
+
+urlpatterns = [
+    path("bare/campaigns/<int:campaign_id>/apply", BareView.as_view()),
+    path("blog/campaigns/<int:quantity>/apply", BlogView.as_view()),
+]
+
+application = get_wsgi_application()

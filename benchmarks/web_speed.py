@@ -1,0 +1,101 @@
+"""Winners and refusals in closed loops: the product, an older commit of it, a bare DRF view, the blog's design."""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Mark
+from benchmarks.sandbox import spare_topic
+from benchmarks.targets import (
+    Product,
+    Target,
+    api_key,
+    apply_once,
+    go_round,
+    older_product,
+    ratio,
+    start_product,
+    start_references,
+    tokens,
+    trust_tokens,
+)
+from benchmarks.workload import Run
+from harness import Services
+
+CONNECTIONS = (64, 256, 1_000)
+MOST_TOKENS = 10_000
+"""So that nobody asks more often than the limit of one user allows."""
+SLICE_SEC = 3
+
+
+def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
+    rounds, seconds = run.size(2 * run.repeats, 1), run.size(SLICE_SEC, 1)
+    bearers = tokens(run.size(MOST_TOKENS, 1_000))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        services = stack.enter_context(Services(log_folder=run.log_folder, environment=trust_tokens(folder)))
+        references = start_references(services, stack.enter_context(spare_topic("blog")))
+        products = {"product": start_product(services)}
+        if run.older:
+            products["older"] = stack.enter_context(older_product(services, run.server, run.older))
+        winners = {
+            f"{name}, {on}": target.on(on) for on in CONNECTIONS for name, target in _winners(references, products)
+        }
+        go_round(winners, rounds=rounds, seconds=seconds)
+        refusals = {name: target for name, target in references.items() if name != "blog"}
+        for name, product in products.items():
+            refusals |= {f"{name}, key": product.refusals(api_key()), f"{name}, token": product.refusals(bearers)}
+        go_round(refusals, rounds=rounds, seconds=seconds)
+        _check(products, bearers)
+    found = {"winners": winners, "refusals": refusals}
+    for kind, targets in found.items():
+        for name, target in targets.items():
+            run.say(f"{kind:<9}{name:<16} {target}")
+    return {
+        "medians": {kind: {name: each.medians() for name, each in targets.items()} for kind, targets in found.items()},
+        "rounds": {kind: {name: each.rounds for name, each in targets.items()} for kind, targets in found.items()},
+    }, _marks(winners, refusals)
+
+
+def _winners(references: dict[str, Target], products: dict[str, Product]) -> list[tuple[str, Target]]:
+    return [
+        ("bare DRF", references["bare DRF"]),
+        ("blog", references["blog"]),
+        *((name, product.winners()) for name, product in products.items()),
+    ]
+
+
+def _check(products: dict[str, Product], bearers: list[str]) -> None:
+    """That refusals were of the kind that they are taken for: wrk counts any answer of 400 and above."""
+    for product in products.values():
+        for user, bearer in ((1, bearers[0]), (2, bearers[1]), (1, api_key()[0])):
+            status = apply_once(product.port, product.sold_out, str(user), bearer)
+            assert status == 409, status
+
+
+def _marks(winners: dict[str, Target], refusals: dict[str, Target]) -> list[Mark]:
+    few, some, many = (winners[f"product, {on}"] for on in CONNECTIONS)
+    told_503 = max(some.median("wrong"), many.median("wrong"))
+    marks = [
+        Mark("winners, 64 connections, against a bare DRF view", ratio(few, winners["bare DRF, 64"]), 0.55, "x"),
+        Mark("winners, 64 connections, against the blog's design", ratio(few, winners["blog, 64"]), 1, "x"),
+        Mark("winners, 256 connections, against 64", ratio(some, few), 1.2, "x"),
+        Mark("winners, 1,000 connections, against 64", ratio(many, few), 1.2, "x"),
+        Mark("winners, 256 and 1,000 connections, share told 5xx", told_503, 0, "", at_least=False),
+        Mark("winners, 1,000 connections, p99", many.median("p99_ms"), 600, " ms", at_least=False),
+    ]
+    if "older, 64" in winners:
+        marks += [
+            Mark("winners, 64 connections, against the older commit", ratio(few, winners["older, 64"]), 2.3, "x"),
+            *(
+                Mark(
+                    f"refusals, {caller}, against the older commit",
+                    ratio(refusals[f"product, {caller}"], refusals[f"older, {caller}"]),
+                    limit,
+                    "x",
+                )
+                for caller, limit in (("key", 0.5), ("token", 0.75))
+            ),
+        ]
+    return marks
