@@ -10,6 +10,7 @@ All keys of a campaign carry the hash tag `{campaign id}`, so that they live in 
 The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/callers/).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -24,6 +25,7 @@ class CampaignKeys(NamedTuple):
     pending: str
 
 
+@lru_cache(maxsize=1_024)
 def campaign_keys(campaign_id: UUID | str) -> CampaignKeys:
     prefix = f"coupon:{{{campaign_id}}}"
     return CampaignKeys(f"{prefix}:campaign", f"{prefix}:tickets", f"{prefix}:pending")

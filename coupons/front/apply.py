@@ -23,7 +23,7 @@ from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.api.refusals import EARLY_MS, refusal
 from coupons.callers.caller import Caller
 from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
-from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
+from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, failpoint
 from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.gate import LoopGate, Overloaded
@@ -77,7 +77,7 @@ class Applications:
         except RetryLater as error:  # nobody knows at this moment whose key it is
             answer, noted = _failed(error), None
         limits = encoded(noted.headers()) if noted is not None else ()
-        return answer._replace(headers=[*answer.headers, *limits, *_common_headers(request)])
+        return Answer(answer.status, [*answer.headers, *limits, *_common_headers(request)], answer.body)
 
     async def _read(self, request: Request) -> Application | None:
         """Raises BodyRefused, and KeysUnknown."""
@@ -165,11 +165,9 @@ class Applications:
         if not kafka_breaker.allow():
             BREAKER_REFUSALS.labels("kafka").inc()
             raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
-        delivered = self._log.publish(ticket_of(application.campaign_id, held, epoch=epoch, trace=application.trace))
-        failpoint(WEB_PRODUCED)
+        ticket = ticket_of(application.campaign_id, held, epoch=epoch, trace=application.trace)
         try:
-            async with asyncio.timeout(application.deadline - started):
-                position = await delivered
+            position = await self._log.publish(ticket, timeout_sec=application.deadline - started)
         except (TimeoutError, LogUnavailable) as error:
             kafka_breaker.missed()
             raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 
+from coupons.failpoints import WEB_PRODUCED, failpoint
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.positions import Position
@@ -19,11 +20,17 @@ class LoopLog:
         self._reported: deque[tuple[asyncio.Future[Position | None], Future[Position | None]]] = deque()
         self._is_woken = False
 
-    def publish(self, ticket: Ticket) -> asyncio.Future[Position | None]:
-        """As the publisher does, for the loop to await."""
+    async def publish(self, ticket: Ticket, *, timeout_sec: float) -> Position | None:
+        """As the publisher does. Raises LogUnavailable, or TimeoutError when there was no report in time."""
         awaited: asyncio.Future[Position | None] = self._loop.create_future()
+        # A timer of its own: `asyncio.timeout` costs a winner as much as signing and encoding its message.
+        too_late = self._loop.call_later(timeout_sec, _give_up, awaited)
         publisher().publish(ticket).add_done_callback(partial(self._report, awaited))
-        return awaited
+        failpoint(WEB_PRODUCED)
+        try:
+            return await awaited
+        finally:
+            too_late.cancel()
 
     def _report(self, awaited: asyncio.Future[Position | None], delivered: Future[Position | None]) -> None:
         self._reported.append((awaited, delivered))
@@ -43,3 +50,8 @@ class LoopLog:
                 awaited.set_result(delivered.result())
             else:
                 awaited.set_exception(error)
+
+
+def _give_up(awaited: asyncio.Future[Position | None]) -> None:
+    if not awaited.done():
+        awaited.set_exception(TimeoutError())

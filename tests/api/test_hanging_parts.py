@@ -52,7 +52,7 @@ def refused_at_once(service: Service, part: str) -> int:
 
 
 def may_have_waited(users: int, seconds: float) -> float:
-    """Misses of one moment are one stall, so each user may wait twice before the breaker opens; then a probe a second."""
+    """Misses of one moment are one stall, so each user may wait twice before it opens; then a probe a second."""
     return FAILURES + 2 * users + seconds + 1
 
 
