@@ -9,7 +9,6 @@ import os
 from functools import cache
 
 from confluent_kafka import Producer
-from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.urls import path
 from redis import Redis
@@ -18,19 +17,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from benchmarks import BLOG_COUNT
-
-settings.configure(
-    SECRET_KEY="signs nothing",  # noqa: S106
-    ALLOWED_HOSTS=["127.0.0.1"],
-    ROOT_URLCONF=__name__,
-    REST_FRAMEWORK={
-        "DEFAULT_AUTHENTICATION_CLASSES": [],
-        "DEFAULT_PERMISSION_CLASSES": [],
-        "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-        "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-        "UNAUTHENTICATED_USER": None,
-    },
-)
 
 
 @cache

@@ -199,7 +199,8 @@ def start_references(services: Services, topic: str) -> dict[str, Target]:
     """One server for all of them; `topic` is the blog's, which nobody reads."""
     port = free_port()
     command = [sys.executable, "-m", "granian", "benchmarks.reference:application", "--host", HOST, "--port", str(port)]
-    service = services.start("bench-reference", [*command, *GRANIAN.split()], {"COUPON_TOPIC": topic})
+    own = {"COUPON_TOPIC": topic, "DJANGO_SETTINGS_MODULE": "benchmarks.reference_settings"}
+    service = services.start("bench-reference", [*command, *GRANIAN.split()], own)
     services.wait("The references", lambda: _answers(port), deadline_sec=READY_SEC, of=service)
 
     def target(path: str, *, refuses: bool = False) -> Target:
