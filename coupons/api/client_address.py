@@ -1,5 +1,6 @@
 """Where a request comes from. `X-Forwarded-For` is what anybody may write; only a trusted proxy's entry counts."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 from django.conf import settings
@@ -46,6 +47,7 @@ def came_through_proxy(request: HttpRequest) -> bool:
     return address is not None and _is_trusted(address)
 
 
+@lru_cache(maxsize=4_096)
 def counted_as(address: Address | None) -> str | None:
     """What limits count an address as: itself, or its /64 of IPv6, which one household or host has whole.
 
@@ -68,6 +70,7 @@ def _is_trusted(address: Address) -> bool:
     return any(address in network for network in settings.TRUSTED_PROXIES if network.version == address.version)
 
 
+@lru_cache(maxsize=4_096)
 def _parse(text: str) -> Address | None:
     try:
         address = ip_address(text.strip())
