@@ -92,15 +92,13 @@ class LoopGate:
         return batch
 
     async def _run(self, batch: Sequence[_Asked]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for asked in batch:
-            pipeline.execute_command(*asked.call.command)
-        replies = await pipeline.execute(raise_on_error=False)
+        replies = await self._in_one_pipeline([asked.call.command for asked in batch])
+        forgotten = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if forgotten:  # after a restart or SCRIPT FLUSH
+            again = await self._in_one_pipeline([batch[number].call.command_with_script for number in forgotten])
+            for number, reply in zip(forgotten, again, strict=True):
+                replies[number] = reply
         for asked, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, NoScriptError):  # the first of them makes it known again
-                reply = await self._redis.execute_command(  # type: ignore[no-untyped-call]  # noqa: PLW2901
-                    *asked.call.command_with_script
-                )
             try:
                 answer = asked.call.answer(reply)
             except Exception as error:  # noqa: BLE001  it is this caller's alone
@@ -108,6 +106,14 @@ class LoopGate:
             else:
                 if not asked.answer.done():
                     asked.answer.set_result(answer)
+
+    async def _in_one_pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+        """The replies, of which some may be errors."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
 
     def _fail(self, all_asked: Sequence[_Asked], cause: Exception) -> None:
         for asked in all_asked:
