@@ -22,9 +22,9 @@ from benchmarks.workload import (
     publish_all,
 )
 from coupons.admission.scan import scan_tickets
-from coupons.database_wait import unlimited_waits
 from coupons.messaging import topics
 from coupons.models import PartitionOffset
+from coupons.runtime.db_timeouts import unlimited_waits
 from harness import CHECKOUT, MANAGE, ServiceFailed
 
 UNREAD_SHARE = 0.02

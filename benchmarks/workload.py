@@ -19,12 +19,12 @@ from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.campaigns.push import settings_of
-from coupons.clock import moment_of
-from coupons.database_wait import unlimited_waits
 from coupons.issuing.insert import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, CampaignState
+from coupons.runtime.clock import moment_of
+from coupons.runtime.db_timeouts import unlimited_waits
 
 CHUNK = 5_000
 ROWS = 1_000_000

@@ -9,14 +9,6 @@ from django.db import close_old_connections, connection, transaction
 
 from consumers.registry import Handled, Received, handles
 from coupons.errors import DATABASE_DOWN, MessagesSkipped
-from coupons.failpoints import (
-    CONSUMER_COMMITTED,
-    CONSUMER_FAILURES_RECORDED,
-    CONSUMER_INSERTED,
-    CONSUMER_SETTLED,
-    failpoint,
-)
-from coupons.id_sequences import heals_id_sequences
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
@@ -24,6 +16,14 @@ from coupons.messaging.messages import InvalidMessage, Place
 from coupons.messaging.signing import UnknownKey, open_places
 from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode
+from coupons.runtime.failpoints import (
+    CONSUMER_COMMITTED,
+    CONSUMER_FAILURES_RECORDED,
+    CONSUMER_INSERTED,
+    CONSUMER_SETTLED,
+    failpoint,
+)
+from coupons.runtime.id_sequences import heals_id_sequences
 
 
 @handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.begin_reading)

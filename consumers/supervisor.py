@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from consumers.backoff import Backoff
-from coupons.signal_event import SignalEvent
+from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 WATCH_SEC = 0.2

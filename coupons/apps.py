@@ -7,9 +7,9 @@ class CouponsConfig(AppConfig):
     verbose_name = "Coupons"
 
     def ready(self) -> None:
-        from coupons import checks, exposure_checks, transport_checks  # noqa: F401  registers the system checks
-        from coupons.database_wait import limit_waits
-        from coupons.failpoints import reason_against, switch_on
+        from coupons.checks import configuration, exposure, transport  # noqa: F401  registers the system checks
+        from coupons.runtime.db_timeouts import limit_waits
+        from coupons.runtime.failpoints import reason_against, switch_on
 
         limit_waits()
         # Refused by check coupons.E006 and by couponsite/wsgi.py; where neither runs it stays off.

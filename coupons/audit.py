@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from django.db import IntegrityError, transaction
 from django.db.models import Model
 
-from coupons.id_sequences import heal_id_sequences, is_id_taken
 from coupons.models import AuditEntry
+from coupons.runtime.id_sequences import heal_id_sequences, is_id_taken
 
 MAX_REASON = 2_000
 

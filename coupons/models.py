@@ -189,7 +189,7 @@ class PartitionOffset(models.Model):
     Written in the transaction that writes those rows, so it is right whatever becomes of the group's offsets in Kafka:
     the rebuild, the relay and the ledger read this one. `end_offset` is the furthest end of the log that a keeper has
     seen, and `topic_id` Kafka's own id of the topic then; a log that ends earlier was cut, and one with another id was
-    made anew (coupons/ledger/cut_logs.py).
+    made anew (coupons/recovery/cut_logs.py).
     """
 
     topic = models.CharField(max_length=249)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from coupons.failpoints import check_folder
+from coupons.runtime.failpoints import check_folder
 
 LEAST_SECRET_BYTES = 32
 LEAST_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8

@@ -2,7 +2,7 @@
 
 import logging
 
-from coupons.visible import one_line
+from coupons.runtime.text import one_line
 
 
 class LineFormatter(logging.Formatter):

@@ -12,7 +12,7 @@ from django.middleware import clickjacking, csrf
 from django.utils.deprecation import MiddlewareMixin
 
 from coupons.api.client_address import came_through_proxy
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 API_PREFIX = "/api/v1/"
 

@@ -140,7 +140,7 @@ DB_CONNECT_TIMEOUT_SEC = integer("COUPON_DB_CONNECT_TIMEOUT_SEC", default=3, lea
 DB_STATEMENT_TIMEOUT_MS = integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=240_000)
 DB_LOCK_TIMEOUT_MS = integer("COUPON_DB_LOCK_TIMEOUT_MS", default=5_000, least=100, most=240_000)
 # The two above are kept by the server; this one by us, when the server itself hangs. Above the statement time-out, so
-# that a slow statement is ended by the server, with its reason (coupons/database_wait.py).
+# that a slow statement is ended by the server, with its reason (coupons/runtime/db_timeouts.py).
 DB_ANSWER_TIMEOUT_MS = integer("COUPON_DB_ANSWER_TIMEOUT_MS", default=12_000, least=100, most=250_000)
 # What a process holds in PostgreSQL ends when that process stands still (SIGSTOP, a host that hangs): a consumer
 # between its insert and its commit holds the campaign's row, a mender the right to mend.
@@ -221,7 +221,7 @@ TOPIC_SILENCE_MS = integer("COUPON_TOPIC_SILENCE_MS", default=15_000, least=1_00
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
 PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
 
-# Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/transport_checks.py).
+# Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/checks/transport.py).
 PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
 
 # --- The promise ------------------------------------------------------------------------------------------------
@@ -271,12 +271,12 @@ RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes
-# Those that are made in the admin (coupons/callers/snapshot.py): how often a process reads them from Redis, how long
+# Those that are made in the admin (coupons/auth/snapshot.py): how often a process reads them from Redis, how long
 # what it read is good, and how often it writes down when each was used.
 API_KEYS_REFRESH_MS = integer("COUPON_API_KEYS_REFRESH_MS", default=2_000, least=100, most=60_000)
 API_KEYS_LEASE_MS = integer("COUPON_API_KEYS_LEASE_MS", default=5_000, least=500, most=300_000)
 API_KEYS_USE_SEC = integer("COUPON_API_KEYS_USE_SEC", default=60, least=1, most=86_400)
-# Users' tokens: a folder with one file a key (coupons/callers/token_keys.py), and what each token must say. Without the
+# Users' tokens: a folder with one file a key (coupons/auth/token_keys.py), and what each token must say. Without the
 # folder no user's token is taken. Neither keys nor folder = nobody gets in.
 JWT_KEYS_DIR = folder("COUPON_JWT_KEYS_DIR")
 JWT_ISSUER = required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
@@ -341,7 +341,7 @@ CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 # bin/web sets it from COUPON_METRICS_DIR; prometheus_client reads it when it is imported.
 METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
-# --- Failpoints: for tests alone, refused with any other database (coupons/failpoints.py) ----------------------------
+# --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------
 FAILPOINTS = failpoints_folder("COUPON_FAILPOINTS")
 
 # --- Logs -------------------------------------------------------------------------------------------------------

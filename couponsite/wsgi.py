@@ -39,7 +39,7 @@ def without_chunks(inner: WSGIApplication) -> WSGIApplication:
         if "HTTP_TRANSFER_ENCODING" not in environ:
             return inner(environ, start_response)
         from coupons.api.problem_responses import body_of
-        from coupons.problems import CONTENT_TYPE, Code, Problem
+        from coupons.api.problems import CONTENT_TYPE, Code, Problem
 
         body = body_of(Problem(Code.LENGTH_REQUIRED).document())
         start_response("411 Length Required", [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")])
@@ -67,9 +67,9 @@ def warm_up_this_process() -> None:
 
 def spare_the_collector() -> None:
     """When all is imported; nobody has to wait for a collection that looks through Django."""
-    from coupons import collector
+    from coupons.runtime import gc
 
-    collector.spare_the_collector()
+    gc.spare_the_collector()
 
 
 if multiprocessing.parent_process() is not None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from coupons.ledger.rows import event_rows, failed_tickets, issued_tickets
 from coupons.models import Campaign
+from coupons.reconciliation.rows import event_rows, failed_tickets, issued_tickets
 from faults.verdict import CampaignRows
 
 

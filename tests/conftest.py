@@ -21,9 +21,9 @@ from coupons.admission.directory import directory
 from coupons.admission.scripts import admission_redis
 from coupons.api import limits
 from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
-from coupons.callers import snapshot
-from coupons.callers.last_used import last_used
-from coupons.callers.snapshot import key_snapshot
+from coupons.auth import snapshot
+from coupons.auth.last_used import last_used
+from coupons.auth.snapshot import key_snapshot
 from coupons.messaging import topics
 from coupons.messaging.producer import close_publisher, publisher
 from tests.support.patience import LONG_MS, wait_for_redis

@@ -27,7 +27,7 @@ from coupons.admin.pages import (
     moment_column,
 )
 from coupons.admin.reasons import ReasonField
-from coupons.callers.api_keys import KeyNotPushed, create_api_key, revoke_api_key
+from coupons.auth.api_keys import KeyNotPushed, create_api_key, revoke_api_key
 from coupons.errors import PushDidNotArrive
 from coupons.models import ApiKey, Campaign, CampaignState, Scope
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from coupons.admin.reasons import ReasonField
 from coupons.models import MAX_QUANTITY, Campaign
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 EDITABLE = ("name", "quantity", "opens_at", "closes_at")
 _NAMED_FIELD = re.compile(r"^(?:(name): )|\b(quantity|opens_at|closes_at)\b")

@@ -24,7 +24,7 @@ from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge
 from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
 from coupons.admin.visible import readable_payload
 from coupons.models import EventStatus, FailCode, FailEventHistory
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 MAX_SHOWN = 100  # attempts on an event's page, events on the page that asks for a reason
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from coupons.admin.pages import NOTHING, ReadOnlyAdmin, badge, moment_column
 from coupons.models import JobRun
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minutes
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 MAX_TEXT_SHOWN = 64 * 1024  # characters
 MAX_BYTES_DUMPED = 4 * 1024

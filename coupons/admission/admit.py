@@ -6,9 +6,9 @@ from uuid import UUID
 from coupons.admission import gate
 from coupons.admission.directory import Known, directory
 from coupons.admission.gate import Admission, EpochAhead, Outcome
-from coupons.clock import milliseconds
 from coupons.errors import GateUnavailable, StateStale
-from coupons.telemetry import GATE_SECONDS
+from coupons.metrics import GATE_SECONDS
+from coupons.runtime.clock import milliseconds
 
 
 def admit(*, campaign_id: UUID, user_id: str, deadline: float) -> Admission | None:

@@ -19,10 +19,10 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Q
 
-from coupons.database_wait import answers_within
 from coupons.errors import RetryLater
 from coupons.models import Campaign
-from coupons.per_process import PerProcess
+from coupons.runtime.db_timeouts import answers_within
+from coupons.runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from coupons.admission import scripts
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
-from coupons.positions import Position, position_of
+from coupons.messaging.positions import Position, position_of
 
 
 class Outcome(StrEnum):
@@ -38,7 +38,7 @@ class EpochAhead(StateStale):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A ticket as the gate holds it. `score` is None once PostgreSQL has it (positions.py: what the number means)."""
+    """A ticket as the gate holds it. `score` is None once PostgreSQL has it (messaging/positions.py)."""
 
     user_id: str
     sequence: int

@@ -4,10 +4,10 @@ All keys of a campaign carry the hash tag `{campaign id}`, so that they live in 
 
     coupon:{id}:campaign   hash: run_id, epoch, revision, state, window, quantity, and the counts that admit.lua checks
     coupon:{id}:tickets    hash: user -> sequence (winners only)
-    coupon:{id}:pending    sorted set: user -> where it is, see coupons/positions.py
+    coupon:{id}:pending    sorted set: user -> where it is, see coupons/messaging/positions.py
     coupon:{id}:mender     string: the token of the mender that may swap in a new state; only there during a mend
 
-The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/callers/).
+The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/auth/).
 """
 
 from functools import lru_cache

@@ -12,7 +12,7 @@ from coupons.admission import scripts
 from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.keys import building_keys, campaign_keys, mender_key
 from coupons.errors import GateUnavailable, StateStale
-from coupons.failpoints import MEND_BUILT, failpoint
+from coupons.runtime.failpoints import MEND_BUILT, failpoint
 
 CHUNK = 1_000
 BUILDING_TTL_SEC = 3_600

@@ -38,7 +38,7 @@ def scan_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
 
 
 def scan_pending(campaign_id: UUID) -> Iterator[tuple[str, float]]:
-    """Every pending user with the score (positions.py); a user may come twice."""
+    """Every pending user with the score (messaging/positions.py); a user may come twice."""
     try:
         for user, score in admission_redis().zscan_iter(campaign_keys(campaign_id).pending, count=CHUNK):
             yield user.decode(errors="replace"), float(score)

@@ -7,7 +7,7 @@ from uuid import UUID
 from coupons.admission import scripts
 from coupons.admission.gate import Held, current, held_of
 from coupons.admission.keys import CampaignKeys, campaign_keys
-from coupons.positions import PARTITION_STEP, Position
+from coupons.messaging.positions import PARTITION_STEP, Position
 
 PlaceOf = tuple[str, int]  # user and sequence
 UsersOf = Mapping[UUID, Sequence[str]]  # by campaign

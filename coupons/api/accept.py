@@ -17,13 +17,13 @@ from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held
 from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.api.refusals import EARLY_MS
-from coupons.clock import moment_of
 from coupons.errors import GateUnavailable, LogUnavailable, Unconfirmed
-from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
 from coupons.messaging.messages import Ticket
+from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
-from coupons.positions import Position
-from coupons.telemetry import BREAKER_REFUSALS, PUBLISH_SECONDS
+from coupons.metrics import BREAKER_REFUSALS, PUBLISH_SECONDS
+from coupons.runtime.clock import moment_of
+from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
 
 
 def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Admission | None:

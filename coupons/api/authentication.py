@@ -12,9 +12,9 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from coupons.callers.caller import Caller, NotKnown
-from coupons.callers.services import caller_of_key
-from coupons.callers.tokens import caller_of_token
+from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.services import caller_of_key
+from coupons.auth.tokens import caller_of_token
 
 if TYPE_CHECKING:  # DRF's views import this module while they are being imported
     from rest_framework.views import APIView

@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from coupons.problems import KINDS
+from coupons.api.problems import KINDS
 
 
 @require_safe

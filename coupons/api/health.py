@@ -13,8 +13,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from coupons.admission.scripts import admission_redis
 from coupons.api.service_metrics import ServiceCollector
-from coupons.database_wait import answers_within
 from coupons.messaging.topics import partition_count
+from coupons.runtime.db_timeouts import answers_within
 
 
 def healthz(request: HttpRequest) -> HttpResponse:

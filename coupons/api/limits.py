@@ -17,9 +17,9 @@ from rest_framework.views import APIView
 
 from coupons.api.authentication import authenticate
 from coupons.api.client_address import Address, client_address, counted_as
-from coupons.callers.buckets import Buckets, Taken
-from coupons.callers.caller import Caller
-from coupons.telemetry import LIMITED
+from coupons.auth.buckets import Buckets, Taken
+from coupons.auth.caller import Caller
+from coupons.metrics import LIMITED
 
 _buckets = Buckets(capacity=settings.LIMIT_MEMORY)
 

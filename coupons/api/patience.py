@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from django.conf import settings
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from coupons.breaker import Breaker
-from coupons.database_wait import NoAnswer, answers_within
+from coupons.api.breaker import Breaker
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, StateStale, Unconfirmed
-from coupons.telemetry import BREAKER_REFUSALS
+from coupons.metrics import BREAKER_REFUSALS
+from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
 SPAN_SEC = 0.25
 

@@ -15,8 +15,8 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from coupons.api.parsers import BodyTooLarge
+from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem, retry_after
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
-from coupons.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem, retry_after
 
 logger = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at each call

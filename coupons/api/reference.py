@@ -1,10 +1,10 @@
-"""Keeps docs/api.md's table of problems in step with problems.py: `.venv/bin/python -m coupons.api.reference`."""
+"""Keeps docs/api.md's table of problems in step with api/problems.py: `.venv/bin/python -m coupons.api.reference`."""
 
 import re
 import sys
 from pathlib import Path
 
-from coupons.problems import KINDS
+from coupons.api.problems import KINDS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 _BLOCK = re.compile(r"(<!-- problems: .*? -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -3,8 +3,8 @@
 import time
 
 from coupons.admission.gate import Outcome
-from coupons.clock import moment_of
-from coupons.problems import RETRY_SOON_SEC, Code, Problem, retry_after
+from coupons.api.problems import RETRY_SOON_SEC, Code, Problem, retry_after
+from coupons.runtime.clock import moment_of
 
 FARTHEST_RETRY_SEC = 3600
 """A campaign may be moved forward meanwhile. Whoever is back before the opening is told the rest of the way."""

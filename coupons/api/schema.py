@@ -18,10 +18,10 @@ from rest_framework import serializers
 from coupons.api import views
 from coupons.api.limits import LimitedView
 from coupons.api.pagination import MAX_LIMIT, MAX_OFFSET
+from coupons.api.problems import CONTENT_TYPE, Code, Problem
 from coupons.api.serializers import CampaignSerializer
 from coupons.messaging.messages import USER_ID
 from coupons.models import CampaignState
-from coupons.problems import CONTENT_TYPE, Code, Problem
 
 VERSION = "1"
 CAMPAIGN_ID = "0198c2a4-6f3e-7a51-9c0e-5d1f0b1c2d3e"

@@ -9,9 +9,9 @@ from django.utils.timezone import is_naive
 from rest_framework import serializers
 
 from coupons.admission.campaign_store import Description
-from coupons.clock import moment_of
 from coupons.messaging.messages import USER_ID, is_user_id
 from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign
+from coupons.runtime.clock import moment_of
 
 MAX_NAME_LENGTH = 200
 

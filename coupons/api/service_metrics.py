@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from coupons.admission import campaign_store
 from coupons.admission.directory import directory
 from coupons.admission.scripts import admission_redis
-from coupons.database_wait import answers_within
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
 from coupons.messaging.topics import partition_count, partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
+from coupons.runtime.db_timeouts import answers_within
 
 logger = logging.getLogger(__name__)
 MAX_CAMPAIGNS = 200  # the newest ones: a label value each

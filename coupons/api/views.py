@@ -23,13 +23,13 @@ from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.refusals import refusal
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
 from coupons.api.tickets import find_ticket, ticket_path
-from coupons.callers.caller import Caller
+from coupons.auth.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
 from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
+from coupons.metrics import answered
 from coupons.models import Campaign, CampaignState
-from coupons.telemetry import answered
 
 
 class ApplyView(LimitedView):

@@ -5,7 +5,7 @@ import logging
 from django.conf import settings
 
 from coupons.admission.directory import directory
-from coupons.callers.snapshot import key_snapshot
+from coupons.auth.snapshot import key_snapshot
 from coupons.errors import RetryLater
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import partition_count

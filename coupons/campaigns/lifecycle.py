@@ -18,9 +18,9 @@ from django.utils import timezone
 
 from coupons import audit
 from coupons.campaigns.push import load_first_time, lower_first, push_change, take_back_lowering
-from coupons.clock import database_now
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
+from coupons.runtime.clock import database_now
 
 logger = logging.getLogger(__name__)
 

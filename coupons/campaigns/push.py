@@ -11,10 +11,10 @@ from django.db.models.functions import Now
 
 from coupons.admission import campaign_store
 from coupons.admission.campaign_store import CampaignSettings, Description, LowerResult, PushResult
-from coupons.clock import milliseconds
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
-from coupons.failpoints import PUSH_COMMITTED, PUSH_LOWERED, failpoint
 from coupons.models import Campaign
+from coupons.runtime.clock import milliseconds
+from coupons.runtime.failpoints import PUSH_COMMITTED, PUSH_LOWERED, failpoint
 
 logger = logging.getLogger(__name__)
 

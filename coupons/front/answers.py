@@ -10,10 +10,10 @@ from django.conf import settings
 from coupons.admission.gate import Held, Outcome
 from coupons.api import problem_responses
 from coupons.api.problem_responses import body_of
+from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
 from coupons.api.tickets import ticket_path
 from coupons.front.request import Send
-from coupons.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
-from coupons.telemetry import QUEUE_REFUSALS
+from coupons.metrics import QUEUE_REFUSALS
 
 Header = tuple[bytes, bytes]
 JSON = (b"content-type", b"application/json")

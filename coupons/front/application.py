@@ -6,12 +6,12 @@ from wsgiref.types import WSGIApplication
 
 from django.conf import settings
 
+from coupons.api.problems import Code, Problem
 from coupons.front.answers import NO_STORE, refused, send_answer
 from coupons.front.apply import Applications
 from coupons.front.closed_campaigns import closed_campaigns
 from coupons.front.django_threads import DjangoThreads
 from coupons.front.request import BodyRefused, Receive, Request, Scope, Send
-from coupons.problems import Code, Problem
 
 logger = logging.getLogger(__name__)
 

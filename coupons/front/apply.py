@@ -20,19 +20,19 @@ from coupons.api import problem_responses
 from coupons.api.accept import ticket_of
 from coupons.api.limits import count_caller
 from coupons.api.patience import asking_redis, kafka_breaker
+from coupons.api.problems import Code, Problem
 from coupons.api.refusals import EARLY_MS, refusal
-from coupons.callers.caller import Caller
+from coupons.auth.caller import Caller
 from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
-from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, failpoint
 from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.gate import LoopGate, Overloaded
 from coupons.front.log import LoopLog
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
+from coupons.messaging.positions import Position
+from coupons.metrics import BREAKER_REFUSALS, GATE_SECONDS, PUBLISH_SECONDS, answered
 from coupons.models import Scope
-from coupons.positions import Position
-from coupons.problems import Code, Problem
-from coupons.telemetry import BREAKER_REFUSALS, GATE_SECONDS, PUBLISH_SECONDS, answered
+from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, failpoint
 
 APPLY = Scope.APPLY.value
 

@@ -21,8 +21,8 @@ from coupons.api.refusals import refusal
 from coupons.errors import GateUnavailable
 from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, contents_of
 from coupons.front.answers import Answer, headers_of, refused
-from coupons.per_process import PerProcess
-from coupons.telemetry import APPLIES, LOBBY_REFUSALS
+from coupons.metrics import APPLIES, LOBBY_REFUSALS
+from coupons.runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 MAX_WATCHED = 256

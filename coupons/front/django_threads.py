@@ -14,7 +14,7 @@ from django.conf import settings
 
 from coupons.front.answers import NO_STORE, send_answer, too_busy
 from coupons.front.request import Message, Request, Send
-from coupons.telemetry import QUEUE_SECONDS
+from coupons.metrics import QUEUE_SECONDS
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_THREADS, SIDE_WAITING = 2, 4

@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 
-from coupons.failpoints import WEB_PRODUCED, failpoint
 from coupons.messaging.messages import Ticket
+from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
-from coupons.positions import Position
+from coupons.runtime.failpoints import WEB_PRODUCED, failpoint
 
 
 class LoopLog:

@@ -13,9 +13,9 @@ from rest_framework.exceptions import ParseError, ValidationError
 from coupons.api.authentication import caller_of_header
 from coupons.api.client_address import Address, nearest_address
 from coupons.api.parsers import read_json
+from coupons.api.problems import Code, Problem
 from coupons.api.serializers import read_user_id, user_id_of_plain_body
-from coupons.callers.caller import Caller, NotKnown
-from coupons.problems import Code, Problem
+from coupons.auth.caller import Caller, NotKnown
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -16,10 +16,10 @@ from django.db import DataError, IntegrityError, transaction
 
 from coupons.admission import ticket_store
 from coupons.errors import StateStale
-from coupons.id_sequences import is_id_taken
 from coupons.issuing.insert import insert_coupons
 from coupons.issuing.tickets import IssuableTicket
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
+from coupons.runtime.id_sequences import is_id_taken
 
 TicketT = TypeVar("TicketT", bound=IssuableTicket)
 # So few are not worth halving.
@@ -59,7 +59,7 @@ def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
 
     Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate could not tell, or a mend
     began) and django.db.OperationalError: then the caller rolls back, keeps its offset and does the same again; and
-    IntegrityError when PostgreSQL chose an id that is taken (coupons/id_sequences.py). After the commit the caller
+    IntegrityError when PostgreSQL chose an id that is taken (runtime/id_sequences.py). After the commit the caller
     calls `settle_tickets`.
     """
     of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)

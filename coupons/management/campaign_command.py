@@ -6,7 +6,7 @@ from typing import Any
 
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 
 class CampaignCommand(CouponCommand):

@@ -15,8 +15,8 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
-from coupons.signal_event import SignalEvent
-from coupons.visible import visible
+from coupons.runtime.signal_event import SignalEvent
+from coupons.runtime.text import visible
 
 EXIT_REFUSED = 1  # what was asked cannot be done, or the answer is "no"
 EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: nothing is known, try again

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging.kafka import Headers, client_config, headers_of, why
-from coupons.positions import Position
+from coupons.messaging.positions import Position
 
 CHUNK = 1_000
 POLL_SEC = 0.05  # the last messages of a stretch wait so long for more

@@ -19,10 +19,10 @@ from coupons.errors import LogUnavailable
 from coupons.messaging.brokers import KnownBrokers
 from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
+from coupons.messaging.positions import Position
 from coupons.messaging.signing import sign
 from coupons.messaging.state import state_of_producer
-from coupons.per_process import PerProcess
-from coupons.positions import Position
+from coupons.runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1

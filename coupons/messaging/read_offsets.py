@@ -12,8 +12,8 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Least
 
 from coupons.errors import MessagesSkipped
-from coupons.id_sequences import heals_id_sequences
 from coupons.models import PartitionOffset
+from coupons.runtime.id_sequences import heals_id_sequences
 
 
 def next_offsets() -> dict[int, int]:

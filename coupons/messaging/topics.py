@@ -18,7 +18,7 @@ from django.conf import settings
 from coupons.errors import LogUnavailable
 from coupons.messaging import read_offsets
 from coupons.messaging.kafka import client_config, why
-from coupons.per_process import PerProcess
+from coupons.runtime.process_local import PerProcess
 
 # A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
 # three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).

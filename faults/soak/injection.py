@@ -12,13 +12,13 @@ import psycopg2
 from django.db import connection
 from psycopg2 import sql
 
-from coupons import failpoints
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import pause_campaign
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.messaging.topics import create_topic
 from coupons.models import Campaign
+from coupons.runtime import failpoints
 from faults.crowd import Crowd
 from faults.history import STOPPED_ADDRESS
 from faults.soak.log_faults import cut_a_log, join_and_commit_to_the_end, set_offsets

@@ -17,9 +17,9 @@ from psycopg2 import sql
 from coupons.issuing.retry import retry_events_now
 from coupons.messaging.kafka import client_config
 from coupons.messaging.log import LoggedMessage, read_log
+from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import EventStatus, FailEventHistory
-from coupons.positions import Position
 from faults.history import NO_ANSWER, HistoryWriter, Request
 from faults.soak.until import until
 

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from django.db import connection
 
-from coupons import failpoints
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.errors import DATABASE_DOWN, RetryLater
-from coupons.ledger.differences import Ledger
-from coupons.ledger.reconcile import reconcile
 from coupons.messaging.topics import partition_lags
+from coupons.reconciliation.differences import Ledger
+from coupons.reconciliation.reconcile import reconcile
+from coupons.runtime import failpoints
 from faults.crowd import Crowd
 from faults.history import HistoryWriter, read_history
 from faults.history_check import check_files

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from coupons.callers import token_keys
+from coupons.auth import token_keys
 from tests.support.front import FrontHandler, StillCampaigns
 from tests.support.http import Api
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer

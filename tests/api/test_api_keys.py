@@ -14,13 +14,13 @@ from django.utils import timezone
 
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import admission_redis
-from coupons.callers import api_keys, snapshot
-from coupons.callers.api_keys import create_api_key, push_api_keys, revoke_api_key
-from coupons.callers.last_used import last_used
-from coupons.callers.snapshot import KeySnapshot, key_snapshot
+from coupons.auth import api_keys, snapshot
+from coupons.auth.api_keys import create_api_key, push_api_keys, revoke_api_key
+from coupons.auth.last_used import last_used
+from coupons.auth.snapshot import KeySnapshot, key_snapshot
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
-from coupons.ledger.keeper import Keeper
 from coupons.models import ApiKey, Campaign, Scope
+from coupons.recovery.keeper import Keeper
 from tests.integration.test_keeper import a_keeper
 from tests.support.clocks import Clock
 from tests.support.commands import run

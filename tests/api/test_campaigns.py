@@ -8,8 +8,8 @@ import pytest
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.clock import milliseconds, moment_of
 from coupons.models import AuditEntry, Campaign
+from coupons.runtime.clock import milliseconds, moment_of
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.promises import apply_all
 from tests.support.service import Service

@@ -17,8 +17,8 @@ from django.test import Client
 
 from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import newcomers
-from coupons.callers.api_keys import create_api_key
-from coupons.callers.snapshot import key_snapshot
+from coupons.auth.api_keys import create_api_key
+from coupons.auth.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.front.answers import common_headers
 from coupons.front.closed_campaigns import MAX_WATCHED, OPENING_MARGIN_MS

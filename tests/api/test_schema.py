@@ -10,8 +10,8 @@ from django.urls import get_resolver
 from drf_spectacular.validation import validate_schema
 
 from coupons.api import reference
+from coupons.api.problems import KINDS, Code, Problem
 from coupons.api.schema import document
-from coupons.problems import KINDS, Code, Problem
 
 PARAMETER = re.compile(r"\(\?P<(\w+)>[^)]*\)|<str:(\w+)>")
 OPERATIONS = [

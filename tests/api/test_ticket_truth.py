@@ -2,8 +2,8 @@
 
 from coupons.admission import campaign_store
 from coupons.admission.directory import Known, directory
-from coupons.ledger.mend import mend_campaigns
 from coupons.models import Campaign
+from coupons.recovery.rebuild import mend_campaigns
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.promises import apply_all, issued
 from tests.support.service import Service

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 from django.conf import LazySettings
 
-from coupons import checks
-from coupons.callers import token_keys
+from coupons.auth import token_keys
+from coupons.checks import configuration
 from coupons.models import Campaign
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer, new_key, private_pem, public_der, public_pem
@@ -266,7 +266,7 @@ def test_a_wrong_body_is_told_so(campaign: Campaign, issuer: Issuer) -> None:
 
 def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySettings) -> None:
     settings.JWT_KEYS_DIR = tmp_path
-    assert [each.id for each in checks.check_token_keys(None)] == ["coupons.E009"]
+    assert [each.id for each in configuration.check_token_keys(None)] == ["coupons.E009"]
     key = new_key("ES256")
     wrong = {
         "key.pem": (b"", "KID.ALGORITHM.pem"),
@@ -283,7 +283,7 @@ def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySet
         (tmp_path / name).write_bytes(content)
     (tmp_path / "good.ES256.pem").write_bytes(public_pem(key))
 
-    found = {each.msg.partition(":")[0]: each.msg for each in checks.check_token_keys(None)}
+    found = {each.msg.partition(":")[0]: each.msg for each in configuration.check_token_keys(None)}
 
     assert set(found) == set(wrong)
     for name, (_, words) in wrong.items():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from coupons.callers.api_keys import create_api_key
+from coupons.auth.api_keys import create_api_key
 from coupons.models import FailCode, FailEventHistory
 from tests.support.operators import campaign_page, event_page
 from tests.support.service import Service

@@ -5,8 +5,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from coupons.admission.scripts import admission_redis
-from coupons.ledger.reconcile import reconcile
 from coupons.models import Coupon
+from coupons.reconciliation.reconcile import reconcile
 from tests.support.patience import PATIENT
 from tests.support.service import Service
 from tests.support.waiting import wait_until

@@ -7,8 +7,8 @@ from django.db import connection
 
 from consumers.coupon_create import save_coupons
 from consumers.registry import Received
+from coupons.messaging.positions import Position
 from coupons.models import Coupon, FailEventHistory
-from coupons.positions import Position
 from tests.support.service import Service
 from tests.support.tickets import admit, issued_users, received, were_read
 

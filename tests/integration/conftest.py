@@ -13,7 +13,7 @@ from coupons.admission.campaign_store import CampaignSettings, Description
 from coupons.admission.gate import Admission, Held
 from coupons.admission.keys import CampaignKeys, campaign_keys, mender_key
 from coupons.admission.scripts import admission_redis
-from coupons.positions import Position
+from coupons.messaging.positions import Position
 
 HOUR_MS = 3_600_000
 

@@ -6,9 +6,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from coupons.callers import api_keys
-from coupons.callers.api_keys import create_api_key
-from coupons.callers.snapshot import key_snapshot
+from coupons.auth import api_keys
+from coupons.auth.api_keys import create_api_key
+from coupons.auth.snapshot import key_snapshot
 from coupons.errors import GateUnavailable
 from coupons.models import ApiKey
 from tests.support.http import Api

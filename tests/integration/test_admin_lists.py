@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from coupons.campaigns.lifecycle import create_campaign
-from coupons.jobs import recorded_run
+from coupons.management.job_runs import recorded_run
 from coupons.models import Coupon, JobRun
 from tests.support.operators import (
     CAMPAIGNS,

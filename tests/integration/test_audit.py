@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from coupons import audit
-from coupons.callers.api_keys import create_api_key, revoke_api_key
+from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.campaigns import lifecycle
 from coupons.issuing.give_up import give_up_events
 from coupons.models import ApiKey, AuditEntry, Campaign, CampaignState, FailEventHistory

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from coupons import checks
 from coupons.admission.scripts import admission_redis
+from coupons.checks import configuration
 from coupons.messaging import topics
 from tests.support.service import Service
 
@@ -16,7 +16,7 @@ def ids(found: object) -> list[str | None]:
 
 
 def test_the_settings_of_the_tests_contradict_each_other_in_nothing() -> None:
-    assert ids(checks.check_time_outs(None)) == []
+    assert ids(configuration.check_time_outs(None)) == []
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(
     settings: LazySettings, name: str, value: int, expected: str
 ) -> None:
     setattr(settings, name, value)
-    found = list(checks.check_time_outs(None))
+    found = list(configuration.check_time_outs(None))
 
     assert ids(found) == [expected]
     assert found[0].hint
@@ -42,17 +42,17 @@ def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(
 def test_a_service_without_a_key_is_warned_that_nobody_gets_in(settings: LazySettings) -> None:
     settings.API_KEYS = []
 
-    assert ids(checks.check_callers(None)) == ["coupons.W001"]
+    assert ids(configuration.check_callers(None)) == ["coupons.W001"]
 
 
 def test_a_good_topic_and_a_good_redis_have_nothing_to_say(service: Service) -> None:
-    assert ids(checks.check_topic(None)) == []
-    assert ids(checks.check_redis(None)) == []
+    assert ids(configuration.check_topic(None)) == []
+    assert ids(configuration.check_redis(None)) == []
 
 
 def test_a_missing_topic_is_an_error_that_says_how_to_make_it(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = "coupon_create_not_there"
-    found = list(checks.check_topic(None))
+    found = list(configuration.check_topic(None))
 
     assert ids(found) == ["coupons.E004"]
     assert found[0].hint == "manage.py create_topic makes it."
@@ -61,7 +61,7 @@ def test_a_missing_topic_is_an_error_that_says_how_to_make_it(service: Service, 
 def test_a_topic_with_other_settings_is_a_warning(service: Service, settings: LazySettings) -> None:
     settings.TOPIC_RETENTION_MS = 3_600_000
 
-    assert ids(checks.check_topic(None)) == ["coupons.W002"]
+    assert ids(configuration.check_topic(None)) == ["coupons.W002"]
 
 
 def test_a_kafka_that_does_not_answer_is_an_error(service: Service, settings: LazySettings) -> None:
@@ -70,7 +70,7 @@ def test_a_kafka_that_does_not_answer_is_an_error(service: Service, settings: La
     settings.KAFKA_REQUEST_TIMEOUT_MS = 300
     topics.administrator.reset()
     try:
-        assert ids(checks.check_topic(None)) == ["coupons.E005"]
+        assert ids(configuration.check_topic(None)) == ["coupons.E005"]
     finally:
         settings.KAFKA_BOOTSTRAP_SERVERS = address
         topics.administrator.reset()
@@ -84,7 +84,7 @@ def test_a_redis_that_may_forget_is_a_warning_that_says_what_would_be_lost(
 ) -> None:
     admission_redis().config_set(name, bad)
     try:
-        found = list(checks.check_redis(None))
+        found = list(configuration.check_redis(None))
     finally:
         admission_redis().config_set(name, good)
 
@@ -95,19 +95,19 @@ def test_a_redis_that_may_forget_is_a_warning_that_says_what_would_be_lost(
 def test_a_redis_that_does_not_answer_is_a_warning(service: Service) -> None:
     service.stack("pause", "redis")
 
-    assert ids(checks.check_redis(None)) == ["coupons.W003"]
+    assert ids(configuration.check_redis(None)) == ["coupons.W003"]
 
 
 def test_failpoints_are_an_error_with_any_database_but_a_tests(
     settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(settings.DATABASES["default"], "NAME", "coupons")
-    assert ids(checks.check_failpoints(None)) == []
+    assert ids(configuration.check_failpoints(None)) == []
     settings.FAILPOINTS = tmp_path
-    found = list(checks.check_failpoints(None))
+    found = list(configuration.check_failpoints(None))
 
     assert ids(found) == ["coupons.E006"]
     assert "'coupons' is no test's" in found[0].msg
     assert found[0].hint
     monkeypatch.setitem(settings.DATABASES["default"], "NAME", "test_coupons")
-    assert ids(checks.check_failpoints(None)) == []
+    assert ids(configuration.check_failpoints(None)) == []

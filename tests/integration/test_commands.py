@@ -11,10 +11,10 @@ from django.core.management import call_command
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.ledger.mend import promise_window_sec
+from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory, JobRun
-from coupons.positions import Position
+from coupons.recovery.rebuild import promise_window_sec
 from tests.support.commands import Ran, run
 from tests.support.service import Service
 from tests.support.tickets import (

@@ -8,9 +8,9 @@ from django.conf import settings
 
 from consumers.registry import Handled, Received
 from coupons.errors import GateUnavailable, StateStale
-from coupons.ledger.reconcile import reconcile
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
+from coupons.reconciliation.reconcile import reconcile
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, received
 

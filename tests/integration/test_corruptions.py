@@ -6,9 +6,9 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection
 
-from coupons.ledger.differences import EXPLANATIONS, Kind
-from coupons.ledger.reconcile import Reconciliation
 from coupons.models import Coupon
+from coupons.reconciliation.differences import EXPLANATIONS, Kind
+from coupons.reconciliation.reconcile import Reconciliation
 from tests.support.ledger_corruptions import APART, CORRUPTIONS, LAST, Corruption, Named, holes
 from tests.support.ledger_scenes import Scene, make_scenes
 from tests.support.service import Service

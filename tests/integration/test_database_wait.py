@@ -9,8 +9,8 @@ import pytest
 from django.conf import LazySettings
 from django.db import OperationalError, close_old_connections, connection, transaction
 
-from coupons.database_wait import NoAnswer, answers_within, unlimited_waits
 from coupons.models import Campaign
+from coupons.runtime.db_timeouts import NoAnswer, answers_within, unlimited_waits
 from tests.support.service import Service
 
 LIMIT_MS = 300

@@ -11,19 +11,19 @@ import pytest
 from django.conf import LazySettings
 from django.db.models.functions import Now
 
-from coupons import failpoints
 from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
 from coupons.campaigns.push import in_step
-from coupons.failpoints import InjectedDefect
 from coupons.issuing.retry import retry_due_events
-from coupons.ledger.keeper import Keeper
-from coupons.ledger.mend import stale_campaigns
-from coupons.ledger.reconcile import reconcile
-from coupons.ledger.relay import relay_pending
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
+from coupons.reconciliation.reconcile import reconcile
+from coupons.recovery.keeper import Keeper
+from coupons.recovery.rebuild import stale_campaigns
+from coupons.recovery.relay import relay_pending
+from coupons.runtime import failpoints
+from coupons.runtime.failpoints import InjectedDefect
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,

@@ -17,8 +17,8 @@ from coupons.admission import directory
 from coupons.admission.admit import admit
 from coupons.admission.directory import Directory, DirectoryUnavailable
 from coupons.admission.gate import Outcome
-from coupons.ledger.mend import SLACK_SEC, mend_campaigns
 from coupons.models import Campaign
+from coupons.recovery.rebuild import SLACK_SEC, mend_campaigns
 from tests.support.looks import Looks
 from tests.support.patience import LONG_MS
 from tests.support.service import Service

@@ -10,7 +10,7 @@ from coupons.admission import gate, ticket_store
 from coupons.admission.gate import Held, Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
-from coupons.positions import Position
+from coupons.messaging.positions import Position
 from tests.integration.conftest import HOUR_MS, Gate
 
 MakeGate = Callable[..., Gate]

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from coupons.callers.api_keys import create_api_key
+from coupons.auth.api_keys import create_api_key
 from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailEventHistory, JobRun
 from tests.integration.test_admin_failed_events import held, retry_address
 from tests.support.operators import (

@@ -8,13 +8,13 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Model
 
-from coupons.callers.api_keys import create_api_key
+from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign
-from coupons.id_sequences import heal_id_sequences
 from coupons.issuing.give_up import give_up_events
 from coupons.issuing.retry import RetryReport, retry_events_now
-from coupons.ledger.keeper import Keeper
 from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailAttempt, FailEventHistory
+from coupons.recovery.keeper import Keeper
+from coupons.runtime.id_sequences import heal_id_sequences
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, issued_users, received
 

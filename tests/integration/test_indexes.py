@@ -20,11 +20,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from coupons.api.tickets import _written
-from coupons.database_wait import unlimited_waits
 from coupons.issuing.issue import _existing_sequences
 from coupons.issuing.retry import retry_due_events
-from coupons.ledger.rows import failed_tickets, issued_tickets, written_sequences
 from coupons.models import Coupon, FailEventHistory
+from coupons.reconciliation.rows import failed_tickets, issued_tickets, written_sequences
+from coupons.runtime.db_timeouts import unlimited_waits
 from tests.support.tickets import ticket
 
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(120)]

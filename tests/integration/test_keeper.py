@@ -12,9 +12,9 @@ from coupons.admission import campaign_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.push import settings_of
-from coupons.ledger.keeper import Keeper
-from coupons.ledger.mend import stale_campaigns
 from coupons.models import Campaign, CampaignState
+from coupons.recovery.keeper import Keeper
+from coupons.recovery.rebuild import stale_campaigns
 from tests.integration.test_raise_and_lower import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, publish
@@ -72,7 +72,7 @@ def test_what_another_mender_made_current_in_between_is_not_mended_again(
 ) -> None:
     """An operator's rebuild_admission, say, which ends between the keeper's look and its lock."""
     campaign = service.campaign(10)
-    monkeypatch.setattr("coupons.ledger.keeper.stale_campaigns", lambda **_: [campaign.pk])
+    monkeypatch.setattr("coupons.recovery.keeper.stale_campaigns", lambda **_: [campaign.pk])
 
     assert a_keeper().round()
 
@@ -105,7 +105,7 @@ def test_a_mend_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
     admission_redis().flushall()
     Campaign.objects.update(updated_at=Now() - timedelta(seconds=5))
 
-    with caplog.at_level(logging.INFO, logger="coupons.ledger.keeper"):
+    with caplog.at_level(logging.INFO, logger="coupons.recovery.keeper"):
         assert not keeper.round()
         make_stale(other)
         assert not keeper.round()
@@ -126,7 +126,7 @@ def test_a_part_that_stays_down_is_logged_once_and_its_return_too(
     keeper, topic = a_keeper(), settings.TOPIC
     service.campaign(10)
     settings.TOPIC = "coupon_create_not_there"
-    with caplog.at_level(logging.INFO, logger="coupons.ledger.keeper"):
+    with caplog.at_level(logging.INFO, logger="coupons.recovery.keeper"):
         keeper.round()
         keeper.round()
         settings.TOPIC = topic

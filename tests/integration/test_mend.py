@@ -12,11 +12,11 @@ from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.ledger.mend import stale_campaigns
-from coupons.ledger.reconcile import reconcile
-from coupons.ledger.relay import relay_pending
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, FailEventHistory
+from coupons.reconciliation.reconcile import reconcile
+from coupons.recovery.rebuild import stale_campaigns
+from coupons.recovery.relay import relay_pending
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,

@@ -13,9 +13,9 @@ from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import pause_campaign
 from coupons.errors import GateUnavailable, LogUnavailable, PushDidNotArrive, StateStale
-from coupons.ledger.locks import Work
-from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
 from coupons.models import Campaign, Coupon
+from coupons.recovery.locks import Work
+from coupons.recovery.rebuild import mend_campaigns, promise_window_sec, stale_campaigns
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,

@@ -9,9 +9,9 @@ from coupons.admission import ticket_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
-from coupons.ledger.mend import mend_campaigns, stale_campaigns
+from coupons.messaging.positions import Position
 from coupons.models import Campaign
-from coupons.positions import Position
+from coupons.recovery.rebuild import mend_campaigns, stale_campaigns
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, mend, publish_and_mark, publish_late, received, were_read
 
@@ -76,7 +76,7 @@ def test_a_mend_that_never_ended_makes_no_older_copy_of_what_it_found(
     campaign = service.campaign(10)
     admit(campaign, "only in redis")
     with monkeypatch.context() as patch:
-        patch.setattr("coupons.ledger.mend.finish_mend", fail)
+        patch.setattr("coupons.recovery.rebuild.finish_mend", fail)
         for _ in range(2):
             with pytest.raises(StateStale):
                 mend(campaign)

@@ -15,8 +15,8 @@ from coupons.campaigns import push
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
 from coupons.campaigns.push import in_step, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
-from coupons.failpoints import PUSH_LOWERED
 from coupons.models import Campaign
+from coupons.runtime.failpoints import PUSH_LOWERED
 from tests.support.service import Service
 from tests.support.tickets import admit, mend
 from tests.support.waiting import wait_until

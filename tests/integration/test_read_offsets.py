@@ -6,13 +6,13 @@ from django.db import transaction
 
 from consumers.coupon_create import save_coupons
 from coupons.errors import MessagesSkipped
-from coupons.ledger import cut_logs
-from coupons.ledger.cut_logs import look_at_logs
-from coupons.ledger.relay import relay_pending
 from coupons.messaging import read_offsets
+from coupons.messaging.positions import Position
 from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
 from coupons.models import Campaign, Coupon, PartitionOffset
-from coupons.positions import Position
+from coupons.recovery import cut_logs
+from coupons.recovery.cut_logs import look_at_logs
+from coupons.recovery.relay import relay_pending
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, publish_and_mark, received, were_read
 

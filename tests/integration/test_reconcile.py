@@ -10,11 +10,11 @@ from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.errors import GateUnavailable, LogUnavailable, StateStale
 from coupons.issuing.failures import Failure, record_failures
-from coupons.ledger.differences import EXPLANATIONS, Kind, Ledger
-from coupons.ledger.reconcile import Reconciliation, reconcile
+from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailCode
-from coupons.positions import Position
+from coupons.reconciliation.differences import EXPLANATIONS, Kind, Ledger
+from coupons.reconciliation.reconcile import Reconciliation, reconcile
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, insert_coupons, mend, received, were_read
 

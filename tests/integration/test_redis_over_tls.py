@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import admission_redis, run
-from coupons.checks import check_redis
+from coupons.checks.configuration import check_redis
 from coupons.errors import GateUnavailable
 from tests.integration.conftest import Gate
 from tests.support.authority import Authority

@@ -6,12 +6,12 @@ from django.db import connections
 
 from coupons.admission.scripts import admission_redis
 from coupons.admission.ticket_store import mark_published
-from coupons.ledger.locks import Work, only_one
-from coupons.ledger.relay import RelayReport, relay_pending
 from coupons.messaging import topics
 from coupons.messaging.log import read_log
 from coupons.messaging.messages import decode
-from coupons.positions import Position
+from coupons.messaging.positions import Position
+from coupons.recovery.locks import Work, only_one
+from coupons.recovery.relay import RelayReport, relay_pending
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,

@@ -14,8 +14,8 @@ from coupons.campaigns.lifecycle import change_campaign
 from coupons.errors import GateUnavailable, OperatorError
 from coupons.issuing.give_up import give_up_events
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
-from coupons.ledger.reconcile import reconcile
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailEventHistory
+from coupons.reconciliation.reconcile import reconcile
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, insert_coupons, issued_users, received
 

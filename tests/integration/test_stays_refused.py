@@ -16,9 +16,9 @@ from coupons.admission.scripts import admission_redis
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.give_up import give_up_events
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
-from coupons.ledger.reconcile import reconcile_campaign
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory, PartitionOffset
+from coupons.reconciliation.reconcile import reconcile_campaign
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, held, issued_users, mend, received, were_read
 

@@ -23,7 +23,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from coupons import audit
-from coupons.callers.api_keys import create_api_key
+from coupons.auth.api_keys import create_api_key
 from coupons.campaigns import lifecycle
 from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
 from tests.integration.test_admin_campaigns import values_of

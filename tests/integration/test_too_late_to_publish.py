@@ -17,15 +17,15 @@ from coupons.admission.gate import Admission
 from coupons.admission.scripts import admission_redis
 from coupons.api import accept as accepting
 from coupons.api import patience
-from coupons.breaker import Breaker
-from coupons.callers.caller import Caller
-from coupons.callers.services import ALL_SCOPES
+from coupons.api.breaker import Breaker
+from coupons.auth.caller import Caller
+from coupons.auth.services import ALL_SCOPES
 from coupons.errors import StateStale, Unconfirmed
 from coupons.front import apply as applying
 from coupons.front.apply import Application, Applications
+from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign
-from coupons.positions import Position
 from tests.support.front import Loop, StillCampaigns
 from tests.support.patience import LONG_MS
 from tests.support.service import Service

@@ -12,9 +12,9 @@ from coupons.errors import LogUnavailable
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.messaging.log import read_log
+from coupons.messaging.positions import Position
 from coupons.messaging.producer import close_publisher, publisher
 from coupons.models import Campaign
-from coupons.positions import Position
 from tests.support.group import committed
 from tests.support.service import Service, message
 from tests.support.tickets import publish, ticket, were_read

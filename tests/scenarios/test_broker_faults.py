@@ -12,11 +12,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from coupons.failpoints import CONSUMER_COMMITTED
 from coupons.messaging import topics
 from coupons.messaging.log import read_log
 from coupons.messaging.messages import decode
 from coupons.models import Campaign, Coupon, FailEventHistory
+from coupons.runtime.failpoints import CONSUMER_COMMITTED
 from faults.crowd import Crowd
 from faults.history import read_history
 from faults.visits import Habits

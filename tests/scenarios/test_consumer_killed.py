@@ -2,8 +2,13 @@
 
 import signal
 
-from coupons.failpoints import CONSUMER_COMMITTED, CONSUMER_FAILURES_RECORDED, CONSUMER_INSERTED, CONSUMER_SETTLED
 from coupons.models import Coupon, FailEventHistory
+from coupons.runtime.failpoints import (
+    CONSUMER_COMMITTED,
+    CONSUMER_FAILURES_RECORDED,
+    CONSUMER_INSERTED,
+    CONSUMER_SETTLED,
+)
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on, committed
 from tests.support.matrix import Row

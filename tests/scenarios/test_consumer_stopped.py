@@ -1,7 +1,7 @@
 """Row 18: a consumer comes back after the group has given its partitions, and the batch in its hand, to another."""
 
-from coupons.failpoints import CONSUMER_COMMITTED, CONSUMER_SETTLED
 from coupons.models import FailEventHistory
+from coupons.runtime.failpoints import CONSUMER_COMMITTED, CONSUMER_SETTLED
 from faults.visits import Habits
 from tests.support.group import MAX_POLL_INTERVAL, assert_admission_went_on, committed
 from tests.support.matrix import Row

@@ -3,8 +3,8 @@ failure; users are admitted all the while."""
 
 from django.db import connection, transaction
 
-from coupons.failpoints import CONSUMER_INSERTED
 from coupons.models import FailEventHistory
+from coupons.runtime.failpoints import CONSUMER_INSERTED
 from faults.visits import Habits
 from tests.support.group import (
     MAX_POLL_INTERVAL,

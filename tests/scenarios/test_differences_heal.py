@@ -4,8 +4,8 @@ import shlex
 
 from django.conf import LazySettings
 
-from coupons.ledger.differences import EXPLANATIONS, Kind
-from coupons.ledger.reconcile import Reconciliation
+from coupons.reconciliation.differences import EXPLANATIONS, Kind
+from coupons.reconciliation.reconcile import Reconciliation
 from tests.support import ledger_corruptions as corruptions
 from tests.support.ledger_corruptions import CORRUPTIONS, Corruption
 from tests.support.ledger_scenes import Scene, make_scenes

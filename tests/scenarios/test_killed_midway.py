@@ -3,8 +3,8 @@
 import signal
 
 from coupons.admission.scripts import admission_redis
-from coupons.failpoints import MEND_BUILT, PUSH_COMMITTED
 from coupons.models import FailEventHistory
+from coupons.runtime.failpoints import MEND_BUILT, PUSH_COMMITTED
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until

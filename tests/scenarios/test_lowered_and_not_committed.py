@@ -7,8 +7,8 @@ import pytest
 from django.db import connection, transaction
 
 from coupons.admission import campaign_store
-from coupons.failpoints import PUSH_LOWERED
 from coupons.models import Campaign
+from coupons.runtime.failpoints import PUSH_LOWERED
 from faults.crowd import Crowd
 from faults.visits import Habits
 from tests.support.matrix import Row

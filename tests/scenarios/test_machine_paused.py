@@ -7,8 +7,8 @@ import urllib3
 
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import close_campaign
-from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED
 from coupons.models import Campaign, Coupon
+from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED
 from tests.support.matrix import Row
 from tests.support.patience import patience
 from tests.support.promises import apply_all, assert_history_holds, assert_kept

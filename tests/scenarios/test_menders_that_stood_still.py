@@ -2,9 +2,9 @@
 
 import pytest
 
-from coupons import failpoints
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign
+from coupons.runtime import failpoints
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from coupons.ledger.reconcile import Reconciliation
+from coupons.reconciliation.reconcile import Reconciliation
 from faults.visits import Habits
 from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds

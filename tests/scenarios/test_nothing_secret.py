@@ -12,14 +12,14 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 
 from coupons.admission.scripts import admission_redis
-from coupons.callers.api_keys import MARK
-from coupons.callers.caller import Caller
-from coupons.callers.services import caller_of_key
-from coupons.callers.token_keys import read_keys
-from coupons.callers.tokens import caller_of_token
-from coupons.failpoints import WEB_ADMITTED
+from coupons.auth.api_keys import MARK
+from coupons.auth.caller import Caller
+from coupons.auth.services import caller_of_key
+from coupons.auth.token_keys import read_keys
+from coupons.auth.tokens import caller_of_token
 from coupons.messaging.producer import publisher
 from coupons.models import ApiKey, Campaign, Coupon, FailEventHistory
+from coupons.runtime.failpoints import WEB_ADMITTED
 from tests.support.issuer import AUDIENCE, ISSUER, SECRET
 from tests.support.operators import CAMPAIGNS, COUPONS, EVENTS, JOBS, event_page
 from tests.support.process import Process

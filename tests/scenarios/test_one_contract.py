@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from coupons.callers.api_keys import create_api_key
+from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.models import Campaign, Scope
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer

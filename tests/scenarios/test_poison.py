@@ -4,8 +4,8 @@ consumer."""
 import json
 from uuid import uuid4
 
-from coupons.failpoints import CONSUMER_FAILURES_RECORDED, CONSUMER_SETTLED
 from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
+from coupons.runtime.failpoints import CONSUMER_FAILURES_RECORDED, CONSUMER_SETTLED
 from faults.visits import Habits
 from tests.support.group import (
     MAX_POLL_INTERVAL,

@@ -5,8 +5,8 @@ A dead one is easy: its sessions end. This one keeps them, and goes on when some
 
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign
-from coupons.failpoints import CONSUMER_INSERTED, MEND_BUILT
 from coupons.models import FailEventHistory
+from coupons.runtime.failpoints import CONSUMER_INSERTED, MEND_BUILT
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until

@@ -1,8 +1,8 @@
 """Row 10: the primary hangs, a replica that lags takes over, and later it all goes back again."""
 
 from coupons.admission.scripts import admission_redis
-from coupons.failpoints import MEND_BEGUN
 from coupons.models import Campaign, FailCode, FailEventHistory
+from coupons.runtime.failpoints import MEND_BEGUN
 from faults.crowd import Crowd
 from faults.links import server_ports
 from faults.proxy import LOOPBACK

@@ -1,7 +1,7 @@
 """Rows 5, 7, 8: Redis dies, hangs, or its answers are lost. 503, and nobody's place is lost or given twice."""
 
-from coupons.failpoints import MEND_BEGUN
 from coupons.models import FailEventHistory
+from coupons.runtime.failpoints import MEND_BEGUN
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.places import (

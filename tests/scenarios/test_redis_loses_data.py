@@ -7,8 +7,8 @@ from stack_parts.home import Home
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.failpoints import MEND_BEGUN
 from coupons.models import Campaign, Coupon, FailCode, FailEventHistory
+from coupons.runtime.failpoints import MEND_BEGUN
 from faults.crowd import Crowd
 from faults.visits import Habits
 from tests.support.matrix import Row

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from django.db import connection
 from django.db.models import Count
 
-from coupons.failpoints import RETRY_CLAIMED, RETRY_ISSUED
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
+from coupons.runtime.failpoints import RETRY_CLAIMED, RETRY_ISSUED
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on
 from tests.support.matrix import Row

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 
-from coupons.failpoints import CONSUMER_INSERTED
+from coupons.runtime.failpoints import CONSUMER_INSERTED
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import PYTHON, Service
 from tests.support.tickets import issued_users

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from coupons.failpoints import CONSUMER_COMMITTED
+from coupons.runtime.failpoints import CONSUMER_COMMITTED
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import pytest
 import urllib3
 
-from coupons.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED
 from coupons.messaging.log import LoggedMessage
 from coupons.models import Campaign, Coupon
+from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODUCED
 from faults.crowd import Crowd
 from faults.history import NO_ANSWER, read_history
 from faults.proxy import Direction

@@ -6,14 +6,14 @@ import signal
 import tempfile
 from pathlib import Path
 
-from coupons import failpoints
+from coupons.runtime import failpoints
 from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import LOOPBACK, Proxy
 from tests.support.waiting import wait_until
 
 
 class Injection:
-    """A part of `Service`; the points and actions are those of coupons/failpoints.py."""
+    """A part of `Service`; the points and actions are those of coupons/runtime/failpoints.py."""
 
     def __init__(self) -> None:
         self.failpoints = Path(tempfile.mkdtemp(prefix="failpoints-"))

@@ -12,9 +12,9 @@ from django.db.models.functions import Now
 from django.test import override_settings
 
 from coupons.admission.scripts import admission_redis
-from coupons.ledger.differences import Kind
+from coupons.messaging.positions import Position
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailEventHistory
-from coupons.positions import Position
+from coupons.reconciliation.differences import Kind
 from tests.support.ledger_scenes import Scene
 from tests.support.tickets import insert_coupons, publish
 

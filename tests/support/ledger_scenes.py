@@ -14,9 +14,9 @@ from coupons.issuing.give_up import give_up_events
 from coupons.issuing.issue import issue_coupons, settle_tickets
 from coupons.issuing.retry import retry_events_now
 from coupons.messaging.messages import encode
+from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, FailCode, FailEventHistory
-from coupons.positions import Position
 from tests.support.service import Service
 from tests.support.tickets import admit, mend, ticket, were_read
 

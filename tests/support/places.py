@@ -6,8 +6,8 @@ from redis import Redis
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.failpoints import MEND_BEGUN
 from coupons.models import Campaign
+from coupons.runtime.failpoints import MEND_BEGUN
 from faults.crowd import Crowd
 from faults.history import Request, read_history
 from tests.support.promises import Promises

@@ -11,10 +11,10 @@ from coupons.api.accept import accept
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.campaigns.push import in_step
 from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
-from coupons.ledger.differences import Ledger
-from coupons.ledger.reconcile import reconcile_campaign
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
+from coupons.reconciliation.differences import Ledger
+from coupons.reconciliation.reconcile import reconcile_campaign
 from faults.crowd import Crowd
 from faults.history import QUANTITY_CHANGED, Event
 from faults.history_check import check_files

@@ -13,13 +13,13 @@ from consumers.registry import Handled, Received
 from coupons.admission import gate, ticket_store
 from coupons.admission.gate import Held
 from coupons.issuing.issue import Issued, issue_coupons
-from coupons.ledger.mend import MendReport, mend_campaigns
 from coupons.messaging import topics
 from coupons.messaging.messages import Ticket
+from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, PartitionOffset
-from coupons.positions import Position
+from coupons.recovery.rebuild import MendReport, mend_campaigns
 from tests.support.service import message
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.conf import LazySettings
 from stack_parts import envfile
 
-from coupons.exposure_checks import check_exposure, check_proxies, weakness_of
+from coupons.checks.exposure import check_exposure, check_proxies, weakness_of
 from tests.support.process import ROOT
 
 GOOD_SECRET = "k3v-9Qw_Zr71TgxYb0LmNs54CdEfHjUp8OaIiRt2"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from coupons import failpoints
-from coupons.failpoints import EXIT_CODE, POINTS, WEB_ADMITTED, WEB_PRODUCED, InjectedDefect, failpoint
+from coupons.runtime import failpoints
+from coupons.runtime.failpoints import EXIT_CODE, POINTS, WEB_ADMITTED, WEB_PRODUCED, InjectedDefect, failpoint
 from couponsite import env
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ def passing(folder: Path, times: int = 1) -> subprocess.Popen[bytes]:
     """Another process that passes the point so often, and then ends with 0."""
     program = f"""
 from pathlib import Path
-from coupons import failpoints
+from coupons.runtime import failpoints
 failpoints.switch_on(Path({str(folder)!r}))
 for _ in range({times}):
     failpoints.failpoint({WEB_ADMITTED!r})

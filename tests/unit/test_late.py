@@ -2,8 +2,8 @@
 
 import pytest
 
-from coupons.ledger.late import MENDS_KEPT, came_late, with_ends
-from coupons.positions import Position
+from coupons.messaging.positions import Position
+from coupons.recovery.late import MENDS_KEPT, came_late, with_ends
 
 # The mend to epoch 2 found 10 messages in partition 0, that to epoch 3 found 20, that to epoch 5 found 30.
 LOG_ENDS = {"2": {"0": 10}, "3": {"0": 20}, "5": {"0": 30}}

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from coupons.ledger.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind, Ledger
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.conf import LazySettings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging import topics
-from coupons.per_process import PerProcess
+from coupons.runtime.process_local import PerProcess
 
 
 class LateBroker:

@@ -6,7 +6,7 @@ import re
 import pytest
 from django.conf import settings
 
-from coupons.problems import Code, Problem
+from coupons.api.problems import Code, Problem
 from tests.support.process import ROOT
 
 CONF = (ROOT / "docs" / "deploy" / "nginx.conf").read_text()

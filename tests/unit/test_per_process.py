@@ -4,7 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from coupons.per_process import PerProcess
+from coupons.runtime.process_local import PerProcess
 from tests.support.process import ROOT
 
 
@@ -56,7 +56,7 @@ def test_what_is_forgotten_is_not_closed_and_the_next_call_makes_another() -> No
 def test_the_last_one_is_closed_at_the_end_of_the_process_once_however_many_there_were() -> None:
     output = run(
         "from multiprocessing import util\n"
-        "from coupons.per_process import PerProcess\n"
+        "from coupons.runtime.process_local import PerProcess\n"
         "client = PerProcess(object, close=lambda made: print('closed', made is last))\n"
         "for _ in range(100):\n"
         "    client.forget()\n"
@@ -77,7 +77,7 @@ def test_a_reset_of_nothing_does_nothing() -> None:
 def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone() -> None:
     output = run(
         "import os\n"
-        "from coupons.per_process import PerProcess\n"
+        "from coupons.runtime.process_local import PerProcess\n"
         "client = PerProcess(lambda: [os.getpid()], close=lambda made: made.append('closed'))\n"
         "parent = client()\n"
         "child = os.fork()\n"
@@ -95,7 +95,7 @@ def test_a_child_forked_while_another_thread_made_it_does_not_wait_for_ever() ->
     output = run(
         "import os, threading, warnings\n"
         "warnings.simplefilter('ignore')  # forking among threads is what is looked at\n"
-        "from coupons.per_process import PerProcess\n"
+        "from coupons.runtime.process_local import PerProcess\n"
         "inside, go_on = threading.Event(), threading.Event()\n"
         "def make():\n"
         "    inside.set()\n"
@@ -116,7 +116,7 @@ def test_a_child_forked_while_another_thread_made_it_does_not_wait_for_ever() ->
 
 def test_it_is_closed_at_the_process_s_normal_end() -> None:
     output = run(
-        "from coupons.per_process import PerProcess\n"
+        "from coupons.runtime.process_local import PerProcess\n"
         "client = PerProcess(lambda: 'made', close=lambda made: print(made, 'closed'))\n"
         "client()\n"
     )

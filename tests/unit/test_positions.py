@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from coupons.clock import milliseconds, moment_of
-from coupons.positions import PARTITION_STEP, Position, position_of
+from coupons.messaging.positions import PARTITION_STEP, Position, position_of
+from coupons.runtime.clock import milliseconds, moment_of
 
 EDGES = [
     Position(0, 0),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from coupons.problems import Code, Problem
+from coupons.api.problems import Code, Problem
 
 
 @pytest.mark.parametrize("code", Code)

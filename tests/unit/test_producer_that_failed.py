@@ -17,7 +17,7 @@ from coupons.messaging import producer
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import Publisher
 from coupons.messaging.state import state_of_producer
-from coupons.per_process import PerProcess
+from coupons.runtime.process_local import PerProcess
 from tests.support.waiting import wait_until
 
 TICKET = Ticket(uuid4(), "42", 1, datetime(2026, 12, 1, tzinfo=UTC), "test")

@@ -6,10 +6,10 @@ import pytest
 
 from coupons.admission.gate import Outcome
 from coupons.admission.newcomer import Newcomer
+from coupons.api.problems import retry_after
 from coupons.api.refusals import EARLY_MS, FARTHEST_RETRY_SEC, refusal
 from coupons.front.admitted_users import AdmittedUsers, filter_for
 from coupons.front.closed_campaigns import ClosedCampaign
-from coupons.problems import retry_after
 from tests.support.clocks import Clock
 
 OPENS_AT_MS = 1_796_000_000_123

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from coupons.scheduler import Scheduler, run_job
+from coupons.management.scheduler import Scheduler, run_job
 from tests.support.clocks import Clock, SteppedEvent
 
 START = datetime(2026, 12, 1, 10, 2, 30, tzinfo=UTC)

@@ -9,11 +9,11 @@ import jwt
 import pytest
 from django.conf import LazySettings
 
-from coupons.callers import token_keys, tokens
-from coupons.callers.caller import Caller, NotKnown
-from coupons.callers.seen_tokens import Seen, SeenTokens
-from coupons.callers.token_keys import TokenKey
-from coupons.callers.tokens import caller_of_token
+from coupons.auth import token_keys, tokens
+from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.seen_tokens import Seen, SeenTokens
+from coupons.auth.token_keys import TokenKey
+from coupons.auth.tokens import caller_of_token
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 
 CALLER = Caller(name="user", scopes=frozenset(), user_id="1")

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from coupons.ledger import questions, sequences, sheets, sieve
-from coupons.ledger.books import Books, EventRow, MessageRow
-from coupons.ledger.sheets import Binder, Sheet, parts_for
-from coupons.ledger.sieve import Messages, Sources, sift
-from coupons.positions import PARTITION_STEP
+from coupons.messaging.positions import PARTITION_STEP
+from coupons.reconciliation import questions, sequences, sheets, sieve
+from coupons.reconciliation.books import Books, EventRow, MessageRow
+from coupons.reconciliation.sheets import Binder, Sheet, parts_for
+from coupons.reconciliation.sieve import Messages, Sources, sift
 
 VALUES: dict[str, str | float] = {"latest": 500, "positions": PARTITION_STEP, "next_sequence": 14}
 LISTS = (

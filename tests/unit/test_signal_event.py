@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from coupons.signal_event import SignalEvent
+from coupons.runtime.signal_event import SignalEvent
 from tests.support.process import ROOT
 
 WAITS = """
 import signal, sys, time
 from threading import Event
-from coupons.signal_event import SignalEvent
+from coupons.runtime.signal_event import SignalEvent
 
 stop = {event}()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())

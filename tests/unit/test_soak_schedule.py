@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from coupons.failpoints import POINTS
+from coupons.runtime.failpoints import POINTS
 from faults.soak import schedule
 from faults.soak.injection import Injection
 from faults.soak.schedule import (

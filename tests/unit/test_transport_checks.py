@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from coupons.transport_checks import check_encryption, check_kafka_client, check_verification
+from coupons.checks.transport import check_encryption, check_kafka_client, check_verification
 from tests.support.process import ROOT
 
 REDIS = "rediss://coupons:hunter2@redis.example.test:6380/0"

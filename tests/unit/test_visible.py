@@ -3,7 +3,7 @@
 import pytest
 
 from coupons.admin.visible import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload
-from coupons.visible import one_line, visible
+from coupons.runtime.text import one_line, visible
 
 
 @pytest.mark.parametrize("text", ["", "plain", "two\nlines\tand a tab", "쿠폰 100장", "naïve ☕ 🎟"])

@@ -14,12 +14,12 @@ from consumers.registry import Handler, handler_of
 from consumers.silence import ConsumerSilent
 from consumers.supervisor import Supervisor
 from consumers.worker import PoisonFlood, Worker
-from coupons.collector import spare_the_collector
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
-from coupons.message_keys import refuse_unknown_keys
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
-from coupons.signal_event import SignalEvent
+from coupons.recovery.unknown_keys import refuse_unknown_keys
+from coupons.runtime.gc import spare_the_collector
+from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 EXIT_POISON = 3

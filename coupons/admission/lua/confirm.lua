@@ -2,7 +2,7 @@
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller, which the message carries   2 user id   3 sequence
---       4 score of the message's position (coupons/positions.py), or '' when Kafka did not say where it lies
+--       4 score of the message's position (coupons/messaging/positions.py), or '' when Kafka did not say where it lies
 -- Returns
 --   {'CONFIRMED'}   held, and noted as published if it is still pending
 --   {'NOT_HELD'}    the user has no ticket, or another one; nothing was written

@@ -5,7 +5,7 @@ from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
 from coupons.errors import OperatorError
 from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator, whole_number
 from coupons.models import MAX_QUANTITY
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 
 class Command(CouponCommand):

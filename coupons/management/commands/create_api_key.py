@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from coupons.callers.api_keys import KeyNotPushed, create_api_key
+from coupons.auth.api_keys import KeyNotPushed, create_api_key
 from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator
 from coupons.models import Scope
 

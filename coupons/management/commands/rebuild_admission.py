@@ -4,9 +4,9 @@ from uuid import UUID
 
 from coupons import audit
 from coupons.errors import OperatorError, UnknownMessageKey
-from coupons.ledger.mend import mend_campaigns, promise_window_sec, stale_campaigns
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
+from coupons.recovery.rebuild import mend_campaigns, promise_window_sec, stale_campaigns
 
 
 class Command(CouponCommand):

@@ -10,12 +10,12 @@ from uuid import UUID
 from django.core.management.base import CommandError
 
 from coupons.errors import StateStale
-from coupons.ledger.differences import EXPLANATIONS, Ledger
-from coupons.ledger.reconcile import Reconciliation
-from coupons.ledger.topic import MEANING, TopicLedger
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
-from coupons.visible import visible
+from coupons.reconciliation.differences import EXPLANATIONS, Ledger
+from coupons.reconciliation.reconcile import Reconciliation
+from coupons.reconciliation.topic import MEANING, TopicLedger
+from coupons.runtime.text import visible
 
 
 @contextmanager

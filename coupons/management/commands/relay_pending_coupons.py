@@ -2,8 +2,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.errors import OperatorError
-from coupons.ledger.relay import relay_pending
 from coupons.management.command import CouponCommand, campaign_id
+from coupons.recovery.relay import relay_pending
 
 
 class Command(CouponCommand):

@@ -2,8 +2,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.issuing.retry import retry_due_events
-from coupons.jobs import recorded_run
 from coupons.management.command import CouponCommand, asked_to_end, whole_number
+from coupons.management.job_runs import recorded_run
 
 
 class Command(CouponCommand):

@@ -1,9 +1,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from coupons.callers.api_keys import revoke_api_key
+from coupons.auth.api_keys import revoke_api_key
 from coupons.management.command import CouponCommand, operator
-from coupons.visible import visible
+from coupons.runtime.text import visible
 
 
 class Command(CouponCommand):

@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 
 from coupons.management.command import CouponCommand, stop_on_signals
-from coupons.scheduler import Scheduler
-from coupons.signal_event import SignalEvent
+from coupons.management.scheduler import Scheduler
+from coupons.runtime.signal_event import SignalEvent
 
 
 class Command(CouponCommand):
@@ -30,5 +30,5 @@ class Command(CouponCommand):
             return
 
         stop_on_signals(stop)
-        logging.getLogger("coupons.scheduler").info("jobs.started count=%d", len(settings.CRONJOBS))
+        logging.getLogger("coupons.management.scheduler").info("jobs.started count=%d", len(settings.CRONJOBS))
         scheduler.run()

@@ -4,9 +4,9 @@ from typing import Any
 from django.conf import settings
 
 from coupons.errors import GateUnavailable
-from coupons.ledger.keeper import Keeper
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
-from coupons.signal_event import SignalEvent
+from coupons.recovery.keeper import Keeper
+from coupons.runtime.signal_event import SignalEvent
 
 
 class Command(CouponCommand):

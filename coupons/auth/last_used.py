@@ -9,10 +9,10 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q
 
-from coupons.database_wait import answers_within
 from coupons.errors import DATABASE_DOWN
 from coupons.models import ApiKey
-from coupons.per_process import PerProcess
+from coupons.runtime.db_timeouts import answers_within
+from coupons.runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Django's own name
 
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
-from coupons.ledger.mend import stale_campaigns
-from coupons.ledger.unverified import LOOK_SEC, closed_by_unknown_keys, in_words, unread_unverified
 from coupons.models import Campaign
+from coupons.recovery.rebuild import stale_campaigns
+from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys, in_words, unread_unverified
 
 
 def look_at_keys() -> Sequence[CheckMessage]:

@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from coupons.ledger.books import EventRow
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
+from coupons.reconciliation.books import EventRow
 
 CHUNK = 10_000
 
@@ -73,7 +73,7 @@ def _stream(rows: QuerySet[Any, Any]) -> Iterator[TicketRow]:
 
 
 def _batches(rows: QuerySet[Any, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Without the ORM's work for each row, and without COPY, beside which no wait has an end (database_wait.py)."""
+    """Without the ORM's work for each row, and without COPY, beside which no wait has an end (db_timeouts.py)."""
     sql, values = rows.query.sql_with_params()
     # Inside a transaction the server-side cursor needs no WITH HOLD, which would first store the whole result.
     with transaction.atomic(), connection.chunked_cursor() as cursor:

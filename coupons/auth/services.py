@@ -5,10 +5,10 @@ from hashlib import sha256
 
 from django.conf import settings
 
-from coupons.callers.api_keys import MARK, digest_of
-from coupons.callers.caller import Caller, NotKnown
-from coupons.callers.last_used import last_used
-from coupons.callers.snapshot import key_snapshot
+from coupons.auth.api_keys import MARK, digest_of
+from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.last_used import last_used
+from coupons.auth.snapshot import key_snapshot
 from coupons.models import Scope
 
 ALL_SCOPES = frozenset(Scope.values)

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 
 from coupons.admission.scripts import admission_redis
 from coupons.errors import RetryLater
-from coupons.failpoints import reason_against
 from coupons.messaging import topics
+from coupons.runtime.failpoints import reason_against
 
 WANTED_OF_REDIS = {
     "maxmemory-policy": ("noeviction", "an evicted ticket closes its campaign until it is mended"),
@@ -78,7 +78,7 @@ def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
     """Every file of COUPON_JWT_KEYS_DIR is a key. The web server calls it at its start, too."""
     if settings.JWT_KEYS_DIR is None:
         return []
-    from coupons.callers.token_keys import read_keys  # only web processes need it, and only with the folder
+    from coupons.auth.token_keys import read_keys  # only web processes need it, and only with the folder
 
     keys, errors = read_keys(settings.JWT_KEYS_DIR)
     hint = f"Correct or remove it in {settings.JWT_KEYS_DIR}."
@@ -120,7 +120,7 @@ def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
 @register("coupons", deploy=True)
 def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """No unread message is signed with a key that is not known here."""
-    from coupons.message_keys import look_at_keys  # web processes do without the ledger
+    from coupons.recovery.unknown_keys import look_at_keys  # web processes do without the ledger
 
     return look_at_keys()
 

@@ -24,8 +24,8 @@ from coupons import audit
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import run
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
-from coupons.id_sequences import heals_id_sequences
 from coupons.models import ApiKey, Campaign, Scope
+from coupons.runtime.id_sequences import heals_id_sequences
 
 logger = logging.getLogger(__name__)
 MARK = "coupon"  # what a key begins with, so that people and secret scanners know one when they see it

@@ -9,8 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 
-from coupons.callers.caller import Caller
-from coupons.callers.token_keys import TokenKey
+from coupons.auth.caller import Caller
+from coupons.auth.token_keys import TokenKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import jwt
 from django.conf import settings
 from jwt.algorithms import HMACAlgorithm
 
-from coupons.callers.caller import Caller, NotKnown
-from coupons.callers.seen_tokens import Seen, SeenTokens
-from coupons.callers.token_keys import TokenKeys, token_keys
+from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.seen_tokens import Seen, SeenTokens
+from coupons.auth.token_keys import TokenKeys, token_keys
 from coupons.messaging.messages import is_user_id
 from coupons.models import Scope
 

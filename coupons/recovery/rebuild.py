@@ -35,7 +35,20 @@ from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_me
 from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale, UnknownMessageKey
-from coupons.failpoints import (
+from coupons.messaging.kafka import headers_of
+from coupons.messaging.log import read_batches
+from coupons.messaging.messages import InvalidMessage, Place
+from coupons.messaging.positions import Position
+from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign
+from coupons.reconciliation.rows import failed_tickets, issued_tickets, refused_payloads
+from coupons.recovery.cut_logs import look_at_logs
+from coupons.recovery.late import came_late, with_ends
+from coupons.recovery.locks import Work, only_one
+from coupons.recovery.recount import recount
+from coupons.recovery.unverified import Unverified, is_forged, refuse_unaccounted
+from coupons.runtime.failpoints import (
     MEND_BEGUN,
     MEND_ENDS_ASKED,
     MEND_EPOCH_RAISED,
@@ -43,19 +56,6 @@ from coupons.failpoints import (
     MEND_SWAPPED,
     failpoint,
 )
-from coupons.ledger.cut_logs import look_at_logs
-from coupons.ledger.late import came_late, with_ends
-from coupons.ledger.locks import Work, only_one
-from coupons.ledger.recount import recount
-from coupons.ledger.rows import failed_tickets, issued_tickets, refused_payloads
-from coupons.ledger.unverified import Unverified, is_forged, refuse_unaccounted
-from coupons.messaging.kafka import headers_of
-from coupons.messaging.log import read_batches
-from coupons.messaging.messages import InvalidMessage, Place
-from coupons.messaging.signing import UnknownKey, open_places
-from coupons.messaging.topics import partition_lags
-from coupons.models import Campaign
-from coupons.positions import Position
 
 logger = logging.getLogger(__name__)
 SLACK_SEC = 1.0
@@ -236,7 +236,7 @@ def promise_window_sec() -> float:
 def _read_log(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> _Log:
     """What was not read, or all that the topic still has.
 
-    Not among it: what landed after a former mend had noted the end (ledger/late.py), and messages that were recorded as
+    Not among it: what landed after a former mend had noted the end (late.py), and messages that were recorded as
     refused, whoever publishes their bytes once more: nobody was promised them.
     """
     lags = partition_lags()  # what was read first, then the ends

@@ -9,18 +9,18 @@ from uuid import UUID
 
 from django.conf import settings
 
-from coupons.ledger.differences import EXAMPLES
-from coupons.ledger.late import came_late
-from coupons.ledger.sheets import Sheet
-from coupons.ledger.sieve import Messages
-from coupons.ledger.unverified import Unverified, unaccounted
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
 from coupons.messaging.messages import Place
+from coupons.messaging.positions import Position
 from coupons.messaging.signing import UnknownKey, open_places
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
-from coupons.positions import Position
+from coupons.reconciliation.differences import EXAMPLES
+from coupons.reconciliation.sheets import Sheet
+from coupons.reconciliation.sieve import Messages
+from coupons.recovery.late import came_late
+from coupons.recovery.unverified import Unverified, unaccounted
 
 CHUNK = 1_000
 

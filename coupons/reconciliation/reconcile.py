@@ -27,17 +27,17 @@ from coupons.admission.campaign_store import Description
 from coupons.admission.gate import Held
 from coupons.admission.scan import scan_pending, scan_ticket_batches
 from coupons.campaigns.push import settings_of
-from coupons.ledger import questions
-from coupons.ledger.books import Books
-from coupons.ledger.differences import Kind, Ledger
-from coupons.ledger.present import Present, Suspect, look_at
-from coupons.ledger.rows import event_rows, issued_ticket_batches
-from coupons.ledger.sheets import Binder, parts_for
-from coupons.ledger.sieve import Messages, Plain, Sources, sift
-from coupons.ledger.topic import TopicLedger, read_topic
+from coupons.messaging.positions import PARTITION_STEP
 from coupons.messaging.topics import PartitionLag, partition_lags
 from coupons.models import Campaign
-from coupons.positions import PARTITION_STEP
+from coupons.reconciliation import questions
+from coupons.reconciliation.books import Books
+from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.present import Present, Suspect, look_at
+from coupons.reconciliation.rows import event_rows, issued_ticket_batches
+from coupons.reconciliation.sheets import Binder, parts_for
+from coupons.reconciliation.sieve import Messages, Plain, Sources, sift
+from coupons.reconciliation.topic import TopicLedger, read_topic
 
 CHUNK = 1_000
 Item = TypeVar("Item")

@@ -17,7 +17,7 @@ from django.conf import settings
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import run
 from coupons.errors import GateUnavailable, RetryLater
-from coupons.per_process import PerProcess
+from coupons.runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
 FIRST_READ_SEC = 1.0

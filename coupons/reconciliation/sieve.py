@@ -14,10 +14,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from coupons.ledger.books import Books, EventRow, MessageRow
-from coupons.ledger.differences import Difference, Kind
-from coupons.ledger.sequences import LIMIT, Sequences
-from coupons.ledger.sheets import Binder, Row
+from coupons.reconciliation.books import Books, EventRow, MessageRow
+from coupons.reconciliation.differences import Difference, Kind
+from coupons.reconciliation.sequences import LIMIT, Sequences
+from coupons.reconciliation.sheets import Binder, Row
 
 _USER, _SEQUENCE = itemgetter(0), itemgetter(1)
 

@@ -1,6 +1,6 @@
 """System checks of what stands between this service and everybody: it does not start where that is nothing.
 
-With DJANGO_DEBUG on they say nothing. Failpoints have a check of their own (coupons/checks.py), which asks for more: a
+With DJANGO_DEBUG on they say nothing. Failpoints have a check of their own (configuration.py), which asks for more: a
 database that is a test's, DEBUG or not. COUPON_TRUSTED_PROXIES is refused when it is read (couponsite/env.py).
 """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from coupons.positions import Position
+from coupons.messaging.positions import Position
 
 # Epoch of a mend -> partition -> where that mend found the end of the topic. JSON's keys are text.
 LogEnds = Mapping[str, Mapping[str, int]]

@@ -15,15 +15,15 @@ from django.conf import settings
 
 from coupons.admission.scan import scan_tickets
 from coupons.errors import UnknownMessageKey
-from coupons.ledger.late import came_late
-from coupons.ledger.rows import written_sequences
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
 from coupons.messaging.messages import Place
+from coupons.messaging.positions import Position
 from coupons.messaging.signing import UnknownKey, open_places
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory
-from coupons.positions import Position
+from coupons.reconciliation.rows import written_sequences
+from coupons.recovery.late import came_late
 
 CHUNK = 1_000
 KEYS_NAMED = 5

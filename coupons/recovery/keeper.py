@@ -13,14 +13,14 @@ from uuid import UUID
 from django.db import close_old_connections, connection
 
 from coupons.admission import campaign_store
-from coupons.callers.api_keys import push_api_keys
+from coupons.auth.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
-from coupons.id_sequences import heal_id_sequences
-from coupons.ledger.mend import mend_campaigns, stale_campaigns
-from coupons.ledger.relay import relay_pending
-from coupons.ledger.unverified import LOOK_SEC, closed_by_unknown_keys
 from coupons.models import Campaign
+from coupons.recovery.rebuild import mend_campaigns, stale_campaigns
+from coupons.recovery.relay import relay_pending
+from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys
+from coupons.runtime.id_sequences import heal_id_sequences
 
 logger = logging.getLogger(__name__)
 

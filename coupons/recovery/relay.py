@@ -1,6 +1,6 @@
 """Publishes again what is pending and not, or no longer, on its way.
 
-A ticket's score says which (coupons/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged, or as far
+A ticket's score says which (messaging/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged, or as far
 in the future, since Redis's clock has stepped back; or acknowledged at an offset that the consumers have read, so its
 message came by and left no row; or at an offset that the topic does not have (any more). What lies in the topic and
 waits for a slow consumer is none of these, so it is not published again however long it waits. A second message of a
@@ -18,17 +18,17 @@ from django.conf import settings
 
 from coupons.admission import campaign_store, ticket_store
 from coupons.admission.gate import Held
-from coupons.clock import moment_of
 from coupons.errors import LogUnavailable, StateStale
-from coupons.failpoints import RELAY_PUBLISHED, failpoint
-from coupons.ledger.cut_logs import look_at_logs
-from coupons.ledger.locks import Work, only_one
-from coupons.ledger.rows import written_sequences
 from coupons.messaging.messages import Ticket
+from coupons.messaging.positions import PARTITION_STEP, Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import PartitionLag, partition_lags
 from coupons.models import Campaign
-from coupons.positions import PARTITION_STEP, Position
+from coupons.reconciliation.rows import written_sequences
+from coupons.recovery.cut_logs import look_at_logs
+from coupons.recovery.locks import Work, only_one
+from coupons.runtime.clock import moment_of
+from coupons.runtime.failpoints import RELAY_PUBLISHED, failpoint
 
 logger = logging.getLogger(__name__)
 LIMIT = 1_000  # tickets of one campaign and reason at a time
