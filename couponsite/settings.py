@@ -239,7 +239,7 @@ WARM_UP_TIMEOUT_MS = integer("COUPON_WARM_UP_TIMEOUT_MS", default=5_000, least=1
 # A worker whose server was killed may finish what it has in hand; then it ends. bin/web gives it to granian as well.
 WEB_STOP_TIMEOUT_SEC = integer("COUPON_WEB_STOP_TIMEOUT_SEC", default=15, least=1, most=600)
 # After so many calls in a row without an answer nobody waits for that part any more, but one probe in so long. Kafka's
-# acknowledgements, Redis, and PostgreSQL where the API reads (coupons/api/patience.py).
+# acknowledgements, Redis, and PostgreSQL where the API reads (coupons/api/circuit_breakers.py).
 BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=10_000)
 BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, most=60_000)
 # How often a process looks for epochs that mends have raised. Must stay under the 1 s that a mend waits for it.

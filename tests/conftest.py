@@ -20,7 +20,7 @@ from pytest_django import DjangoDbBlocker
 from coupons.admission.directory import directory
 from coupons.admission.scripts import admission_redis
 from coupons.api import limits
-from coupons.api.patience import kafka_breaker, postgresql_breaker, redis_breaker
+from coupons.api.circuit_breakers import kafka_breaker, postgresql_breaker, redis_breaker
 from coupons.auth import snapshot
 from coupons.auth.last_used import last_used
 from coupons.auth.snapshot import key_snapshot

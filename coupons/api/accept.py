@@ -15,7 +15,7 @@ from django.conf import settings
 from coupons.admission import gate
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held
-from coupons.api.patience import asking_redis, kafka_breaker
+from coupons.api.circuit_breakers import asking_redis, kafka_breaker
 from coupons.api.refusals import EARLY_MS
 from coupons.errors import GateUnavailable, LogUnavailable, Unconfirmed
 from coupons.messaging.messages import Ticket

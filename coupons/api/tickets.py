@@ -11,7 +11,7 @@ from django.urls import reverse
 from coupons.admission import ticket_store
 from coupons.admission.directory import Known, directory
 from coupons.admission.gate import EpochAhead, Held
-from coupons.api.patience import asking_postgresql, asking_redis
+from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
 

@@ -18,8 +18,8 @@ from coupons.admission.directory import DirectoryUnavailable, Known, directory
 from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, confirm_call
 from coupons.api import problem_responses
 from coupons.api.accept import ticket_of
+from coupons.api.circuit_breakers import asking_redis, kafka_breaker
 from coupons.api.limits import count_caller
-from coupons.api.patience import asking_redis, kafka_breaker
 from coupons.api.problems import Code, Problem
 from coupons.api.refusals import EARLY_MS, refusal
 from coupons.auth.caller import Caller

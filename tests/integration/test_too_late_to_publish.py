@@ -16,8 +16,8 @@ from coupons.admission.directory import directory
 from coupons.admission.gate import Admission
 from coupons.admission.scripts import admission_redis
 from coupons.api import accept as accepting
-from coupons.api import patience
-from coupons.api.breaker import Breaker
+from coupons.api import circuit_breakers
+from coupons.api.circuit_breakers import Breaker
 from coupons.auth.caller import Caller
 from coupons.auth.services import ALL_SCOPES
 from coupons.errors import StateStale, Unconfirmed
@@ -160,7 +160,7 @@ def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_messag
     redis_hung, kafka_hangs = (Breaker(failures=1, span_sec=0, probe_sec=sec) for sec in (0, 60))
     redis_hung.missed()
     kafka_hangs.missed()
-    monkeypatch.setattr(patience, "redis_breaker", redis_hung)
+    monkeypatch.setattr(circuit_breakers, "redis_breaker", redis_hung)
     way.kafka_breaker(monkeypatch, kafka_hangs)
 
     with pytest.raises(Unconfirmed, match="not waiting for it"):

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coupons.api.breaker import Breaker
+from coupons.api.circuit_breakers import Breaker
 from tests.support.clocks import Clock
 
 

@@ -1,21 +1,69 @@
-"""How long a request waits for a part: each behind a breaker, so that a part that hangs does not hold all threads.
+"""Circuit breakers: while Redis, Kafka or PostgreSQL hangs, requests do not wait for it, but for one probe a second.
 
 Eight threads that wait half a second each are sixteen answers a second; behind them the queue grows, and admission with
 it. Only calls without an answer count: a part that refuses at once costs nobody a wait.
 """
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from coupons.api.breaker import Breaker
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, StateStale, Unconfirmed
 from coupons.metrics import BREAKER_REFUSALS
 from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
 SPAN_SEC = 0.25
+
+
+class Breaker:
+    """Opens after `failures` misses in a row that span `span_sec`; then `allow()` lets one caller through every
+    `probe_sec`. Callers that waited side by side miss in one moment: that is one stall, and may be over by then.
+
+    A call that ended quickly, with whatever error, is neither a miss nor a success: it cost nobody a wait.
+
+    Thread-safe. One success closes it. `clock` is monotonic, in seconds.
+    """
+
+    def __init__(
+        self, *, failures: int, span_sec: float, probe_sec: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = failures
+        self._span_sec = span_sec
+        self._probe_sec = probe_sec
+        self._clock = clock
+        self._misses = 0
+        self._first_at = 0.0
+        self.is_open = False
+        self._next_probe_at = 0.0
+        self._lock = threading.Lock()
+
+    def allow(self) -> bool:
+        """Whether the caller may wait for an acknowledgement; who may must call `succeeded` or `missed` afterwards."""
+        if not self.is_open:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._next_probe_at:
+                return False
+            self._next_probe_at = now + self._probe_sec
+            return True
+
+    def succeeded(self) -> None:
+        self._misses, self.is_open = 0, False
+
+    def missed(self) -> None:
+        with self._lock:
+            now = self._clock()
+            if not self._misses:
+                self._first_at = now
+            self._misses += 1
+            self.is_open = self._misses >= self._limit and now - self._first_at >= self._span_sec
+            # From the end of the miss: a probe takes as long as the accept timeout, and is not to be the next at once.
+            self._next_probe_at = now + self._probe_sec
 
 
 def _breaker() -> Breaker:
