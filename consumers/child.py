@@ -5,8 +5,6 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
 from django.conf import settings
@@ -42,15 +40,6 @@ def start_when_ready(topic: str, stop: threading.Event, *, patient: bool) -> boo
             logger.warning("consumer.waiting_for_kafka retry_in=%.1fs error=%s", delay_sec, error)
             stop.wait(delay_sec)
     return False
-
-
-def give_way(nice: int) -> None:
-    """Be `nice` to whoever else wants this machine's cores. Call it first: in Linux niceness is a thread's, and later
-    threads inherit it; and between sessions that of the session's group counts (sched(7), autogroup)."""
-    os.nice(nice)
-    if os.getsid(0) == os.getpid():  # a session of our own: nobody else's group
-        with suppress(OSError):  # a system without it
-            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def end_now(exit_code: int) -> NoReturn:

@@ -262,7 +262,6 @@ CONSUMER_MAX_DEATHS = integer("COUPON_CONSUMER_MAX_DEATHS", default=20, least=1,
 # A worker process whose parent was killed may finish its batch; then it ends, and its partitions go to others.
 CONSUMER_STOP_TIMEOUT_SEC = integer("COUPON_CONSUMER_STOP_TIMEOUT_SEC", default=30, least=1, most=600)
 # Where web and consumer share a machine, users go first: a refusal cannot wait, a row can.
-CONSUMER_NICE = integer("COUPON_CONSUMER_NICE", default=10, least=0, most=19)
 RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
 RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
 RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,11 +16,8 @@ from coupons.errors import GateUnavailable
 logger = logging.getLogger(__name__)
 WRONGLY_TAKEN_FOR_WINNERS = 0.0005  # by arithmetic the fewest for 2 bytes; these go on to the view, which knows better
 LEAST_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
-KEPT_SEC = 3_600.0
-"""So long after the last refusal winners are kept, if nobody else needs the room: a crowd that comes back an hour later
-must not wait until a million tickets have been read again."""
-MOST_IDLE = 256
-"""So many campaigns are kept so at most: a small one takes 2 KB, and all are looked through twenty times a second."""
+IDLE_SEC = 10.0
+"""Of whom nobody has asked for so long makes room for others, who have been asked for longest first."""
 
 Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
 
@@ -52,26 +50,28 @@ def load_winners(campaign_id: UUID, contents: Contents) -> AdmittedUsers:
 class AdmittedUsersLoader:
     """Loads in a thread of its own, one campaign after the other: a million tickets take seconds.
 
-    `capacity` is how many winners it holds at most, of all campaigns together. What does not fit takes the room of the
-    campaign that nobody has asked for the longest, or, if all are asked for, is not loaded.
+    `capacity` is how many winners it holds at most, of all campaigns together, a small campaign counted as
+    LEAST_CAPACITY. What does not fit beside the campaigns that are asked for is not loaded.
     """
 
-    def __init__(self, *, capacity: int) -> None:
+    def __init__(self, *, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
+        self._clock = clock
         self._loaded: dict[UUID, AdmittedUsers] = {}
-        self._idle_since: dict[UUID, float] = {}  # loaded, and asked for by nobody since then
+        self._asked_at: dict[UUID, float] = {}
         self._wanted: dict[UUID, Contents] = {}
         self._too_many: dict[UUID, Contents] = {}  # what was said in the log
         self._wake = threading.Event()
         self._stopped = False
-        self._thread = threading.Thread(target=self._load_wanted, name="lobby-winners", daemon=True)
+        self._thread = threading.Thread(target=self._load_wanted, name="admitted-users", daemon=True)
         self._thread.start()
 
     def find(self, campaign_id: UUID, contents: Contents) -> AdmittedUsers | None:
         """The winners, if they were loaded from these contents; else they are loaded soon."""
-        winners = self._loaded.get(campaign_id)
-        if winners is not None and winners.contents == contents:
-            return winners
+        self._asked_at[campaign_id] = self._clock()
+        users = self._loaded.get(campaign_id)
+        if users is not None and users.contents == contents:
+            return users
         if self._wanted.get(campaign_id) != contents:
             self._wanted[campaign_id] = contents
             self._wake.set()
@@ -80,19 +80,6 @@ class AdmittedUsersLoader:
     @property
     def busy(self) -> bool:
         return bool(self._wanted)
-
-    def asked_for(self, campaigns: Mapping[UUID, object], now: float) -> None:
-        """For these and no others somebody has asked lately. Call it again and again: time passes in between."""
-        idle = set(self._loaded) - set(campaigns)
-        self._idle_since = {id_: self._idle_since.get(id_, now) for id_ in idle}
-        longest_first = sorted(idle, key=self._idle_since.__getitem__)
-        too_long = {id_ for id_ in idle if now - self._idle_since[id_] >= KEPT_SEC}
-        for campaign_id in too_long.union(longest_first[:-MOST_IDLE]):
-            self._loaded.pop(campaign_id, None)
-        for campaign_id in set(self._wanted) - set(campaigns):
-            self._wanted.pop(campaign_id, None)
-        for campaign_id in set(self._too_many) - set(campaigns):
-            self._too_many.pop(campaign_id, None)
 
     def close(self) -> None:
         self._stopped = True
@@ -114,32 +101,24 @@ class AdmittedUsersLoader:
                     self._wanted.pop(campaign_id, None)
 
     def _load(self, campaign_id: UUID, contents: Contents) -> None:
-        if not self._make_room(campaign_id, contents[2]):
-            if self._too_many.get(campaign_id) != contents:
-                logger.warning(
-                    "lobby.too_many_winners campaign=%s winners=%d held=%d", campaign_id, contents[2], self._held()
-                )
+        held = {id_: room_of(each.contents) for id_, each in self._loaded.items() if id_ != campaign_id}
+        excess = sum(held.values()) + room_of(contents) - self._capacity
+        latest = self._clock() - IDLE_SEC
+        idle = sorted((id_ for id_ in held if self._asked_at[id_] < latest), key=self._asked_at.__getitem__)
+        if excess > sum(held[id_] for id_ in idle):
+            if self._too_many.get(campaign_id) != contents:  # it is wanted again twenty times a second
+                logger.warning("lobby.too_many_winners campaign=%s winners=%d", campaign_id, contents[2])
             self._too_many[campaign_id] = contents
             return
+        self._too_many.pop(campaign_id, None)
+        for id_ in idle:
+            if excess <= 0:
+                break
+            excess -= held[id_]
+            del self._loaded[id_], self._asked_at[id_]
         self._loaded.pop(campaign_id, None)
         self._loaded[campaign_id] = load_winners(campaign_id, contents)
 
-    def _make_room(self, campaign_id: UUID, winners: int) -> bool:
-        """False: not enough of what is held is idle; then nothing is forgotten."""
-        loaded, idle_since = self._loaded.copy(), self._idle_since
-        counts = {id_: each.contents[2] for id_, each in loaded.items() if id_ != campaign_id}
-        excess = sum(counts.values()) + winners - self._capacity
-        leave = []
-        for id_ in sorted(idle_since.keys() & counts.keys(), key=idle_since.__getitem__):
-            if excess <= 0:
-                break
-            leave.append(id_)
-            excess -= counts[id_]
-        if excess > 0:
-            return False
-        for id_ in leave:
-            self._loaded.pop(id_, None)
-        return True
 
-    def _held(self) -> int:
-        return sum(each.contents[2] for each in self._loaded.copy().values())
+def room_of(contents: Contents) -> int:
+    return max(contents[2], LEAST_CAPACITY)

@@ -104,7 +104,6 @@ class ClosedCampaigns:
         known = {campaign_id: directory().epoch(campaign_id) for campaign_id in self._watched}
         epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
         asked_at = time.monotonic()
-        self._users.asked_for(epochs, asked_at)
         answers = newcomers(epochs) if epochs else {}
         closed = (self._closed_by(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
         self._closed = {each.campaign_id: each for each in closed if each is not None}

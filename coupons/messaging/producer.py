@@ -10,7 +10,6 @@ import threading
 import time
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
@@ -21,7 +20,6 @@ from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import sign
-from coupons.messaging.state import state_of_producer
 from coupons.runtime.process_local import PerProcess
 
 logger = logging.getLogger(__name__)
@@ -44,7 +42,6 @@ class Publisher:
         self._ready = threading.Event()
         self._brokers = KnownBrokers()
         self.is_broken = False
-        self._statistics: dict[str, Any] = {}
         self._refused = 0
         self._said_at = -REFUSALS_EVERY_SEC
         self._producer = Producer(
@@ -124,7 +121,6 @@ class Publisher:
         # What is raised here comes out of poll(), whose thread must not end by it.
         try:
             statistics = json.loads(document)
-            self._statistics = statistics
             self._brokers.learn(statistics)
             if self._brokers.are_lost:
                 self._note_broken("lost_brokers")
@@ -143,11 +139,9 @@ class Publisher:
             self.is_broken = True
 
     def _note_refusal(self, error: KafkaError) -> None:
-        """Why, as far as librdkafka says it: its error is the same whatever it has waited for."""
         self._refused += 1
         if time.monotonic() - self._said_at > REFUSALS_EVERY_SEC:
-            state = state_of_producer(self._statistics, settings.TOPIC)
-            logger.warning("producer.refused count=%d error=%s %s", self._refused, error.name(), state)
+            logger.warning("producer.refused count=%d error=%s", self._refused, error.str())
             self._said_at, self._refused = time.monotonic(), 0
 
     def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:

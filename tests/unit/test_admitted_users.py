@@ -6,19 +6,32 @@ from uuid import UUID, uuid4
 import pytest
 
 from coupons.front import admitted_users as module
-from coupons.front.admitted_users import KEPT_SEC, AdmittedUsers, AdmittedUsersLoader, Contents, filter_for
+from coupons.front.admitted_users import (
+    IDLE_SEC,
+    LEAST_CAPACITY,
+    AdmittedUsers,
+    AdmittedUsersLoader,
+    Contents,
+    filter_for,
+)
+from tests.support.clocks import Clock
 from tests.support.waiting import wait_until
 
 USERS = 50_000
 ONE, TWO, THREE = (uuid4() for _ in range(3))
-HALF: Contents = (1, 1, 50)
+HALF: Contents = (1, 1, 50_000)
 
 
 @pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdmittedUsersLoader]:
-    """Of 100 winners; Redis has none to read here."""
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loader(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[AdmittedUsersLoader]:
+    """Of 100,000 winners; Redis has none to read here."""
     monkeypatch.setattr(module, "scan_tickets", lambda campaign_id: iter([(str(campaign_id), 1)]))
-    made = AdmittedUsersLoader(capacity=100)
+    made = AdmittedUsersLoader(capacity=100_000, clock=clock)
     yield made
     made.close()
 
@@ -51,62 +64,58 @@ def test_a_small_campaign_takes_no_stranger_for_a_winner(winners: int) -> None:
     assert not any(f"stranger-{number}" in found for number in range(USERS))
 
 
-def test_winners_outlast_the_crowd_and_are_forgotten_in_the_end(loader: AdmittedUsersLoader) -> None:
+def test_winners_are_kept_as_long_as_there_is_room(loader: AdmittedUsersLoader, clock: Clock) -> None:
     first = read(loader, ONE)
     assert first is not None
-    loader.asked_for({}, 1_000.0)
-    loader.asked_for({}, 999.0 + KEPT_SEC)
+    clock.advance(7 * 86_400)
+    assert read(loader, TWO) is not None
+
     assert loader.find(ONE, HALF) is first, "nothing is read again"
-    loader.asked_for({ONE: 1}, 999.5 + KEPT_SEC)
-    loader.asked_for({}, 1_001.0 + KEPT_SEC)
-    assert loader.find(ONE, HALF) is first, "the time counts from the last who asked"
 
-    loader.asked_for({}, 1_001.0 + 2 * KEPT_SEC)
 
+def test_of_other_contents_nothing_is_known(loader: AdmittedUsersLoader) -> None:
+    read(loader, ONE)
+
+    assert loader.find(ONE, (1, 1, 50_001)) is None
+
+
+def test_who_was_asked_for_longest_ago_makes_room(loader: AdmittedUsersLoader, clock: Clock) -> None:
+    read(loader, ONE)
+    clock.advance(1)
+    read(loader, TWO)
+    clock.advance(IDLE_SEC + 1)
+
+    assert read(loader, THREE) is not None
+
+    assert loader.find(TWO, HALF) is not None
     assert loader.find(ONE, HALF) is None
 
 
-def test_of_other_contents_nothing_is_known_however_long_they_were_kept(loader: AdmittedUsersLoader) -> None:
-    read(loader, ONE)
-    loader.asked_for({}, 1_000.0)
-
-    assert loader.find(ONE, (1, 1, 51)) is None
-
-
-def test_who_is_idle_longest_makes_room_and_who_is_not_idle_does_not(loader: AdmittedUsersLoader) -> None:
+def test_who_is_asked_for_makes_no_room(loader: AdmittedUsersLoader, clock: Clock) -> None:
     read(loader, ONE)
     read(loader, TWO)
-    loader.asked_for({ONE: 1}, 1_000.0)
-    loader.asked_for({}, 1_001.0)
-    assert read(loader, THREE) is not None
-    assert loader.find(ONE, HALF) is not None, "asked first: TWO may take its room at once"
-    assert loader.find(TWO, HALF) is None
+    clock.advance(IDLE_SEC - 1)
 
-    wait_until(lambda: not loader.busy, what="TWO is asked for again, and takes ONE's room")
+    assert read(loader, THREE) is None
+
+    assert loader.find(ONE, HALF) is not None
     assert loader.find(TWO, HALF) is not None
-    loader.asked_for({TWO: 1, THREE: 1}, 1_002.0)
-    assert read(loader, ONE) is None, "both others are asked for"
-    assert loader.find(TWO, HALF) is not None
-    assert loader.find(THREE, HALF) is not None
 
 
-def test_who_would_not_fit_anyway_takes_nobodys_room(loader: AdmittedUsersLoader) -> None:
+def test_who_would_not_fit_anyway_takes_nobodys_room(loader: AdmittedUsersLoader, clock: Clock) -> None:
     kept = read(loader, ONE)
-    loader.asked_for({}, 1_000.0)
+    clock.advance(IDLE_SEC + 1)
 
-    assert read(loader, TWO, (1, 1, 101)) is None
+    assert read(loader, TWO, (1, 1, 100_001)) is None
     assert loader.find(ONE, HALF) is kept
 
 
-def test_of_many_idle_campaigns_the_last_ones_are_kept(
-    loader: AdmittedUsersLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MOST_IDLE", 1)
-    read(loader, ONE)
-    loader.asked_for({}, 1_000.0)
-    kept = read(loader, TWO)
-    loader.asked_for({TWO: 1}, 1_001.0)
-    loader.asked_for({}, 1_002.0)
+def test_small_campaigns_are_bounded_too(loader: AdmittedUsersLoader, clock: Clock) -> None:
+    """Each filter takes 2 KB at least, however few have won."""
+    many = [uuid4() for _ in range(100_000 // LEAST_CAPACITY + 1)]
+    for campaign_id in many:
+        assert read(loader, campaign_id, (1, 1, 1)) is not None
+        clock.advance(IDLE_SEC + 1)
 
-    assert loader.find(TWO, HALF) is kept
-    assert loader.find(ONE, HALF) is None
+    assert loader.find(many[0], (1, 1, 1)) is None
+    assert loader.find(many[-1], (1, 1, 1)) is not None

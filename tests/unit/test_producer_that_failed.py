@@ -10,13 +10,11 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
-from django.conf import LazySettings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging import producer
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import Publisher
-from coupons.messaging.state import state_of_producer
 from coupons.runtime.process_local import PerProcess
 from tests.support.waiting import wait_until
 
@@ -136,56 +134,16 @@ def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publish
     publishers.reset()
 
 
-@pytest.mark.parametrize(
-    ("brokers", "said"),
-    [
-        pytest.param({}, "broker=none", id="it has lost them all"),
-        pytest.param({":0/internal": {"source": "internal"}}, "broker=none", id="its own queue is none"),
-        pytest.param(
-            {
-                "h:9092/bootstrap": {
-                    "name": "h:9092/bootstrap",
-                    "nodeid": -1,
-                    "source": "configured",
-                    "state": "CONNECT",
-                }
-            },
-            "broker=h:9092/bootstrap:state=CONNECT,",
-            id="it begins anew",
-        ),
-    ],
-)
-def test_a_producer_without_a_broker_says_whether_it_still_knows_where_to_begin(
-    brokers: dict[str, Any], said: str
-) -> None:
-    assert said in state_of_producer({"brokers": brokers}, "t")
-
-
-def test_what_is_refused_is_told_with_the_producer_s_state_and_not_more_often_than_somebody_reads(
-    publishers: PerProcess[Publisher], settings: LazySettings, caplog: pytest.LogCaptureFixture
+def test_what_is_refused_is_told_not_more_often_than_somebody_reads(
+    publishers: PerProcess[Publisher], caplog: pytest.LogCaptureFixture
 ) -> None:
     producer.publisher()
     client = FakeProducer.made[0]
-    partition = {"leader": 1, "unknown": False, "msgq_cnt": 2, "xmit_msgq_cnt": 3, "msgs_inflight": 4}
-    statistics = {
-        "msg_cnt": 9,
-        "eos": {"idemp_state": "DrainBump"},
-        "brokers": {
-            "h:9092/bootstrap": {"name": "h:9092/bootstrap", "nodeid": -1, "state": "UP"},
-            "h:9092/1": {"name": "h:9092/1", "nodeid": 1, "state": "TRY_CONNECT", "req_timeouts": 7},
-        },
-        "topics": {settings.TOPIC: {"partitions": {"0": partition, "-1": partition}}},
-    }
-    client.statistics(json.dumps(statistics))
 
     with caplog.at_level("WARNING", logger=producer.__name__):
         for _ in range(3):
             reported(client, PASSING)
 
     (said,) = [record.getMessage() for record in caplog.records if "producer.refused" in record.message]
-    assert said == (
-        "producer.refused count=1 error=_TRANSPORT idemp_state=DrainBump msg_cnt=9 "
-        "broker=h:9092/1:state=TRY_CONNECT,outbuf_cnt=?,waitresp_cnt=?,tx=?,txerrs=?,txretries=?,req_timeouts=7 "
-        "partition=0:leader=1,msgq_cnt=2,xmit_msgq_cnt=3,msgs_inflight=4,next_ack_seq=?,next_err_seq=?"
-    )
+    assert said.startswith("producer.refused count=1 error=")
     publishers.reset()

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import end_now, give_way, start_when_ready, stop_when_parent_dies
+from consumers.child import end_now, start_when_ready, stop_when_parent_dies
 from consumers.kafka_config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.silence import ConsumerSilent
@@ -93,7 +93,6 @@ class Command(CouponCommand):
             sys.exit(supervisor.run())
 
     def _work(self, handler: Handler, options: dict[str, Any]) -> None:
-        give_way(settings.CONSUMER_NICE)
         stop = SignalEvent()
         stop_on_signals(stop)
         if options["child_of"] is not None:
