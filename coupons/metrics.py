@@ -23,8 +23,8 @@ def answered(outcome: str) -> tuple[Counter, Histogram]:
     return APPLIES.labels(outcome), APPLY_SECONDS.labels(outcome)
 
 
-LOBBY_REFUSALS = Counter(
-    "coupon_lobby_refusals_total", "Applications of coupon_applies_total that were refused without asking Redis"
+CACHED_REFUSALS = Counter(
+    "coupon_cached_refusals_total", "Applications of coupon_applies_total that were refused without asking Redis"
 )
 LIMITED = Counter("coupon_limited_total", "Requests that were answered 429, by the limit they reached", ["limit"])
 GATE_SECONDS = Histogram(

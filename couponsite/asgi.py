@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from couponsite.wsgi import application as django_application
-from couponsite.wsgi import spare_the_collector
+from couponsite.wsgi import freeze_imported_objects
 
 if TYPE_CHECKING:
     from coupons.front.application import Front
@@ -17,4 +17,4 @@ def with_front() -> "Front":
 
 
 application = with_front()
-spare_the_collector()
+freeze_imported_objects()

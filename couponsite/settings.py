@@ -231,7 +231,7 @@ ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50,
 # The API's reads (ticket, campaigns) wait no longer than this for PostgreSQL: the threads are admission's.
 API_DATABASE_TIMEOUT_MS = integer("COUPON_API_DATABASE_TIMEOUT_MS", default=1_000, least=50, most=30_000)
 # What is asked aside of the promise, each with its own end: /readyz asks every part, /metrics counts in PostgreSQL, the
-# directory of campaigns reads what mends have changed, and a web worker that starts waits for the producer's id.
+# campaign cache reads what mends have changed, and a web worker that starts waits for the producer's id.
 HEALTH_TIMEOUT_MS = integer("COUPON_HEALTH_TIMEOUT_MS", default=1_500, least=50, most=30_000)
 METRICS_TIMEOUT_MS = integer("COUPON_METRICS_TIMEOUT_MS", default=3_000, least=50, most=60_000)
 DIRECTORY_ANSWER_TIMEOUT_MS = integer("COUPON_DIRECTORY_ANSWER_TIMEOUT_MS", default=5_000, least=100, most=60_000)

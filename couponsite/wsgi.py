@@ -15,7 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
-from couponsite.orphans import end_with_parent
+from couponsite.parent_watch import end_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 
@@ -65,11 +65,11 @@ def warm_up_this_process() -> None:
     warm_up()
 
 
-def spare_the_collector() -> None:
+def freeze_imported_objects() -> None:
     """When all is imported; nobody has to wait for a collection that looks through Django."""
     from coupons.runtime import gc
 
-    gc.spare_the_collector()
+    gc.freeze_imported_objects()
 
 
 if multiprocessing.parent_process() is not None:
@@ -82,4 +82,4 @@ if multiprocessing.parent_process() is not None:
 application: WSGIApplication = without_chunks(with_static_files(get_wsgi_application()))
 refuse_bad_settings()
 warm_up_this_process()
-spare_the_collector()
+freeze_imported_objects()

@@ -17,7 +17,7 @@ from django.conf import LazySettings
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from coupons.admission.directory import directory
+from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.scripts import admission_redis
 from coupons.api import limits
 from coupons.api.circuit_breakers import kafka_breaker, postgresql_breaker, redis_breaker
@@ -77,10 +77,10 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 @pytest.fixture(scope="session")
 def _clients(django_db_setup: None) -> Iterator[None]:
-    """The process's own clients, closed before the database is dropped: the directory holds a connection to it."""
+    """The process's own clients, closed before the database is dropped: the campaign cache holds a connection to it."""
     yield
     close_publisher()
-    for client in (directory, key_snapshot, last_used, topics.administrator):
+    for client in (campaign_cache, key_snapshot, last_used, topics.administrator):
         client.reset()
 
 
@@ -116,5 +116,5 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     made.patience.long()
     yield made
     made.close()
-    for client in (directory, key_snapshot, last_used):
+    for client in (campaign_cache, key_snapshot, last_used):
         client.reset()

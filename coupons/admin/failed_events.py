@@ -21,8 +21,8 @@ from coupons.admin import jobs
 from coupons.admin.decisions import MAX_AT_ONCE, give_up, retry_now, undecided
 from coupons.admin.filters import CampaignFilter, StatusFilter
 from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge, campaign_link, moment_column
+from coupons.admin.payloads import readable_payload
 from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
-from coupons.admin.visible import readable_payload
 from coupons.models import EventStatus, FailCode, FailEventHistory
 from coupons.runtime.text import visible
 

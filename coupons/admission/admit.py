@@ -4,7 +4,7 @@ import time
 from uuid import UUID
 
 from coupons.admission import gate
-from coupons.admission.directory import Known, directory
+from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
 from coupons.admission.gate import Admission, EpochAhead, Outcome
 from coupons.errors import GateUnavailable, StateStale
 from coupons.metrics import GATE_SECONDS
@@ -14,22 +14,22 @@ from coupons.runtime.clock import milliseconds
 def admit(*, campaign_id: UUID, user_id: str, deadline: float) -> Admission | None:
     """The gate's decision; None = there is no such campaign. `deadline` is a monotonic time.
 
-    Raises RetryLater (GateUnavailable, StateStale, DirectoryUnavailable): the place may have been taken or not, and
+    Raises RetryLater (GateUnavailable, StateStale, CampaignCacheUnavailable): the place may have been taken or not, and
     the same call again tells.
     """
-    known = directory().look_up(campaign_id, wait_sec=deadline - time.monotonic())
+    known = campaign_cache().look_up(campaign_id, wait_sec=deadline - time.monotonic())
     if known is None:
         return None
     try:
         return _admit(campaign_id, known, user_id)
     except EpochAhead:
-        newer = directory().look_up(campaign_id, wait_sec=deadline - time.monotonic(), newer_than=known.epoch)
+        newer = campaign_cache().look_up(campaign_id, wait_sec=deadline - time.monotonic(), newer_than=known.epoch)
         if newer is None:
             raise
         return _admit(campaign_id, newer, user_id)
 
 
-def _admit(campaign_id: UUID, known: Known, user_id: str) -> Admission:
+def _admit(campaign_id: UUID, known: CachedCampaign, user_id: str) -> Admission:
     try:
         with GATE_SECONDS.time():
             return gate.admit(campaign_id=campaign_id, epoch=known.epoch, user_id=user_id)
@@ -39,11 +39,11 @@ def _admit(campaign_id: UUID, known: Known, user_id: str) -> Admission:
         raise
 
 
-def is_draft(known: Known, error: Exception) -> bool:
+def is_draft(known: CachedCampaign, error: Exception) -> bool:
     """Redis has nothing of a draft, and nothing is wrong with that."""
     return known.epoch == 0 and not isinstance(error, GateUnavailable | EpochAhead)
 
 
-def of_draft(known: Known) -> Admission:
+def of_draft(known: CachedCampaign) -> Admission:
     """What the gate would say of a campaign that was never loaded."""
     return Admission(Outcome.NOT_OPEN, known.epoch, opens_at_ms=milliseconds(known.opens_at))

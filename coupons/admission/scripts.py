@@ -36,7 +36,7 @@ FLAGS = {
     "mark_unpublished": "allow-oom",
     "pending_range": "allow-oom",
     "describe": "allow-oom",
-    "newcomer": "allow-oom",
+    "refusal_state": "allow-oom",
     "load": "",
     "push": "allow-oom",
     "lower": "allow-oom",

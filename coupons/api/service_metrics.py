@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from coupons.admission import campaign_store
-from coupons.admission.directory import directory
+from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.scripts import admission_redis
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
 from coupons.messaging.topics import partition_count, partition_lags
@@ -80,7 +80,7 @@ def _loaded() -> list[tuple[UUID, int]]:
     try:
         return [(campaign.pk, campaign.epoch) for campaign in _campaigns()]
     except DATABASE_DOWN:
-        return list(islice(directory().loaded().items(), MAX_CAMPAIGNS))
+        return list(islice(campaign_cache().loaded().items(), MAX_CAMPAIGNS))
 
 
 def _from_kafka() -> Iterable[GaugeMetricFamily]:

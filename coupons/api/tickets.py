@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from coupons.admission import ticket_store
-from coupons.admission.directory import Known, directory
+from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
 from coupons.admission.gate import EpochAhead, Held
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
@@ -55,7 +55,7 @@ def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | No
     """The gate's ticket, and why it could not tell if it could not. Asked first: a ticket leaves pending only after
     its row is committed, so whoever is not found here as pending is found in PostgreSQL afterwards."""
     try:
-        known = directory().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
+        known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
         if known is None:
             return None, None
         with asking_redis():
@@ -69,11 +69,11 @@ def _look_up_timeout_sec() -> float:
     return float(settings.API_DATABASE_TIMEOUT_MS / 1000)
 
 
-def _ask_gate(campaign_id: UUID, known: Known, user_id: str) -> dict[str, Held]:
+def _ask_gate(campaign_id: UUID, known: CachedCampaign, user_id: str) -> dict[str, Held]:
     try:
         return ticket_store.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
     except EpochAhead:  # also one that was a draft when this process looked
-        newer = directory().look_up(campaign_id, wait_sec=_look_up_timeout_sec(), newer_than=known.epoch) or known
+        newer = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec(), newer_than=known.epoch) or known
         return ticket_store.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
     except StateStale:
         if known.epoch == 0:  # a draft: Redis has nothing of it

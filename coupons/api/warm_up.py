@@ -4,7 +4,7 @@ import logging
 
 from django.conf import settings
 
-from coupons.admission.directory import directory
+from coupons.admission.campaign_cache import campaign_cache
 from coupons.auth.snapshot import key_snapshot
 from coupons.errors import RetryLater
 from coupons.messaging.producer import publisher
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 def warm_up() -> None:
     """Make this process's clients, and say what is missing. It serves all the same: a part may come up later, and until
     then the answers are 503."""
-    directory()
+    campaign_cache()
     ready = publisher()
     key_snapshot().wait_until_asked()
     try:

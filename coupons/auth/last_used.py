@@ -12,7 +12,7 @@ from django.db.models import Q
 from coupons.errors import DATABASE_DOWN
 from coupons.models import ApiKey
 from coupons.runtime.db_timeouts import answers_within
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 
@@ -54,4 +54,4 @@ class LastUsed:
                 self._uses.pop(key_id, None)
 
 
-last_used: PerProcess[LastUsed] = PerProcess(LastUsed, close=LastUsed.close)
+last_used: ProcessLocal[LastUsed] = ProcessLocal(LastUsed, close=LastUsed.close)

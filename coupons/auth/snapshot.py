@@ -17,7 +17,7 @@ from django.conf import settings
 from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import run
 from coupons.errors import GateUnavailable, RetryLater
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 FIRST_READ_SEC = 1.0
@@ -114,4 +114,4 @@ def _parse(document: bytes) -> dict[str, KnownKey]:
     }
 
 
-key_snapshot: PerProcess[KeySnapshot] = PerProcess(KeySnapshot, close=KeySnapshot.close)
+key_snapshot: ProcessLocal[KeySnapshot] = ProcessLocal(KeySnapshot, close=KeySnapshot.close)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from rbloom import Bloom
 
-from coupons.admission.newcomer import Newcomer
+from coupons.admission.refusal_state import RefusalState
 from coupons.admission.scan import scan_tickets
 from coupons.errors import GateUnavailable
 
@@ -22,8 +22,8 @@ IDLE_SEC = 10.0
 Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
 
 
-def contents_of(newcomer: Newcomer) -> Contents:
-    return newcomer.epoch, newcomer.revision, newcomer.admitted
+def contents_of(state: RefusalState) -> Contents:
+    return state.epoch, state.revision, state.admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class AdmittedUsersLoader:
                 try:
                     self._load(campaign_id, contents)
                 except GateUnavailable as error:
-                    logger.warning("lobby.winners_not_loaded campaign=%s error=%s", campaign_id, error)
+                    logger.warning("admitted_users.not_loaded campaign=%s error=%s", campaign_id, error)
                 except Exception:  # this thread must not end: its process would refuse nobody quickly any more
-                    logger.exception("lobby.winners_defect campaign=%s", campaign_id)
+                    logger.exception("admitted_users.defect campaign=%s", campaign_id)
                 if self._wanted.get(campaign_id) == contents:
                     self._wanted.pop(campaign_id, None)
 
@@ -107,7 +107,7 @@ class AdmittedUsersLoader:
         idle = sorted((id_ for id_ in held if self._asked_at[id_] < latest), key=self._asked_at.__getitem__)
         if excess > sum(held[id_] for id_ in idle):
             if self._too_many.get(campaign_id) != contents:  # it is wanted again twenty times a second
-                logger.warning("lobby.too_many_winners campaign=%s winners=%d", campaign_id, contents[2])
+                logger.warning("admitted_users.too_many campaign=%s winners=%d", campaign_id, contents[2])
             self._too_many[campaign_id] = contents
             return
         self._too_many.pop(campaign_id, None)

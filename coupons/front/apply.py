@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 
 from coupons.admission.admit import is_draft, of_draft
-from coupons.admission.directory import DirectoryUnavailable, Known, directory
+from coupons.admission.campaign_cache import CachedCampaign, CampaignCacheUnavailable, campaign_cache
 from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, confirm_call
 from coupons.api import problem_responses
 from coupons.api.accept import ticket_of
@@ -42,7 +42,7 @@ class Application(NamedTuple):
 
     caller: Caller
     campaign_id: UUID
-    known: Known
+    known: CachedCampaign
     user_id: str
     trace: str
     deadline: float
@@ -90,7 +90,7 @@ class Applications:
         user_id = caller.user_id
         if user_id is None or self._closed.find(campaign_id, user_id) is None:
             user_id = user_id_of(await request.body(), own=caller.user_id)
-        known = directory().known(campaign_id)
+        known = campaign_cache().known(campaign_id)
         if known is None or user_id is None or not caller.may_act_for(user_id):
             return None
         trace = request.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
@@ -140,7 +140,7 @@ class Applications:
             raise Unconfirmed(f"campaign {application.campaign_id}: answered too late")
         return admission
 
-    async def _admit(self, application: Application, known: Known) -> Admission:
+    async def _admit(self, application: Application, known: CachedCampaign) -> Admission:
         started = time.monotonic()
         try:
             return await self._gate.ask(admit_call(application.campaign_id, known.epoch, application.user_id))
@@ -187,12 +187,12 @@ class Applications:
             raise Unconfirmed(f"campaign {application.campaign_id}: the gate does not hold the ticket any more")
 
 
-async def _newer(application: Application) -> Known | None:
-    """The campaign as PostgreSQL has it now. Raises DirectoryUnavailable."""
-    asked = asyncio.wrap_future(directory().ask(application.campaign_id))
+async def _newer(application: Application) -> CachedCampaign | None:
+    """The campaign as PostgreSQL has it now. Raises CampaignCacheUnavailable."""
+    asked = asyncio.wrap_future(campaign_cache().ask(application.campaign_id))
     done, _ = await asyncio.wait([asked], timeout=application.deadline - time.monotonic())  # cancels nothing
     if not done:
-        raise DirectoryUnavailable(f"campaign {application.campaign_id}: PostgreSQL did not answer in time")
+        raise CampaignCacheUnavailable(f"campaign {application.campaign_id}: PostgreSQL did not answer in time")
     return asked.result()
 
 

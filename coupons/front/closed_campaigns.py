@@ -14,15 +14,15 @@ from uuid import UUID
 
 from django.conf import settings
 
-from coupons.admission.directory import directory
+from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.gate import Outcome
-from coupons.admission.newcomer import Newcomer, newcomers
+from coupons.admission.refusal_state import RefusalState, refusal_states
 from coupons.api.refusals import refusal
 from coupons.errors import GateUnavailable
 from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, contents_of
 from coupons.front.answers import Answer, headers_of, refused
-from coupons.metrics import APPLIES, LOBBY_REFUSALS
-from coupons.runtime.process_local import PerProcess
+from coupons.metrics import APPLIES, CACHED_REFUSALS
+from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 MAX_WATCHED = 256
@@ -37,7 +37,7 @@ class ClosedCampaign:
     def __init__(
         self,
         campaign_id: UUID,
-        newcomer: Newcomer,
+        state: RefusalState,
         outcome: Outcome,
         users: AdmittedUsers,
         asked_at: float,
@@ -47,11 +47,11 @@ class ClosedCampaign:
         self.outcome = outcome
         self.until = until
         self._users = users
-        self._opens_at_ms = newcomer.opens_at_ms
+        self._opens_at_ms = state.opens_at_ms
         # Redis's time when this process's monotonic clock is 0. It was read after `asked_at`, so this is early rather
         # than late: who is told to come a moment too early waits for the opening, too late would cost a whole second.
-        self._redis_ms_at_0 = newcomer.now_ms - asked_at * 1000
-        problem = refusal(outcome, newcomer.opens_at_ms, newcomer.now_ms)
+        self._redis_ms_at_0 = state.now_ms - asked_at * 1000
+        problem = refusal(outcome, state.opens_at_ms, state.now_ms)
         self._answer = refused(problem)
         self._is_final = problem.retry_after_sec is None
 
@@ -76,7 +76,7 @@ class ClosedCampaigns:
         self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
         self._users = AdmittedUsersLoader(capacity=settings.REFUSAL_USERS)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_current, name="lobby", daemon=True)
+        self._thread = threading.Thread(target=self._keep_current, name="closed-campaigns", daemon=True)
         self._thread.start()
 
     def find(self, campaign_id: UUID, user_id: str) -> ClosedCampaign | None:
@@ -101,11 +101,11 @@ class ClosedCampaigns:
         """One look at Redis. Raises GateUnavailable; what was known is good until its lease ends."""
         refused_by, self._refused = self._refused, set()
         self._watch(tuple(refused_by), time.monotonic())
-        known = {campaign_id: directory().epoch(campaign_id) for campaign_id in self._watched}
+        known = {campaign_id: campaign_cache().epoch(campaign_id) for campaign_id in self._watched}
         epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
         asked_at = time.monotonic()
-        answers = newcomers(epochs) if epochs else {}
-        closed = (self._closed_by(campaign_id, newcomer, asked_at) for campaign_id, newcomer in answers.items())
+        answers = refusal_states(epochs) if epochs else {}
+        closed = (self._closed_by(campaign_id, state, asked_at) for campaign_id, state in answers.items())
         self._closed = {each.campaign_id: each for each in closed if each is not None}
 
     @property
@@ -125,22 +125,22 @@ class ClosedCampaigns:
                 self._watched[campaign_id] = now
         self._watched = {id_: since for id_, since in self._watched.items() if now - since < WATCH_SEC}
 
-    def _closed_by(self, campaign_id: UUID, newcomer: Newcomer, asked_at: float) -> ClosedCampaign | None:
-        if newcomer.refusal is None:
+    def _closed_by(self, campaign_id: UUID, state: RefusalState, asked_at: float) -> ClosedCampaign | None:
+        if state.refusal is None:
             return None
         lease_sec = settings.REFUSAL_LEASE_MS / 1000
-        if newcomer.refusal is Outcome.NOT_OPEN:
-            lease_sec = min(lease_sec, (newcomer.opens_at_ms - OPENING_MARGIN_MS - newcomer.now_ms) / 1000)
-        users = self._users.find(campaign_id, contents_of(newcomer))
+        if state.refusal is Outcome.NOT_OPEN:
+            lease_sec = min(lease_sec, (state.opens_at_ms - OPENING_MARGIN_MS - state.now_ms) / 1000)
+        users = self._users.find(campaign_id, contents_of(state))
         if users is None or lease_sec <= 0:
             return None
-        return ClosedCampaign(campaign_id, newcomer, newcomer.refusal, users, asked_at, asked_at + lease_sec)
+        return ClosedCampaign(campaign_id, state, state.refusal, users, asked_at, asked_at + lease_sec)
 
     def _count(self) -> None:
         counts = Counter(self._said.popleft() for _ in range(len(self._said)))
         for outcome, count in counts.items():
             APPLIES.labels(outcome.lower()).inc(count)
-        LOBBY_REFUSALS.inc(counts.total())
+        CACHED_REFUSALS.inc(counts.total())
 
     def _keep_current(self) -> None:
         trouble = False
@@ -151,10 +151,10 @@ class ClosedCampaigns:
                 trouble = False
             except GateUnavailable as error:
                 if not trouble:
-                    logger.warning("lobby.not_current error=%s", " ".join(str(error).split()))
+                    logger.warning("closed_campaigns.not_current error=%s", " ".join(str(error).split()))
                 trouble = True
             except Exception:  # this thread must not end: its process would refuse nobody quickly any more
-                logger.exception("lobby.defect")
+                logger.exception("closed_campaigns.defect")
 
 
-closed_campaigns: PerProcess[ClosedCampaigns] = PerProcess(ClosedCampaigns, close=ClosedCampaigns.close)
+closed_campaigns: ProcessLocal[ClosedCampaigns] = ProcessLocal(ClosedCampaigns, close=ClosedCampaigns.close)

@@ -20,7 +20,7 @@ from coupons.messaging.kafka import client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import sign
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
@@ -158,7 +158,7 @@ def _position(message: Message) -> Position | None:
     return None if partition is None or offset is None else Position(partition, offset)
 
 
-_publishers = PerProcess(Publisher, close=Publisher.close)
+_publishers = ProcessLocal(Publisher, close=Publisher.close)
 
 
 def publisher() -> Publisher:

@@ -18,7 +18,7 @@ from django.conf import settings
 from coupons.errors import LogUnavailable
 from coupons.messaging import read_offsets
 from coupons.messaging.kafka import client_config, why
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 
 # A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
 # three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
@@ -28,7 +28,7 @@ OUT_OF_DATE = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
 Answer = TypeVar("Answer")
 
-administrator = PerProcess(lambda: AdminClient(client_config()), close=lambda client: None)
+administrator = ProcessLocal(lambda: AdminClient(client_config()), close=lambda client: None)
 
 
 @dataclass(frozen=True, slots=True)

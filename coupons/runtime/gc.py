@@ -3,7 +3,7 @@
 import gc
 
 
-def spare_the_collector() -> None:
+def freeze_imported_objects() -> None:
     """Take all that was imported out of the garbage collector's sight, at the end of a process's start.
 
     A full collection looks through Django, and nothing else runs meanwhile: an eighth of a consumer's CPU

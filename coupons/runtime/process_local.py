@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class PerProcess(Generic[T]):
-    """`PerProcess(make)()` is this process's object. A forked child makes its own and never touches its parent's.
+class ProcessLocal(Generic[T]):
+    """`ProcessLocal(make)()` is this process's object. A forked child makes its own and never touches its parent's.
 
     `close` is called at the process's normal end. `reset()` closes and forgets the object; `replace(it)` does that
     beside the caller, and only if it is still the one: of many threads that found it broken, one makes the next.

@@ -16,7 +16,7 @@ from django.conf import LazySettings
 from django.test import Client
 
 from coupons.admission.gate import Outcome
-from coupons.admission.newcomer import newcomers
+from coupons.admission.refusal_state import refusal_states
 from coupons.auth.api_keys import create_api_key
 from coupons.auth.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
@@ -318,6 +318,6 @@ def test_winners_beyond_the_capacity_are_left_to_the_gate(
 
 
 def test_many_campaigns_are_one_round_trip(service: Service, sold_out: Campaign) -> None:
-    found = newcomers({sold_out.pk: 1, service.campaign(1).pk: 1, service.campaign(1, opened=False).pk: 1})
+    found = refusal_states({sold_out.pk: 1, service.campaign(1).pk: 1, service.campaign(1, opened=False).pk: 1})
 
     assert [each.refusal for each in found.values()] == ["SOLD_OUT", None]

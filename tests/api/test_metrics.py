@@ -51,7 +51,7 @@ def test_the_counters_of_both_web_processes_are_added_up(scraped: Service, tmp_p
         assert samples["coupon_applies_total", "admitted"] == 10
         assert samples["coupon_applies_total", "sold_out"] == 50
         asked = samples["coupon_apply_duration_seconds_count", "sold_out"]  # who knows the refusal asks nobody
-        assert asked + samples["coupon_lobby_refusals_total", ""] == 50
+        assert asked + samples["coupon_cached_refusals_total", ""] == 50
         assert samples["coupon_publish_duration_seconds_count", ""] == 10
 
 

@@ -1,7 +1,7 @@
 """Whatever is down, and whatever a process has not heard of yet: who was promised a coupon is never told 404."""
 
 from coupons.admission import campaign_store
-from coupons.admission.directory import Known, directory
+from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
 from coupons.models import Campaign
 from coupons.recovery.rebuild import mend_campaigns
 from tests.support.http import Api, assert_problem, json_of
@@ -23,7 +23,7 @@ def test_a_process_that_knows_the_campaign_as_a_draft_still_asks_the_gate(api: A
     """Another process has opened it and promised a coupon since."""
     campaign = service.campaign(10)
     admit(campaign, "42")
-    directory()._known[campaign.pk] = Known(0, campaign.opens_at)
+    campaign_cache()._known[campaign.pk] = CachedCampaign(0, campaign.opens_at)
 
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
 
@@ -32,7 +32,7 @@ def test_a_process_that_has_not_heard_of_a_mend_asks_again(api: Api, service: Se
     campaign = service.campaign(10)
     apply_all(campaign, ["42"])
     mend(campaign)
-    directory()._known[campaign.pk] = Known(1, campaign.opens_at)
+    campaign_cache()._known[campaign.pk] = CachedCampaign(1, campaign.opens_at)
 
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
 

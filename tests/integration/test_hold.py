@@ -10,7 +10,7 @@ from django.db.models import F
 from coupons.admission.campaign_store import PushResult
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
-from coupons.admission.newcomer import newcomers
+from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import push
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
@@ -65,7 +65,7 @@ def test_nobody_may_take_the_former_refusal_for_knowledge_during_the_hold(a_gate
     place.admit("first")
     place.push(2, quantity=2, hold_ms=LONG_MS)
 
-    assert newcomers({place.campaign_id: place.epoch})[place.campaign_id].refusal is None
+    assert refusal_states({place.campaign_id: place.epoch})[place.campaign_id].refusal is None
 
 
 def test_a_winner_is_told_so_during_the_hold(a_gate: MakeGate) -> None:

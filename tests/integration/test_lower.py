@@ -7,8 +7,8 @@ import pytest
 from coupons.admission import campaign_store
 from coupons.admission.campaign_store import LowerResult, PushResult
 from coupons.admission.gate import Outcome
-from coupons.admission.newcomer import newcomers
 from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
+from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from tests.integration.conftest import Gate
@@ -28,7 +28,7 @@ def test_users_get_in_up_to_the_lower_quantity_and_the_others_are_told_not_now(a
 
     outcomes = [place.admit(user).outcome for user in ("b", "c", "b")]
     assert outcomes == [Outcome.ADMITTED, Outcome.PAUSED, Outcome.ALREADY_ADMITTED]
-    assert newcomers({place.campaign_id: place.epoch})[place.campaign_id].refusal is Outcome.PAUSED
+    assert refusal_states({place.campaign_id: place.epoch})[place.campaign_id].refusal is Outcome.PAUSED
 
 
 def test_the_settings_stay_those_that_are_committed(a_gate: MakeGate) -> None:

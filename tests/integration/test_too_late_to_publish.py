@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from coupons.admission import admit as admitting
 from coupons.admission.admit import admit
-from coupons.admission.directory import directory
+from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.gate import Admission
 from coupons.admission.scripts import admission_redis
 from coupons.api import accept as accepting
@@ -86,7 +86,7 @@ class Front:
         self._closed.close()
 
     def accept(self, campaign: Campaign) -> Admission:
-        known = directory().look_up(campaign.pk, wait_sec=LONG_MS / 1000)
+        known = campaign_cache().look_up(campaign.pk, wait_sec=LONG_MS / 1000)
         assert known is not None
         caller = Caller(name="test", scopes=ALL_SCOPES)
         deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
@@ -135,7 +135,7 @@ def test_after_the_deadline_nothing_is_published_and_the_repeat_gets_the_place(
     way: Way, service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
-    assert directory().look_up(campaign.pk, wait_sec=LONG_MS / 1000), "so that the gate is asked in time"
+    assert campaign_cache().look_up(campaign.pk, wait_sec=LONG_MS / 1000), "so that the gate is asked in time"
     settings.ACCEPT_TIMEOUT_MS = 1_500
 
     way.gate_answers_late(monkeypatch)

@@ -240,7 +240,7 @@ def test_a_closed_campaign_answers_chunked_applications_too(service: Service) ->
 
     def without_the_gate() -> bool:
         assert (apply("stranger").status, apply("winner").status) == (409, 200)
-        return "coupon_lobby_refusals_total 0.0" not in service.get("/metrics").data.decode()
+        return "coupon_cached_refusals_total 0.0" not in service.get("/metrics").data.decode()
 
     wait_until(without_the_gate)
 

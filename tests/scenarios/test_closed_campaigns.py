@@ -18,7 +18,7 @@ ROUNDS = 12
 
 
 def refused_without_the_gate(service: Service) -> int:
-    found = re.search(r"^coupon_lobby_refusals_total (\S+)$", service.get("/metrics").data.decode(), re.MULTILINE)
+    found = re.search(r"^coupon_cached_refusals_total (\S+)$", service.get("/metrics").data.decode(), re.MULTILINE)
     assert found
     return int(float(found[1]))
 

@@ -22,7 +22,7 @@ KNOWN: dict[str, set[str]] = {
     "mark_unpublished": {"CURRENT"},
     "pending_range": {"CURRENT"},
     "describe": {"CURRENT"},
-    "newcomer": {"CURRENT", *REFUSALS},
+    "refusal_state": {"CURRENT", *REFUSALS},
     "load": {"LOADED", "EXISTS"},
     "push": set(PushResult),
     "lower": set(LowerResult),
@@ -114,7 +114,8 @@ def test_what_adds_keys_is_refused_when_redis_is_full(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["confirm", "held", "settle", "describe", "newcomer", "pending_range", "read_api_keys", "push_api_keys"]
+    "name",
+    ["confirm", "held", "settle", "describe", "refusal_state", "pending_range", "read_api_keys", "push_api_keys"],
 )
 def test_what_the_consumer_needs_runs_also_when_redis_is_full(name: str) -> None:
     assert "allow-oom" in scripts.source(name).splitlines()[0]

@@ -13,7 +13,7 @@ from django.conf import LazySettings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging import topics
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 
 
 class LateBroker:
@@ -51,7 +51,7 @@ class LateBroker:
 
 
 def asked_instead(monkeypatch: pytest.MonkeyPatch, broker: LateBroker) -> None:
-    monkeypatch.setattr(topics, "administrator", PerProcess(lambda: broker, close=lambda client: None))
+    monkeypatch.setattr(topics, "administrator", ProcessLocal(lambda: broker, close=lambda client: None))
 
 
 def test_a_topic_is_made_when_the_broker_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_client_that_nobody_answered_is_not_asked_again(
         made.append(LateBroker(unknown_for=1, reason=reason))
         return made[-1]
 
-    monkeypatch.setattr(topics, "administrator", PerProcess(make, close=lambda client: None))
+    monkeypatch.setattr(topics, "administrator", ProcessLocal(make, close=lambda client: None))
 
     with pytest.raises(LogUnavailable):
         ends()

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 from tests.support.process import ROOT
 
 
@@ -26,7 +26,7 @@ def run(program: str) -> str:
 
 def test_it_is_made_once_among_many_threads() -> None:
     Client.made = 0
-    client = PerProcess(Client, close=Client.close)
+    client = ProcessLocal(Client, close=Client.close)
 
     with ThreadPoolExecutor(16) as pool:
         found = set(pool.map(lambda _: id(client()), range(200)))
@@ -36,7 +36,7 @@ def test_it_is_made_once_among_many_threads() -> None:
 
 
 def test_a_reset_closes_it_and_the_next_call_makes_another() -> None:
-    client = PerProcess(Client, close=Client.close)
+    client = ProcessLocal(Client, close=Client.close)
     first = client()
     client.reset()
 
@@ -45,7 +45,7 @@ def test_a_reset_closes_it_and_the_next_call_makes_another() -> None:
 
 
 def test_what_is_forgotten_is_not_closed_and_the_next_call_makes_another() -> None:
-    client = PerProcess(Client, close=Client.close)
+    client = ProcessLocal(Client, close=Client.close)
     first = client()
     client.forget()
 
@@ -56,8 +56,8 @@ def test_what_is_forgotten_is_not_closed_and_the_next_call_makes_another() -> No
 def test_the_last_one_is_closed_at_the_end_of_the_process_once_however_many_there_were() -> None:
     output = run(
         "from multiprocessing import util\n"
-        "from coupons.runtime.process_local import PerProcess\n"
-        "client = PerProcess(object, close=lambda made: print('closed', made is last))\n"
+        "from coupons.runtime.process_local import ProcessLocal\n"
+        "client = ProcessLocal(object, close=lambda made: print('closed', made is last))\n"
         "for _ in range(100):\n"
         "    client.forget()\n"
         "    last = client()\n"
@@ -69,7 +69,7 @@ def test_the_last_one_is_closed_at_the_end_of_the_process_once_however_many_ther
 
 def test_a_reset_of_nothing_does_nothing() -> None:
     Client.made = 0
-    PerProcess(Client, close=Client.close).reset()
+    ProcessLocal(Client, close=Client.close).reset()
 
     assert Client.made == 0
 
@@ -77,8 +77,8 @@ def test_a_reset_of_nothing_does_nothing() -> None:
 def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone() -> None:
     output = run(
         "import os\n"
-        "from coupons.runtime.process_local import PerProcess\n"
-        "client = PerProcess(lambda: [os.getpid()], close=lambda made: made.append('closed'))\n"
+        "from coupons.runtime.process_local import ProcessLocal\n"
+        "client = ProcessLocal(lambda: [os.getpid()], close=lambda made: made.append('closed'))\n"
         "parent = client()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
@@ -95,12 +95,12 @@ def test_a_child_forked_while_another_thread_made_it_does_not_wait_for_ever() ->
     output = run(
         "import os, threading, warnings\n"
         "warnings.simplefilter('ignore')  # forking among threads is what is looked at\n"
-        "from coupons.runtime.process_local import PerProcess\n"
+        "from coupons.runtime.process_local import ProcessLocal\n"
         "inside, go_on = threading.Event(), threading.Event()\n"
         "def make():\n"
         "    inside.set()\n"
         "    return go_on.wait(20)\n"
-        "client = PerProcess(make, close=lambda made: None)\n"
+        "client = ProcessLocal(make, close=lambda made: None)\n"
         "threading.Thread(target=client).start()\n"
         "inside.wait(20)\n"
         "child = os.fork()\n"
@@ -116,8 +116,8 @@ def test_a_child_forked_while_another_thread_made_it_does_not_wait_for_ever() ->
 
 def test_it_is_closed_at_the_process_s_normal_end() -> None:
     output = run(
-        "from coupons.runtime.process_local import PerProcess\n"
-        "client = PerProcess(lambda: 'made', close=lambda made: print(made, 'closed'))\n"
+        "from coupons.runtime.process_local import ProcessLocal\n"
+        "client = ProcessLocal(lambda: 'made', close=lambda made: print(made, 'closed'))\n"
         "client()\n"
     )
 

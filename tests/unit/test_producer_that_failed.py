@@ -15,7 +15,7 @@ from coupons.errors import LogUnavailable
 from coupons.messaging import producer
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import Publisher
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 from tests.support.waiting import wait_until
 
 TICKET = Ticket(uuid4(), "42", 1, datetime(2026, 12, 1, tzinfo=UTC), "test")
@@ -54,10 +54,10 @@ class FakeProducer:
 
 
 @pytest.fixture
-def publishers(monkeypatch: pytest.MonkeyPatch) -> PerProcess[Publisher]:
+def publishers(monkeypatch: pytest.MonkeyPatch) -> ProcessLocal[Publisher]:
     monkeypatch.setattr(producer, "Producer", FakeProducer)
     FakeProducer.made = []
-    mine = PerProcess(Publisher, close=Publisher.close)
+    mine = ProcessLocal(Publisher, close=Publisher.close)
     monkeypatch.setattr(producer, "_publishers", mine)
     return mine
 
@@ -80,7 +80,7 @@ def reported(client: FakeProducer, error: KafkaError) -> None:
 
 @pytest.mark.parametrize("said", [raised_by_poll, raised_by_produce, reported])
 def test_a_fatal_error_is_noticed_and_the_next_who_asks_gets_another_producer(
-    publishers: PerProcess[Publisher], said: Callable[[FakeProducer, KafkaError], None]
+    publishers: ProcessLocal[Publisher], said: Callable[[FakeProducer, KafkaError], None]
 ) -> None:
     first = producer.publisher()
     said(FakeProducer.made[0], FATAL)
@@ -97,7 +97,7 @@ def test_a_fatal_error_is_noticed_and_the_next_who_asks_gets_another_producer(
 
 @pytest.mark.parametrize("said", [raised_by_poll, raised_by_produce, reported])
 def test_an_error_that_passes_replaces_nothing(
-    publishers: PerProcess[Publisher], said: Callable[[FakeProducer, KafkaError], None]
+    publishers: ProcessLocal[Publisher], said: Callable[[FakeProducer, KafkaError], None]
 ) -> None:
     first = producer.publisher()
     client = FakeProducer.made[0]
@@ -109,7 +109,7 @@ def test_an_error_that_passes_replaces_nothing(
     publishers.reset()
 
 
-def test_one_that_has_lost_its_brokers_is_replaced_by_the_next_who_asks(publishers: PerProcess[Publisher]) -> None:
+def test_one_that_has_lost_its_brokers_is_replaced_by_the_next_who_asks(publishers: ProcessLocal[Publisher]) -> None:
     first = producer.publisher()
     client = FakeProducer.made[0]
     client.statistics(json.dumps({"ts": 1_000_000, "brokers": {}}))
@@ -122,7 +122,7 @@ def test_one_that_has_lost_its_brokers_is_replaced_by_the_next_who_asks(publishe
     publishers.reset()
 
 
-def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publishers: PerProcess[Publisher]) -> None:
+def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publishers: ProcessLocal[Publisher]) -> None:
     producer.publisher()
     client = FakeProducer.made[0]
     for document in ("no JSON", "[]", '{"topics": {"t": {}}}'):
@@ -135,7 +135,7 @@ def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publish
 
 
 def test_what_is_refused_is_told_not_more_often_than_somebody_reads(
-    publishers: PerProcess[Publisher], caplog: pytest.LogCaptureFixture
+    publishers: ProcessLocal[Publisher], caplog: pytest.LogCaptureFixture
 ) -> None:
     producer.publisher()
     client = FakeProducer.made[0]

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from coupons.admission.gate import Outcome
-from coupons.admission.newcomer import Newcomer
+from coupons.admission.refusal_state import RefusalState
 from coupons.api.problems import retry_after
 from coupons.api.refusals import EARLY_MS, FARTHEST_RETRY_SEC, refusal
 from coupons.front.admitted_users import AdmittedUsers, filter_for
@@ -79,9 +79,9 @@ def test_a_closed_campaign_counts_from_now_and_not_from_when_it_was_asked(monkey
     """A tenth of a second ago it was another whole second."""
     clock = Clock()
     monkeypatch.setattr("coupons.front.closed_campaigns.time.monotonic", clock)
-    newcomer = Newcomer(1, 1, 0, OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
+    state = RefusalState(1, 1, 0, OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
     users = AdmittedUsers((1, 1, 0), filter_for(0))
-    closed = ClosedCampaign(CAMPAIGN, newcomer, Outcome.NOT_OPEN, users, clock(), clock() + 60)
+    closed = ClosedCampaign(CAMPAIGN, state, Outcome.NOT_OPEN, users, clock(), clock() + 60)
     at_once = dict(closed.answer().headers)
 
     clock.now += 0.1

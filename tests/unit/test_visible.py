@@ -2,7 +2,7 @@
 
 import pytest
 
-from coupons.admin.visible import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload
+from coupons.admin.payloads import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload
 from coupons.runtime.text import one_line, visible
 
 

@@ -18,7 +18,7 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from coupons.recovery.unknown_keys import refuse_unknown_keys
-from coupons.runtime.gc import spare_the_collector
+from coupons.runtime.gc import freeze_imported_objects
 from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Command(CouponCommand):
             max_rate=options["max_rate"] / (1 if options["child_of"] is None else options["concurrency"]),
             poison_limit=settings.CONSUMER_POISON_LIMIT,
         )
-        spare_the_collector()
+        freeze_imported_objects()
         exit_code = self._run(worker)
         if not worker.has_left:
             end_now(exit_code)

@@ -1,4 +1,4 @@
-"""The directory: what a process knows of the campaigns, and what it says while PostgreSQL does not answer."""
+"""The campaign cache: what a process knows of the campaigns, and what it says while PostgreSQL does not answer."""
 
 import threading
 import time
@@ -13,9 +13,9 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from coupons.admission import directory
+from coupons.admission import campaign_cache
 from coupons.admission.admit import admit
-from coupons.admission.directory import Directory, DirectoryUnavailable
+from coupons.admission.campaign_cache import CampaignCache, CampaignCacheUnavailable
 from coupons.admission.gate import Outcome
 from coupons.models import Campaign
 from coupons.recovery.rebuild import SLACK_SEC, mend_campaigns
@@ -29,9 +29,9 @@ LONG_SEC = LONG_MS / 1000
 
 
 @pytest.fixture
-def known(_clients: None, transactional_db: None, settings: LazySettings) -> Iterator[Directory]:
+def known(_clients: None, transactional_db: None, settings: LazySettings) -> Iterator[CampaignCache]:
     settings.API_DATABASE_TIMEOUT_MS = LONG_MS
-    made = Directory()
+    made = CampaignCache()
     yield made
     made.close()
 
@@ -45,7 +45,7 @@ def lock_the_table() -> None:
         cursor.execute("LOCK TABLE coupons_campaign IN ACCESS EXCLUSIVE MODE")
 
 
-def test_an_unknown_campaign_is_looked_up_at_once(known: Directory, settings: LazySettings) -> None:
+def test_an_unknown_campaign_is_looked_up_at_once(known: CampaignCache, settings: LazySettings) -> None:
     settings.DIRECTORY_REFRESH_MS = 600_000
     old = campaign()
     known.look_up(old.pk, wait_sec=LONG_SEC)
@@ -57,7 +57,7 @@ def test_an_unknown_campaign_is_looked_up_at_once(known: Directory, settings: La
     assert (found.epoch, found.opens_at) == (3, new.opens_at)
 
 
-def test_what_is_known_is_answered_without_asking(known: Directory) -> None:
+def test_what_is_known_is_answered_without_asking(known: CampaignCache) -> None:
     new = campaign()
     known.look_up(new.pk, wait_sec=LONG_SEC)
     with transaction.atomic():
@@ -66,7 +66,7 @@ def test_what_is_known_is_answered_without_asking(known: Directory) -> None:
         assert known.look_up(new.pk, wait_sec=0) is not None
 
 
-def test_many_who_ask_at_once_all_get_the_answer(known: Directory) -> None:
+def test_many_who_ask_at_once_all_get_the_answer(known: CampaignCache) -> None:
     new = campaign()
     with ThreadPoolExecutor(32) as pool:
         found = list(pool.map(lambda _: known.look_up(new.pk, wait_sec=LONG_SEC), range(64)))
@@ -75,10 +75,10 @@ def test_many_who_ask_at_once_all_get_the_answer(known: Directory) -> None:
 
 
 def test_a_miss_is_repeated_for_its_lease_without_asking_and_then_looked_up_again(
-    known: Directory, monkeypatch: pytest.MonkeyPatch
+    known: CampaignCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease of an hour, which then is over."""
-    monkeypatch.setattr(directory, "MISS_LEASE_SEC", 3_600.0)
+    monkeypatch.setattr(campaign_cache, "MISS_LEASE_SEC", 3_600.0)
     missing = uuid4()
     assert known.look_up(missing, wait_sec=LONG_SEC) is None
     with transaction.atomic():
@@ -86,13 +86,13 @@ def test_a_miss_is_repeated_for_its_lease_without_asking_and_then_looked_up_agai
         assert known.look_up(missing, wait_sec=0) is None
     Campaign.objects.create(pk=missing, name="x", quantity=1, opens_at=timezone.now())
 
-    monkeypatch.setattr(directory, "MISS_LEASE_SEC", 0.0)
+    monkeypatch.setattr(campaign_cache, "MISS_LEASE_SEC", 0.0)
 
     assert known.look_up(missing, wait_sec=LONG_SEC) is not None
 
 
 def test_a_risen_epoch_is_known_before_a_mend_goes_on(
-    known: Directory, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+    known: CampaignCache, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the first look that begins after the epoch rose. One begins each refresh, and a mend waits for longer."""
     new = campaign(epoch=1)
@@ -107,7 +107,7 @@ def test_a_risen_epoch_is_known_before_a_mend_goes_on(
     assert settings.DIRECTORY_REFRESH_MS / 1000 < SLACK_SEC
 
 
-def test_whoever_knows_that_the_epoch_is_outdated_gets_the_newer_one_at_once(known: Directory) -> None:
+def test_whoever_knows_that_the_epoch_is_outdated_gets_the_newer_one_at_once(known: CampaignCache) -> None:
     new = campaign(epoch=1)
     known.look_up(new.pk, wait_sec=LONG_SEC)
     Campaign.objects.filter(pk=new.pk).update(epoch=2, updated_at=Now())
@@ -117,7 +117,7 @@ def test_whoever_knows_that_the_epoch_is_outdated_gets_the_newer_one_at_once(kno
     assert found.epoch == 2
 
 
-def test_an_epoch_never_falls(known: Directory) -> None:
+def test_an_epoch_never_falls(known: CampaignCache) -> None:
     new = campaign(epoch=5)
     known.look_up(new.pk, wait_sec=LONG_SEC)
     Campaign.objects.filter(pk=new.pk).update(epoch=4, updated_at=Now())
@@ -129,25 +129,25 @@ def test_an_epoch_never_falls(known: Directory) -> None:
     hold(1.0, still_5, "epoch 5")
 
 
-def test_while_postgresql_does_not_answer_known_campaigns_go_on_and_unknown_ones_raise(known: Directory) -> None:
+def test_while_postgresql_does_not_answer_known_campaigns_go_on_and_unknown_ones_raise(known: CampaignCache) -> None:
     new = campaign()
     known.look_up(new.pk, wait_sec=LONG_SEC)
     with transaction.atomic():
         lock_the_table()
-        with pytest.raises(DirectoryUnavailable, match="did not answer in time"):
+        with pytest.raises(CampaignCacheUnavailable, match="did not answer in time"):
             known.look_up(uuid4(), wait_sec=0.1)
         assert known.look_up(new.pk, wait_sec=0) is not None
 
 
 def test_while_postgresql_is_down_known_campaigns_go_on_unknown_ones_raise_and_it_comes_back(
-    service: Service, known: Directory
+    service: Service, known: CampaignCache
 ) -> None:
     old = service.campaign()
     known.look_up(old.pk, wait_sec=LONG_SEC)
     connection.close()
     service.stack("kill", "postgres")
 
-    with pytest.raises(DirectoryUnavailable):
+    with pytest.raises(CampaignCacheUnavailable):
         known.look_up(uuid4(), wait_sec=LONG_SEC)
     assert known.look_up(old.pk, wait_sec=0) is not None
 
@@ -156,10 +156,10 @@ def test_while_postgresql_is_down_known_campaigns_go_on_unknown_ones_raise_and_i
     wait_until(lambda: _misses(known, unknown), what="it asks again")
 
 
-def _misses(known: Directory, campaign_id: object) -> bool:
+def _misses(known: CampaignCache, campaign_id: object) -> bool:
     try:
         return known.look_up(campaign_id, wait_sec=LONG_SEC) is None  # type: ignore[arg-type]
-    except DirectoryUnavailable:
+    except CampaignCacheUnavailable:
         return False
 
 
@@ -186,7 +186,7 @@ def test_an_application_right_after_a_mend_finds_the_new_epoch_by_itself(service
 
 
 def test_its_thread_ends_when_it_is_closed() -> None:
-    made = Directory()
+    made = CampaignCache()
     made.close()
 
-    assert "campaign-directory" not in [thread.name for thread in threading.enumerate() if thread is made._thread]
+    assert "campaign-cache" not in [thread.name for thread in threading.enumerate() if thread is made._thread]

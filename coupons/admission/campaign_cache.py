@@ -3,7 +3,7 @@
 One background thread per process owns the database connection. It looks up an unknown campaign at once (many waiting
 requests, one query), and every COUPON_DIRECTORY_REFRESH_MS reads the campaigns that changed, so that an epoch which a
 mend raised is known everywhere before the mend goes on (a mend waits longer than that). What is known stays known
-while PostgreSQL is down; what is not known then cannot be told, and the caller gets `DirectoryUnavailable`.
+while PostgreSQL is down; what is not known then cannot be told, and the caller gets `CampaignCacheUnavailable`.
 """
 
 import logging
@@ -22,7 +22,7 @@ from django.db.models import Q
 from coupons.errors import RetryLater
 from coupons.models import Campaign
 from coupons.runtime.db_timeouts import answers_within
-from coupons.runtime.process_local import PerProcess
+from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 
@@ -32,37 +32,37 @@ MAX_MISSES = 10_000
 COMMIT_LAG = timedelta(seconds=30)
 
 
-class DirectoryUnavailable(RetryLater):
+class CampaignCacheUnavailable(RetryLater):
     """PostgreSQL did not say in time whether this campaign exists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CachedCampaign:
     """A campaign that exists. Epoch 0 = a draft that was never loaded into Redis."""
 
     epoch: int
     opens_at: datetime
 
 
-class Directory:
-    """Use `directory()` for the process's own one."""
+class CampaignCache:
+    """Use `campaign_cache()` for the process's own one."""
 
     def __init__(self) -> None:
-        self._known: dict[UUID, Known] = {}
+        self._known: dict[UUID, CachedCampaign] = {}
         self._missed: dict[UUID, float] = {}  # campaign -> monotonic time of the query that lacked it
-        self._wanted: dict[UUID, Future[Known | None]] = {}
+        self._wanted: dict[UUID, Future[CachedCampaign | None]] = {}
         self._latest_change: datetime | None = None
         self._reading_since: float | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
-        self._thread = threading.Thread(target=self._keep_current, name="campaign-directory", daemon=True)
+        self._thread = threading.Thread(target=self._keep_current, name="campaign-cache", daemon=True)
         self._thread.start()
 
-    def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> Known | None:
+    def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> CachedCampaign | None:
         """The campaign, or None when a look younger than 1 s lacks it.
 
-        `newer_than` is an epoch that is known to be outdated. Raises DirectoryUnavailable when PostgreSQL has not
+        `newer_than` is an epoch that is known to be outdated. Raises CampaignCacheUnavailable when PostgreSQL has not
         answered within `wait_sec`.
         """
         known = self.known(campaign_id)
@@ -74,19 +74,19 @@ class Directory:
         try:
             return self.ask(campaign_id).result(timeout=max(wait_sec, 0))
         except FutureTimeout:
-            raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
+            raise CampaignCacheUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
 
-    def known(self, campaign_id: UUID) -> Known | None:
+    def known(self, campaign_id: UUID) -> CachedCampaign | None:
         """As far as it is known here; nobody is asked."""
         return self._known.get(campaign_id)
 
-    def ask(self, campaign_id: UUID) -> Future[Known | None]:
+    def ask(self, campaign_id: UUID) -> Future[CachedCampaign | None]:
         """What the next look at PostgreSQL says, which is made at once. Others wait for the same answer: do not cancel
-        it. Raises DirectoryUnavailable when PostgreSQL hangs."""
+        it. Raises CampaignCacheUnavailable when PostgreSQL hangs."""
         reading_since = self._reading_since
         if reading_since is not None and time.monotonic() - reading_since > settings.API_DATABASE_TIMEOUT_MS / 1000:
             # nobody waits for the look that is under way: it will not be answered soon
-            raise DirectoryUnavailable(f"campaign {campaign_id}: PostgreSQL does not answer")
+            raise CampaignCacheUnavailable(f"campaign {campaign_id}: PostgreSQL does not answer")
         with self._lock:
             answer = self._wanted.setdefault(campaign_id, Future())
         self._wake.set()
@@ -118,22 +118,22 @@ class Directory:
                 with answers_within(settings.DIRECTORY_ANSWER_TIMEOUT_MS / 1000):
                     self._read(wanted)
             except (DatabaseError, InterfaceError) as error:
-                logger.warning("directory.unavailable error=%s", str(error).strip())
+                logger.warning("campaign_cache.unavailable error=%s", str(error).strip())
                 self._could_not_look(wanted, error)
             except Exception as error:  # this thread must not end: its process would never hear of a mend again
-                logger.exception("directory.defect")
+                logger.exception("campaign_cache.defect")
                 self._could_not_look(wanted, error)
             finally:
                 self._reading_since = None
         connection.close()
 
-    def _could_not_look(self, wanted: dict[UUID, Future[Known | None]], error: Exception) -> None:
+    def _could_not_look(self, wanted: dict[UUID, Future[CachedCampaign | None]], error: Exception) -> None:
         for answer in wanted.values():
             if not answer.done():
-                answer.set_exception(DirectoryUnavailable(str(error)))
+                answer.set_exception(CampaignCacheUnavailable(str(error)))
         connection.close()  # the next look makes a new one
 
-    def _read(self, wanted: dict[UUID, Future[Known | None]]) -> None:
+    def _read(self, wanted: dict[UUID, Future[CachedCampaign | None]]) -> None:
         asked_at = time.monotonic()
         changed = Q()  # the first look: all of them
         if self._latest_change is not None:
@@ -141,7 +141,7 @@ class Directory:
         for campaign_id, epoch, opens_at, updated_at in Campaign.objects.filter(changed).values_list(
             "id", "epoch", "opens_at", "updated_at"
         ):
-            self._remember(campaign_id, Known(epoch, opens_at))
+            self._remember(campaign_id, CachedCampaign(epoch, opens_at))
             self._latest_change = max(updated_at, self._latest_change or updated_at)
         if len(self._missed) > MAX_MISSES:
             self._missed.clear()
@@ -150,10 +150,10 @@ class Directory:
                 self._missed[campaign_id] = asked_at
             answer.set_result(self._known.get(campaign_id))
 
-    def _remember(self, campaign_id: UUID, known: Known) -> None:
+    def _remember(self, campaign_id: UUID, known: CachedCampaign) -> None:
         before = self._known.get(campaign_id)
         if before is None or before.epoch <= known.epoch:  # a replica of PostgreSQL may lag; an epoch never falls
             self._known[campaign_id] = known
 
 
-directory = PerProcess(Directory, close=Directory.close)
+campaign_cache = ProcessLocal(CampaignCache, close=CampaignCache.close)

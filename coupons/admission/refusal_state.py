@@ -10,7 +10,7 @@ from coupons.admission.keys import campaign_keys
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class RefusalState:
     """A current campaign at `now_ms`. `refusal` is None while there are places.
 
     Within an epoch tickets are only added, so (epoch, revision, admitted) names one set of winners.
@@ -24,16 +24,16 @@ class Newcomer:
     opens_at_ms: int
 
 
-def newcomers(epochs: Mapping[UUID, int]) -> dict[UUID, Newcomer]:
+def refusal_states(epochs: Mapping[UUID, int]) -> dict[UUID, RefusalState]:
     """One round trip. A campaign whose state is not current, or newer than its epoch here, is not in the result.
 
     Raises GateUnavailable when Redis did not answer.
     """
     calls = [(campaign_keys(campaign_id), [epoch]) for campaign_id, epoch in epochs.items()]
     found = {}
-    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("newcomer", calls), strict=True):
+    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("refusal_state", calls), strict=True):
         if reply[0] == b"CURRENT":
             _, revision, admitted, now_ms, reason, opens_at_ms = reply
             refusal = None if reason is None else Outcome(reason.decode())
-            found[campaign_id] = Newcomer(epoch, revision, admitted, now_ms, refusal, opens_at_ms)
+            found[campaign_id] = RefusalState(epoch, revision, admitted, now_ms, refusal, opens_at_ms)
     return found
