@@ -22,9 +22,9 @@ class GateUnavailable(RetryLater):
 
 
 class StateStale(RetryLater):
-    """Redis's state of a campaign is not the current one (DESIGN section 3, "The gate knows"). The keeper mends it.
+    """Redis's state of a campaign is not the current one (DESIGN section 3, "The gate knows"). The keeper rebuilds it.
 
-    `reason` is one word: missing, run_id, epoch, tickets, pending, mending (lua/state.lua), or what ended a mend.
+    `reason` is one word: missing, run_id, epoch, tickets, pending, rebuilding (lua/state.lua), or what ended a rebuild.
     """
 
     def __init__(self, message: str, *, campaign_id: UUID, reason: str) -> None:

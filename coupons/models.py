@@ -21,8 +21,8 @@ class CampaignState(models.TextChoices):
 class Campaign(models.Model):
     """One first-come-first-served offer.
 
-    `revision` rises with every change that Redis must hear of; `epoch` rises with every mend (0 = never loaded), and
-    `mended_epoch` follows it when that mend has ended: what Redis shows of an older one is an older copy.
+    `revision` rises with every change that Redis must hear of; `epoch` rises with every rebuild (0 = never loaded), and
+    `mended_epoch` follows it when that rebuild has ended: what Redis shows of an older one is an older copy.
     `issued_count` is kept by a trigger on the coupon table (migration 0002), never by this program.
     """
 
@@ -35,13 +35,13 @@ class Campaign(models.Model):
     revision = models.PositiveBigIntegerField(default=0, editable=False)
     epoch = models.PositiveBigIntegerField(default=0, editable=False)
     mended_epoch = models.PositiveBigIntegerField(
-        db_default=0, editable=False, help_text="The epoch of the last mend that Redis has taken over"
+        db_default=0, editable=False, help_text="The epoch of the last rebuild that Redis has taken over"
     )
     issued_count = models.PositiveIntegerField(default=0, editable=False)
     log_ends = models.JSONField(
         db_default=models.Value({}, output_field=models.JSONField()),
         editable=False,
-        help_text="Where each mend found the topic's end: epoch -> partition -> offset",
+        help_text="Where each rebuild found the topic's end: epoch -> partition -> offset",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -143,7 +143,7 @@ DB_LOCK_TIMEOUT_MS = integer("COUPON_DB_LOCK_TIMEOUT_MS", default=5_000, least=1
 # that a slow statement is ended by the server, with its reason (coupons/runtime/db_timeouts.py).
 DB_ANSWER_TIMEOUT_MS = integer("COUPON_DB_ANSWER_TIMEOUT_MS", default=12_000, least=100, most=250_000)
 # What a process holds in PostgreSQL ends when that process stands still (SIGSTOP, a host that hangs): a consumer
-# between its insert and its commit holds the campaign's row, a mender the right to mend.
+# between its insert and its commit holds the campaign's row, a rebuilder the right to rebuild.
 DB_IDLE_TRANSACTION_TIMEOUT_MS = integer(
     "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS", default=20_000, least=1_000, most=240_000
 )
@@ -215,7 +215,7 @@ CONSUMER_GROUP = required("COUPON_CONSUMER_GROUP", default="group_1")
 CONSUMER_GROUP_PROTOCOL = choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
 # How long an answer of the broker to an administrator's question (metadata, offsets) may take.
 KAFKA_REQUEST_TIMEOUT_MS = integer("COUPON_KAFKA_REQUEST_TIMEOUT_MS", default=5_000, least=100, most=60_000)
-# A mend, the ledger and the relay read stretches of the topic; a broker that is silent for so long ends the reading.
+# A rebuild, the ledger and the relay read stretches of the topic; a broker that is silent for so long ends the reading.
 TOPIC_SILENCE_MS = integer("COUPON_TOPIC_SILENCE_MS", default=15_000, least=1_000, most=300_000)
 # A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
@@ -231,7 +231,7 @@ ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50,
 # The API's reads (ticket, campaigns) wait no longer than this for PostgreSQL: the threads are admission's.
 API_DATABASE_TIMEOUT_MS = integer("COUPON_API_DATABASE_TIMEOUT_MS", default=1_000, least=50, most=30_000)
 # What is asked aside of the promise, each with its own end: /readyz asks every part, /metrics counts in PostgreSQL, the
-# campaign cache reads what mends have changed, and a web worker that starts waits for the producer's id.
+# campaign cache reads what rebuilds have changed, and a web worker that starts waits for the producer's id.
 HEALTH_TIMEOUT_MS = integer("COUPON_HEALTH_TIMEOUT_MS", default=1_500, least=50, most=30_000)
 METRICS_TIMEOUT_MS = integer("COUPON_METRICS_TIMEOUT_MS", default=3_000, least=50, most=60_000)
 DIRECTORY_ANSWER_TIMEOUT_MS = integer("COUPON_DIRECTORY_ANSWER_TIMEOUT_MS", default=5_000, least=100, most=60_000)
@@ -242,7 +242,7 @@ WEB_STOP_TIMEOUT_SEC = integer("COUPON_WEB_STOP_TIMEOUT_SEC", default=15, least=
 # acknowledgements, Redis, and PostgreSQL where the API reads (coupons/api/circuit_breakers.py).
 BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=10_000)
 BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, most=60_000)
-# How often a process looks for epochs that mends have raised. Must stay under the 1 s that a mend waits for it.
+# How often a process looks for epochs that rebuilds have raised. Must stay under the 1 s that a rebuild waits for it.
 DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least=50, most=900)
 
 # How many threads run Django in a web process, how many requests wait for one at most, and how long; all others are

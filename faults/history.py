@@ -19,7 +19,7 @@ PROMISED = frozenset({200, 202})
 NO_ANSWER = 0
 NO_CONNECTION = "no-connection"
 QUANTITY_CHANGED = "quantity-changed"
-MENDED = "mended"
+REBUILT = "rebuilt"
 STOPPED_ADDRESS = "stopped_address"
 
 
@@ -64,7 +64,7 @@ class Request:
 class Event:
     """What an operator or a fault did, between `start` and `end`. Without `campaign_id` it concerns all.
 
-    The checker reads `quantity-changed` (details `before`, `after`, and `failed` if it was not made) and `mended`; all
+    The checker reads `quantity-changed` (details `before`, `after`, and `failed` if it was not made) and `rebuilt`; all
     others are for people. A detail
     `stopped_address` says that the process which listens there could not answer anybody meanwhile.
     """

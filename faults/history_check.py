@@ -10,16 +10,17 @@ one unknown moment, the gate decided. What follows from that, per campaign:
   holds it. All promises to a user name one sequence, and no request that began after one had ended was refused.
 - Coupons, and the tickets of failed events with them, are no more than the quantity; one a user, one a sequence.
 - Order: a promise that had ended before another user's first request began was decided before it, so its sequence is
-  smaller. A mend changes nothing in that: it goes on after the highest sequence ever seen, and every promised one is
+  smaller. A rebuild changes nothing in that: it goes on after the highest sequence ever seen, and every promised one is
   seen. Holes are no finding.
 - "Sold out" in an answer that ended at `e` means that at some moment before `e` at least `quantity` tickets were held.
   Who held one then? Whoever has a row or was promised one in the end (a ticket is not given back), was admitted by a
   request that was promised, got no answer or a 5xx, and the first such one began before `e`: an upper bound, so too few
   of them is a proof. Rows of users whom this history does not show as possibly admitted came from elsewhere at a time
   that nobody knows; they count as held, and their number is told (`strangers`).
-- A mend may forget a ticket that was promised to nobody, so its user need not have a row. Where a mend ended after the
-  answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them. Mends are
-  known by `mended` events; if the campaign's epoch tells of more than those, each answer may have been before one.
+- A rebuild may forget a ticket that was promised to nobody, so its user need not have a row. Where a rebuild ended
+after the
+  answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them. Rebuilds
+  are known by `rebuilt` events; if the campaign's epoch tells of more than those, each answer may have been before one.
 - The quantity is the least that may have been in force while the answer was given. A change is in force from the
   beginning of its event at the earliest, and at the latest `staleness_sec` after its end: DESIGN gives every process
   200 ms. A change that failed, or to the quantity of before, was in force at no time. A quantity that changed without
@@ -36,7 +37,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from faults.history import MENDED, QUANTITY_CHANGED, BrokenHistory, Event, History, Request, read_history
+from faults.history import QUANTITY_CHANGED, REBUILT, BrokenHistory, Event, History, Request, read_history
 from faults.verdict import CampaignRows, CampaignVerdict, CannotTell, Kind, Verdict
 
 STALENESS_SEC = 0.2
@@ -186,7 +187,7 @@ def _check_order(campaign: _Campaign) -> None:
 def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec: float) -> None:
     rows, verdict = campaign.rows, campaign.verdict
     quantities = _quantities(rows, events, staleness_sec)
-    last_mend = _last_mend(rows, events)
+    last_rebuild = _last_rebuild(rows, events)
     holders: list[float] = []
     forgotten: list[float] = []
     for user_id, user in campaign.users.items():
@@ -200,7 +201,7 @@ def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec:
             continue
         verdict.sold_out += 1
         held = bisect_left(holders, request.end) + verdict.strangers
-        if request.start < last_mend:
+        if request.start < last_rebuild:
             held += bisect_left(forgotten, request.end)
         least = min(each for each, since, until in quantities if since < request.end and until > request.start)
         if held < least:
@@ -230,12 +231,12 @@ def _changed_the_quantity(event: Event) -> bool:
     return event.what == QUANTITY_CHANGED and details["before"] != details["after"] and not details.get("failed")
 
 
-def _last_mend(rows: CampaignRows, events: Sequence[Event]) -> float:
-    """When the last mend ended: an answer that began later was not followed by one."""
-    mends = [event.end for event in events if event.what == MENDED]
-    if rows.epoch - 1 > len(mends):
+def _last_rebuild(rows: CampaignRows, events: Sequence[Event]) -> float:
+    """When the last rebuild ended: an answer that began later was not followed by one."""
+    rebuilds = [event.end for event in events if event.what == REBUILT]
+    if rows.epoch - 1 > len(rebuilds):
         return float("inf")
-    return max(mends, default=float("-inf"))
+    return max(rebuilds, default=float("-inf"))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -106,7 +106,7 @@ def _unknown(campaign: Campaign, error: RetryLater | None) -> tuple[RedisState, 
         return RedisState.SILENT, f"Nobody is admitted while Redis does not answer. {reason}"
     if campaign.state == CampaignState.CLOSED:
         return RedisState.UNLOADED, f"Redis holds nothing current of this closed campaign. {reason}"
-    return RedisState.STALE, f"Nobody is admitted until the keeper has mended it. {reason}"
+    return RedisState.STALE, f"Nobody is admitted until the keeper has rebuilt it. {reason}"
 
 
 def _open_events(campaign_ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -2,8 +2,8 @@
 
 One background thread per process owns the database connection. It looks up an unknown campaign at once (many waiting
 requests, one query), and every COUPON_DIRECTORY_REFRESH_MS reads the campaigns that changed, so that an epoch which a
-mend raised is known everywhere before the mend goes on (a mend waits longer than that). What is known stays known
-while PostgreSQL is down; what is not known then cannot be told, and the caller gets `CampaignCacheUnavailable`.
+rebuild raised is known everywhere before the rebuild goes on (a rebuild waits longer than that). What is known stays
+known while PostgreSQL is down; what is not known then cannot be told, and the caller gets `CampaignCacheUnavailable`.
 """
 
 import logging
@@ -120,7 +120,7 @@ class CampaignCache:
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("campaign_cache.unavailable error=%s", str(error).strip())
                 self._could_not_look(wanted, error)
-            except Exception as error:  # this thread must not end: its process would never hear of a mend again
+            except Exception as error:  # this thread must not end: its process would never hear of a rebuild again
                 logger.exception("campaign_cache.defect")
                 self._could_not_look(wanted, error)
             finally:

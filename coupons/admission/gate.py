@@ -3,7 +3,7 @@
 The campaign's epoch is the one that PostgreSQL has. All calls raise
 
 - `GateUnavailable` when Redis did not answer or refused (the script may have run; repeating is safe),
-- `StateStale` when Redis's state is not the current one: nothing was read or written, the keeper mends it,
+- `StateStale` when Redis's state is not the current one: nothing was read or written, the keeper rebuilds it,
 - `EpochAhead`, a `StateStale`, when Redis knows a newer epoch: read it from PostgreSQL and call again.
 
 ticket_store.py and campaign_store.py have what consumers, the keeper and operators ask; they raise the same.
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 class EpochAhead(StateStale):
-    """Redis was mended after the caller read the epoch."""
+    """Redis was rebuilt after the caller read the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 All keys of a campaign carry the hash tag `{campaign id}`, so that they live in one cluster slot. No key has a TTL.
 
     coupon:{id}:campaign   hash: run_id, epoch, revision, state, window, quantity, and the counts that admit.lua checks
-    coupon:{id}:tickets    hash: user -> sequence (winners only)
-    coupon:{id}:pending    sorted set: user -> where it is, see coupons/messaging/positions.py
-    coupon:{id}:mender     string: the token of the mender that may swap in a new state; only there during a mend
+    coupon:{id}:tickets    hash: user -> sequence (winners only) coupon:{id}:pending    sorted set: user -> where it is,
+    see coupons/messaging/positions.py coupon:{id}:rebuilder     string: the token of the rebuilder that may swap in a
+    new state; only there during a rebuild
 
 The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/auth/).
 """
@@ -31,11 +31,11 @@ def campaign_keys(campaign_id: UUID | str) -> CampaignKeys:
     return CampaignKeys(f"{prefix}:campaign", f"{prefix}:tickets", f"{prefix}:pending")
 
 
-def mender_key(campaign_id: UUID | str) -> str:
+def rebuilder_key(campaign_id: UUID | str) -> str:
     return f"coupon:{{{campaign_id}}}:mender"
 
 
 def building_keys(campaign_id: UUID | str, token: str) -> tuple[str, str]:
-    """Where a mender builds the new tickets and pending before one script swaps them in."""
+    """Where a rebuilder builds the new tickets and pending before one script swaps them in."""
     prefix = f"coupon:{{{campaign_id}}}:building:{token}"
     return f"{prefix}:tickets", f"{prefix}:pending"

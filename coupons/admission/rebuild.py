@@ -1,4 +1,4 @@
-"""The gate's side of a mend: close a campaign, build its new state beside the old one, swap it in."""
+"""The gate's side of a rebuild: close a campaign, build its new state beside the old one, swap it in."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from redis.exceptions import RedisError
 
 from coupons.admission import scripts
 from coupons.admission.campaign_store import CampaignSettings
-from coupons.admission.keys import building_keys, campaign_keys, mender_key
+from coupons.admission.keys import building_keys, campaign_keys, rebuilder_key
 from coupons.errors import GateUnavailable, StateStale
-from coupons.runtime.failpoints import MEND_BUILT, failpoint
+from coupons.runtime.failpoints import REBUILD_BUILT, failpoint
 
 CHUNK = 1_000
 BUILDING_TTL_SEC = 3_600
 
 
 @dataclass(frozen=True, slots=True)
-class Mending:
-    """A mend that has begun. `next_sequence` and `epoch` are what the old state said: 1 and 0 if it said nothing."""
+class Rebuilding:
+    """A rebuild that has begun. `next_sequence` and `epoch` are what the old state said: 1 and 0 if it said nothing."""
 
     campaign_id: UUID
     token: str
@@ -50,30 +50,30 @@ class BuiltState:
         self.highest_sequence = max(self.highest_sequence, sequence)
 
 
-def begin_mend(*, campaign_id: UUID, token: str) -> Mending:
-    """Close the campaign (every script says STALE from now on) and take the right to mend it."""
+def begin_rebuild(*, campaign_id: UUID, token: str) -> Rebuilding:
+    """Close the campaign (every script says STALE from now on) and take the right to rebuild it."""
     keys = campaign_keys(campaign_id)
-    reply = scripts.run("begin_mend", [keys.campaign, mender_key(campaign_id)], [token])
+    reply = scripts.run("begin_rebuild", [keys.campaign, rebuilder_key(campaign_id)], [token])
     try:
         next_sequence, epoch = scripts.admission_redis().hmget(keys.campaign, "next_sequence", "epoch")
     except RedisError as error:
         raise GateUnavailable(f"Redis: {error}") from error
-    return Mending(campaign_id, token, reply[1].decode(), int(next_sequence or 1), int(epoch or 0))
+    return Rebuilding(campaign_id, token, reply[1].decode(), int(next_sequence or 1), int(epoch or 0))
 
 
-def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:
-    """Build the new state beside the old one and swap it in. Raises StateStale when another mender has begun since, or
-    Redis restarted meanwhile: nothing was swapped, and the campaign stays closed."""
-    keys = campaign_keys(mending.campaign_id)
-    tickets_key, pending_key = building_keys(mending.campaign_id, mending.token)
+def finish_rebuild(rebuilding: Rebuilding, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:
+    """Build the new state beside the old one and swap it in. Raises StateStale when another rebuilder has begun since,
+    or Redis restarted meanwhile: nothing was swapped, and the campaign stays closed."""
+    keys = campaign_keys(rebuilding.campaign_id)
+    tickets_key, pending_key = building_keys(rebuilding.campaign_id, rebuilding.token)
     _build(tickets_key, pending_key, state)
-    failpoint(MEND_BUILT)
+    failpoint(REBUILD_BUILT)
     reply = scripts.run(
-        "finish_mend",
-        [*keys, mender_key(mending.campaign_id), tickets_key, pending_key],
+        "finish_rebuild",
+        [*keys, rebuilder_key(rebuilding.campaign_id), tickets_key, pending_key],
         [
-            mending.token,
-            mending.run_id,
+            rebuilding.token,
+            rebuilding.run_id,
             len(state.tickets),
             len(state.pending),
             epoch,
@@ -82,10 +82,10 @@ def finish_mend(mending: Mending, *, epoch: int, settings: CampaignSettings, sta
         ],
     )
     code = reply[0].decode()
-    if code != "MENDED":
+    if code != "REBUILT":
         _remove(tickets_key, pending_key)
-        message = f"campaign {mending.campaign_id}: the mend was not swapped in ({code})"
-        raise StateStale(message, campaign_id=mending.campaign_id, reason=code)
+        message = f"campaign {rebuilding.campaign_id}: the rebuild was not swapped in ({code})"
+        raise StateStale(message, campaign_id=rebuilding.campaign_id, reason=code)
 
 
 def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
@@ -94,7 +94,7 @@ def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
         client.unlink(tickets_key, pending_key)
         tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
         # Crash before the swap => nobody would ever remove these keys, so each chunk renews how long they stay;
-        # finish_mend makes what it takes over stay for good.
+        # finish_rebuild makes what it takes over stay for good.
         while chunk := dict[Any, Any](islice(tickets, CHUNK)):
             with client.pipeline() as together:
                 together.hset(tickets_key, mapping=chunk)

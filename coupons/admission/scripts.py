@@ -40,8 +40,8 @@ FLAGS = {
     "load": "",
     "push": "allow-oom",
     "lower": "allow-oom",
-    "begin_mend": "",
-    "finish_mend": "",
+    "begin_rebuild": "",
+    "finish_rebuild": "",
     "read_api_keys": "allow-oom",
     "push_api_keys": "allow-oom",  # a full Redis must not keep a revoked key good
 }

@@ -46,7 +46,7 @@ def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
 
 def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[PlaceOf, Position]) -> None:
     """Note where the messages of these tickets, which carry this epoch, lie. Only knowledge: a lost note costs a second
-    message, no coupon. What a mend has changed since is left alone."""
+    message, no coupon. What a rebuild has changed since is left alone."""
     places = list(positions)
     for start in range(0, len(places), MARKS_AT_ONCE):
         triples: list[str | int] = []

@@ -51,14 +51,14 @@ def push_change(campaign: Campaign) -> None:
 
 def load_first_time(campaign: Campaign) -> None:
     """Make the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
-    # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper mends it into being.
+    # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper rebuilds it into being.
     failpoint(PUSH_COMMITTED)
     try:
         loaded = campaign_store.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
     except RetryLater as error:
         raise PushDidNotArrive(f"Opened, but Redis did not answer ({error}). The keeper loads it.") from error
     if not loaded:
-        raise PushDidNotArrive("Opened, but Redis had keys of this campaign already. The keeper mends them.")
+        raise PushDidNotArrive("Opened, but Redis had keys of this campaign already. The keeper rebuilds them.")
 
 
 def lower_first(campaign: Campaign) -> None:

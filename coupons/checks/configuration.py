@@ -13,7 +13,7 @@ from coupons.messaging import topics
 from coupons.runtime.failpoints import reason_against
 
 WANTED_OF_REDIS = {
-    "maxmemory-policy": ("noeviction", "an evicted ticket closes its campaign until it is mended"),
+    "maxmemory-policy": ("noeviction", "an evicted ticket closes its campaign until it is rebuilt"),
     "appendonly": ("yes", "a restart would lose what was admitted since the last snapshot"),
     "appendfsync": ("always", "a crash of the host would lose the last second of promises"),
 }

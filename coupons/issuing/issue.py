@@ -1,7 +1,8 @@
 """Writes tickets as coupons: the only writer of Coupon. A batch is one transaction; what cannot be written is told.
 
 Only what the gate holds is issued, so a forged or late message mints nothing; and the transaction commits only if no
-mend began since the gate was asked, so a mend never misses a coupon. PostgreSQL's own constraints stand behind both.
+rebuild began since the gate was asked, so a rebuild never misses a coupon. PostgreSQL's own constraints stand behind
+both.
 """
 
 from collections import defaultdict
@@ -57,7 +58,7 @@ class Issued(Generic[TicketT]):
 def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
     """Write the coupons of these tickets. Must run inside the caller's transaction, which also holds the FAIL rows.
 
-    Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate could not tell, or a mend
+    Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate could not tell, or a rebuild
     began) and django.db.OperationalError: then the caller rolls back, keeps its offset and does the same again; and
     IntegrityError when PostgreSQL chose an id that is taken (runtime/id_sequences.py). After the commit the caller
     calls `settle_tickets`.
@@ -248,5 +249,5 @@ def _check_epochs(result: Issued[TicketT]) -> None:
     written_to = {campaign_id for campaign_id, _ in groupby(result.written, key=_CAMPAIGN)}
     for campaign_id, epoch in _epochs(written_to).items():
         if epoch != result.epochs[campaign_id]:
-            message = f"campaign {campaign_id}: a mend began while the batch was written"
+            message = f"campaign {campaign_id}: a rebuild began while the batch was written"
             raise StateStale(message, campaign_id=campaign_id, reason="epoch")

@@ -186,7 +186,7 @@ def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
     # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
     failpoint(RETRY_COMMITTED)
     if outcome.issued is not None:
-        with suppress(StateStale):  # whoever mends the campaign reads the rows, and finds nothing pending
+        with suppress(StateStale):  # whoever rebuilds the campaign reads the rows, and finds nothing pending
             settle_tickets(outcome.issued)
     failpoint(RETRY_SETTLED)
     pk, attempt = claim.event.pk, claim.event.attempts

@@ -1,9 +1,9 @@
 """Who may speak in the topic: every message carries an HMAC-SHA256 of its payload, and the id of its key.
 
-The consumer issues only what the gate holds, so a forged message mints nothing by itself. But a mend reads the unread
-part of the topic, and what it finds there becomes tickets: it and the ledger take only what was signed. The payload
-names campaign, user, sequence and epoch, so a signed message that is produced again says what it said the first time,
-and counts once.
+The consumer issues only what the gate holds, so a forged message mints nothing by itself. But a rebuild reads the
+unread part of the topic, and what it finds there becomes tickets: it and the ledger take only what was signed. The
+payload names campaign, user, sequence and epoch, so a signed message that is produced again says what it said the first
+time, and counts once.
 
 The first key signs, all of them verify. A key's id ends with the fingerprint of its secret, so a message that is signed
 with a key which is not known here (`UnknownKey`: a former key of ours, perhaps) is told apart from a forged one.

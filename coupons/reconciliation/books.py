@@ -60,7 +60,7 @@ DELETE FROM read_message;
 
 
 class MessageRow(NamedTuple):
-    """`unread`: it was not read. `late`: it landed after a mend had read the topic (decision 0010)."""
+    """`unread`: it was not read. `late`: it landed after a rebuild had read the topic (decision 0010)."""
 
     user_id: str
     sequence: int

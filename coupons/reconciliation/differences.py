@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`heals` says who mends it and when, if somebody does; otherwise `command` is what a person types."""
+    """`heals` says who rebuilds it and when, if somebody does; otherwise `command` is what a person types."""
 
     meaning: str
     heals: Callable[[], str] | None = None
@@ -67,7 +67,7 @@ def _retry() -> str:
 
 
 def _never() -> str:
-    return "nothing is to be healed: a mend leaves such holes, and sold out is counted by tickets, not by sequence"
+    return "nothing is to be healed: a rebuild leaves such holes, and sold out is counted by tickets, not by sequence"
 
 
 def _seconds(milliseconds: int) -> str:
@@ -87,7 +87,7 @@ EXPLANATIONS = {
         command=REBUILD,
     ),
     Kind.VANISHED: Explanation(
-        "a sequence that was given and that nobody holds, although no mend explains it: a ticket was removed from "
+        "a sequence that was given and that nobody holds, although no rebuild explains it: a ticket was removed from "
         "Redis. The command takes back what the topic and PostgreSQL still know",
         command=REBUILD + " --whole-topic",
     ),
@@ -191,7 +191,7 @@ class Ledger:
 
     @property
     def is_at_rest(self) -> bool:
-        """Nothing is on its way, and nothing waits to heal. A gap, which a mend leaves for good, is neither."""
+        """Nothing is on its way, and nothing waits to heal. A gap, which a rebuild leaves for good, is neither."""
         return self.pending == 0 and self.differences.keys() <= {Kind.GAP}
 
     def found(self, kind: Kind, example: str) -> None:

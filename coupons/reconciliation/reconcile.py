@@ -96,7 +96,7 @@ class Reconciliation:
         self._binder.close()
 
     def ledger_of(self, campaign: Campaign) -> Ledger:
-        """Raises StateStale also when a mend came while it looked: look again."""
+        """Raises StateStale also when a rebuild came while it looked: look again."""
         ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
         # raises unless the state is current
         before = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
@@ -237,7 +237,7 @@ class _Comparison:
             self._ledger.found(Kind.OTHER_SEQUENCE, f"{text} #{sequence}")
 
     def _check_holes(self) -> None:
-        """A mend leaves holes; without one there is none."""
+        """A rebuild leaves holes; without one there is none."""
         kind = Kind.GAP if self._campaign.epoch > 1 else Kind.VANISHED
         for first, last in self._ask(questions.HOLES):
             self._ledger.found(kind, f"#{first}" if int(first) == last else f"#{first} to #{last}")

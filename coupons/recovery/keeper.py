@@ -1,7 +1,7 @@
-"""Looks every two seconds whether something needs care: id sequences that lag, logs that were cut, a state to mend,
+"""Looks every two seconds whether something needs care: id sequences that lag, logs that were cut, a state to rebuild,
 operators' changes to push again, tickets to relay.
 
-Several keepers may run: the mend and the relay take advisory locks, a push is idempotent by revision. A round that
+Several keepers may run: the rebuild and the relay take advisory locks, a push is idempotent by revision. A round that
 finds a part down does what the other parts allow and says so once, not every two seconds.
 """
 
@@ -17,7 +17,7 @@ from coupons.auth.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
 from coupons.models import Campaign
-from coupons.recovery.rebuild import mend_campaigns, stale_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns, stale_campaigns
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys
 from coupons.runtime.id_sequences import heal_id_sequences
@@ -39,11 +39,11 @@ class Keeper:
             self._stop.wait(self._interval_sec)
 
     def round(self) -> bool:
-        """True when every step could be done. A mend goes before what finds a stale state."""
+        """True when every step could be done. A rebuild goes before what finds a stale state."""
         close_old_connections()
         steps: list[tuple[str, Callable[[], object]]] = [
             ("id_sequences", heal_id_sequences),
-            ("mend", self._mend_stale),
+            ("rebuild", self._rebuild_stale),
             ("push", _push_again),
             ("api_keys", push_api_keys),
             ("relay", relay_pending),
@@ -51,14 +51,14 @@ class Keeper:
         outcomes = [self._attempt(name, step) for name, step in steps]
         return all(outcomes)
 
-    def _mend_stale(self) -> None:
+    def _rebuild_stale(self) -> None:
         stale = stale_campaigns(spare_opening=True)
         refused: dict[UUID, UnknownMessageKey] = {}
-        if self._troubles.get("mend") == UnknownMessageKey.__name__:
-            # Look before the lock is taken and an epoch rises: an operator may be at the same mend.
+        if self._troubles.get("rebuild") == UnknownMessageKey.__name__:
+            # Look before the lock is taken and an epoch rises: an operator may be at the same rebuild.
             refused = closed_by_unknown_keys(stale, within_sec=LOOK_SEC)
         if ready := [campaign_id for campaign_id in stale if campaign_id not in refused]:
-            mend_campaigns(campaign_ids=ready, only_stale=True)
+            rebuild_campaigns(campaign_ids=ready, only_stale=True)
         for error in refused.values():
             raise error
 
@@ -85,4 +85,4 @@ def _push_again() -> None:
             if not in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)):
                 push_again(campaign.pk)
         except StateStale:
-            continue  # the mend's, which takes over what PostgreSQL says
+            continue  # the rebuild's, which takes over what PostgreSQL says

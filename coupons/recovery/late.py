@@ -4,25 +4,26 @@ from collections.abc import Mapping
 
 from coupons.messaging.positions import Position
 
-# Epoch of a mend -> partition -> where that mend found the end of the topic. JSON's keys are text.
+# Epoch of a rebuild -> partition -> where that rebuild found the end of the topic. JSON's keys are text.
 LogEnds = Mapping[str, Mapping[str, int]]
-MENDS_KEPT = 1_000
+REBUILDS_KEPT = 1_000
 
 
 def came_late(made_in: int | None, position: Position, log_ends: LogEnds) -> bool:
-    """Whether a message that was made in this epoch, before a mend, landed after that mend had noted the topic's end.
+    """Whether a message that was made in this epoch, before a rebuild, landed after that rebuild had noted the topic's
+    end.
 
-    Then the mend did not see it, nobody was promised it, and its place has been given to somebody else since. It stays
-    late for ever, also for the mends that come later. A message that names no epoch is never late.
+    Then the rebuild did not see it, nobody was promised it, and its place has been given to somebody else since. It
+    stays late for ever, also for the rebuilds that come later. A message that names no epoch is never late.
     """
     if made_in is None:
         return False
-    next_mend = min((int(epoch) for epoch in log_ends if int(epoch) > made_in), default=None)
-    return next_mend is not None and position.offset >= log_ends[str(next_mend)].get(str(position.partition), 0)
+    next_rebuild = min((int(epoch) for epoch in log_ends if int(epoch) > made_in), default=None)
+    return next_rebuild is not None and position.offset >= log_ends[str(next_rebuild)].get(str(position.partition), 0)
 
 
 def with_ends(log_ends: LogEnds, epoch: int, ends: Mapping[int, int]) -> dict[str, dict[str, int]]:
-    """These with one more mend's; of the oldest ones none is kept beyond MENDS_KEPT."""
-    newest = sorted(map(int, log_ends))[-(MENDS_KEPT - 1) :]
+    """These with one more rebuild's; of the oldest ones none is kept beyond REBUILDS_KEPT."""
+    newest = sorted(map(int, log_ends))[-(REBUILDS_KEPT - 1) :]
     kept = {str(each): dict(log_ends[str(each)]) for each in newest}
     return {**kept, str(epoch): {str(partition): end for partition, end in ends.items()}}

@@ -2,8 +2,8 @@
 
 The lock ends with that connection: at once when its process dies, and COUPON_WORK_LOCK_IDLE_MS after its process has
 stopped (SIGSTOP, a host that hangs), since then the thread that keeps it busy has stopped, too. Somebody else takes the
-work over. Whoever goes on later does no harm: a mend is swapped in only by the mender that began last, and a message
-that is relayed twice is a duplicate. A pooler in transaction mode must not stand between.
+work over. Whoever goes on later does no harm: a rebuild is swapped in only by the rebuilder that began last, and a
+message that is relayed twice is a duplicate. A pooler in transaction mode must not stand between.
 """
 
 import logging
@@ -27,7 +27,7 @@ SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = %s AN
 
 
 class Work(IntEnum):
-    MEND = 1
+    REBUILD = 1
     RELAY = 2
 
 

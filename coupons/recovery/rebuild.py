@@ -1,18 +1,18 @@
-"""Makes the Redis state of campaigns right again after Redis lost or rewound it (DESIGN section 3, "Mend").
+"""Makes the Redis state of campaigns right again after Redis lost or rewound it.
 
 Every promise lies in Redis and in Kafka, so what Redis still has, what was not read yet, and what PostgreSQL
 has, together hold every ticket. The order is the proof:
 
-1. one mender: an advisory lock, and a token in Redis that a later mender takes over;
+1. one rebuilder: an advisory lock, and a token in Redis that a later rebuilder takes over;
 2. the epoch rises in PostgreSQL: a consumer's transaction that asked the gate before cannot commit any more, and a
    process that knows the new epoch takes the old state for stale;
 3. wait until no answer can be given any more for what was admitted before, so all that was promised is in the log;
 4. note what PostgreSQL has of the topic, then where it ends, and read between;
 5. read Coupon and failed events last: what the consumer took from the topic meanwhile is there;
-6. one script swaps the new state in, if the token is still this mender's.
+6. one script swaps the new state in, if the token is still this rebuilder's.
 
-A mender that stood still may go on when another one has finished. So each write names what it began with: the epoch in
-PostgreSQL, the token in Redis. What it no longer finds there ends it.
+A rebuilder that stood still may go on when another one has finished. So each write names what it began with: the epoch
+in PostgreSQL, the token in Redis. What it no longer finds there ends it.
 """
 
 import logging
@@ -31,7 +31,7 @@ from django.db.models.functions import Now
 
 from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Held
-from coupons.admission.rebuild import BuiltState, Mending, begin_mend, finish_mend
+from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, finish_rebuild
 from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale, UnknownMessageKey
@@ -49,11 +49,11 @@ from coupons.recovery.locks import Work, only_one
 from coupons.recovery.recount import recount
 from coupons.recovery.unverified import Unverified, is_forged, refuse_unaccounted
 from coupons.runtime.failpoints import (
-    MEND_BEGUN,
-    MEND_ENDS_ASKED,
-    MEND_EPOCH_RAISED,
-    MEND_LOG_READ,
-    MEND_SWAPPED,
+    REBUILD_BEGUN,
+    REBUILD_ENDS_ASKED,
+    REBUILD_EPOCH_RAISED,
+    REBUILD_LOG_READ,
+    REBUILD_SWAPPED,
     failpoint,
 )
 
@@ -74,8 +74,8 @@ class _Log:
 
 
 @dataclass(slots=True)
-class MendReport:
-    """Of one campaign: what its state holds now, in tickets, and how long the mend took."""
+class RebuildReport:
+    """Of one campaign: what its state holds now, in tickets, and how long the rebuild took."""
 
     campaign_id: UUID
     tickets: int
@@ -90,7 +90,7 @@ def stale_campaigns(*, spare_opening: bool = False) -> list[UUID]:
     """Loaded campaigns whose state in Redis is not the current one. Raises GateUnavailable.
 
     `spare_opening`: not those that were opened a moment ago and that Redis has not heard of. Whoever opens one commits
-    to PostgreSQL first; a mend that comes between would close for seconds what is about to open.
+    to PostgreSQL first; a rebuild that comes between would close for seconds what is about to open.
     """
     opening = timedelta(seconds=settings.REDIS_SOCKET_TIMEOUT_MS / 1000 + SLACK_SEC if spare_opening else 0)
     stale = []
@@ -100,7 +100,7 @@ def stale_campaigns(*, spare_opening: bool = False) -> list[UUID]:
         error = _why_stale(campaign_id, epoch, mended_epoch)
         if error is None or (epoch == 1 and error.reason == "missing" and timedelta() <= unchanged_for < opening):
             continue  # negative when PostgreSQL's clock has stepped back: it may have been open for long
-        logger.warning("mend.stale reason=%s", error)
+        logger.warning("rebuild.stale reason=%s", error)
         stale.append(campaign_id)
     return stale
 
@@ -109,10 +109,10 @@ def _why_stale(campaign_id: UUID, epoch: int, mended_epoch: int) -> StateStale |
     try:
         campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
     except StateStale as error:
-        # One whose epoch has risen was mended since it was read.
+        # One whose epoch has risen was rebuilt since it was read.
         return None if isinstance(error, gate.EpochAhead) and _has_risen(campaign_id, epoch) else error
     if 1 < epoch != mended_epoch:
-        _note_mended(campaign_id, epoch)  # its mender died after the swap
+        _note_rebuilt(campaign_id, epoch)  # its rebuilder died after the swap
     return None
 
 
@@ -121,7 +121,7 @@ def _still_stale(campaign_ids: Iterable[UUID]) -> list[UUID]:
     return [campaign_id for campaign_id, *epochs in rows if _why_stale(campaign_id, *epochs)]
 
 
-def _note_mended(campaign_id: UUID, epoch: int) -> None:
+def _note_rebuilt(campaign_id: UUID, epoch: int) -> None:
     Campaign.objects.filter(pk=campaign_id, epoch=epoch).update(mended_epoch=epoch)
 
 
@@ -130,25 +130,25 @@ def _has_risen(campaign_id: UUID, epoch: int) -> bool:
     return Campaign.objects.filter(pk=campaign_id, epoch__gt=epoch).exists()
 
 
-def mend_campaigns(
+def rebuild_campaigns(
     *,
     campaign_ids: Iterable[UUID],
     only_stale: bool = False,
     whole_topic: bool = False,
     forged_keys: Collection[str] = (),
     sleep: Callable[[float], None] = time.sleep,
-) -> list[MendReport] | None:
-    """Mend these campaigns in one pass, also if they were current; None when another mender is at work.
+) -> list[RebuildReport] | None:
+    """Rebuild these campaigns in one pass, also if they were current; None when another rebuilder is at work.
 
-    `only_stale`: not those that another mender has made current since the caller looked.
+    `only_stale`: not those that another rebuilder has made current since the caller looked.
 
-    Until it is through they answer 503. `whole_topic`: read also what was read already, for rows that
-    PostgreSQL has lost. Raises RetryLater when Redis or Kafka does not answer, or when another mender has begun since:
-    then they stay closed, and the next mend starts from the beginning. Raises UnknownMessageKey when only a message of
-    an unknown key, and none of `forged_keys`, may know a promise: then that campaign stays closed.
+    Until it is through they answer 503. `whole_topic`: read also what was read already, for rows that PostgreSQL has
+    lost. Raises RetryLater when Redis or Kafka does not answer, or when another rebuilder has begun since: then they
+    stay closed, and the next rebuild starts from the beginning. Raises UnknownMessageKey when only a message of an
+    unknown key, and none of `forged_keys`, may know a promise: then that campaign stays closed.
     """
     started = time.monotonic()
-    with only_one(Work.MEND) as mine:
+    with only_one(Work.REBUILD) as mine:
         if not mine:
             return None
         ids = list(campaign_ids)
@@ -156,31 +156,32 @@ def mend_campaigns(
         ids = stale if only_stale else ids
         if not ids:
             return []
-        look_at_logs()  # what was read of a log that was cut since says nothing; and without Kafka no mend begins
+        look_at_logs()  # what was read of a log that was cut since says nothing; and without Kafka no rebuild begins
         token = uuid4().hex
         former = dict(Campaign.objects.filter(pk__in=ids).values_list("pk", "epoch"))
-        mendings = {campaign_id: begin_mend(campaign_id=campaign_id, token=token) for campaign_id in former}
-        # Crash from here on => closed with a risen epoch, which is stale; the next mend begins anew.
-        failpoint(MEND_BEGUN)
+        rebuilds = {campaign_id: begin_rebuild(campaign_id=campaign_id, token=token) for campaign_id in former}
+        # Crash from here on => closed with a risen epoch, which is stale; the next rebuild begins anew.
+        failpoint(REBUILD_BEGUN)
         epochs = {
-            mending.campaign_id: _raise_epoch(mending, former[mending.campaign_id]) for mending in mendings.values()
+            rebuilding.campaign_id: _raise_epoch(rebuilding, former[rebuilding.campaign_id])
+            for rebuilding in rebuilds.values()
         }
-        failpoint(MEND_EPOCH_RAISED)
+        failpoint(REBUILD_EPOCH_RAISED)
         sleep(promise_window_sec())
         campaigns = [_still_mine(campaign_id, epoch) for campaign_id, epoch in epochs.items()]
         log = _read_log(campaigns, whole_topic=whole_topic, forged_keys=forged_keys)
-        failpoint(MEND_LOG_READ)
+        failpoint(REBUILD_LOG_READ)
         reports = []
         refused: list[UnknownMessageKey] = []
         for campaign in campaigns:
             try:
-                state = _swap_in(campaign, mendings[campaign.pk], log, was_stale=campaign.pk in stale)
+                state = _swap_in(campaign, rebuilds[campaign.pk], log, was_stale=campaign.pk in stale)
             except UnknownMessageKey as error:
                 refused.append(error)  # the others open
                 continue
-            report = MendReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
+            report = RebuildReport(campaign.pk, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
-            logger.info("mend.done epoch=%d %s", campaign.epoch, report)
+            logger.info("rebuild.done epoch=%d %s", campaign.epoch, report)
         for report in reports:  # when all of them are open again
             recount(report.campaign_id)
         if refused:
@@ -188,16 +189,18 @@ def mend_campaigns(
         return reports
 
 
-def _raise_epoch(mending: Mending, former: int) -> int:
-    """Above Redis's and PostgreSQL's, which may be an older copy. Raises StateStale when another mender has begun."""
-    epoch = max(former, mending.epoch) + 1
-    mine = Campaign.objects.filter(pk=mending.campaign_id, epoch=former)
-    _check_mine(mending.campaign_id, mine.update(epoch=epoch, updated_at=Now()))
+def _raise_epoch(rebuilding: Rebuilding, former: int) -> int:
+    """Above Redis's and PostgreSQL's, which may be an older copy. Raises StateStale when another rebuilder has
+    begun."""
+    epoch = max(former, rebuilding.epoch) + 1
+    mine = Campaign.objects.filter(pk=rebuilding.campaign_id, epoch=former)
+    _check_mine(rebuilding.campaign_id, mine.update(epoch=epoch, updated_at=Now()))
     return epoch
 
 
 def _still_mine(campaign_id: UUID, epoch: int) -> Campaign:
-    """The row with the changes that operators made meanwhile. Raises StateStale when another mender has begun since."""
+    """The row with the changes that operators made meanwhile. Raises StateStale when another rebuilder has begun
+    since."""
     campaign = Campaign.objects.filter(pk=campaign_id, epoch=epoch).first()
     _check_mine(campaign_id, campaign)
     return cast("Campaign", campaign)
@@ -205,25 +208,25 @@ def _still_mine(campaign_id: UUID, epoch: int) -> Campaign:
 
 def _check_mine(campaign_id: UUID, found: object) -> None:
     if not found:
-        message = f"campaign {campaign_id}: another mend began since, this one ends"
+        message = f"campaign {campaign_id}: another rebuild began since, this one ends"
         raise StateStale(message, campaign_id=campaign_id, reason="epoch")
 
 
-def _swap_in(campaign: Campaign, mending: Mending, log: _Log, *, was_stale: bool) -> BuiltState:
+def _swap_in(campaign: Campaign, rebuilding: Rebuilding, log: _Log, *, was_stale: bool) -> BuiltState:
     campaign = _still_mine(campaign.pk, campaign.epoch)
-    state = _gather(campaign, mending, log.tickets[campaign.pk])
+    state = _gather(campaign, rebuilding, log.tickets[campaign.pk])
     if was_stale:  # a current state has every ticket
         refuse_unaccounted(campaign.pk, log.unverified[campaign.pk], state.tickets)
-    # Crash here => the next mend takes these ends for a former one's. No promise is lost by that: the window has
+    # Crash here => the next rebuild takes these ends for a former one's. No promise is lost by that: the window has
     # passed, so what lands from now on for an older epoch was promised to nobody.
     log_ends = with_ends(campaign.log_ends, campaign.epoch, log.ends)
     mine = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
     _check_mine(campaign.pk, mine.update(log_ends=log_ends))
     _part_twins(state)
-    finish_mend(mending, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
-    failpoint(MEND_SWAPPED)
+    finish_rebuild(rebuilding, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
+    failpoint(REBUILD_SWAPPED)
     # Crash before this => an older copy of Redis would be taken for a newer one; see _why_stale.
-    _note_mended(campaign.pk, campaign.epoch)
+    _note_rebuilt(campaign.pk, campaign.epoch)
     return state
 
 
@@ -236,11 +239,11 @@ def promise_window_sec() -> float:
 def _read_log(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> _Log:
     """What was not read, or all that the topic still has.
 
-    Not among it: what landed after a former mend had noted the end (late.py), and messages that were recorded as
+    Not among it: what landed after a former rebuild had noted the end (late.py), and messages that were recorded as
     refused, whoever publishes their bytes once more: nobody was promised them.
     """
     lags = partition_lags()  # what was read first, then the ends
-    failpoint(MEND_ENDS_ASKED)
+    failpoint(REBUILD_ENDS_ASKED)
     log = _Log({each.pk: {} for each in campaigns}, {each.pk: [] for each in campaigns})
     log.ends = {partition: lag.end for partition, lag in lags.items()}
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
@@ -273,20 +276,20 @@ def _opened(batches: Iterable[Sequence[Message]]) -> Iterator[tuple[Message, Pla
         yield from zip(batch, open_places((each.value() or b"", headers_of(each)) for each in batch), strict=True)
 
 
-def _gather(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, float]]) -> BuiltState:
+def _gather(campaign: Campaign, rebuilding: Rebuilding, logged: dict[str, tuple[int, float]]) -> BuiltState:
     """Join the log, what Redis still has, and PostgreSQL; the later in this list overrules the earlier.
 
-    A Redis of before the last mend (an old primary, older files) is left out. What it has and that mend did not find
-    was promised to nobody, and its places have been given to others since.
+    A Redis of before the last rebuild (an old primary, older files) is left out. What it has and that rebuild did not
+    find was promised to nobody, and its places have been given to others since.
     """
     campaign_id = campaign.pk
     state = BuiltState()
     for user_id, (sequence, score) in logged.items():
         state.add_pending(user_id, sequence, score)
-    is_older_copy = 0 < mending.epoch < campaign.mended_epoch
+    is_older_copy = 0 < rebuilding.epoch < campaign.mended_epoch
     if is_older_copy:
         logger.warning(
-            "mend.older_copy campaign=%s epoch=%d mended=%d", campaign_id, mending.epoch, campaign.mended_epoch
+            "rebuild.older_copy campaign=%s epoch=%d rebuilt=%d", campaign_id, rebuilding.epoch, campaign.mended_epoch
         )
     for ticket in () if is_older_copy else scan_held(campaign_id):
         known = logged.get(ticket.user_id)
@@ -296,14 +299,14 @@ def _gather(campaign: Campaign, mending: Mending, logged: dict[str, tuple[int, f
         state.add_settled(row.user_id, row.sequence)
     for row in issued_tickets(campaign_id):
         state.add_settled(row.user_id, row.sequence)
-    state.highest_sequence = max(state.highest_sequence, mending.next_sequence - 1)
+    state.highest_sequence = max(state.highest_sequence, rebuilding.next_sequence - 1)
     return state
 
 
 def _unlogged_score(ticket: Held) -> float:
     """Of a ticket without a message among those that were read: 0, so that the relay publishes it, unless a row of
     PostgreSQL overrules it. A position in Redis is of a message that was read already, or that landed too late for this
-    mend, and so for all others; only the time of an admission still tells something."""
+    rebuild, and so for all others; only the time of an admission still tells something."""
     return 0.0 if ticket.on_its_way else ticket.score or 0.0
 
 
@@ -322,6 +325,9 @@ def _part_twins(state: BuiltState) -> None:
     for user_id in twins:
         if user_id in state.pending:
             logger.error(
-                "mend.twins user=%s sequence=%d becomes=%d", user_id, state.tickets[user_id], state.highest_sequence + 1
+                "rebuild.twins user=%s sequence=%d becomes=%d",
+                user_id,
+                state.tickets[user_id],
+                state.highest_sequence + 1,
             )
             state.add_pending(user_id, state.highest_sequence + 1, 0.0)

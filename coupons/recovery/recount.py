@@ -26,7 +26,7 @@ def recount(campaign_id: UUID) -> None:
         if coupons > campaign.quantity:
             return
         Campaign.objects.filter(pk=campaign_id).update(issued_count=coupons)
-    logger.error("mend.recounted campaign=%s issued_count=%d coupons=%d", campaign_id, counted, coupons)
+    logger.error("rebuild.recounted campaign=%s issued_count=%d coupons=%d", campaign_id, counted, coupons)
 
 
 def _counts(campaign_id: UUID) -> tuple[int, int]:

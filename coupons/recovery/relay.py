@@ -65,7 +65,7 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
                 while _relay_campaign(campaign_id, epoch, lags, report) and time.monotonic() < until:
                     pass
             except StateStale as error:
-                logger.info("relay.skipped reason=%s", error)  # the mend comes first
+                logger.info("relay.skipped reason=%s", error)  # the rebuild comes first
     if report.published or report.settled or report.unacknowledged:
         logger.info("relay.done %s", report)
     return report

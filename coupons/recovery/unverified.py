@@ -101,7 +101,7 @@ def refuse_unaccounted(campaign_id: UUID, messages: Sequence[Unverified], ticket
 
 
 def closed_by_unknown_keys(campaign_ids: Collection[UUID], *, within_sec: float) -> dict[UUID, UnknownMessageKey]:
-    """Which of these stale campaigns a mend would refuse, and why, as far as there is time to look. Changes nothing.
+    """Which of these stale campaigns a rebuild would refuse, and why, as far as there is time to look. Changes nothing.
 
     Raises RetryLater.
     """

@@ -19,12 +19,12 @@ FAILPOINTS: Final = (
     "consumer.inserted",
     "consumer.committed",
     "consumer.settled",
-    "mend.epoch-raised",
-    "mend.built",
+    "rebuild.epoch-raised",
+    "rebuild.built",
     "relay.published",
 )
 AFTER_LOSS_SEC = 45.0
-"""So long after one of the two lost data the other must not: until the mend, or the relay, has made it good."""
+"""So long after one of the two lost data the other must not: until the rebuild, or the relay, has made it good."""
 CALM_SEC = 8.0
 """At the beginning and at the end of a round nothing goes wrong."""
 

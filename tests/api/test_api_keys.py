@@ -223,7 +223,7 @@ def test_without_redis_what_is_known_is_good_until_its_lease_ends(
     clock.advance(0.001)
     assert_problem(api.campaign(campaign), 503, "unavailable")
     service.stack("start", "redis")
-    settings.ACCEPT_TIMEOUT_MS = 1_000  # so long the mend waits for applications that may be under way
+    settings.ACCEPT_TIMEOUT_MS = 1_000  # so long the rebuild waits for applications that may be under way
     a_keeper().round()
     wait_until(lambda: api.campaign(campaign).status_code == 200, what="it is known again")
 

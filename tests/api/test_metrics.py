@@ -95,7 +95,7 @@ def test_a_part_that_is_down_costs_only_its_own_metrics(scraped: Service) -> Non
     scraped.stack("pause", "kafka")
     without_kafka = scrape(scraped)
     assert errors(without_kafka) == {"postgresql": 0, "redis": 0, "kafka": 1}
-    assert without_kafka["coupon_stale", label] == 1, "Redis was started again and nobody has mended it"
+    assert without_kafka["coupon_stale", label] == 1, "Redis was started again and nobody has rebuilt it"
     scraped.stack("resume", "kafka")
 
 

@@ -3,11 +3,11 @@
 from coupons.admission import campaign_store
 from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
 from coupons.models import Campaign
-from coupons.recovery.rebuild import mend_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.promises import apply_all, issued
 from tests.support.service import Service
-from tests.support.tickets import admit, mend
+from tests.support.tickets import admit, rebuild
 from tests.support.waiting import wait_until
 
 
@@ -28,10 +28,10 @@ def test_a_process_that_knows_the_campaign_as_a_draft_still_asks_the_gate(api: A
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
 
 
-def test_a_process_that_has_not_heard_of_a_mend_asks_again(api: Api, service: Service) -> None:
+def test_a_process_that_has_not_heard_of_a_rebuild_asks_again(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     apply_all(campaign, ["42"])
-    mend(campaign)
+    rebuild(campaign)
     campaign_cache()._known[campaign.pk] = CachedCampaign(1, campaign.opens_at)
 
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
@@ -56,7 +56,7 @@ def test_while_postgresql_is_down_a_pending_ticket_is_pending_and_nobody_has_non
         assert_problem(api.ticket(campaign, user), 503, "unavailable")
 
 
-def test_during_a_mend_nobody_is_told_that_there_is_no_ticket(api: Api, service: Service) -> None:
+def test_during_a_rebuild_nobody_is_told_that_there_is_no_ticket(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     apply_all(campaign, ["42"])
 
@@ -64,5 +64,5 @@ def test_during_a_mend_nobody_is_told_that_there_is_no_ticket(api: Api, service:
         for user in ("42", "stranger"):
             assert_problem(api.ticket(campaign, user), 503, "unavailable")
 
-    assert mend_campaigns(campaign_ids=[campaign.pk], sleep=look) is not None
+    assert rebuild_campaigns(campaign_ids=[campaign.pk], sleep=look) is not None
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}

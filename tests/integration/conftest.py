@@ -11,7 +11,7 @@ import pytest
 from coupons.admission import campaign_store, gate
 from coupons.admission.campaign_store import CampaignSettings, Description
 from coupons.admission.gate import Admission, Held
-from coupons.admission.keys import CampaignKeys, campaign_keys, mender_key
+from coupons.admission.keys import CampaignKeys, campaign_keys, rebuilder_key
 from coupons.admission.scripts import admission_redis
 from coupons.messaging.positions import Position
 
@@ -75,4 +75,4 @@ def a_gate() -> Iterator[Callable[..., Gate]]:
 
     yield make
     for each in made:
-        admission_redis().delete(*each.keys, mender_key(each.campaign_id))
+        admission_redis().delete(*each.keys, rebuilder_key(each.campaign_id))

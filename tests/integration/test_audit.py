@@ -109,11 +109,11 @@ def test_a_retry_needs_one_from_its_button_and_from_the_list(service: Service) -
     assert entries() == []
     assert set(FailEventHistory.objects.values_list("attempts", flat=True)) == {0}
 
-    act(client, retry_address(one), reason="mended")
-    run_action(client, EVENTS, "retry_selected", other, reason="mended too")
+    act(client, retry_address(one), reason="rebuilt")
+    run_action(client, EVENTS, "retry_selected", other, reason="rebuilt too")
     assert (history_of(one), history_of(other)) == (
-        ["Retried now: issued: mended"],
-        ["Retried now: issued: mended too"],
+        ["Retried now: issued: rebuilt"],
+        ["Retried now: issued: rebuilt too"],
     )
 
 

@@ -18,7 +18,7 @@ from coupons.admission.admit import admit
 from coupons.admission.campaign_cache import CampaignCache, CampaignCacheUnavailable
 from coupons.admission.gate import Outcome
 from coupons.models import Campaign
-from coupons.recovery.rebuild import SLACK_SEC, mend_campaigns
+from coupons.recovery.rebuild import SLACK_SEC, rebuild_campaigns
 from tests.support.looks import Looks
 from tests.support.patience import LONG_MS
 from tests.support.service import Service
@@ -91,10 +91,10 @@ def test_a_miss_is_repeated_for_its_lease_without_asking_and_then_looked_up_agai
     assert known.look_up(missing, wait_sec=LONG_SEC) is not None
 
 
-def test_a_risen_epoch_is_known_before_a_mend_goes_on(
+def test_a_risen_epoch_is_known_before_a_rebuild_goes_on(
     known: CampaignCache, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the first look that begins after the epoch rose. One begins each refresh, and a mend waits for longer."""
+    """By the first look that begins after the epoch rose. One begins each refresh, and a rebuild waits for longer."""
     new = campaign(epoch=1)
     known.look_up(new.pk, wait_sec=LONG_SEC)
     looks = Looks(known, monkeypatch)
@@ -175,11 +175,11 @@ def test_an_application_to_a_draft_is_too_early(service: Service) -> None:
     assert admission.outcome is Outcome.NOT_OPEN
 
 
-def test_an_application_right_after_a_mend_finds_the_new_epoch_by_itself(service: Service) -> None:
-    mended = service.campaign()
-    admit(campaign_id=mended.pk, user_id="a", deadline=time.monotonic() + LONG_SEC)
-    mend_campaigns(campaign_ids=[mended.pk], sleep=lambda seconds: None)
-    admission = admit(campaign_id=mended.pk, user_id="b", deadline=time.monotonic() + LONG_SEC)
+def test_an_application_right_after_a_rebuild_finds_the_new_epoch_by_itself(service: Service) -> None:
+    rebuilt = service.campaign()
+    admit(campaign_id=rebuilt.pk, user_id="a", deadline=time.monotonic() + LONG_SEC)
+    rebuild_campaigns(campaign_ids=[rebuilt.pk], sleep=lambda seconds: None)
+    admission = admit(campaign_id=rebuilt.pk, user_id="b", deadline=time.monotonic() + LONG_SEC)
 
     assert admission is not None
     assert admission.outcome is Outcome.ADMITTED

@@ -81,10 +81,10 @@ def test_rebuild_without_a_stale_campaign_has_nothing_to_do(service: Service) ->
 
     ran = run("rebuild_admission")
 
-    assert (ran.code, ran.out) == (0, "Every campaign's state in Redis is current; nothing to mend.\n")
+    assert (ran.code, ran.out) == (0, "Every campaign's state in Redis is current; nothing to rebuild.\n")
 
 
-def test_rebuild_mends_what_is_stale_and_says_how_many_tickets(service: Service, settings: LazySettings) -> None:
+def test_rebuild_rebuilds_what_is_stale_and_says_how_many_tickets(service: Service, settings: LazySettings) -> None:
     settings.ACCEPT_TIMEOUT_MS = settings.REDIS_SOCKET_TIMEOUT_MS = 0
     campaign = service.campaign()
     admit(campaign, "a")

@@ -33,7 +33,7 @@ def no_constraints(service: Service, settings: LazySettings) -> Iterator[None]:
 
 
 def test_100_healthy_states_give_no_alarm(service: Service, settings: LazySettings) -> None:
-    """Among them campaigns that were mended, whose holes are told and are no alarm."""
+    """Among them campaigns that were rebuilt, whose holes are told and are no alarm."""
     settings.RELAY_AFTER_MS = 600_000
     scenes = make_scenes(service, HEALTHY, seed=SEED)
 
@@ -48,7 +48,7 @@ def test_100_healthy_states_give_no_alarm(service: Service, settings: LazySettin
             assert ledger.pending == len(scene.users["unread"]) + len(scene.users["young"])
             assert ledger.unread == len(scene.users["unread"])
         assert looking.topic.closes
-    assert any(scene.mended for scene in scenes)
+    assert any(scene.rebuilt for scene in scenes)
 
 
 @pytest.mark.timeout(600)  # a minute on a quiet machine, and three workers share one

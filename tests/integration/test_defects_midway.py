@@ -1,4 +1,4 @@
-"""A process dies of a defect between two steps of a mend, a push, a relay or a retry: the next run puts it right.
+"""A process dies of a defect between two steps of a rebuild, a push, a relay or a retry: the next run puts it right.
 
 In this process, by an exception; tests/scenarios kills whole processes at the same points.
 """
@@ -30,9 +30,9 @@ from tests.support.tickets import (
     consume,
     held,
     issued_users,
-    mend,
     messages_in_topic,
     publish_and_mark,
+    rebuild,
     received,
 )
 
@@ -56,14 +56,14 @@ def quantity_in_redis(campaign: Campaign) -> int:
 @pytest.mark.parametrize(
     ("point", "left_stale"),
     [
-        (failpoints.MEND_BEGUN, 2),
-        (failpoints.MEND_EPOCH_RAISED, 2),
-        (failpoints.MEND_LOG_READ, 2),
-        (failpoints.MEND_BUILT, 2),
-        (failpoints.MEND_SWAPPED, 1),
+        (failpoints.REBUILD_BEGUN, 2),
+        (failpoints.REBUILD_EPOCH_RAISED, 2),
+        (failpoints.REBUILD_LOG_READ, 2),
+        (failpoints.REBUILD_BUILT, 2),
+        (failpoints.REBUILD_SWAPPED, 1),
     ],
 )
-def test_a_mend_that_ended_midway_leaves_campaigns_closed_and_the_next_one_mends_them(
+def test_a_rebuild_that_ended_midway_leaves_campaigns_closed_and_the_next_one_rebuilds_them(
     service: Service, point: str, left_stale: int
 ) -> None:
     campaigns = [service.campaign(10) for _ in range(2)]
@@ -75,11 +75,11 @@ def test_a_mend_that_ended_midway_leaves_campaigns_closed_and_the_next_one_mends
     service.arm(point, "raise")
 
     with pytest.raises(InjectedDefect, match=point):
-        mend(*campaigns)
+        rebuild(*campaigns)
 
     stale = stale_campaigns()
     assert len(stale) == left_stale
-    reports = mend(*Campaign.objects.filter(pk__in=stale))
+    reports = rebuild(*Campaign.objects.filter(pk__in=stale))
     assert [report.tickets for report in reports or []] == [2] * left_stale
     for campaign in campaigns:
         assert {user: one.sequence for user, one in held(campaign, "issued", "logged").items()} == {
@@ -89,7 +89,7 @@ def test_a_mend_that_ended_midway_leaves_campaigns_closed_and_the_next_one_mends
         assert admit(campaign, "later") == [3]
 
 
-def test_an_opening_whose_load_did_not_come_is_mended_into_being(service: Service) -> None:
+def test_an_opening_whose_load_did_not_come_is_rebuilt_into_being(service: Service) -> None:
     campaign = service.campaign(10, opened=False)
     service.arm(failpoints.PUSH_COMMITTED, "raise")
     with pytest.raises(InjectedDefect):

@@ -6,7 +6,7 @@ import pytest
 
 from coupons.admission import ticket_store
 from coupons.admission.gate import EpochAhead
-from coupons.admission.rebuild import begin_mend
+from coupons.admission.rebuild import begin_rebuild
 from coupons.admission.scripts import admission_redis
 from coupons.errors import GateUnavailable, StateStale
 from tests.integration.conftest import Gate
@@ -28,7 +28,7 @@ SPOILT: list[tuple[str, Spoil]] = [
     ("tickets", lambda place: admission_redis().hset(place.keys.tickets, "forged", "9")),
     ("pending", lambda place: admission_redis().delete(place.keys.pending)),
     ("pending", lambda place: admission_redis().zrem(place.keys.pending, "a")),
-    ("mending", lambda place: begin_mend(campaign_id=place.campaign_id, token="t")),
+    ("rebuilding", lambda place: begin_rebuild(campaign_id=place.campaign_id, token="t")),
 ]
 
 

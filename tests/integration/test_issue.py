@@ -1,4 +1,4 @@
-"""Issuing: only what the gate holds, each ticket once, and nothing that a mend could miss."""
+"""Issuing: only what the gate holds, each ticket once, and nothing that a rebuild could miss."""
 
 from uuid import uuid4
 
@@ -149,8 +149,8 @@ def test_settling_takes_refused_tickets_off_pending_too(service: Service) -> Non
     assert not held(campaign, "a")["a"].pending
 
 
-class _Mend:
-    """Raises the epoch as a mend does: just after the gate was asked, from another connection's point of view."""
+class _Rebuild:
+    """Raises the epoch as a rebuild does: just after the gate was asked, from another connection's point of view."""
 
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
@@ -161,13 +161,13 @@ class _Mend:
         return execute(sql, params, many, context)
 
 
-def test_a_mend_between_the_gate_s_answer_and_the_commit_rolls_the_batch_back(service: Service) -> None:
+def test_a_rebuild_between_the_gate_s_answer_and_the_commit_rolls_the_batch_back(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
 
     with (
-        pytest.raises(StateStale, match="a mend began while the batch was written"),
-        connection.execute_wrapper(_Mend(campaign)),
+        pytest.raises(StateStale, match="a rebuild began while the batch was written"),
+        connection.execute_wrapper(_Rebuild(campaign)),
     ):
         issue(ticket(campaign, "a", 1))
     assert not Coupon.objects.exists()

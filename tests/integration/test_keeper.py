@@ -33,7 +33,7 @@ def make_missing(campaign: Campaign) -> None:
     assert admission_redis().delete(campaign_keys(campaign.pk).campaign) == 1
 
 
-def test_a_round_mends_what_is_stale_and_pushes_what_did_not_arrive(service: Service) -> None:
+def test_a_round_rebuilds_what_is_stale_and_pushes_what_did_not_arrive(service: Service) -> None:
     stale, behind = service.campaign(10), service.campaign(10)
     admit(stale, "a")
     make_stale(stale)
@@ -59,15 +59,15 @@ def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died
     assert campaign_store.load(campaign_id=campaign.pk, epoch=1, settings=settings_of(campaign)), "nobody else has"
 
     make_missing(campaign)
-    settings.REDIS_SOCKET_TIMEOUT_MS = 500  # a mend waits so long, too
+    settings.REDIS_SOCKET_TIMEOUT_MS = 500  # a rebuild waits so long, too
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(minutes=5))
     assert a_keeper().round()
     campaign.refresh_from_db()
-    assert campaign.epoch == 2, "it was mended"
+    assert campaign.epoch == 2, "it was rebuilt"
     assert in_redis(campaign).quantity == 10
 
 
-def test_what_another_mender_made_current_in_between_is_not_mended_again(
+def test_what_another_rebuilder_made_current_in_between_is_not_rebuilt_again(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator's rebuild_admission, say, which ends between the keeper's look and its lock."""
@@ -80,23 +80,24 @@ def test_what_another_mender_made_current_in_between_is_not_mended_again(
     assert campaign.epoch == 1
 
 
-def test_a_campaign_that_cannot_be_mended_does_not_keep_changes_from_the_others(
+def test_a_campaign_that_cannot_be_rebuilt_does_not_keep_changes_from_the_others(
     service: Service, settings: LazySettings
 ) -> None:
     behind, stale = service.campaign(10), service.campaign(10)
     make_stale(stale)
     Campaign.objects.filter(pk=behind.pk).update(quantity=20, revision=9)
-    settings.TOPIC = "coupon_create_not_there"  # without a topic no mend can end
+    settings.TOPIC = "coupon_create_not_there"  # without a topic no rebuild can end
 
     assert not a_keeper().round()
 
     assert in_redis(behind).quantity == 20
 
 
-def test_a_mend_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
+def test_a_rebuild_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
     service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After the first refusal the keeper only looks: no lock, which an operator's mend needs, and no higher epoch."""
+    """After the first refusal the keeper only looks: no lock, which an operator's rebuild needs, and no higher
+    epoch."""
     keeper, keys = a_keeper(), settings.MESSAGE_KEYS
     campaign, other = service.campaign(10), service.campaign(10)
     settings.MESSAGE_KEYS = {"former-0a0b0c0d": b"x" * 32}
@@ -111,12 +112,12 @@ def test_a_mend_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
         assert not keeper.round()
         campaign.refresh_from_db()
         assert campaign.epoch == 2
-        assert stale_campaigns() == [campaign.pk], "the other was mended"
+        assert stale_campaigns() == [campaign.pk], "the other was rebuilt"
         settings.MESSAGE_KEYS = {**keys, "former-0a0b0c0d": b"x" * 32}
         assert keeper.round()
 
-    said = [record.message.split(" error=")[0] for record in caplog.records if "step=mend" in record.message]
-    assert said == ["keeper.waiting step=mend", "keeper.recovered step=mend"]
+    said = [record.message.split(" error=")[0] for record in caplog.records if "step=rebuild" in record.message]
+    assert said == ["keeper.waiting step=rebuild", "keeper.recovered step=rebuild"]
     assert ticket_holders(campaign) == {"a": 1}
 
 

@@ -7,7 +7,7 @@ import pytest
 from coupons.admission import campaign_store
 from coupons.admission.campaign_store import LowerResult, PushResult
 from coupons.admission.gate import Outcome
-from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
+from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
 from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
@@ -122,11 +122,11 @@ def test_nothing_is_written_into_a_state_that_is_not_current(a_gate: MakeGate) -
     assert not admission_redis().exists(*place.keys)
 
 
-def test_a_mend_ends_it(a_gate: MakeGate) -> None:
+def test_a_rebuild_ends_it(a_gate: MakeGate) -> None:
     place = a_gate(quantity=3)
     lower(place, 0)
-    mending = begin_mend(campaign_id=place.campaign_id, token="t")
-    finish_mend(mending, epoch=place.epoch, settings=place.settings(), state=BuiltState())
+    rebuilding = begin_rebuild(campaign_id=place.campaign_id, token="t")
+    finish_rebuild(rebuilding, epoch=place.epoch, settings=place.settings(), state=BuiltState())
 
     assert place.describe().lowering_revision is None
     assert place.admit("a").outcome is Outcome.ADMITTED

@@ -18,7 +18,7 @@ from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
 from tests.support.service import Service
-from tests.support.tickets import admit, mend
+from tests.support.tickets import admit, rebuild
 from tests.support.waiting import wait_until
 
 
@@ -155,16 +155,16 @@ def test_the_keeper_waits_for_a_lower_that_is_under_way(service: Service, monkey
     assert (campaign.quantity, campaign.revision) == (5, 2), "it had nothing to overrule"
 
 
-def test_a_mend_that_begins_during_a_lower_ends_with_the_lower_quantity(
+def test_a_rebuild_that_begins_during_a_lower_ends_with_the_lower_quantity(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
     admit(campaign, "a")
-    mender = when_lowered(monkeypatch, lambda: mend(campaign))
+    rebuilder = when_lowered(monkeypatch, lambda: rebuild(campaign))
 
     with pytest.raises(PushDidNotArrive):
         change_quantity(campaign, 1)
-    mender.join()
+    rebuilder.join()
 
     assert is_in_step(campaign)
     assert (campaign.quantity, campaign.epoch) == (1, 2)
@@ -238,7 +238,7 @@ def test_a_pause_that_did_not_arrive_is_pushed_again(service: Service) -> None:
     assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="a").outcome is Outcome.PAUSED
 
 
-def test_an_opening_while_redis_is_away_is_saved_and_stale_until_it_is_mended(service: Service) -> None:
+def test_an_opening_while_redis_is_away_is_saved_and_stale_until_it_is_rebuilt(service: Service) -> None:
     campaign = service.campaign(opened=False)
     service.stack("pause", "redis")
 

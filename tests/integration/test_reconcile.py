@@ -16,7 +16,7 @@ from coupons.models import Campaign, FailCode
 from coupons.reconciliation.differences import EXPLANATIONS, Kind, Ledger
 from coupons.reconciliation.reconcile import Reconciliation, reconcile
 from tests.support.service import Service, message
-from tests.support.tickets import admit, consume, insert_coupons, mend, received, were_read
+from tests.support.tickets import admit, consume, insert_coupons, rebuild, received, were_read
 
 
 def ledger_of(campaign: Campaign) -> Ledger:
@@ -147,10 +147,10 @@ def test_a_kafka_that_is_away_is_no_verdict(service: Service, healthy: Campaign)
         ledger_of(healthy)
 
 
-def test_a_mend_that_came_while_it_looked_is_no_verdict(healthy: Campaign) -> None:
+def test_a_rebuild_that_came_while_it_looked_is_no_verdict(healthy: Campaign) -> None:
     """It has read some of the old state and some of the new."""
     with Reconciliation() as looking:
-        mend(healthy)
+        rebuild(healthy)
 
         with pytest.raises(EpochAhead):
             looking.ledger_of(looking.campaigns[0])

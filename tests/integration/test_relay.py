@@ -182,8 +182,8 @@ def test_two_relays_at_once_are_one(service: Service) -> None:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x636F7570, Work.RELAY])
     try:
         assert relay_pending() is None
-        with only_one(Work.MEND) as mine:
-            assert mine, "a mend may go on meanwhile"
+        with only_one(Work.REBUILD) as mine:
+            assert mine, "a rebuild may go on meanwhile"
     finally:
         other.close()
     wait_until(lambda: relay_pending() == RelayReport(published=1), what="its turn")

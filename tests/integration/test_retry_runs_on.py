@@ -14,7 +14,7 @@ from coupons.errors import StateStale
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.models import AuditEntry, Campaign, EventStatus, FailAttempt, FailCode, FailEventHistory
 from tests.support.service import Service
-from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, mend, received
+from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, rebuild, received
 
 USERS = [f"u{number}" for number in range(40)]
 
@@ -209,7 +209,7 @@ def test_a_campaign_that_is_lost_after_the_commit_is_done_all_the_same(service: 
         assert run() == RetryReport(succeeded=1)
 
     assert set(statuses().values()) == {EventStatus.SUCCESS}
-    mend(campaign)
+    rebuild(campaign)
     assert not held(campaign, *USERS)[USERS[0]].pending
 
 
@@ -228,16 +228,16 @@ def test_a_person_s_decision_is_noted_for_each_row_with_what_came_of_it(service:
     insert_coupons(campaign, [("u1", 90)])
     ids = list(FailEventHistory.objects.order_by("sequence").values_list("pk", flat=True))
 
-    report = retry_events_now(event_ids=ids, actor="kim", reason="mended")
+    report = retry_events_now(event_ids=ids, actor="kim", reason="rebuilt")
 
     assert report == RetryReport(succeeded=2, failed=1)
     noted = {
         entry.object_id: (entry.actor, entry.what, entry.reason) for entry in AuditEntry.objects.filter(actor="kim")
     }
     assert noted == {
-        str(ids[0]): ("kim", "Retried now: issued", "mended"),
-        str(ids[1]): ("kim", "Retried now: conflict again", "mended"),
-        str(ids[2]): ("kim", "Retried now: issued", "mended"),
+        str(ids[0]): ("kim", "Retried now: issued", "rebuilt"),
+        str(ids[1]): ("kim", "Retried now: conflict again", "rebuilt"),
+        str(ids[2]): ("kim", "Retried now: issued", "rebuilt"),
     }
 
 

@@ -20,7 +20,7 @@ from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory, PartitionOffset
 from coupons.reconciliation.reconcile import reconcile_campaign
 from tests.support.service import Service, message
-from tests.support.tickets import admit, consume, held, issued_users, mend, received, were_read
+from tests.support.tickets import admit, consume, held, issued_users, rebuild, received, were_read
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def test_a_refused_message_gets_no_place_by_a_rebuild(service: Service) -> None:
     PartitionOffset.objects.all().delete()
     admission_redis().flushall()
 
-    mend(campaign)
+    rebuild(campaign)
 
     assert "ghost" not in held(campaign, "ghost")
 
@@ -171,7 +171,7 @@ def test_a_message_of_the_same_ticket_in_a_later_epoch_is_taken_in(service: Serv
     service.produce(promised)
     admission_redis().flushall()
 
-    mend(campaign)
+    rebuild(campaign)
 
     assert held(campaign, "a")["a"].sequence == 1
 

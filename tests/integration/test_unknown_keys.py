@@ -14,11 +14,11 @@ from coupons.issuing.give_up import give_up_events
 from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
 from coupons.reconciliation.differences import Kind, Ledger
 from coupons.reconciliation.reconcile import reconcile
-from coupons.recovery.rebuild import mend_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.unknown_keys import look_at_keys, refuse_unknown_keys
 from coupons.recovery.unverified import closed_by_unknown_keys, unread_unverified
 from tests.support.service import Service, message
-from tests.support.tickets import admit, consume, issued_users, mend, publish, were_read
+from tests.support.tickets import admit, consume, issued_users, publish, rebuild, were_read
 from tests.support.topic import read_topic, ticket_holders
 
 FORMER = {"2025-0a0b0c0d": b"a former secret of thirty-two bytes"}
@@ -87,18 +87,18 @@ def test_of_a_stranger_it_is_a_failed_event_that_names_nobody(
     assert not issued_users(campaign)
 
 
-def test_with_redis_lost_a_mend_stops_until_the_key_is_named(promised: Campaign, settings: LazySettings) -> None:
+def test_with_redis_lost_a_rebuild_stops_until_the_key_is_named(promised: Campaign, settings: LazySettings) -> None:
     admission_redis().flushall()
     for _ in range(2):
         with pytest.raises(UnknownMessageKey, match="1 of key 2025-0a0b0c0d"):
-            mend(promised)
+            rebuild(promised)
     promised.refresh_from_db()
-    assert promised.log_ends == {}, "no mend was through, so nothing that lands later is late"
+    assert promised.log_ends == {}, "no rebuild was through, so nothing that lands later is late"
     with pytest.raises(StateStale):
         admit(promised, "b")
 
     name_the_key(settings)
-    mend(promised)
+    rebuild(promised)
 
     assert ticket_holders(promised) == {"a": 1}
 
@@ -108,30 +108,30 @@ def test_another_campaign_opens_meanwhile(promised: Campaign, service: Service) 
     admission_redis().flushall()
 
     with pytest.raises(UnknownMessageKey, match=str(promised.pk)):
-        mend(promised, other)
+        rebuild(promised, other)
 
     other.refresh_from_db()
     assert admit(other, "b") == [1]
 
 
-def test_what_is_accounted_for_stops_no_mend(promised: Campaign, settings: LazySettings) -> None:
+def test_what_is_accounted_for_stops_no_rebuild(promised: Campaign, settings: LazySettings) -> None:
     """The user has the coupon, and the message is unread all the same: the group's offset went back."""
     settings.MESSAGE_KEYS = FORMER | TODAYS
     take()
     settings.MESSAGE_KEYS = TODAYS
     admission_redis().flushall()
 
-    mend(promised)
+    rebuild(promised)
 
     assert ticket_holders(promised) == {"a": 1}
 
 
-def test_a_mend_that_finds_the_ticket_in_redis_asks_for_no_key(promised: Campaign) -> None:
+def test_a_rebuild_that_finds_the_ticket_in_redis_asks_for_no_key(promised: Campaign) -> None:
     """Redis was restarted with its files: the state is stale, and every ticket is there."""
     Campaign.objects.filter(pk=promised.pk).update(epoch=7, mended_epoch=1)
     assert closed_by_unknown_keys([promised.pk], within_sec=30) == {}
 
-    mend(promised)
+    rebuild(promised)
 
     assert ticket_holders(promised) == {"a": 1}
 
@@ -144,7 +144,7 @@ def test_a_forger_does_not_close_a_campaign_that_is_current(
     settings.MESSAGE_KEYS = TODAYS
 
     refuse_unknown_keys()
-    mend(campaign)
+    rebuild(campaign)
 
     campaign.refresh_from_db()
     assert admit(campaign, "b") == [1]
@@ -163,7 +163,7 @@ def test_the_operator_says_that_it_is_forged(promised: Campaign, pattern: str) -
     assert entry.reason == "no key of ours"
     admission_redis().flushall()
     with pytest.raises(UnknownMessageKey):  # another key is not meant
-        mend_campaigns(campaign_ids=[promised.pk], forged_keys=["2024-*"], sleep=lambda seconds: None)
+        rebuild_campaigns(campaign_ids=[promised.pk], forged_keys=["2024-*"], sleep=lambda seconds: None)
 
 
 def test_the_ledger_does_not_close_before_the_key_is_named(promised: Campaign, settings: LazySettings) -> None:
@@ -179,28 +179,28 @@ def test_the_ledger_does_not_close_before_the_key_is_named(promised: Campaign, s
 def test_the_ledger_does_not_close_over_a_promise_that_was_dropped(promised: Campaign, settings: LazySettings) -> None:
     """As versions before this one dropped it: Redis is lost, the message is read and recorded, `a` has nothing."""
     admission_redis().flushall()
-    mend_campaigns(campaign_ids=[promised.pk], forged_keys=["*"], sleep=lambda seconds: None)
+    rebuild_campaigns(campaign_ids=[promised.pk], forged_keys=["*"], sleep=lambda seconds: None)
     all_read()
     ledger = ledger_of(promised)
     assert (ledger.closes, set(ledger.differences)) == (False, {Kind.UNKNOWN_KEY})
     assert "--whole-topic" in ledger.command(Kind.UNKNOWN_KEY)
 
     name_the_key(settings)
-    mend(promised, whole_topic=True)
+    rebuild(promised, whole_topic=True)
 
     assert ticket_holders(promised) == {"a": 1}
 
 
 def test_the_ledger_closes_when_the_failed_event_is_given_up(promised: Campaign) -> None:
     admission_redis().flushall()
-    mend_campaigns(campaign_ids=[promised.pk], forged_keys=["*"], sleep=lambda seconds: None)
+    rebuild_campaigns(campaign_ids=[promised.pk], forged_keys=["*"], sleep=lambda seconds: None)
     all_read()
 
     give_up_events(event_ids=[FailEventHistory.objects.get().pk], actor="test", reason="no key of ours")
 
     assert ledger_of(promised).closes
     admission_redis().flushall()
-    assert mend(promised, whole_topic=True), "nor does it stop a mend of the whole topic"
+    assert rebuild(promised, whole_topic=True), "nor does it stop a rebuild of the whole topic"
 
 
 def test_a_start_is_refused_while_only_such_messages_know_what_was_promised(promised: Campaign) -> None:

@@ -10,7 +10,7 @@ from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHis
 from coupons.reconciliation.reconcile import reconcile
 from tests.support.http import Api
 from tests.support.service import Service, message
-from tests.support.tickets import admit, consume, issued_users, mend, pending_users, publish
+from tests.support.tickets import admit, consume, issued_users, pending_users, publish, rebuild
 from tests.support.topic import read_topic, ticket_holders
 
 
@@ -74,27 +74,27 @@ def test_a_retry_does_not_issue_it_either(campaign: Campaign) -> None:
     "a forged message, and a lost Redis", "unread in the topic while the state is made again", "no ticket"
 )
 @pytest.mark.parametrize("whole_topic", [False, True])
-def test_a_mend_takes_no_ticket_from_it(campaign: Campaign, service: Service, whole_topic: bool) -> None:
+def test_a_rebuild_takes_no_ticket_from_it(campaign: Campaign, service: Service, whole_topic: bool) -> None:
     [sequence] = admit(campaign, "promised")
     publish(campaign, "promised", sequence)
     service.produce(message(campaign.pk, "forged", 2), message(campaign.pk, "promised", 9), signed=False)
 
     admission_redis().flushall()
 
-    mend(campaign, whole_topic=whole_topic)
+    rebuild(campaign, whole_topic=whole_topic)
 
     assert ticket_holders(campaign) == {"promised": 1}
 
 
 def test_a_promised_user_keeps_the_ticket_whatever_an_unsigned_message_said_of_it(campaign: Campaign) -> None:
-    """A mend of the whole topic leaves out what the consumer refused; an unsigned message must refuse nobody."""
+    """A rebuild of the whole topic leaves out what the consumer refused; an unsigned message must refuse nobody."""
     [sequence] = admit(campaign, "promised")
     publish(campaign, "promised", sequence)
     consume(unsigned(campaign, "promised", 1))
 
     admission_redis().flushall()
 
-    mend(campaign, whole_topic=True)
+    rebuild(campaign, whole_topic=True)
 
     assert ticket_holders(campaign) == {"promised": 1}
 

@@ -91,7 +91,7 @@ def test_the_broker_hangs_and_what_lands_after_all_is_issued_once(service: Servi
     assert_places_were_kept(crowd, campaign=campaign, kept=kept)
     twice = {user for user, times in messages(campaign).items() if times > 1}
     assert twice, "what the producers had given up has landed as well"
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert consumer.stop() == 0
     row.write()
 
@@ -179,7 +179,7 @@ def test_messages_that_are_too_large_for_the_broker_are_named_in_the_log_and_not
     row.goes_on(users=50)
 
     assert_places_were_kept(crowd, campaign=campaign, kept=kept)
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert consumer.stop() == 0
     row.write()
 

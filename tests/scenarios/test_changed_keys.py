@@ -52,7 +52,7 @@ def test_with_redis_lost_a_message_key_for_the_first_time_costs_nobody_the_place
     with row.fault("redis: FLUSHALL; web, consumer and keeper started with a message key for the first time"):
         admission_redis().flushall()
         _, _, keeper = service.everything(**new)
-        keeper.says("mend.done")
+        keeper.says("rebuild.done")
     row.goes_on(users=30)
 
     assert promised.items() <= places(campaign).items()
@@ -84,7 +84,7 @@ def test_with_redis_lost_another_django_secret_stops_until_the_former_one_is_nam
         ledger = service.run("reconcile_campaigns", **new)
         assert (ledger.exit_code, "DOES NOT CLOSE" in ledger.output) != (0, True), ledger.output
         assert not places(campaign)
-        assert keeper.output.count("keeper.waiting step=mend") == 1, "it says so once"
+        assert keeper.output.count("keeper.waiting step=rebuild") == 1, "it says so once"
         for process in (keeper, web):
             process.stop()
         service.everything(**new, DJANGO_SECRET_KEY_FALLBACKS=settings.SECRET_KEY)

@@ -26,7 +26,7 @@ def test_each_difference_heals_as_the_verifier_says(service: Service, settings: 
     """One campaign for each way to corrupt it; then the real commands, a keeper, a consumer, and a run of the retry."""
     settings.RELAY_AFTER_MS = 600_000
     chosen = [each for each in CORRUPTIONS if each not in NOT_BY_A_COMMAND]
-    scenes = make_scenes(service, len(chosen), seed=SEED, share_mended=0.0)
+    scenes = make_scenes(service, len(chosen), seed=SEED, share_rebuilt=0.0)
     kinds = _corrupt(scenes, chosen)
     assert kinds >= set(Kind) - {Kind.USER_TWICE, Kind.GAP, Kind.UNKNOWN_KEY}
 
@@ -50,7 +50,7 @@ def _corrupt(scenes: list[Scene], chosen: list[Corruption]) -> set[Kind]:
 
 
 def _commands(service: Service) -> list[list[str]]:
-    """Those that the verifier names; campaigns of the same command go together, since each mend waits 2.5 s."""
+    """Those that the verifier names; campaigns of the same command go together, since each rebuild waits 2.5 s."""
     together: dict[tuple[str, ...], list[str]] = {}
     alone = []
     with Reconciliation() as looking:
@@ -64,8 +64,8 @@ def _commands(service: Service) -> list[list[str]]:
                     together.setdefault((words[0], *words[2:]), []).append(words[1])
                 else:
                     alone.append(words)
-    mends = [[name, *ids, *more] for (name, *more), ids in together.items()]
-    return [*alone, *mends]
+    rebuilds = [[name, *ids, *more] for (name, *more), ids in together.items()]
+    return [*alone, *rebuilds]
 
 
 def _differences() -> list[object]:

@@ -1,10 +1,10 @@
-"""Who changes or mends a campaign is killed in the middle of it: another process finishes what was begun."""
+"""Who changes or rebuilds a campaign is killed in the middle of it: another process finishes what was begun."""
 
 import signal
 
 from coupons.admission.scripts import admission_redis
 from coupons.models import FailEventHistory
-from coupons.runtime.failpoints import MEND_BUILT, PUSH_COMMITTED
+from coupons.runtime.failpoints import PUSH_COMMITTED, REBUILD_BUILT
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -28,16 +28,16 @@ def test_an_operator_s_command_killed_between_postgresql_and_redis_is_finished_b
     assert_kept(campaign, promises)
 
 
-def test_a_mender_that_is_killed_midway_is_followed_by_the_next(service: Service) -> None:
+def test_a_rebuilder_that_is_killed_midway_is_followed_by_the_next(service: Service) -> None:
     """With its new state ready to be swapped in."""
     campaign = service.campaign(100)
     promises = apply_all(campaign, range(10))
-    service.arm(MEND_BUILT, "kill")
+    service.arm(REBUILD_BUILT, "kill")
     admission_redis().flushall()
-    mender = service.keeper()
-    wait_until(lambda: mender.exit_code is not None, what="it is killed")
+    rebuilder = service.keeper()
+    wait_until(lambda: rebuilder.exit_code is not None, what="it is killed")
 
-    service.keeper().says("mend.done")
+    service.keeper().says("rebuild.done")
     promises |= apply_all(campaign, range(15))
     service.consumer("--solo")
 

@@ -55,7 +55,7 @@ def test_the_link_to_redis_or_kafka_is_bad_and_nobody_is_promised_what_is_not_in
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_no_hole(campaign)
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     assert not FailEventHistory.objects.exists()
     assert consumer.stop() == 0
@@ -85,7 +85,7 @@ def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(servi
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_no_hole(campaign)
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert_only_promised_or(crowd, "unconfirmed")
     assert not FailEventHistory.objects.exists()
     assert consumer.output.count("consumer.assigned") == 1, "it stayed in its group"

@@ -43,7 +43,7 @@ def test_who_is_answered_by_a_machine_that_was_paused_has_the_coupon_or_is_told_
         service.wait_for(point)
         with row.fault(f"web: stopped at {point}, its clock too; redis: FLUSHALL, rebuilt; all places given, closed"):
             admission_redis().flushall()
-            wait_until(lambda: keeper.output.count("mend.done") == 2, what=lambda: keeper.output)
+            wait_until(lambda: keeper.output.count("rebuild.done") == 2, what=lambda: keeper.output)
             promises = apply_all(campaign, range(QUANTITY - len(ticket_holders(campaign))))
             close_campaign(campaign_id=campaign.pk, actor="test")
             service.resume(point)
@@ -53,7 +53,7 @@ def test_who_is_answered_by_a_machine_that_was_paused_has_the_coupon_or_is_told_
     assert_history_holds(crowd, campaigns=[beside])
     assert_kept(campaign, promises)
     has_coupon = Coupon.objects.filter(campaign=campaign, user_id=WINNER).exists()
-    assert has_coupon == (point in (WEB_ACKNOWLEDGED, WEB_CONFIRMED)), "the mend found his message if Kafka had it"
+    assert has_coupon == (point in (WEB_ACKNOWLEDGED, WEB_CONFIRMED)), "the rebuild found his message if Kafka had it"
     assert told.status == (202 if point == WEB_CONFIRMED else 503), told.data
     repeated = apply(paused_address, campaign, WINNER)
     assert repeated.status == (200 if has_coupon else 410), repeated.data

@@ -148,7 +148,7 @@ def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_messa
     row.write()
 
 
-def test_what_the_gate_does_not_hold_is_never_issued_not_even_after_a_mend_or_a_retry(service: Service) -> None:
+def test_what_the_gate_does_not_hold_is_never_issued_not_even_after_a_rebuild_or_a_retry(service: Service) -> None:
     campaign = service.campaign(10)
     promises = apply_all(campaign, range(3))
     service.consumer("--solo")
@@ -158,7 +158,7 @@ def test_what_the_gate_does_not_hold_is_never_issued_not_even_after_a_mend_or_a_
     assert service.run("rebuild_admission", str(campaign.pk)).exit_code == 0
     FailEventHistory.objects.update(next_attempt_at="2020-01-01T00:00:00Z")  # as an operator's "retry now"
     assert "3 failed again" in service.run("retry_failed_coupons").output
-    service.produce(message(campaign.pk, "forged", 4), key="after the mend")
+    service.produce(message(campaign.pk, "forged", 4), key="after the rebuild")
     wait_until(lambda: FailEventHistory.objects.filter(user_id="forged").count() == 2)
 
     assert_kept(campaign, promises)

@@ -6,7 +6,7 @@ A dead one is easy: its sessions end. This one keeps them, and goes on when some
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.models import FailEventHistory
-from coupons.runtime.failpoints import CONSUMER_INSERTED, MEND_BUILT
+from coupons.runtime.failpoints import CONSUMER_INSERTED, REBUILD_BUILT
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -14,20 +14,20 @@ from tests.support.waiting import wait_until
 SOON = {"COUPON_WORK_LOCK_IDLE_MS": "1000", "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS": "1000"}
 
 
-def test_a_mender_that_stopped_is_replaced_and_does_no_harm_when_it_goes_on(service: Service) -> None:
+def test_a_rebuilder_that_stopped_is_replaced_and_does_no_harm_when_it_goes_on(service: Service) -> None:
     """Its new state was ready to be swapped in."""
     keepers = [service.keeper(**SOON), service.keeper(**SOON)]
     campaign = service.campaign(100)
     promises = apply_all(campaign, range(20))
 
-    service.arm(MEND_BUILT, "stop")
+    service.arm(REBUILD_BUILT, "stop")
     admission_redis().flushall()
-    stopped = next(keeper for keeper in keepers if keeper.pid == service.wait_for(MEND_BUILT))
+    stopped = next(keeper for keeper in keepers if keeper.pid == service.wait_for(REBUILD_BUILT))
     other = next(keeper for keeper in keepers if keeper is not stopped)
-    other.says("mend.done")
+    other.says("rebuild.done")
     promises |= apply_all(campaign, range(20, 40))
-    service.resume(MEND_BUILT)
-    stopped.says("the mend was not swapped in (NOT_THE_MENDER)")
+    service.resume(REBUILD_BUILT)
+    stopped.says("the rebuild was not swapped in (NOT_THE_REBUILDER)")
 
     assert apply_all(campaign, range(20)).items() <= promises.items(), "the same places as before"
     service.consumer("--solo")

@@ -2,13 +2,13 @@
 
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, FailCode, FailEventHistory
-from coupons.runtime.failpoints import MEND_BEGUN
+from coupons.runtime.failpoints import REBUILD_BEGUN
 from faults.crowd import Crowd
 from faults.links import server_ports
 from faults.proxy import LOOPBACK
 from faults.visits import Habits
 from tests.support.matrix import Row
-from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_mend_goes_on, places
+from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_rebuild_goes_on, places
 from tests.support.promises import Promises, assert_history_holds
 from tests.support.replica import Replica, follow, promote
 from tests.support.service import Service
@@ -41,11 +41,11 @@ def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(ser
         assert consumer.stop() == 0
         crowd.goes_on("that are in the topic alone", users=30)
 
-        service.arm(MEND_BEGUN, "stop")
+        service.arm(REBUILD_BEGUN, "stop")
         with row.fault("redis: SIGSTOP of the primary, REPLICAOF NO ONE on a replica that lags"):
             promised = fail_over(service, campaign, crowd, replica)
-            closed_until_the_mend_goes_on(service, crowd)
-            keeper.says("mend.done")
+            closed_until_the_rebuild_goes_on(service, crowd)
+            keeper.says("rebuild.done")
         row.goes_on(users=30)
         assert promised.items() <= places(campaign, redis=replica.redis).items(), "the same tickets as before"
 
@@ -56,7 +56,7 @@ def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(ser
 
         with row.fault("redis: SIGKILL of the new primary, REPLICAOF NO ONE on the old one"):
             fail_back(service, crowd, left_behind, replica)
-            wait_until(lambda: keeper.output.count("mend.done") == 2, within_sec=30, what=lambda: keeper.output)
+            wait_until(lambda: keeper.output.count("rebuild.done") == 2, within_sec=30, what=lambda: keeper.output)
         row.goes_on(users=30)
         left_behind.goes_on("with the others", users=5)
     service.consumer()
@@ -70,16 +70,16 @@ def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(ser
 
 
 def fail_back(service: Service, crowd: Crowd, left_behind: Crowd, replica: Replica) -> None:
-    """To the old primary, once it holds what the new one holds; until the mend goes on, which makes it current."""
+    """To the old primary, once it holds what the new one holds; until the rebuild goes on, which makes it current."""
     before = left_behind.promised
-    service.arm(MEND_BEGUN, "stop")
+    service.arm(REBUILD_BEGUN, "stop")
     follow(admission_redis(), replica.port)
     left_behind.is_told(503, "unavailable", times=5)
     assert left_behind.promised == before, "nor does a replica promise anything"
     replica.kill()
     promote(admission_redis())
     service.proxy("redis").lead_to(LOOPBACK, server_ports("redis")[0])
-    closed_until_the_mend_goes_on(service, crowd)
+    closed_until_the_rebuild_goes_on(service, crowd)
 
 
 def fail_over(service: Service, campaign: Campaign, crowd: Crowd, replica: Replica) -> Promises:

@@ -1,7 +1,7 @@
 """Rows 5, 7, 8: Redis dies, hangs, or its answers are lost. 503, and nobody's place is lost or given twice."""
 
 from coupons.models import FailEventHistory
-from coupons.runtime.failpoints import MEND_BEGUN
+from coupons.runtime.failpoints import REBUILD_BEGUN
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.places import (
@@ -18,31 +18,31 @@ from tests.support.waiting import wait_until
 MANY = Habits(users_per_sec=100)
 
 
-def test_redis_killed_under_load_is_mended_and_every_promise_becomes_a_coupon(service: Service) -> None:
-    """It comes back with its whole file, and nobody is promised anything all the same until the mend is through."""
+def test_redis_killed_under_load_is_rebuilt_and_every_promise_becomes_a_coupon(service: Service) -> None:
+    """It comes back with its whole file, and nobody is promised anything all the same until the rebuild is through."""
     _, consumer, keeper = service.everything()
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(5, crowd)
     crowd.goes_on("before", users=50)
-    service.arm(MEND_BEGUN, "stop")
+    service.arm(REBUILD_BEGUN, "stop")
 
     with row.fault("redis: SIGKILL under load, started again"):
         service.stack("kill", "redis")
         crowd.is_told(503, "unavailable", times=5)
         promised = crowd.promises(campaign.pk)
         service.stack("start", "redis")
-        service.wait_for(MEND_BEGUN)
+        service.wait_for(REBUILD_BEGUN)
         before = places(campaign)
         nobody_is_promised_anything(crowd, while_told="unavailable")
-    service.resume(MEND_BEGUN)
+    service.resume(REBUILD_BEGUN)
     row.goes_on(users=50)
 
     assert before.items() >= promised.items(), "what was promised was on disk"
     assert places(campaign).items() >= before.items(), "the same tickets as before"
     assert_no_hole(campaign)
     assert_history_holds(crowd, campaigns=[campaign])
-    assert keeper.output.count("mend.done") == 1
+    assert keeper.output.count("rebuild.done") == 1
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     assert not FailEventHistory.objects.exists()
     assert consumer.stop() == 0
@@ -72,7 +72,7 @@ def test_redis_hangs_and_the_repeat_gets_the_place_that_the_lost_request_took(se
     assert [one for one in repeats.values() if one.status == 200], "they had their places, so nobody was 202 again"
     assert {user: one.sequence for user, one in repeats.items()}.items() <= places(campaign).items()
     assert_no_hole(campaign)
-    assert "mend." not in keeper.output, "a hang loses nothing, so nothing is mended"
+    assert "rebuild." not in keeper.output, "a hang loses nothing, so nothing is rebuilt"
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     assert not FailEventHistory.objects.exists()
     assert consumer.stop() == 0
@@ -110,6 +110,6 @@ def test_redis_does_what_it_is_asked_and_nobody_hears_of_it(service: Service) ->
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_no_hole(campaign)
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     row.write()

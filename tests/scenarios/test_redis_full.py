@@ -44,7 +44,7 @@ def test_redis_out_of_memory_admits_nobody_and_what_was_promised_is_issued(servi
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_whole(campaign)
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     row.write()
 
@@ -76,7 +76,7 @@ def test_two_hundred_threads_share_four_connections_to_a_redis_that_is_far_away(
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_whole(campaign)
-    assert "mend." not in keeper.output
+    assert "rebuild." not in keeper.output
     assert not FailEventHistory.objects.exists()
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     row.write()

@@ -1,4 +1,4 @@
-"""Row 6: Redis is emptied, loses a key, or comes back with older files or none. 503, and a mend under traffic."""
+"""Row 6: Redis is emptied, loses a key, or comes back with older files or none. 503, and a rebuild under traffic."""
 
 import shutil
 from pathlib import Path
@@ -8,12 +8,12 @@ from stack_parts.home import Home
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, Coupon, FailCode, FailEventHistory
-from coupons.runtime.failpoints import MEND_BEGUN
+from coupons.runtime.failpoints import REBUILD_BEGUN
 from faults.crowd import Crowd
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.patience import patience
-from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_mend_goes_on, places
+from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_rebuild_goes_on, places
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, issued
 from tests.support.service import Service
@@ -29,11 +29,11 @@ def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(servi
     row = Row(6, crowd, name="flushall")
     crowd.goes_on("before", users=200)
 
-    service.arm(MEND_BEGUN, "stop")
+    service.arm(REBUILD_BEGUN, "stop")
     with row.fault("redis: FLUSHALL, 200 of 300 coupons gone"):
         admission_redis().flushall()
-        closed_until_the_mend_goes_on(service, crowd)
-        keeper.says("mend.done")
+        closed_until_the_rebuild_goes_on(service, crowd)
+        keeper.says("rebuild.done")
     row.goes_on(users=5)
     crowd.is_told(409, "sold-out")
 
@@ -44,7 +44,8 @@ def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(servi
 
 
 def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> None:
-    """In one mend: three campaigns, each of which loses another key, with its tickets half issued and half pending."""
+    """In one rebuild: three campaigns, each of which loses another key, with its tickets half issued and half
+    pending."""
     _, consumer, keeper = service.everything()
     campaigns = [service.campaign(20_000) for _ in range(3)]
     crowd = service.crowd(*campaigns, habits=MANY)
@@ -52,14 +53,14 @@ def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> 
     some_issued_some_pending(crowd, consumer)
     promised = {campaign.pk: crowd.promises(campaign.pk) for campaign in campaigns}
 
-    service.arm(MEND_BEGUN, "stop")
+    service.arm(REBUILD_BEGUN, "stop")
     with row.fault("redis: another key of each campaign deleted"):
         for number, campaign in enumerate(campaigns):
             assert admission_redis().delete(campaign_keys(campaign.pk)[number]) == 1
-        closed_until_the_mend_goes_on(service, crowd)
-        wait_until(lambda: keeper.output.count("mend.done") == 3, within_sec=30, what=lambda: keeper.output)
+        closed_until_the_rebuild_goes_on(service, crowd)
+        wait_until(lambda: keeper.output.count("rebuild.done") == 3, within_sec=30, what=lambda: keeper.output)
     for campaign in campaigns:
-        crowd.goes_on("after the mend", users=10, campaign_id=campaign.pk)
+        crowd.goes_on("after the rebuild", users=10, campaign_id=campaign.pk)
     row.goes_on()
     service.consumer()
 
@@ -82,7 +83,7 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
     with row.fault("redis: SIGKILL, started without its files"):
         service.stack("kill", "redis")
         service.stack("wipe", "redis")
-        found = places_found_and_mended(crowd, campaign, service, keeper, mends=1)
+        found = places_found_and_rebuilt(crowd, campaign, service, keeper, rebuilds=1)
     assert not found
     row.goes_on(users=30)
     older = places(campaign)
@@ -93,7 +94,7 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
         service.stack("kill", "redis")
         shutil.rmtree(redis_files())
         shutil.copytree(tmp_path / "older", redis_files())
-        found = places_found_and_mended(crowd, campaign, service, keeper, mends=2)
+        found = places_found_and_rebuilt(crowd, campaign, service, keeper, rebuilds=2)
     assert found.items() >= older.items()
     row.goes_on(users=30)
     service.consumer()
@@ -104,7 +105,7 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
     row.write()
 
 
-def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(service: Service) -> None:
+def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(service: Service) -> None:
     """Nobody was promised anything for them, and their places are somebody else's by then: who was told 503 leaves, or
     all might come again in the same order and get the same places.
     """
@@ -112,7 +113,7 @@ def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(ser
     consumer = service.manage("run_coupon_consumer")
     keeper = service.keeper(**waits)  # its relay must not publish for those whose messages are held
     consumer.says("consumer.assigned")
-    proxy = service.proxy("kafka")  # for the web server alone: the mend reads the topic
+    proxy = service.proxy("kafka")  # for the web server alone: the rebuild reads the topic
     service.web(**waits)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, patience_sec=0.0))
@@ -123,10 +124,10 @@ def test_messages_that_leave_a_producers_queue_after_the_mend_are_not_issued(ser
         proxy.hold()
         crowd.is_told(503, "unconfirmed", times=30)
         late = places(campaign).items() - crowd.promises(campaign.pk).items()
-        service.arm(MEND_BEGUN, "stop")
+        service.arm(REBUILD_BEGUN, "stop")
         admission_redis().flushall()
-        closed_until_the_mend_goes_on(service, crowd)
-        keeper.says("mend.done")
+        closed_until_the_rebuild_goes_on(service, crowd)
+        keeper.says("rebuild.done")
         crowd.is_told(503, "unconfirmed", times=20)
         proxy.let_pass()
     row.goes_on(users=30)
@@ -152,20 +153,20 @@ def some_issued_some_pending(crowd: Crowd, consumer: Process) -> None:
     crowd.goes_on("without one", users=30)
 
 
-def places_found_and_mended(
-    crowd: Crowd, campaign: Campaign, service: Service, keeper: Process, *, mends: int
+def places_found_and_rebuilt(
+    crowd: Crowd, campaign: Campaign, service: Service, keeper: Process, *, rebuilds: int
 ) -> Promises:
-    """Starts Redis; what it knows then, which is not all that was promised. After the mend it is."""
+    """Starts Redis; what it knows then, which is not all that was promised. After the rebuild it is."""
     crowd.is_told(503, "unavailable", times=5)
     promised = crowd.promises(campaign.pk)
-    service.arm(MEND_BEGUN, "stop")
+    service.arm(REBUILD_BEGUN, "stop")
     service.stack("start", "redis")
-    service.wait_for(MEND_BEGUN)
+    service.wait_for(REBUILD_BEGUN)
     found = places(campaign)
     assert not promised.items() <= found.items()
     crowd.is_told(503, "unavailable", times=20)
-    service.resume(MEND_BEGUN)
-    wait_until(lambda: keeper.output.count("mend.done") == mends, within_sec=30, what=lambda: keeper.output)
+    service.resume(REBUILD_BEGUN)
+    wait_until(lambda: keeper.output.count("rebuild.done") == rebuilds, within_sec=30, what=lambda: keeper.output)
     assert promised.items() <= places(campaign).items(), "the same places as before"
     return found
 

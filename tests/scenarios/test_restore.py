@@ -105,7 +105,7 @@ def test_with_redis_and_kafka_lost_at_once_what_is_written_stays_and_what_is_pen
     lose("redis", service)
     lose("kafka", service)
     keeper = service.keeper()
-    keeper.says("mend.done")
+    keeper.says("rebuild.done")
 
     assert set(held(campaign, *promises, *lost)) == set(promises)
     promises |= apply_all(campaign, range(25, 35))

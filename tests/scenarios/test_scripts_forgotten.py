@@ -33,7 +33,7 @@ def test_scripts_that_redis_forgets_all_the_time_are_missed_by_nobody(service: S
     assert {status for status, _ in crowd.answers} == {200, 202}, crowd.answers
     for process in (consumer, keeper):
         assert "WARNING" not in process.output
-        assert "mend." not in process.output
+        assert "rebuild." not in process.output
     assert not FailEventHistory.objects.exists()
     row.write()
 

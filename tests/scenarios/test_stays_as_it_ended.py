@@ -144,7 +144,7 @@ def test_the_whole_topic_again_for_a_renamed_group_changes_nothing_that_has_ende
         service.produce(*messages_of(given_up | {f"ghost-{number}" for number in range(5)}))
         crowd.goes_on("behind all that", users=40)
         admission_redis().flushall()
-        keeper.says("mend.done")
+        keeper.says("rebuild.done")
     row.goes_on(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign], failed=len(given_up))

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 AHEAD_SEC, BEHIND_SEC = 3_600.0, -3_600.0  # from the true time
 
 
-def test_a_host_whose_wall_clock_steps_by_hours_goes_on_admitting_mending_and_writing(
+def test_a_host_whose_wall_clock_steps_by_hours_goes_on_admitting_rebuilding_and_writing(
     service: Service, tmp_path: Path
 ) -> None:
     clock = tmp_path / "clock"
@@ -35,9 +35,9 @@ def test_a_host_whose_wall_clock_steps_by_hours_goes_on_admitting_mending_and_wr
         faketime.step(clock, BEHIND_SEC)
         crowd.goes_on("behind", users=180)
     assert_only_promised_or(crowd)
-    with row.fault("redis: FLUSHALL, mended by a keeper whose clock has stepped back"):
+    with row.fault("redis: FLUSHALL, rebuilt by a keeper whose clock has stepped back"):
         admission_redis().flushall()
-        keeper.says("mend.done")
+        keeper.says("rebuild.done")
     row.goes_on(users=60)
 
     assert_history_holds(crowd, campaigns=[campaign])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from faults.history import MENDED, QUANTITY_CHANGED, History, Request
+from faults.history import QUANTITY_CHANGED, REBUILT, History, Request
 from faults.verdict import CampaignRows, Kind
 from tests.support.simulated_run import CAMPAIGN, Run
 
@@ -117,7 +117,7 @@ def say_sold_out_at_the_beginning(run: Run, random: Random) -> Run | None:
 
 def say_sold_out_when_all_is_quiet(run: Run, random: Random) -> Run | None:
     """A place was still free in the end."""
-    if len(run.rows.coupons) + len(run.rows.failed) >= run.rows.quantity or _mends_unnoticed(run):
+    if len(run.rows.coupons) + len(run.rows.failed) >= run.rows.quantity or _rebuilds_unnoticed(run):
         return None
     quiet = _end_of(run) + 1
     return _told_sold_out(run, start=quiet, end=quiet + 0.01)
@@ -128,7 +128,7 @@ def lose_a_place_that_nobody_was_promised(run: Run, random: Random) -> Run | Non
     asked = {request.user_id for request in run.history.requests if request.may_have_admitted}
     unpromised = sorted({user_id for user_id, _ in run.rows.coupons} & asked - set(run.promises))
     full = len(run.rows.coupons) + len(run.rows.failed) == run.rows.quantity
-    if not unpromised or not full or _mends_unnoticed(run):
+    if not unpromised or not full or _rebuilds_unnoticed(run):
         return None
     victim = random.choice(unpromised)
     smaller = with_rows(run, coupons=[row for row in run.rows.coupons if row[0] != victim])
@@ -207,5 +207,5 @@ def _end_of(run: Run) -> float:
     return max([request.end for request in run.history.requests] + [event.end for event in run.history.events])
 
 
-def _mends_unnoticed(run: Run) -> bool:
-    return run.rows.epoch - 1 > sum(event.what == MENDED for event in run.history.events)
+def _rebuilds_unnoticed(run: Run) -> bool:
+    return run.rows.epoch - 1 > sum(event.what == REBUILT for event in run.history.events)

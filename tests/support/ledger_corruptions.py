@@ -294,7 +294,7 @@ APART = {count_one_coupon_too_many, delete_a_coupon_and_leave_the_count}
 
 def holes(scene: Scene) -> Named:
     """The stretches of `scene.missing`, as the verifier names them."""
-    kind = Kind.GAP if scene.mended else Kind.VANISHED
+    kind = Kind.GAP if scene.rebuilt else Kind.VANISHED
     firsts = [sequence for sequence in sorted(scene.missing) if sequence - 1 not in scene.missing]
     named: Named = []
     for first in firsts:

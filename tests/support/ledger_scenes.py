@@ -18,7 +18,7 @@ from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, FailCode, FailEventHistory
 from tests.support.service import Service
-from tests.support.tickets import admit, mend, ticket, were_read
+from tests.support.tickets import admit, rebuild, ticket, were_read
 
 ROLES = ("issued", "failed", "given_up", "retried", "unread", "young")
 
@@ -43,7 +43,7 @@ class Scene:
         return campaign_keys(self.campaign.pk)
 
     @property
-    def mended(self) -> bool:
+    def rebuilt(self) -> bool:
         return self.campaign.epoch > 1
 
     def take(self, *roles: str) -> tuple[str, int] | None:
@@ -58,7 +58,7 @@ class Scene:
         return campaign_store.describe(campaign_id=self.campaign.pk, epoch=self.campaign.epoch).next_sequence
 
 
-def make_scenes(service: Service, count: int, *, seed: str, share_mended: float = 0.2) -> list[Scene]:
+def make_scenes(service: Service, count: int, *, seed: str, share_rebuilt: float = 0.2) -> list[Scene]:
     """All of them hold their tickets as the real code makes them; the order of the steps is that of the service."""
     scenes = [_admitted(service, Random(f"{seed}.{number}")) for number in range(count)]
     _publish(scenes, ROLES[:4])
@@ -66,10 +66,10 @@ def make_scenes(service: Service, count: int, *, seed: str, share_mended: float 
     for scene in scenes:
         _write(scene)
     _publish(scenes, ("unread",))
-    mended = [scene for scene in scenes if scene.chance.random() < share_mended]
-    for scene in mended:
+    rebuilt = [scene for scene in scenes if scene.chance.random() < share_rebuilt]
+    for scene in rebuilt:
         _forget_one(scene)
-    mend(*(scene.campaign for scene in mended))
+    rebuild(*(scene.campaign for scene in rebuilt))
     for scene in scenes:
         scene.campaign.refresh_from_db()
     return scenes
@@ -132,7 +132,7 @@ def _failure(scene: Scene, user_id: str, sequence: int) -> Failure:
 
 
 def _forget_one(scene: Scene) -> None:
-    """Redis loses a ticket that nobody was promised: the mend that follows leaves a hole."""
+    """Redis loses a ticket that nobody was promised: the rebuild that follows leaves a hole."""
     taken = scene.take("young")
     assert taken is not None
     user_id, sequence = taken

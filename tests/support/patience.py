@@ -56,7 +56,8 @@ class OwnPatience:
 
 
 def wait_for_redis(timeout_ms: int) -> None:
-    """COUPON_REDIS_SOCKET_TIMEOUT_MS of this process's client alone: the setting also decides how long a mend waits."""
+    """COUPON_REDIS_SOCKET_TIMEOUT_MS of this process's client alone: the setting also decides how long a rebuild
+    waits."""
     pool = admission_redis().connection_pool
     timeout_sec = timeout_ms / 1000
     if pool.connection_kwargs["socket_timeout"] != timeout_sec:

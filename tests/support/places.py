@@ -7,7 +7,7 @@ from redis import Redis
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign
-from coupons.runtime.failpoints import MEND_BEGUN
+from coupons.runtime.failpoints import REBUILD_BEGUN
 from faults.crowd import Crowd
 from faults.history import Request, read_history
 from tests.support.promises import Promises
@@ -28,8 +28,8 @@ def pending_users(campaign: Campaign) -> set[str]:
 def assert_no_hole(campaign: Campaign, *, lossy: Iterable[Crowd] = ()) -> None:
     """Each sequence from 1 on was given once: nobody took two, and no fault cost one.
 
-    `lossy`: the users of a campaign whose Redis lost data. What a mend finds neither in the topic nor in PostgreSQL is
-    lost with it, and leaves a hole if a later one was published: the place of one who was told 503 `unconfirmed`.
+    `lossy`: the users of a campaign whose Redis lost data. What a rebuild finds neither in the topic nor in PostgreSQL
+    is lost with it, and leaves a hole if a later one was published: the place of one who was told 503 `unconfirmed`.
     """
     sequences = sorted(places(campaign).values())
     assert len(set(sequences)) == len(sequences)
@@ -68,11 +68,12 @@ def nobody_is_promised_anything(crowd: Crowd, *, while_told: str) -> None:
     assert [crowd.answers[status, ""] for status in promises] == before
 
 
-def closed_until_the_mend_goes_on(service: Service, crowd: Crowd) -> None:
-    """MEND_BEGUN was armed to stop: no keeper is so fast, and no crowd so slow, that nobody was told 503 meanwhile."""
-    service.wait_for(MEND_BEGUN)
+def closed_until_the_rebuild_goes_on(service: Service, crowd: Crowd) -> None:
+    """REBUILD_BEGUN was armed to stop: no keeper is so fast, and no crowd so slow, that nobody was told 503
+    meanwhile."""
+    service.wait_for(REBUILD_BEGUN)
     crowd.is_told(503, "unavailable", times=20)
-    service.resume(MEND_BEGUN)
+    service.resume(REBUILD_BEGUN)
 
 
 def assert_only_promised_or(crowd: Crowd, *codes: str) -> None:

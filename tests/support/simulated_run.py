@@ -1,7 +1,7 @@
 """A correct service in simulated time, with a crowd and faults: the histories that the history checker is tested with.
 
-The gate decides at one moment between a request's start and its answer, or later when the answer was lost. A mend keeps
-every ticket that was published, and forgets some that were not; nobody was promised those.
+The gate decides at one moment between a request's start and its answer, or later when the answer was lost. A rebuild
+keeps every ticket that was published, and forgets some that were not; nobody was promised those.
 """
 
 import heapq
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from faults.history import MENDED, NO_ANSWER, NO_CONNECTION, QUANTITY_CHANGED, Event, History, Request
+from faults.history import NO_ANSWER, NO_CONNECTION, QUANTITY_CHANGED, REBUILT, Event, History, Request
 from faults.verdict import CampaignRows
 
 CAMPAIGN = "c"
@@ -45,10 +45,10 @@ class Gate:
     next_sequence: int = 1
     epoch: int = 1
     paused: bool = False
-    mending: bool = False
+    rebuilding: bool = False
 
     def decide(self, user_id: str, *, publishes: bool) -> tuple[int, str]:
-        if self.mending:
+        if self.rebuilding:
             return 503, "unavailable"
         status = 200 if user_id in self.held else 202
         if status == 202:
@@ -62,7 +62,7 @@ class Gate:
             self.published.add(user_id)
         return status, ""
 
-    def mend(self, random: Random) -> None:
+    def rebuild(self, random: Random) -> None:
         """Unpublished tickets may be gone, and with the hash also what the next sequence was."""
         for user_id in [user_id for user_id in self.held if user_id not in self.published]:
             if random.random() < 0.7:
@@ -70,7 +70,7 @@ class Gate:
         if random.random() < 0.5:
             self.next_sequence = max(self.held.values(), default=0) + 1
         self.epoch += 1
-        self.mending = False
+        self.rebuilding = False
 
 
 class Simulation:
@@ -112,7 +112,8 @@ class Simulation:
         for _ in range(self.random.choice([0, 1, 3])):
             at += self.random.uniform(0.5, 1.5)
             self._after(
-                at, self.random.choice([self._raise, self._raise, self._lower, self._pause, self._mend, self._mend])
+                at,
+                self.random.choice([self._raise, self._raise, self._lower, self._pause, self._rebuild, self._rebuild]),
             )
 
     # --- one request ---
@@ -189,14 +190,14 @@ class Simulation:
         self.gate.paused = True
         self._after(0.3, lambda: setattr(self.gate, "paused", False))
 
-    def _mend(self) -> None:
-        start, self.gate.mending = self.now, True
+    def _rebuild(self) -> None:
+        start, self.gate.rebuilding = self.now, True
         noticed = self.random.random() < 0.7
 
         def finish() -> None:
-            self.gate.mend(self.random)
+            self.gate.rebuild(self.random)
             if noticed:
-                self.history.events.append(Event(what=MENDED, start=start, end=self.now))
+                self.history.events.append(Event(what=REBUILT, start=start, end=self.now))
 
         self._after(self.random.uniform(0.2, 0.6), finish)
 

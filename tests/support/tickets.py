@@ -19,7 +19,7 @@ from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, PartitionOffset
-from coupons.recovery.rebuild import MendReport, mend_campaigns
+from coupons.recovery.rebuild import RebuildReport, rebuild_campaigns
 from tests.support.service import message
 
 
@@ -114,10 +114,10 @@ def messages_in_topic() -> int:
     return sum(lag.end - lag.start for lag in topics.partition_lags().values())
 
 
-def mend(*campaigns: Campaign, whole_topic: bool = False) -> list[MendReport] | None:
+def rebuild(*campaigns: Campaign, whole_topic: bool = False) -> list[RebuildReport] | None:
     """Without the wait for open promises: a test has none."""
     ids = [campaign.pk for campaign in campaigns]
-    return mend_campaigns(campaign_ids=ids, whole_topic=whole_topic, sleep=lambda seconds: None)
+    return rebuild_campaigns(campaign_ids=ids, whole_topic=whole_topic, sleep=lambda seconds: None)
 
 
 def insert_coupons(campaign: Campaign, rows: Sequence[tuple[str, int]]) -> None:

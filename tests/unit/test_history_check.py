@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from faults.history import MENDED, QUANTITY_CHANGED, Event, History, Request
+from faults.history import QUANTITY_CHANGED, REBUILT, Event, History, Request
 from faults.history_check import check_history
 from faults.verdict import CampaignRows, CannotTell, Kind, Verdict
 from tests.support.corruptions import CORRUPTIONS, Corruption
@@ -66,7 +66,7 @@ def _what_is_odd(run: Run) -> dict[str, int]:
         "sold out": (409, "sold-out") in answers,
         "unconfirmed": (503, "unconfirmed") in answers,
         "no answer": any(status == 0 for status, _ in answers),
-        "mend": run.rows.epoch > 1,
+        "rebuild": run.rows.epoch > 1,
         "quantity changed": QUANTITY_CHANGED in whats,
         "holes": max(sequences, default=0) > len(sequences),
         "200 before any 202": any(promise.status == 200 for promise in promised_first),
@@ -105,7 +105,7 @@ def test_who_was_told_nothing_may_have_a_coupon() -> None:
     assert check(asked("a", 0, 5, 0, "timeout"), asked("b", 6, 7, 202, 2), coupons=[("a", 1), ("b", 2)]).holds
 
 
-def test_holes_in_the_sequence_after_a_mend() -> None:
+def test_holes_in_the_sequence_after_a_rebuild() -> None:
     verdict = check(asked("a", 0, 1, 202, 1), asked("b", 2, 3, 202, 70), coupons=[("a", 1), ("b", 70)], epoch=2)
     assert verdict.holds
 
@@ -194,8 +194,8 @@ def test_an_event_that_ended_well_without_its_coupon_is_found() -> None:
     assert kinds(lost) == {Kind.SUCCESS_WITHOUT_COUPON, Kind.LOST}
 
 
-def test_a_ticket_that_a_mend_forgot_was_held_when_sold_out_was_said_before_it() -> None:
-    """Nobody was promised it; its place went to somebody else after the mend."""
+def test_a_ticket_that_a_rebuild_forgot_was_held_when_sold_out_was_said_before_it() -> None:
+    """Nobody was promised it; its place went to somebody else after the rebuild."""
     requests = [
         asked("a", 0, 1, 202, 1),
         asked("gone", 2, 3, 503, "unconfirmed"),
@@ -203,10 +203,10 @@ def test_a_ticket_that_a_mend_forgot_was_held_when_sold_out_was_said_before_it()
         asked("b", 20, 21, 202, 2),
     ]
     rows: dict[str, Any] = {"coupons": [("a", 1), ("b", 2)], "epoch": 2}
-    mended = Event(what=MENDED, start=10, end=11)
-    assert check(*requests, events=[mended], **rows).holds
-    assert check(*requests, **rows).holds, "the epoch tells of a mend at an unknown time"
-    early = Event(what=MENDED, start=1, end=1.5)
+    rebuilt = Event(what=REBUILT, start=10, end=11)
+    assert check(*requests, events=[rebuilt], **rows).holds
+    assert check(*requests, **rows).holds, "the epoch tells of a rebuild at an unknown time"
+    early = Event(what=REBUILT, start=1, end=1.5)
     assert kinds(check(*requests, events=[early], **rows)) == {Kind.SOLD_OUT_EARLY}
 
 

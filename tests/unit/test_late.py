@@ -1,11 +1,11 @@
-"""Which messages came too late for a mend: for ever, however many mends follow."""
+"""Which messages came too late for a rebuild: for ever, however many rebuilds follow."""
 
 import pytest
 
 from coupons.messaging.positions import Position
-from coupons.recovery.late import MENDS_KEPT, came_late, with_ends
+from coupons.recovery.late import REBUILDS_KEPT, came_late, with_ends
 
-# The mend to epoch 2 found 10 messages in partition 0, that to epoch 3 found 20, that to epoch 5 found 30.
+# The rebuild to epoch 2 found 10 messages in partition 0, that to epoch 3 found 20, that to epoch 5 found 30.
 LOG_ENDS = {"2": {"0": 10}, "3": {"0": 20}, "5": {"0": 30}}
 
 
@@ -24,18 +24,18 @@ LOG_ENDS = {"2": {"0": 10}, "3": {"0": 20}, "5": {"0": 30}}
         (None, 99, False),
     ],
 )
-def test_the_first_mend_after_a_messages_epoch_decides(epoch: int | None, offset: int, late: bool) -> None:
+def test_the_first_rebuild_after_a_messages_epoch_decides(epoch: int | None, offset: int, late: bool) -> None:
     assert came_late(epoch, Position(0, offset), LOG_ENDS) is late
 
 
-def test_a_partition_that_a_mend_did_not_know_had_nothing_of_the_time_before() -> None:
+def test_a_partition_that_a_rebuild_did_not_know_had_nothing_of_the_time_before() -> None:
     assert came_late(1, Position(7, 0), LOG_ENDS)
 
 
-def test_the_ends_of_the_newest_mends_are_kept() -> None:
+def test_the_ends_of_the_newest_rebuilds_are_kept() -> None:
     log_ends: dict[str, dict[str, int]] = {}
-    for epoch in range(2, MENDS_KEPT + 12):
+    for epoch in range(2, REBUILDS_KEPT + 12):
         log_ends = with_ends(log_ends, epoch, {0: epoch})
 
-    assert len(log_ends) == MENDS_KEPT
+    assert len(log_ends) == REBUILDS_KEPT
     assert min(map(int, log_ends)) == 12

@@ -12,7 +12,7 @@ from coupons.reconciliation.differences import Kind, Ledger
     [(0, [], True), (1, [], False), (0, [Kind.GAP], True), (0, [Kind.GAP, Kind.STALE_PENDING], False)],
 )
 def test_a_gap_is_nothing_to_wait_for(pending: int, kinds: list[Kind], quiet: bool) -> None:
-    """The soak with seed n5 waited two minutes for one that a mend had left for good, and called it unexplained."""
+    """The soak with seed n5 waited two minutes for one that a rebuild had left for good, and called it unexplained."""
     ledger = Ledger(campaign_id=uuid4(), name="soak", quantity=10, pending=pending)
     for kind in kinds:
         ledger.found(kind, "example")

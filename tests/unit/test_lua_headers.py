@@ -26,8 +26,8 @@ KNOWN: dict[str, set[str]] = {
     "load": {"LOADED", "EXISTS"},
     "push": set(PushResult),
     "lower": set(LowerResult),
-    "begin_mend": {"BEGUN"},
-    "finish_mend": {"MENDED", "NOT_THE_MENDER", "INCOMPLETE"},
+    "begin_rebuild": {"BEGUN"},
+    "finish_rebuild": {"REBUILT", "NOT_THE_REBUILDER", "INCOMPLETE"},
     "mark_published": set(),
     "read_api_keys": {"CURRENT", "NOT_CURRENT"},
     "push_api_keys": {"PUSHED", "RACED"},
@@ -95,8 +95,8 @@ def test_python_makes_exceptions_of_a_state_that_is_not_current() -> None:
     assert all(f'"{code}"' in handled for code in OF_A_STATE_THAT_IS_NOT_CURRENT)
 
 
-def test_a_mend_counts_as_done_by_its_own_code_only() -> None:
-    assert 'code != "MENDED"' in inspect.getsource(rebuild.finish_mend)
+def test_a_rebuild_counts_as_done_by_its_own_code_only() -> None:
+    assert 'code != "REBUILT"' in inspect.getsource(rebuild.finish_rebuild)
 
 
 def test_the_flags_table_covers_every_file() -> None:
@@ -108,7 +108,7 @@ def test_every_script_starts_so_that_a_replica_refuses_it(name: str) -> None:
     assert scripts.source(name).startswith("#!lua")
 
 
-@pytest.mark.parametrize("name", ["admit", "load", "begin_mend", "finish_mend"])
+@pytest.mark.parametrize("name", ["admit", "load", "begin_rebuild", "finish_rebuild"])
 def test_what_adds_keys_is_refused_when_redis_is_full(name: str) -> None:
     assert "allow-oom" not in scripts.source(name).splitlines()[0]
 

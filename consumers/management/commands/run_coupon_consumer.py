@@ -138,7 +138,8 @@ class Command(CouponCommand):
 
 
 def _check_keys() -> None:
-    """Raises OperatorError. A part that is down stops nobody: the worker waits for it, and the mend looks as well."""
+    """Raises OperatorError. A part that is down stops nobody: the worker waits for it, and the rebuild looks as
+    well."""
     try:
         refuse_unknown_keys()
     except (RetryLater, *DATABASE_DOWN) as error:

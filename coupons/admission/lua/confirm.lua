@@ -7,7 +7,7 @@
 --   {'CONFIRMED'}   held, and noted as published if it is still pending
 --   {'NOT_HELD'}    the user has no ticket, or another one; nothing was written
 --   {'STALE', reason}  {'EPOCH_AHEAD', epoch}  nothing was written, see state.lua
--- CONFIRMED is what a promise rests on (decision 0026): a mend that begins later finds the message in the topic.
+-- CONFIRMED is what a promise rests on (decision 0026): a rebuild that begins later finds the message in the topic.
 -- Example: EVALSHA ... 3 coupon:{c}:campaign coupon:{c}:tickets coupon:{c}:pending 1 42 37 8796093022219  ->  CONFIRMED
 
 local campaign, reply = read_state()

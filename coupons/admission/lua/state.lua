@@ -7,8 +7,8 @@
 -- KEYS  1 hash of the campaign   2 hash of tickets   3 sorted set of pending tickets
 -- ARGV  1 epoch that the caller knows
 -- read_state() returns the table of fields, or nil and a reply that the script returns as it is:
---   {'STALE', reason}         missing | run_id | epoch | tickets | pending | mending
---   {'EPOCH_AHEAD', epoch}    Redis was mended after the caller looked: look again in PostgreSQL, then call again
+--   {'STALE', reason}         missing | run_id | epoch | tickets | pending | rebuilding
+--   {'EPOCH_AHEAD', epoch}    Redis was rebuilt after the caller looked: look again in PostgreSQL, then call again
 -- refusal(campaign) returns why a user who has no ticket gets none, or nil while there are some, and Redis's time in ms:
 --   {'PAUSED'}  {'CLOSED'}  {'NOT_OPEN', opens_at_ms, now_ms}  {'SOLD_OUT'}
 -- CLOSED and SOLD_OUT are final, so they come of what PostgreSQL has committed alone. PAUSED is also said at a lower
@@ -27,7 +27,7 @@ local function read_state()
   for field = 2, 10 do
     if not values[field] then return nil, {'STALE', 'missing'} end
   end
-  if not values[1] then return nil, {'STALE', 'mending'} end
+  if not values[1] then return nil, {'STALE', 'rebuilding'} end
   if values[1] ~= run_id() then return nil, {'STALE', 'run_id'} end
   local epoch, known = tonumber(values[2]), tonumber(ARGV[1])
   if epoch > known then return nil, {'EPOCH_AHEAD', epoch} end

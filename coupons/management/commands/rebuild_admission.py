@@ -6,15 +6,15 @@ from coupons import audit
 from coupons.errors import OperatorError, UnknownMessageKey
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
-from coupons.recovery.rebuild import mend_campaigns, promise_window_sec, stale_campaigns
+from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns, stale_campaigns
 
 
 class Command(CouponCommand):
     help = (
-        "Mend the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the keeper does "
-        "by itself when a state is not current. Meanwhile these campaigns answer 503; nothing that was promised is "
+        "Rebuild the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the keeper "
+        "does by itself when a state is not current. Meanwhile these campaigns answer 503; nothing that was promised is "
         "lost. Without ids: those that are stale; --all after PostgreSQL was restored from an older copy. Exits 1 when "
-        "another mend is at work, or messages that may be promises are signed with a key which is not known here; 2 "
+        "another rebuild is at work, or messages that may be promises are signed with a key which is not known here; 2 "
         "when a part does not answer."
     )
     examples = """
@@ -47,7 +47,7 @@ class Command(CouponCommand):
     def run(self, **options: Any) -> None:
         ids = self._every_campaign() if options["all"] else options["campaign"] or stale_campaigns()
         if not ids:
-            self.stdout.write("Every campaign's state in Redis is current; nothing to mend.")
+            self.stdout.write("Every campaign's state in Redis is current; nothing to rebuild.")
             return
         campaigns = Campaign.objects.filter(pk__in=ids, epoch__gt=0)
         loaded = {campaign.pk for campaign in campaigns}
@@ -57,13 +57,13 @@ class Command(CouponCommand):
         forged = options["forged_key"]
         what = f"Rebuild asked for, with forged keys: {' '.join(forged)}" if forged else "Rebuild asked for"
         audit.record_all(actor=operator(), rows=campaigns, what=what, reason=options["reason"])
-        self.stderr.write(f"Mending {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
+        self.stderr.write(f"Rebuilding {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
         try:
-            reports = mend_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"], forged_keys=forged)
+            reports = rebuild_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"], forged_keys=forged)
         except UnknownMessageKey as error:
             raise OperatorError(str(error)) from error
         if reports is None:
-            raise OperatorError("Another mend is at work (the keeper's, most likely); nothing was done.")
+            raise OperatorError("Another rebuild is at work (the keeper's, most likely); nothing was done.")
         for report in reports:
             self.stdout.write(
                 f"{report.campaign_id}: {report.tickets} tickets, {report.pending} of them pending, "

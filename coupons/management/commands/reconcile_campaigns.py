@@ -64,7 +64,7 @@ class Command(CouponCommand):
         else:
             self._print(ledgers, topic)
         for reason in unseen:
-            self.stderr.write(f"Could not look: {reason}. The keeper mends it, or `manage.py rebuild_admission`.")
+            self.stderr.write(f"Could not look: {reason}. The keeper rebuilds it, or `manage.py rebuild_admission`.")
         if not closes:
             sys.exit(EXIT_REFUSED)
         if unseen:

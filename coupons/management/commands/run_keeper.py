@@ -11,8 +11,8 @@ from coupons.runtime.signal_event import SignalEvent
 
 class Command(CouponCommand):
     help = (
-        "Look after the campaigns for ever: mend a Redis state that is not current, push operators' changes that did "
-        "not arrive, publish again what is pending and not on its way. Several keepers may run. SIGTERM or Ctrl-C "
+        "Look after the campaigns for ever: rebuild a Redis state that is not current, push operators' changes that "
+        "did not arrive, publish again what is pending and not on its way. Several keepers may run. SIGTERM or Ctrl-C "
         "ends it after the step in hand."
     )
     examples = """

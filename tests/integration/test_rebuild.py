@@ -1,4 +1,4 @@
-"""A mend makes a campaign's Redis state right again from what Redis still has, the topic and PostgreSQL."""
+"""A rebuild makes a campaign's Redis state right again from what Redis still has, the topic and PostgreSQL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,11 +23,11 @@ from tests.support.tickets import (
     consume,
     held,
     insert_coupons,
-    mend,
     pending_users,
     publish,
     publish_and_mark,
     publish_late,
+    rebuild,
     received,
     were_read,
 )
@@ -74,7 +74,7 @@ def test_a_current_campaign_is_not_stale(busy: Campaign) -> None:
 def test_from_an_empty_redis_comes_what_the_topic_and_postgresql_have(busy: Campaign) -> None:
     flush(busy)
     assert stale_campaigns() == [busy.pk]
-    mend(busy)
+    rebuild(busy)
 
     assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 3}
     assert pending_users(busy) == ["logged"]
@@ -91,15 +91,15 @@ def test_from_each_single_loss_comes_everything_that_any_part_still_has(
 ) -> None:
     spoil(busy)
     assert stale_campaigns() == [busy.pk]
-    mend(busy)
+    rebuild(busy)
 
     assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 3} | ({"kept": 4} if kept else {})
     assert set(pending_users(busy)) == {"logged"} | ({"kept"} if kept else set())
 
 
-def test_the_ledger_closes_after_a_mend(busy: Campaign) -> None:
+def test_the_ledger_closes_after_a_rebuild(busy: Campaign) -> None:
     other_run_id(busy)
-    mend(busy)
+    rebuild(busy)
     [ledger] = reconcile()
 
     assert (ledger.tickets, ledger.issued, ledger.failed, ledger.pending, ledger.closes) == (4, 1, 1, 2, True)
@@ -108,7 +108,7 @@ def test_the_ledger_closes_after_a_mend(busy: Campaign) -> None:
 def test_a_ticket_that_only_redis_had_is_published_by_the_relay(busy: Campaign, settings: LazySettings) -> None:
     settings.RELAY_AFTER_MS = 0
     lose(2)(busy)
-    mend(busy)
+    rebuild(busy)
     relay_pending()
 
     assert held(busy, "kept")["kept"].position is not None
@@ -119,21 +119,21 @@ def test_a_ticket_in_the_topic_keeps_its_place_there(service: Service) -> None:
     admit(campaign, "a")
     position = publish(campaign, "a", 1)
     flush(campaign)
-    mend(campaign)
+    rebuild(campaign)
 
     assert held(campaign, "a")["a"].position == position
 
 
-def test_a_mend_raises_the_epoch_in_both(busy: Campaign) -> None:
-    mend(busy)
+def test_a_rebuild_raises_the_epoch_in_both(busy: Campaign) -> None:
+    rebuild(busy)
     busy.refresh_from_db()
 
     assert busy.epoch == campaign_store.describe(campaign_id=busy.pk, epoch=2).epoch == 2
 
 
-def test_users_get_in_again_after_a_mend_and_repeats_get_the_same_ticket(busy: Campaign) -> None:
+def test_users_get_in_again_after_a_rebuild_and_repeats_get_the_same_ticket(busy: Campaign) -> None:
     flush(busy)
-    mend(busy)
+    rebuild(busy)
     busy.refresh_from_db()
 
     again = gate.admit(campaign_id=busy.pk, epoch=busy.epoch, user_id="logged")
@@ -159,7 +159,7 @@ def test_the_next_sequence_is_above_the_highest_ever_seen(service: Service, wher
         )
     else:
         admission_redis().hset(keys.tickets, "x", 50)
-    mend(campaign)
+    rebuild(campaign)
     campaign.refresh_from_db()
 
     assert admit(campaign, "new") == [51]
@@ -170,7 +170,7 @@ def test_what_the_group_has_worked_through_is_read_from_postgresql_and_not_from_
     were_read(publish(campaign, "late", 9))  # the consumer made `not-admitted` of it
     consume(received(campaign, "late", 9))
     flush(campaign)
-    mend(campaign)
+    rebuild(campaign)
 
     assert held(campaign, "late") == {}
 
@@ -180,7 +180,7 @@ def test_of_two_messages_of_a_user_the_later_admission_counts(service: Service) 
     for sequence in (5, 8, 6):
         publish(campaign, "a", sequence)
     flush(campaign)
-    mend(campaign)
+    rebuild(campaign)
 
     assert held(campaign, "a")["a"].sequence == 8
 
@@ -190,7 +190,7 @@ def test_the_coupon_overrules_what_redis_and_the_topic_say(service: Service) -> 
     admit(campaign, "a")
     publish(campaign, "a", 1)
     insert_coupons(campaign, [("a", 7)])
-    mend(campaign)
+    rebuild(campaign)
 
     assert (held(campaign, "a")["a"].sequence, held(campaign, "a")["a"].pending) == (7, False)
 
@@ -199,43 +199,45 @@ def test_settings_are_those_of_postgresql(service: Service) -> None:
     campaign = service.campaign(5)
     Campaign.objects.update(quantity=7, state="paused", revision=9)
     flush(campaign)
-    mend(campaign)
+    rebuild(campaign)
 
     found = campaign_store.describe(campaign_id=campaign.pk, epoch=2).settings
     assert (found.quantity, found.state, found.revision) == (7, "paused", 9)
 
 
-@pytest.mark.parametrize("mends", [1, 2, 3])
-def test_a_message_that_landed_after_a_mend_is_not_taken_in_by_those_that_follow(service: Service, mends: int) -> None:
+@pytest.mark.parametrize("rebuilds", [1, 2, 3])
+def test_a_message_that_landed_after_a_rebuild_is_not_taken_in_by_those_that_follow(
+    service: Service, rebuilds: int
+) -> None:
     """Its place was given to somebody else: taking it in again would put one user too many inside.
 
-    Each mend notes other ends: what was late for the first lies before those of the second.
+    Each rebuild notes other ends: what was late for the first lies before those of the second.
     """
     campaign = service.campaign(1)
     admit(campaign, "lost")
     admission_redis().flushall()
-    mend(campaign)
+    rebuild(campaign)
     publish_late(campaign, "lost", 1, epoch=1)
     campaign.refresh_from_db()
     admit(campaign, "winner")
     publish_late(campaign, "winner", 1, epoch=2)
 
-    for _ in range(mends):
+    for _ in range(rebuilds):
         admission_redis().flushall()
-        mend(campaign)
+        rebuild(campaign)
 
     assert set(held(campaign, "lost", "winner")) == {"winner"}
 
 
-def test_a_message_of_the_time_before_a_mend_is_taken_in_if_it_landed_before_it(service: Service) -> None:
+def test_a_message_of_the_time_before_a_rebuild_is_taken_in_if_it_landed_before_it(service: Service) -> None:
     campaign = service.campaign(2)
     admit(campaign, "a")
     publish_late(campaign, "a", 1, epoch=1)
     admission_redis().flushall()
-    mend(campaign)
+    rebuild(campaign)
     admission_redis().flushall()
 
-    mend(campaign)
+    rebuild(campaign)
 
     assert set(held(campaign, "a")) == {"a"}
 
@@ -244,30 +246,30 @@ def test_of_two_users_with_one_sequence_the_one_with_a_row_keeps_it(busy: Campai
     """Else the other would be in a conflict for ever. It is published again as what it is now."""
     admission_redis().hset(campaign_keys(busy.pk).tickets, mapping={"kept": 1, "logged": 2})
 
-    mend(busy)
+    rebuild(busy)
 
     assert sequences(busy) == {"issued": 1, "failed": 2, "logged": 5, "kept": 6}
     assert set(pending_users(busy)[:2]) == {"logged", "kept"}
 
 
-def test_a_count_that_is_wrong_is_right_after_a_mend(busy: Campaign) -> None:
+def test_a_count_that_is_wrong_is_right_after_a_rebuild(busy: Campaign) -> None:
     Coupon.objects.filter(campaign=busy).delete()
     Campaign.objects.update(issued_count=10)
 
-    mend(busy)
+    rebuild(busy)
 
     busy.refresh_from_db()
     assert busy.issued_count == 0
 
 
 def test_a_count_that_the_quantity_does_not_allow_is_left_to_a_person(busy: Campaign) -> None:
-    """The mend goes through all the same: who is in must not wait for it."""
+    """The rebuild goes through all the same: who is in must not wait for it."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE coupons_coupon DISABLE TRIGGER coupon_count_issued")
         insert_coupons(busy, [(f"x{number}", 100 + number) for number in range(10)])
         cursor.execute("ALTER TABLE coupons_coupon ENABLE TRIGGER coupon_count_issued")
 
-    mend(busy)
+    rebuild(busy)
 
     busy.refresh_from_db()
     assert (busy.issued_count, busy.epoch) == (1, 2)
@@ -280,10 +282,10 @@ def test_the_whole_topic_brings_back_what_postgresql_has_lost(busy: Campaign) ->
     were_read(passed)
     flush(busy)
 
-    mend(busy)
-    assert held(busy, "read") == {}, "without being asked to, a mend trusts that what was read has a row"
+    rebuild(busy)
+    assert held(busy, "read") == {}, "without being asked to, a rebuild trusts that what was read has a row"
 
-    mend(busy, whole_topic=True)
+    rebuild(busy, whole_topic=True)
     assert held(busy, "read")["read"].sequence == 5
     assert relay_pending() is not None
     assert held(busy, "read")["read"].position not in (None, passed), "it is published again"
@@ -294,20 +296,20 @@ def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaig
     [payload] = [each.payload for each in read_topic() if each.position == position]
     consume(Received(settings.TOPIC, *position, payload, sign(payload)))
 
-    mend(busy, whole_topic=True)
+    rebuild(busy, whole_topic=True)
 
     assert held(busy, "forged") == {}
 
 
-def test_an_older_copy_of_postgresql_is_noticed_by_its_epoch_and_mended_above_redis_s(busy: Campaign) -> None:
+def test_an_older_copy_of_postgresql_is_noticed_by_its_epoch_and_rebuilt_above_redis_s(busy: Campaign) -> None:
     """Its epoch would be given a second time, and processes and messages that know the first one would take it so."""
-    mend(busy)
-    mend(busy)
+    rebuild(busy)
+    rebuild(busy)
     assert stale_campaigns() == []
     Campaign.objects.update(epoch=1)
 
     assert stale_campaigns() == [busy.pk]
-    mend(busy)
+    rebuild(busy)
 
     busy.refresh_from_db()
     assert busy.epoch == 4

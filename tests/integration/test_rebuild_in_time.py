@@ -1,4 +1,5 @@
-"""A mend beside everything else that goes on: its wait, its order, one at a time, and what it leaves when it fails."""
+"""A rebuild beside everything else that goes on: its wait, its order, one at a time, and what it leaves when it
+fails."""
 
 from dataclasses import replace
 
@@ -9,20 +10,20 @@ from django.db import connections
 from coupons.admission import campaign_store, gate, ticket_store
 from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.keys import campaign_keys
-from coupons.admission.rebuild import BuiltState, begin_mend, finish_mend
+from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import pause_campaign
 from coupons.errors import GateUnavailable, LogUnavailable, PushDidNotArrive, StateStale
 from coupons.models import Campaign, Coupon
 from coupons.recovery.locks import Work
-from coupons.recovery.rebuild import mend_campaigns, promise_window_sec, stale_campaigns
+from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns, stale_campaigns
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
     held,
     issue,
-    mend,
     publish,
+    rebuild,
     ticket,
 )
 
@@ -37,7 +38,7 @@ def test_it_waits_until_no_promise_can_be_given_any_more_before_it_reads_the_top
         waits.append(seconds)
         publish(campaign, "a", 1)
 
-    mend_campaigns(campaign_ids=[campaign.pk], sleep=promised_meanwhile)
+    rebuild_campaigns(campaign_ids=[campaign.pk], sleep=promised_meanwhile)
 
     assert waits == [promise_window_sec()]
     assert sequences_of(campaign, "a") == {"a": 1}
@@ -53,7 +54,7 @@ def test_the_window_covers_accept_timeout_socket_timeout_and_replica_lag(setting
     assert promise_window_sec() == 2.75
 
 
-def test_while_it_is_mended_nobody_gets_in_nobody_is_issued_and_no_change_is_lost(service: Service) -> None:
+def test_while_it_is_rebuilt_nobody_gets_in_nobody_is_issued_and_no_change_is_lost(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     seen: list[str] = []
@@ -69,22 +70,22 @@ def test_while_it_is_mended_nobody_gets_in_nobody_is_issued_and_no_change_is_los
             pause_campaign(campaign_id=campaign.pk, actor="test")
         seen.append("all")
 
-    mend_campaigns(campaign_ids=[campaign.pk], sleep=meanwhile)
+    rebuild_campaigns(campaign_ids=[campaign.pk], sleep=meanwhile)
 
     assert seen == ["all"]
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=2).settings.state == "paused"
     assert not Coupon.objects.exists()
 
 
-def test_a_second_mender_s_token_wins_over_a_first(service: Service) -> None:
+def test_a_second_rebuilder_s_token_wins_over_a_first(service: Service) -> None:
     campaign = service.campaign()
     settings = CampaignSettings(1, "open", 10, 0, None)
-    first = begin_mend(campaign_id=campaign.pk, token="first")
-    second = begin_mend(campaign_id=campaign.pk, token="second")
+    first = begin_rebuild(campaign_id=campaign.pk, token="first")
+    second = begin_rebuild(campaign_id=campaign.pk, token="second")
 
-    with pytest.raises(StateStale, match="NOT_THE_MENDER"):
-        finish_mend(first, epoch=2, settings=settings, state=BuiltState({"wrong": 1}, {}, 1))
-    finish_mend(second, epoch=2, settings=settings, state=BuiltState({"right": 1}, {}, 1))
+    with pytest.raises(StateStale, match="NOT_THE_REBUILDER"):
+        finish_rebuild(first, epoch=2, settings=settings, state=BuiltState({"wrong": 1}, {}, 1))
+    finish_rebuild(second, epoch=2, settings=settings, state=BuiltState({"right": 1}, {}, 1))
 
     assert set(ticket_store.held_tickets(campaign_id=campaign.pk, epoch=2, user_ids=["right", "wrong"])) == {"right"}
     assert not list(admission_redis().scan_iter("*building*"))
@@ -92,54 +93,54 @@ def test_a_second_mender_s_token_wins_over_a_first(service: Service) -> None:
 
 def test_a_state_built_on_a_server_that_restarted_is_not_swapped_in(service: Service) -> None:
     campaign = service.campaign()
-    mending = begin_mend(campaign_id=campaign.pk, token="t")
-    elsewhere = replace(mending, run_id="0" * 40)
+    rebuilding = begin_rebuild(campaign_id=campaign.pk, token="t")
+    elsewhere = replace(rebuilding, run_id="0" * 40)
 
     with pytest.raises(StateStale, match="INCOMPLETE"):
-        finish_mend(elsewhere, epoch=2, settings=CampaignSettings(1, "open", 10, 0, None), state=BuiltState())
+        finish_rebuild(elsewhere, epoch=2, settings=CampaignSettings(1, "open", 10, 0, None), state=BuiltState())
     assert not list(admission_redis().scan_iter("*building*"))
 
 
 def test_a_build_for_which_redis_has_no_room_leaves_nothing_of_itself(service: Service) -> None:
     """Each further try would take a piece more of a Redis that is nearly full."""
     campaign = service.campaign(20_000)
-    mending = begin_mend(campaign_id=campaign.pk, token="t")
+    rebuilding = begin_rebuild(campaign_id=campaign.pk, token="t")
     state = BuiltState({f"user-{number}": number for number in range(1, 20_001)}, {}, 20_000)
     redis = admission_redis()
     redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 600_000)
     try:
         with pytest.raises(GateUnavailable):
-            finish_mend(mending, epoch=2, settings=CampaignSettings(1, "open", 20_000, 0, None), state=state)
+            finish_rebuild(rebuilding, epoch=2, settings=CampaignSettings(1, "open", 20_000, 0, None), state=state)
         assert not list(redis.scan_iter("*building*"))
     finally:
         redis.config_set("maxmemory", 0)
 
-    finish_mend(mending, epoch=2, settings=CampaignSettings(1, "open", 20_000, 0, None), state=state)
+    finish_rebuild(rebuilding, epoch=2, settings=CampaignSettings(1, "open", 20_000, 0, None), state=state)
     assert redis.ttl(campaign_keys(campaign.pk).tickets) == -1, "what was taken over stays"
 
 
-def test_one_mender_at_a_time(service: Service) -> None:
+def test_one_rebuilder_at_a_time(service: Service) -> None:
     campaign = service.campaign()
     other = connections.create_connection("default")
     with other.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x636F7570, Work.MEND])
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x636F7570, Work.REBUILD])
     try:
-        assert mend(campaign) is None
+        assert rebuild(campaign) is None
         assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).epoch == 1, "nothing was touched"
     finally:
         other.close()
 
 
-def test_without_the_topic_no_mend_begins(service: Service, settings: LazySettings) -> None:
+def test_without_the_topic_no_rebuild_begins(service: Service, settings: LazySettings) -> None:
     campaign = service.campaign()
     settings.TOPIC = "coupon_create_not_there"
 
     with pytest.raises(LogUnavailable, match="Kafka has no topic coupon_create_not_there"):
-        mend(campaign)
+        rebuild(campaign)
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).epoch == 1
 
 
-def test_when_the_topic_is_lost_during_a_mend_the_campaign_stays_closed_and_the_next_mend_heals_it(
+def test_when_the_topic_is_lost_during_a_rebuild_the_campaign_stays_closed_and_the_next_rebuild_heals_it(
     service: Service, settings: LazySettings
 ) -> None:
     campaign = service.campaign()
@@ -150,19 +151,19 @@ def test_when_the_topic_is_lost_during_a_mend_the_campaign_stays_closed_and_the_
         settings.TOPIC = "coupon_create_not_there"
 
     with pytest.raises(LogUnavailable):
-        mend_campaigns(campaign_ids=[campaign.pk], sleep=lose_the_topic)
+        rebuild_campaigns(campaign_ids=[campaign.pk], sleep=lose_the_topic)
     assert stale_campaigns() == [campaign.pk]
     settings.TOPIC = topic
-    mend(campaign)
+    rebuild(campaign)
 
     assert sequences_of(campaign, "a") == {"a": 1}
 
 
-def test_several_campaigns_are_mended_in_one_pass(service: Service) -> None:
+def test_several_campaigns_are_rebuilt_in_one_pass(service: Service) -> None:
     campaigns = [service.campaign() for _ in range(3)]
     for campaign in campaigns:
         admit(campaign, "a")
-    reports = mend(*campaigns)
+    reports = rebuild(*campaigns)
 
     assert reports is not None
     assert {report.campaign_id for report in reports} == {campaign.pk for campaign in campaigns}

@@ -1,4 +1,4 @@
-"""A server comes back with an older copy of its data, or a mend has not ended: nobody is lost, or in twice."""
+"""A server comes back with an older copy of its data, or a rebuild has not ended: nobody is lost, or in twice."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -11,9 +11,9 @@ from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from coupons.messaging.positions import Position
 from coupons.models import Campaign
-from coupons.recovery.rebuild import mend_campaigns, stale_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns, stale_campaigns
 from tests.support.service import Service
-from tests.support.tickets import admit, consume, held, mend, publish_and_mark, publish_late, received, were_read
+from tests.support.tickets import admit, consume, held, publish_and_mark, publish_late, rebuild, received, were_read
 
 
 def older_copy(campaign: Campaign) -> Callable[[], None]:
@@ -31,7 +31,7 @@ def older_copy(campaign: Campaign) -> Callable[[], None]:
 
 
 def test_an_older_copy_of_redis_brings_nobody_back_whose_place_was_given_away(service: Service) -> None:
-    """From A to an empty B, which is mended and sells out, and back to A: the last two of A were promised nothing."""
+    """From A to an empty B, which is rebuilt and sells out, and back to A: the last two of A were promised nothing."""
     campaign = service.campaign(4)
     admit(campaign, "a", "b", "gone-1", "gone-2")
     were_read(publish_and_mark(campaign, "a", 1))
@@ -39,7 +39,7 @@ def test_an_older_copy_of_redis_brings_nobody_back_whose_place_was_given_away(se
     publish_and_mark(campaign, "b", 2)
     back_to_a = older_copy(campaign)
     admission_redis().flushall()
-    mend(campaign)
+    rebuild(campaign)
     campaign.refresh_from_db()
     admit(campaign, "c", "d")
     publish_late(campaign, "c", 3, epoch=2)
@@ -47,7 +47,7 @@ def test_an_older_copy_of_redis_brings_nobody_back_whose_place_was_given_away(se
 
     back_to_a()
     assert stale_campaigns() == [campaign.pk]
-    mend(campaign)
+    rebuild(campaign)
 
     everybody = held(campaign, "a", "b", "c", "d", "gone-1", "gone-2")
     assert {user: each.sequence for user, each in everybody.items()} == {"a": 1, "b": 2, "c": 3, "d": 4}
@@ -58,30 +58,30 @@ def test_an_older_copy_of_redis_does_not_change_the_sequence_that_was_promised_s
     admit(campaign, "first", "twice")
     back_to_a = older_copy(campaign)
     admission_redis().flushall()
-    mend(campaign)
+    rebuild(campaign)
     campaign.refresh_from_db()
     assert admit(campaign, "twice") == [1]
     publish_late(campaign, "twice", 1, epoch=2)
 
     back_to_a()
-    mend(campaign)
+    rebuild(campaign)
 
     assert {user: each.sequence for user, each in held(campaign, "first", "twice").items()} == {"twice": 1}
 
 
-def test_a_mend_that_never_ended_makes_no_older_copy_of_what_it_found(
+def test_a_rebuild_that_never_ended_makes_no_older_copy_of_what_it_found(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its epoch was raised and nothing was swapped in: Redis may be the only one that knows."""
     campaign = service.campaign(10)
     admit(campaign, "only in redis")
     with monkeypatch.context() as patch:
-        patch.setattr("coupons.recovery.rebuild.finish_mend", fail)
+        patch.setattr("coupons.recovery.rebuild.finish_rebuild", fail)
         for _ in range(2):
             with pytest.raises(StateStale):
-                mend(campaign)
+                rebuild(campaign)
 
-    mend(campaign)
+    rebuild(campaign)
 
     assert set(held(campaign, "only in redis")) == {"only in redis"}
 
@@ -90,9 +90,9 @@ def fail(*args: object, **kwargs: object) -> None:
     raise StateStale("test", campaign_id=uuid4(), reason="test")
 
 
-def test_a_mender_that_died_after_the_swap_is_made_up_for_at_the_next_look(service: Service) -> None:
+def test_a_rebuilder_that_died_after_the_swap_is_made_up_for_at_the_next_look(service: Service) -> None:
     campaign = service.campaign(10)
-    mend(campaign)
+    rebuild(campaign)
     Campaign.objects.update(mended_epoch=0)
 
     assert stale_campaigns() == []
@@ -100,14 +100,14 @@ def test_a_mender_that_died_after_the_swap_is_made_up_for_at_the_next_look(servi
     assert Campaign.objects.get().mended_epoch == 2
 
 
-def test_a_position_of_a_message_that_landed_after_the_mend_s_end_is_not_kept(service: Service) -> None:
-    """No later mend looks at that message, so a repeat must not be promised on it: the relay publishes it anew."""
+def test_a_position_of_a_message_that_landed_after_the_rebuild_s_end_is_not_kept(service: Service) -> None:
+    """No later rebuild looks at that message, so a repeat must not be promised on it: the relay publishes it anew."""
     campaign = service.campaign(10)
     admit(campaign, "a")
 
     def lands_late(seconds: float) -> None:
         ticket_store.mark_published(campaign_id=campaign.pk, epoch=1, positions={("a", 1): Position(0, 10**6)})
 
-    mend_campaigns(campaign_ids=[campaign.pk], sleep=lands_late)
+    rebuild_campaigns(campaign_ids=[campaign.pk], sleep=lands_late)
 
     assert not held(campaign, "a")["a"].on_its_way

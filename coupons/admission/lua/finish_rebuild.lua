@@ -1,14 +1,14 @@
--- Swaps in the state that a mender has built, in one step, if the mend is still its own.
+-- Swaps in the state that a rebuilder has built, in one step, if the rebuild is still its own.
 --
--- KEYS  1 campaign   2 tickets   3 pending   4 mender   5 built tickets   6 built pending
+-- KEYS  1 campaign   2 tickets   3 pending   4 rebuilder   5 built tickets   6 built pending
 -- ARGV  1 token   2 run_id of the server on which it was built   3 number of tickets   4 number of pending tickets
 --       5 epoch   6 revision   7 state   8 quantity   9 opens_at_ms   10 closes_at_ms, '' = never   11 next_sequence
 -- Returns
---   {'MENDED'}
---   {'NOT_THE_MENDER'}   another mender began since; nothing was written
+--   {'REBUILT'}
+--   {'NOT_THE_REBUILDER'}   another rebuilder began since; nothing was written
 --   {'INCOMPLETE'}       the server restarted, or what was built is not all there; nothing was written
 
-if redis.call('GET', KEYS[4]) ~= ARGV[1] then return {'NOT_THE_MENDER'} end
+if redis.call('GET', KEYS[4]) ~= ARGV[1] then return {'NOT_THE_REBUILDER'} end
 local tickets, pending = tonumber(ARGV[3]), tonumber(ARGV[4])
 if run_id() ~= ARGV[2] or redis.call('HLEN', KEYS[5]) ~= tickets or redis.call('ZCARD', KEYS[6]) ~= pending then
   return {'INCOMPLETE'}
@@ -25,4 +25,4 @@ end
 redis.call('HSET', KEYS[1], 'run_id', run_id(), 'epoch', ARGV[5], 'revision', ARGV[6], 'state', ARGV[7],
   'quantity', ARGV[8], 'opens_at_ms', ARGV[9], 'closes_at_ms', ARGV[10], 'admitted', tickets,
   'settled', tickets - pending, 'next_sequence', ARGV[11])
-return {'MENDED'}
+return {'REBUILT'}

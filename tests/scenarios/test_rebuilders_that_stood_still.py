@@ -1,4 +1,4 @@
-"""Row 34: a mender stops between two of its steps, another one does its work, and then the first one goes on."""
+"""Row 34: a rebuilder stops between two of its steps, another one does its work, and then the first one goes on."""
 
 import pytest
 
@@ -14,17 +14,17 @@ from tests.support.waiting import wait_until
 
 SOON = {"COUPON_WORK_LOCK_IDLE_MS": "1000", "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS": "1000"}
 STEPS = [
-    failpoints.MEND_BEGUN,
-    failpoints.MEND_EPOCH_RAISED,
-    failpoints.MEND_ENDS_ASKED,
-    failpoints.MEND_LOG_READ,
-    failpoints.MEND_BUILT,
-    failpoints.MEND_SWAPPED,
+    failpoints.REBUILD_BEGUN,
+    failpoints.REBUILD_EPOCH_RAISED,
+    failpoints.REBUILD_ENDS_ASKED,
+    failpoints.REBUILD_LOG_READ,
+    failpoints.REBUILD_BUILT,
+    failpoints.REBUILD_SWAPPED,
 ]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_what_a_mender_that_stood_still_writes_is_refused(service: Service, step: str) -> None:
+def test_what_a_rebuilder_that_stood_still_writes_is_refused(service: Service, step: str) -> None:
     """It knows ends of the topic, an epoch and a state that are no longer so. Then Redis is lost once more."""
     service.web(**PATIENT)
     service.consumer("--solo")
@@ -39,13 +39,13 @@ def test_what_a_mender_that_stood_still_writes_is_refused(service: Service, step
         admission_redis().flushall()
         stopped = next(keeper for keeper in keepers if keeper.pid == service.wait_for(step))
         other = next(keeper for keeper in keepers if keeper is not stopped)
-        if step != failpoints.MEND_SWAPPED:
-            other.says("mend.done")
+        if step != failpoints.REBUILD_SWAPPED:
+            other.says("rebuild.done")
         crowd.goes_on("by the other keeper's state", users=30)
         before = noted(campaign)
         service.resume(step)
-        if step != failpoints.MEND_SWAPPED:
-            stopped.says("keeper.waiting step=mend")
+        if step != failpoints.REBUILD_SWAPPED:
+            stopped.says("keeper.waiting step=rebuild")
         crowd.goes_on("when the first one goes on", users=30)
         assert before.items() <= noted(campaign).items(), "what the other one noted stays"
         admission_redis().flushall()
@@ -56,6 +56,6 @@ def test_what_a_mender_that_stood_still_writes_is_refused(service: Service, step
 
 
 def noted(campaign: Campaign) -> dict[str, object]:
-    """Where each mend found the topic's ends."""
-    wait_until(lambda: Campaign.objects.get(pk=campaign.pk).log_ends, what="a mend has noted the ends")
+    """Where each rebuild found the topic's ends."""
+    wait_until(lambda: Campaign.objects.get(pk=campaign.pk).log_ends, what="a rebuild has noted the ends")
     return dict(Campaign.objects.get(pk=campaign.pk).log_ends)
