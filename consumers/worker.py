@@ -28,7 +28,7 @@ MOST_WAIT_SEC = 0.5
 IDLE_SEC = 0.005
 WAKE_SEC = 1.0
 # After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
-LINGER_SEC = 0.005
+LINGER_SEC = 0.05
 # Longer than a broker takes to confirm, so that a healthy one is asked once.
 COMMIT_AGAIN_SEC = 2.0
 

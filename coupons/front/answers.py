@@ -1,7 +1,7 @@
 """What the front answers, byte for byte as Django would (tests/scenarios/test_one_contract.py asks both)."""
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -58,6 +58,11 @@ def too_busy(line: str, reason: str) -> Answer:
     """Counted: so many wait already, or this one has waited for too long."""
     QUEUE_REFUSALS.labels(line, reason).inc()
     problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
+    return busy_answer()
+
+
+@cache
+def busy_answer() -> Answer:
     return refused(BUSY)
 
 

@@ -26,8 +26,9 @@ from coupons.auth.caller import Caller
 from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
 from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
 from coupons.front.closed_campaigns import ClosedCampaigns
-from coupons.front.gate import LoopGate, Overloaded
+from coupons.front.gate import LoopGate
 from coupons.front.log import LoopLog
+from coupons.front.overload import Line
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
 from coupons.messaging.positions import Position
 from coupons.metrics import BREAKER_REFUSALS, GATE_SECONDS, PUBLISH_SECONDS, answered
@@ -55,14 +56,30 @@ class Applications:
         self._closed = closed
         self._gate = LoopGate()
         self._log = LoopLog()
+        self._line = Line()
 
     async def close(self) -> None:
         await self._gate.close()
 
     async def answer(self, request: Request) -> Answer | None:
         """None: Django's to give; what this is not sure of, and whoever is not let in. Raises BodyRefused."""
+        campaign_id = campaign_id_of(request.path)
+        if campaign_id is None or request.method != "POST":
+            return None
+        if self._closed.is_known(campaign_id):  # its answer costs less than a place in the line
+            return await self._answer(request, campaign_id)
+        await request.body()  # before it takes a place, which a slow body would keep
+        if not await self._line.enter():
+            busy = too_busy("applications", "late")
+            return Answer(busy.status, [*busy.headers, *_common_headers(request)], busy.body)
         try:
-            application = await self._read(request)
+            return await self._answer(request, campaign_id)
+        finally:
+            self._line.leave()
+
+    async def _answer(self, request: Request, campaign_id: UUID) -> Answer | None:
+        try:
+            application = await self._read(request, campaign_id)
             if application is None:
                 return None
             noted = count_caller(
@@ -79,10 +96,9 @@ class Applications:
         limits = encoded(noted.headers()) if noted is not None else ()
         return Answer(answer.status, [*answer.headers, *limits, *_common_headers(request)], answer.body)
 
-    async def _read(self, request: Request) -> Application | None:
+    async def _read(self, request: Request, campaign_id: UUID) -> Application | None:
         """Raises BodyRefused, and KeysUnknown."""
-        campaign_id = campaign_id_of(request.path)
-        if campaign_id is None or not is_usual(request):
+        if not is_usual(request):
             return None
         caller = caller_of(request)
         if caller is None or APPLY not in caller.scopes or not caller.may_touch(campaign_id):
@@ -94,7 +110,7 @@ class Applications:
         if known is None or user_id is None or not caller.may_act_for(user_id):
             return None
         trace = request.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
-        deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000  # what is asked of Redis and Kafka begins now
+        deadline = request.began_at + settings.ACCEPT_TIMEOUT_MS / 1000
         return Application(caller, campaign_id, known, user_id, trace, deadline)
 
     async def _decided(self, application: Application) -> Answer:
@@ -106,9 +122,6 @@ class Applications:
                 return accepted(application.campaign_id, admission.outcome, admission.ticket)
             self._closed.note(application.campaign_id)
             return refused(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
-        except Overloaded:
-            outcome = "overloaded"
-            return too_busy("applications", "late")
         except RetryLater as error:
             outcome = type(error).__name__.lower()
             return _failed(error)

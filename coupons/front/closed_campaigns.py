@@ -86,6 +86,11 @@ class ClosedCampaigns:
             return None
         return closed
 
+    def is_known(self, campaign_id: UUID) -> bool:
+        """Whether it admits nobody now but users who are in."""
+        closed = self._closed.get(campaign_id)
+        return closed is not None and time.monotonic() < closed.until
+
     def refuse(self, closed: ClosedCampaign) -> Answer:
         """What to say to one user. The thread counts it for the metrics: a counter costs more than the answer."""
         self.note(closed.campaign_id)

@@ -5,12 +5,10 @@ are under way, so the busier the process, the more to a round trip.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from django.conf import settings
 from redis.exceptions import NoScriptError, RedisError
 
 from coupons.admission.scripts import BROKEN_TRANSPORT, Call, loop_redis
@@ -21,18 +19,11 @@ PIPELINES = 2
 """Under way at most: one is worked off while the other's answers are read."""
 MAX_CALLS = 128
 """In one pipeline: Redis works off a few milliseconds of them, and a user of another process waits for it."""
-WAIT_OF_ACCEPT_TIMEOUT = 0.4
-"""Who would wait longer is not asked for: what is begun needs the rest of the accept timeout, for Kafka above all."""
-
-
-class Overloaded(GateUnavailable):
-    """Too many are before this one. It was not asked for."""
 
 
 class _Asked(NamedTuple):
     call: Call[Any]
     answer: asyncio.Future[Any]
-    at: float
 
 
 class LoopGate:
@@ -42,18 +33,11 @@ class LoopGate:
         self._redis = loop_redis()
         self._new: deque[_Asked] = deque()
         self._begun: deque[_Asked] = deque()
-        self._wait_sec = WAIT_OF_ACCEPT_TIMEOUT * settings.ACCEPT_TIMEOUT_MS / 1000
         self._pipelines: set[asyncio.Task[None]] = set()
 
-    @property
-    def is_overloaded(self) -> bool:
-        return bool(self._new) and time.monotonic() - self._new[0].at > self._wait_sec
-
     async def ask(self, call: Call[T], *, first: bool = False) -> T:
-        """Raises Overloaded, GateUnavailable (it may have run all the same), and what the call's `read` raises."""
-        if self.is_overloaded and not first:
-            raise Overloaded("too many applications wait for Redis")
-        asked = _Asked(call, asyncio.get_running_loop().create_future(), time.monotonic())
+        """Raises GateUnavailable (it may have run all the same), and what the call's `read` raises."""
+        asked = _Asked(call, asyncio.get_running_loop().create_future())
         (self._begun if first else self._new).append(asked)
         if len(self._pipelines) < PIPELINES:
             pipeline = asyncio.create_task(self._work_off())
@@ -80,15 +64,9 @@ class LoopGate:
 
     def _next_batch(self) -> list[_Asked]:
         batch: list[_Asked] = []
-        while self._begun and len(batch) < MAX_CALLS:
-            batch.append(self._begun.popleft())
-        too_late = time.monotonic() - self._wait_sec
-        while self._new and len(batch) < MAX_CALLS:
-            asked = self._new.popleft()
-            if asked.at < too_late:
-                _set_exception(asked, Overloaded("too many applications wait for Redis"))
-            else:
-                batch.append(asked)
+        for line in (self._begun, self._new):
+            while line and len(batch) < MAX_CALLS:
+                batch.append(line.popleft())
         return batch
 
     async def _run(self, batch: Sequence[_Asked]) -> None:

@@ -1,6 +1,7 @@
 """A request as the front reads it: whole, within a time, or refused; and what an application says in it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -41,10 +42,22 @@ class BodyRefused(Exception):
 class Request:
     """`headers` by lower-case name. Of a name that came twice it has one: `has_doubles`."""
 
-    __slots__ = ("_body", "_most_bytes", "_receive", "has_doubles", "headers", "is_too_long", "method", "path", "scope")
+    __slots__ = (
+        "_body",
+        "_most_bytes",
+        "_receive",
+        "began_at",
+        "has_doubles",
+        "headers",
+        "is_too_long",
+        "method",
+        "path",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, *, most_bytes: int) -> None:
         self.scope = scope
+        self.began_at = time.monotonic()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])

@@ -11,11 +11,11 @@ from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns, stal
 
 class Command(CouponCommand):
     help = (
-        "Rebuild the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the keeper "
-        "does by itself when a state is not current. Meanwhile these campaigns answer 503; nothing that was promised is "
-        "lost. Without ids: those that are stale; --all after PostgreSQL was restored from an older copy. Exits 1 when "
-        "another rebuild is at work, or messages that may be promises are signed with a key which is not known here; 2 "
-        "when a part does not answer."
+        "Rebuild the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the "
+        "keeper does by itself when a state is not current. Meanwhile these campaigns answer 503; nothing "
+        "that was promised is lost. Without ids: those that are stale; --all after PostgreSQL was restored "
+        "from an older copy. Exits 1 when another rebuild is at work, or messages that may be promises are "
+        "signed with a key which is not known here; 2 when a part does not answer."
     )
     examples = """
   manage.py rebuild_admission

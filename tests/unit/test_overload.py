@@ -1,0 +1,64 @@
+"""The line before the way of an application: first come, first served, and nobody waits for long."""
+
+import asyncio
+
+import pytest
+from django.conf import LazySettings
+
+from coupons.front.overload import MOST, WAIT_OF_ACCEPT_TIMEOUT, Line
+
+
+@pytest.fixture(autouse=True)
+def _short(settings: LazySettings) -> None:
+    settings.ACCEPT_TIMEOUT_MS = 500
+
+
+async def full_line() -> Line:
+    line = Line()
+    assert all([await line.enter() for _ in range(MOST)])
+    return line
+
+
+def test_as_many_as_fit_are_let_in_at_once_and_the_next_when_one_leaves() -> None:
+    async def run() -> None:
+        line = await full_line()
+        first, second = (asyncio.create_task(line.enter()) for _ in range(2))
+        await asyncio.sleep(0)
+        line.leave()
+        assert await first
+        assert not second.done()
+        line.leave()
+        assert await second
+
+    asyncio.run(run())
+
+
+def test_whoever_waits_too_long_is_refused_though_nobody_leaves() -> None:
+    async def run() -> None:
+        line = await full_line()
+        began = asyncio.get_running_loop().time()
+        assert await asyncio.gather(*(line.enter() for _ in range(3))) == [False] * 3
+        assert asyncio.get_running_loop().time() - began >= 0.5 * WAIT_OF_ACCEPT_TIMEOUT - 0.01
+
+        line.leave()
+        assert await line.enter(), "the line goes on"
+
+    asyncio.run(run())
+
+
+def test_a_client_that_went_away_takes_nobodys_place() -> None:
+    async def run() -> None:
+        line = await full_line()
+        gone, stays, goes_later = (asyncio.create_task(line.enter()) for _ in range(3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        line.leave()
+        assert await stays
+
+        line.leave()  # the third one's place
+        goes_later.cancel()  # before it has heard of it
+        with pytest.raises(asyncio.CancelledError):
+            await goes_later
+        assert await line.enter(), "its place is free again"
+
+    asyncio.run(run())
