@@ -18,7 +18,7 @@ from coupons.models import Campaign
 from harness import Services
 
 FEW, MANY, CAMPAIGNS = 1_000, 1_000_000, 10_000
-MOST = 10_000_000
+MAX_QUANTITY = 10_000_000
 SETTLE_SEC = 1.0
 SLICE_SEC = 2
 WITHIN = 0.9
@@ -66,7 +66,7 @@ def _cost(targets: dict[str, Target], kind: str) -> float:
 def _grow(run: Run, count: int) -> UUID:
     """A campaign that is open and has given out so many coupons, in Redis and in PostgreSQL."""
     began = time.monotonic()
-    campaign_id = open_new(f"{count} coupons", MOST)
+    campaign_id = open_new(f"{count} coupons", MAX_QUANTITY)
     hold_issued(campaign_id, eight_digits(count))
     hold_rows(campaign_id, count)
     run.say(f"{count} coupons in {time.monotonic() - began:.0f} s")

@@ -24,7 +24,7 @@ from harness import CHECKOUT, HOST, ServiceFailed
 
 SCRIPT = Path(__file__).parent / "apply.lua"
 VEGETA = CHECKOUT / ".stack" / "tools" / "vegeta"
-MOST_WORKERS = 10_000
+MAX_WORKERS = 10_000
 """Of vegeta, which starts another one while all of them wait: nobody waits for a free connection."""
 TARGETS_PER_SEC = 10_000
 """That a closed loop may use up."""
@@ -112,7 +112,7 @@ def opened(
         targets, results = Path(folder) / "targets", Path(folder) / "results"
         targets.write_text("".join(_target(aim, number, f"{users}{number}") + "\n" for number in range(count)))
         command = [str(VEGETA), "attack", "-format=json", "-lazy", "-timeout=10s", f"-duration={seconds:g}s"]
-        command += [f"-rate={per_sec:g}" if per_sec else "-rate=0", f"-max-workers={workers or MOST_WORKERS}"]
+        command += [f"-rate={per_sec:g}" if per_sec else "-rate=0", f"-max-workers={workers or MAX_WORKERS}"]
         command += [f"-workers={workers}"] if workers else []
         _, cpu_sec, peak = _run([*command, f"-targets={targets}", f"-output={results}"], watch)
         rows, _, _ = _run([str(VEGETA), "encode", "-to=csv", str(results)])

@@ -24,14 +24,14 @@ from benchmarks.workload import Run
 from harness import Services
 
 CONNECTIONS = (64, 256, 1_000)
-MOST_TOKENS = 10_000
+MAX_TOKENS = 10_000
 """So that nobody asks more often than the limit of one user allows."""
 SLICE_SEC = 3
 
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     rounds, seconds = run.size(2 * run.repeats, 1), run.size(SLICE_SEC, 1)
-    bearers = tokens(run.size(MOST_TOKENS, 1_000))
+    bearers = tokens(run.size(MAX_TOKENS, 1_000))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         services = stack.enter_context(Services(log_folder=run.log_folder, environment=trust_tokens(folder)))

@@ -23,7 +23,7 @@ from coupons.messaging.kafka import headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
 
-MOST_WAIT_SEC = 0.5
+MAX_WAIT_SEC = 0.5
 # Between two polls while there is nothing to do.
 IDLE_SEC = 0.005
 WAKE_SEC = 1.0
@@ -143,7 +143,7 @@ class Worker:
         if allowed == 0:
             # Short against max.poll.interval.ms, so the membership is safe without polling.
             self._silence.heard()
-            self._stop.wait(min(self._rate.wait_sec(), MOST_WAIT_SEC))
+            self._stop.wait(min(self._rate.wait_sec(), MAX_WAIT_SEC))
             return []
         first = self._poll()
         if first is None:
@@ -252,7 +252,7 @@ class Worker:
             self._consumer.seek(TopicPartition(each.topic, each.partition, offset))
         if self._kept:
             self._resume()
-        self._stop.wait(MOST_WAIT_SEC)  # what cannot be put right at once must not be tried in a loop
+        self._stop.wait(MAX_WAIT_SEC)  # what cannot be put right at once must not be tried in a loop
 
     def _wait_or_retry(self) -> None:
         wait_sec = self._retry_at - self._clock()

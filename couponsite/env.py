@@ -13,8 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from coupons.runtime.failpoints import check_folder
 
-LEAST_SECRET_BYTES = 32
-LEAST_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8
+MIN_SECRET_BYTES = 32
+MIN_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8
 
 
 def required(name: str, *, default: str | None = None, hint: str = "") -> str:
@@ -67,7 +67,7 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
             network = ip_network(text)
         except ValueError as error:
             raise ImproperlyConfigured(f"{name}: {error}.") from None
-        if network.prefixlen < LEAST_PREFIX[network.version]:
+        if network.prefixlen < MIN_PREFIX[network.version]:
             raise ImproperlyConfigured(
                 f"{name}: {text} is half the internet. Whoever is in it may claim any address: name the proxies alone."
             )
@@ -116,8 +116,8 @@ def secrets_by_id(name: str) -> dict[str, bytes]:
     for key, secret in secrets.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", key):
             raise ImproperlyConfigured(f"{name}: a key's id has 1-64 characters of A-Z a-z 0-9 . _ -; one has not.")
-        if len(secret) < LEAST_SECRET_BYTES:
-            raise ImproperlyConfigured(f"{name}: the secret of {key!r} has fewer than {LEAST_SECRET_BYTES} bytes.")
+        if len(secret) < MIN_SECRET_BYTES:
+            raise ImproperlyConfigured(f"{name}: the secret of {key!r} has fewer than {MIN_SECRET_BYTES} bytes.")
     return secrets
 
 

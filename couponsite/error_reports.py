@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
 HIDDEN = "********************"
-LEAST_LENGTH = 4  # a shorter one would be found in every other word
+MIN_LENGTH = 4  # a shorter one would be found in every other word
 
 
 class ErrorReport(ExceptionReporter):
@@ -26,7 +26,7 @@ class ErrorReport(ExceptionReporter):
     def _without_secrets(self, report: str) -> SafeString:
         given = self.request.headers.get("Authorization", "") if self.request is not None else ""
         for secret in sorted([*known_secrets(), *given.split()[1:]], key=len, reverse=True):
-            if len(secret) >= LEAST_LENGTH:
+            if len(secret) >= MIN_LENGTH:
                 for form in (secret, escape(secret), quote(secret, safe=""), repr(secret)[1:-1]):
                     report = report.replace(form, HIDDEN)
         return SafeString(report)  # as safe as it was: the hiding has no mark-up

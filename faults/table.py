@@ -18,7 +18,7 @@ from harness import describe_machine
 
 MATRIX = RESULTS / "matrix.json"
 DOCUMENT = CHECKOUT / "docs" / "faults.md"
-MOST_ANSWERS = 4
+MAX_ANSWERS = 4
 
 HEAD = """\
 # The fault matrix
@@ -77,7 +77,7 @@ def _matrix(matrix: Mapping[str, Any]) -> list[str]:
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
     answers = list(record["answers_during"].items())
-    told = ", ".join(f"{times} x {answer}" for answer, times in answers[:MOST_ANSWERS])
+    told = ", ".join(f"{times} x {answer}" for answer, times in answers[:MAX_ANSWERS])
     p99 = record["p99_sec_during"]
     back = ", ".join(f"{seconds:.1f} s" for seconds in record["recovery_sec"])
     return ["; ".join(record["faults"]), told, "" if p99 is None else f"{p99:.2f} s", back]

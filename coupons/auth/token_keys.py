@@ -27,8 +27,8 @@ from jwt.exceptions import InvalidKeyError
 
 logger = logging.getLogger(__name__)
 REREAD_SEC = 2.0
-LEAST_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
-LEAST_RSA_BITS = 2048
+MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
+MIN_RSA_BITS = 2048
 _NAME = re.compile(r"(?P<kid>[A-Za-z0-9._-]{1,64})\.(?P<algorithm>[A-Za-z0-9]+)\.(?P<kind>pem|secret)")
 
 
@@ -116,8 +116,8 @@ def _read_key(file: Path) -> tuple[str, TokenKey]:
 def _secret(name: str, content: bytes) -> bytes:
     # Only of a text: what looks like a blank at the end of random bytes is one of them.
     secret = content.strip() if content.isascii() else content
-    if len(secret) < LEAST_SECRET_BYTES:
-        raise BadKeyFile(f"{name}: a secret of HS256 has {LEAST_SECRET_BYTES} bytes at least.")
+    if len(secret) < MIN_SECRET_BYTES:
+        raise BadKeyFile(f"{name}: a secret of HS256 has {MIN_SECRET_BYTES} bytes at least.")
     hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
     try:
         text = content.lstrip()
@@ -136,14 +136,14 @@ def _public_key(name: str, algorithm: str, content: bytes) -> Any:
             f"{name}: no public key in PEM (-----BEGIN PUBLIC KEY-----); a private key belongs to the issuer alone."
         ) from None
     good = {
-        "RS256": isinstance(key, RSAPublicKey) and key.key_size >= LEAST_RSA_BITS,
+        "RS256": isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS,
         "ES256": isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1),
         "EdDSA": isinstance(key, Ed25519PublicKey),
     }
     if algorithm not in good:
         raise BadKeyFile(f"{name}: {algorithm} is none of HS256, {', '.join(good)}.")
     if not good[algorithm]:
-        wanted = {"RS256": f"RSA of {LEAST_RSA_BITS} bits at least", "ES256": "a P-256 key", "EdDSA": "an Ed25519 key"}
+        wanted = {"RS256": f"RSA of {MIN_RSA_BITS} bits at least", "ES256": "a P-256 key", "EdDSA": "an Ed25519 key"}
         raise BadKeyFile(f"{name}: {algorithm} needs {wanted[algorithm]}.")
     return key
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's own name
 
-LEAST_SECRET_CHARACTERS = 32
-LEAST_DISTINCT_CHARACTERS = 10
+MIN_SECRET_CHARACTERS = 32
+MIN_DISTINCT_CHARACTERS = 10
 # What stands in examples and in projects made by a command, in any spelling.
 WORDS_OF_NO_SECRET = (
     "django-insecure", "insecure-", "-insecure", "change-me", "change_me", "changeme", "replace-me", "replace_me",
@@ -39,10 +39,10 @@ def _secret() -> list[CheckMessage]:
 
 def weakness_of(secret: str) -> str | None:
     """Why this secret can be guessed; the answer repeats nothing of it."""
-    if len(secret) < LEAST_SECRET_CHARACTERS:
-        return f"has fewer than {LEAST_SECRET_CHARACTERS} characters"
-    if len(set(secret)) < LEAST_DISTINCT_CHARACTERS:
-        return f"has fewer than {LEAST_DISTINCT_CHARACTERS} different characters"
+    if len(secret) < MIN_SECRET_CHARACTERS:
+        return f"has fewer than {MIN_SECRET_CHARACTERS} characters"
+    if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
+        return f"has fewer than {MIN_DISTINCT_CHARACTERS} different characters"
     if any(word in secret.lower() for word in WORDS_OF_NO_SECRET):
         return "is one of an example or of a project made by a command"
     return None

@@ -15,7 +15,7 @@ from coupons.errors import GateUnavailable
 
 logger = logging.getLogger(__name__)
 WRONGLY_TAKEN_FOR_WINNERS = 0.0005  # by arithmetic the fewest for 2 bytes; these go on to the view, which knows better
-LEAST_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
+MIN_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
 IDLE_SEC = 10.0
 """Of whom nobody has asked for so long makes room for others, who have been asked for longest first."""
 
@@ -35,7 +35,7 @@ class AdmittedUsers:
 
 
 def filter_for(winners: int) -> Bloom:
-    return Bloom(max(winners, LEAST_CAPACITY), WRONGLY_TAKEN_FOR_WINNERS)
+    return Bloom(max(winners, MIN_CAPACITY), WRONGLY_TAKEN_FOR_WINNERS)
 
 
 def load_winners(campaign_id: UUID, contents: Contents) -> AdmittedUsers:
@@ -51,7 +51,7 @@ class AdmittedUsersLoader:
     """Loads in a thread of its own, one campaign after the other: a million tickets take seconds.
 
     `capacity` is how many winners it holds at most, of all campaigns together, a small campaign counted as
-    LEAST_CAPACITY. What does not fit beside the campaigns that are asked for is not loaded.
+    MIN_CAPACITY. What does not fit beside the campaigns that are asked for is not loaded.
     """
 
     def __init__(self, *, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -121,4 +121,4 @@ class AdmittedUsersLoader:
 
 
 def room_of(contents: Contents) -> int:
-    return max(contents[2], LEAST_CAPACITY)
+    return max(contents[2], MIN_CAPACITY)

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from coupons.metrics import answered
 
-MOST = 128
+MAX_ON_THEIR_WAY = 128
 """As many as fill a pipeline to Redis. The others wait where waiting costs least: before anything is done for them."""
 WAIT_OF_ACCEPT_TIMEOUT = 0.3
 """Longer, and it is refused: the rest of the accept timeout is for the way, for Kafka above all."""
@@ -31,7 +31,7 @@ class Line:
 
     async def enter(self) -> bool:
         """False: refused. After True the caller must `leave`."""
-        if self._on_their_way < MOST and not self._waiting:
+        if self._on_their_way < MAX_ON_THEIR_WAY and not self._waiting:
             self._on_their_way += 1
             return True
         loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class Line:
     def leave(self) -> None:
         self._on_their_way -= 1
         self._refuse_who_is_late()
-        while self._waiting and self._on_their_way < MOST:
+        while self._waiting and self._on_their_way < MAX_ON_THEIR_WAY:
             _, waiter = self._waiting.popleft()
             if not waiter.done():  # cancelled: its client is gone
                 self._on_their_way += 1

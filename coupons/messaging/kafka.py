@@ -19,7 +19,7 @@ NO_ANSWER = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKE
 FAILURE = re.compile(r"FAIL \[.*?\] \[thrd:.*?\]: (.*)", re.DOTALL)
 FRESH_SEC = 30.0
 REPEAT_SEC = 10.0
-MOST_LINES = 1_000
+MAX_LINES = 1_000
 
 
 def is_fatal(error: KafkaError) -> bool:
@@ -46,7 +46,7 @@ class ConnectionLog(logging.Filter):
         line, now = record.getMessage(), time.monotonic()
         if failed := FAILURE.match(line):
             self._failure, self._failed_at = failed[1], now
-        if len(self._passed_at) > MOST_LINES:
+        if len(self._passed_at) > MAX_LINES:
             self._passed_at.clear()
         kind = re.sub(r"\d+", "", line)
         if now - self._passed_at.get(kind, -inf) < REPEAT_SEC:

@@ -14,7 +14,7 @@ from typing import Any
 
 ROWS_HELD = 100_000  # of all sheets together, in memory, until they are written
 USERS_IN_A_PART = 32_768
-MOST_PARTS = 512
+MAX_PARTS = 512
 
 Row = tuple[Any, ...]  # the user first, then numbers
 
@@ -22,7 +22,7 @@ Row = tuple[Any, ...]  # the user first, then numbers
 def parts_for(users: int) -> int:
     """A power of two."""
     parts = 1
-    while parts * USERS_IN_A_PART < users and parts < MOST_PARTS:
+    while parts * USERS_IN_A_PART < users and parts < MAX_PARTS:
         parts *= 2
     return parts
 

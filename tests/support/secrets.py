@@ -5,7 +5,7 @@ import html
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
-LEAST_LENGTH = 12  # shorter ones would be found by chance
+MIN_LENGTH = 12  # shorter ones would be found by chance
 
 
 class Secrets:
@@ -16,7 +16,7 @@ class Secrets:
         self._outputs: list[tuple[str, bytes, str]] = []
 
     def add(self, name: str, value: str) -> str:
-        assert len(value) >= LEAST_LENGTH, f"{name} is too short to look for"
+        assert len(value) >= MIN_LENGTH, f"{name} is too short to look for"
         self._secrets[name] = value.encode()
         return value
 

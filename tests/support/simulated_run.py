@@ -15,7 +15,7 @@ from faults.verdict import CampaignRows
 
 CAMPAIGN = "c"
 STALE_SEC = 0.15
-MOST_ATTEMPTS = 25
+MAX_ATTEMPTS = 25
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ class Simulation:
         self.history.requests.append(request)
         again = code == "paused" or status in (NO_ANSWER, 503) or (request.promises and self.random.random() < 0.2)
         gives_up = self.random.random() < 0.1
-        if again and not gives_up and attempt < MOST_ATTEMPTS:
+        if again and not gives_up and attempt < MAX_ATTEMPTS:
             self._after(self.random.uniform(0.02, 0.3), lambda: self._ask(user_id, attempt + 1))
 
     # --- operators and faults ---

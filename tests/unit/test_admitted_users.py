@@ -8,7 +8,7 @@ import pytest
 from coupons.front import admitted_users as module
 from coupons.front.admitted_users import (
     IDLE_SEC,
-    LEAST_CAPACITY,
+    MIN_CAPACITY,
     AdmittedUsers,
     AdmittedUsersLoader,
     Contents,
@@ -112,7 +112,7 @@ def test_who_would_not_fit_anyway_takes_nobodys_room(loader: AdmittedUsersLoader
 
 def test_small_campaigns_are_bounded_too(loader: AdmittedUsersLoader, clock: Clock) -> None:
     """Each filter takes 2 KB at least, however few have won."""
-    many = [uuid4() for _ in range(100_000 // LEAST_CAPACITY + 1)]
+    many = [uuid4() for _ in range(100_000 // MIN_CAPACITY + 1)]
     for campaign_id in many:
         assert read(loader, campaign_id, (1, 1, 1)) is not None
         clock.advance(IDLE_SEC + 1)

@@ -59,6 +59,6 @@ def test_lines_that_differ_in_numbers_alone_pass_once_in_a_while(
 
 
 def test_it_remembers_a_bounded_number_of_lines(log: ConnectionLog) -> None:
-    for number in range(3 * kafka.MOST_LINES):
+    for number in range(3 * kafka.MAX_LINES):
         assert logged(log, "x" * number)
-    assert len(log._passed_at) <= kafka.MOST_LINES + 1
+    assert len(log._passed_at) <= kafka.MAX_LINES + 1

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from django.conf import LazySettings
 
-from coupons.front.overload import MOST, WAIT_OF_ACCEPT_TIMEOUT, Line
+from coupons.front.overload import MAX_ON_THEIR_WAY, WAIT_OF_ACCEPT_TIMEOUT, Line
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _short(settings: LazySettings) -> None:
 
 async def full_line() -> Line:
     line = Line()
-    assert all([await line.enter() for _ in range(MOST)])
+    assert all([await line.enter() for _ in range(MAX_ON_THEIR_WAY)])
     return line
 
 
