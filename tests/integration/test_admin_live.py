@@ -95,7 +95,7 @@ def test_the_list_asks_a_redis_that_hangs_only_once(service: Service, monkeypatc
         asked.append(campaign_id)
         return real(campaign_id=campaign_id, epoch=epoch)
 
-    monkeypatch.setattr(gate, "describe", describe)
+    monkeypatch.setattr(campaign_store, "describe", describe)
     service.stack("pause", "redis")
 
     found = live.look(campaigns)

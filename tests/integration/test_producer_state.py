@@ -1,7 +1,5 @@
 """What a producer says of itself when a broker does not answer."""
 
-import re
-
 import pytest
 from django.conf import LazySettings
 
@@ -14,7 +12,7 @@ from tests.support.tickets import ticket
 from tests.support.waiting import wait_until
 
 
-def test_messages_that_nobody_acknowledged_are_told_of_with_the_broker_they_waited_for(
+def test_messages_that_nobody_acknowledged_are_told_of(
     service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.DELIVERY_TIMEOUT_MS = 1_500
@@ -28,9 +26,7 @@ def test_messages_that_nobody_acknowledged_are_told_of_with_the_broker_they_wait
         service.stack("resume", "kafka")
 
     (said,) = [record.getMessage() for record in caplog.records if "producer.refused" in record.message]
-    assert "count=1 error=_MSG_TIMED_OUT idemp_state=Assigned" in said
-    assert re.search(r" broker=127\.0\.0\.1:\d+/1:state=\w+,outbuf_cnt=\d+,waitresp_cnt=\d+,tx=\d+", said)
-    assert re.search(r" partition=0:leader=1,msgq_cnt=\d+,xmit_msgq_cnt=\d+,msgs_inflight=\d+", said)
+    assert said == "producer.refused count=1 error=Local: Message timed out"
     publisher.close()
 
 
