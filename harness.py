@@ -170,12 +170,6 @@ def cpu_sec(session: int) -> float:
     return sum(int(stat[11]) + int(stat[12]) for _, stat in _processes(session)) / CLOCK_TICKS
 
 
-def machine_cpu_sec() -> float:
-    """CPU time so far of all programs and the kernel; not of other guests of the host."""
-    user, nice, system, _idle, _waiting, irq, softirq = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
-    return (user + nice + system + irq + softirq) / CLOCK_TICKS
-
-
 def pss_mib(session: int) -> float:
     """Memory: the proportional set size, in which what several processes share counts once."""
     return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024

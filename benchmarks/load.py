@@ -28,6 +28,8 @@ MAX_WORKERS = 10_000
 """Of vegeta, which starts another one while all of them wait: nobody waits for a free connection."""
 TARGETS_PER_SEC = 10_000
 """That a closed loop may use up."""
+SPARE_TARGETS = 10
+"""vegeta asks for one more than it is told to send, and calls that an answer that did not come."""
 LOOK_SEC = 0.1
 
 
@@ -107,7 +109,7 @@ def opened(
     which tells each user's wait as wrk does not. Raises ServiceFailed."""
     if not VEGETA.exists():
         raise ServiceFailed("vegeta is missing: `bin/stack packages benchmarks` installs it; that needs Go.")
-    count = int((per_sec or TARGETS_PER_SEC) * seconds)
+    count = int((per_sec or TARGETS_PER_SEC) * seconds) + SPARE_TARGETS
     with tempfile.TemporaryDirectory() as folder:
         targets, results = Path(folder) / "targets", Path(folder) / "results"
         targets.write_text("".join(_target(aim, number, f"{users}{number}") + "\n" for number in range(count)))

@@ -3,9 +3,9 @@
 All keys of a campaign carry the hash tag `{campaign id}`, so that they live in one cluster slot. No key has a TTL.
 
     coupon:{id}:campaign   hash: run_id, epoch, revision, state, window, quantity, and the counts that admit.lua checks
-    coupon:{id}:tickets    hash: user -> sequence (winners only) coupon:{id}:pending    sorted set: user -> where it is,
-    see coupons/messaging/positions.py coupon:{id}:rebuilder     string: the token of the rebuilder that may swap in a
-    new state; only there during a rebuild
+    coupon:{id}:tickets    hash: user -> sequence (winners only)
+    coupon:{id}:pending    sorted set: user -> where it is, see coupons/messaging/positions.py
+    coupon:{id}:mender     string: the token of the rebuild that may swap in a new state; only there during a rebuild
 
 The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/auth/).
 """
