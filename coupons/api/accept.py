@@ -15,13 +15,13 @@ from django.conf import settings
 from coupons.admission import gate
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held
-from coupons.api.circuit_breakers import asking_redis, kafka_breaker
+from coupons.api.circuit_breakers import asking_kafka, asking_redis
 from coupons.api.refusals import EARLY_MS
-from coupons.errors import GateUnavailable, LogUnavailable, Unconfirmed
+from coupons.errors import GateUnavailable, Unconfirmed
 from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
-from coupons.metrics import BREAKER_REFUSALS, PUBLISH_SECONDS
+from coupons.metrics import PUBLISH_SECONDS
 from coupons.runtime.clock import moment_of
 from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED, failpoint
 
@@ -72,17 +72,10 @@ def _publish(ticket: Ticket, deadline: float) -> Position | None:
     if started > deadline:
         # Nothing is published for who does not wait any more: the repeat or the relay does it, in today's epoch.
         raise Unconfirmed(f"campaign {ticket.campaign_id}: Redis answered too late")
-    if not kafka_breaker.allow():
-        BREAKER_REFUSALS.labels("kafka").inc()
-        raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
-    delivered = publisher().publish(ticket)
-    failpoint(WEB_PRODUCED)
-    try:
+    with asking_kafka():
+        delivered = publisher().publish(ticket)
+        failpoint(WEB_PRODUCED)
         position = delivered.result(deadline - time.monotonic())
-    except (TimeoutError, LogUnavailable) as error:
-        kafka_breaker.missed()
-        raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
-    kafka_breaker.succeeded()
     PUBLISH_SECONDS.observe(time.monotonic() - started)
     return position
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from django.conf import settings
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, StateStale, Unconfirmed
+from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, LogUnavailable, StateStale, Unconfirmed
 from coupons.metrics import BREAKER_REFUSALS
 from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
@@ -90,6 +90,21 @@ def asking_redis() -> Iterator[None]:
         redis_breaker.succeeded()
         raise
     redis_breaker.succeeded()
+
+
+@contextmanager
+def asking_kafka() -> Iterator[None]:
+    """Around publishing and the wait for the acknowledgement. Raises Unconfirmed: at once while Kafka hangs, and when
+    there was none in time."""
+    if not kafka_breaker.allow():
+        BREAKER_REFUSALS.labels("kafka").inc()
+        raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
+    try:
+        yield
+    except (TimeoutError, LogUnavailable) as error:
+        kafka_breaker.missed()
+        raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
+    kafka_breaker.succeeded()
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from coupons.admission.campaign_cache import CachedCampaign, CampaignCacheUnavai
 from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, confirm_call
 from coupons.api import problem_responses
 from coupons.api.accept import ticket_of
-from coupons.api.circuit_breakers import asking_redis, kafka_breaker
+from coupons.api.circuit_breakers import asking_kafka, asking_redis
 from coupons.api.limits import count_caller
 from coupons.api.problems import Code, Problem
 from coupons.api.refusals import EARLY_MS, refusal
 from coupons.auth.caller import Caller
-from coupons.errors import GateUnavailable, LogUnavailable, RetryLater, StateStale, Unconfirmed
+from coupons.errors import GateUnavailable, RetryLater, StateStale, Unconfirmed
 from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.gate import LoopGate
@@ -31,7 +31,7 @@ from coupons.front.log import LoopLog
 from coupons.front.overload import Line
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
 from coupons.messaging.positions import Position
-from coupons.metrics import BREAKER_REFUSALS, GATE_SECONDS, PUBLISH_SECONDS, answered
+from coupons.metrics import GATE_SECONDS, PUBLISH_SECONDS, answered
 from coupons.models import Scope
 from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, failpoint
 
@@ -175,16 +175,9 @@ class Applications:
         if started > application.deadline:
             # Nothing is published for who does not wait any more: the repeat or the relay does it, in today's epoch.
             raise Unconfirmed(f"campaign {application.campaign_id}: Redis answered too late")
-        if not kafka_breaker.allow():
-            BREAKER_REFUSALS.labels("kafka").inc()
-            raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
         ticket = ticket_of(application.campaign_id, held, epoch=epoch, trace=application.trace)
-        try:
+        with asking_kafka():
             position = await self._log.publish(ticket, timeout_sec=application.deadline - started)
-        except (TimeoutError, LogUnavailable) as error:
-            kafka_breaker.missed()
-            raise Unconfirmed(f"Kafka has not acknowledged in time ({error})") from error
-        kafka_breaker.succeeded()
         PUBLISH_SECONDS.observe(time.monotonic() - started)
         return position
 

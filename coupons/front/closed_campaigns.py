@@ -81,15 +81,16 @@ class ClosedCampaigns:
 
     def find(self, campaign_id: UUID, user_id: str) -> ClosedCampaign | None:
         """The campaign, if it admits nobody now and this user can have no place in it."""
-        closed = self._closed.get(campaign_id)
-        if closed is None or time.monotonic() >= closed.until or closed.may_be_in(user_id):
-            return None
-        return closed
+        closed = self._current(campaign_id)
+        return None if closed is None or closed.may_be_in(user_id) else closed
 
     def is_known(self, campaign_id: UUID) -> bool:
         """Whether it admits nobody now but users who are in."""
+        return self._current(campaign_id) is not None
+
+    def _current(self, campaign_id: UUID) -> ClosedCampaign | None:
         closed = self._closed.get(campaign_id)
-        return closed is not None and time.monotonic() < closed.until
+        return closed if closed is not None and time.monotonic() < closed.until else None
 
     def refuse(self, closed: ClosedCampaign) -> Answer:
         """What to say to one user. The thread counts it for the metrics: a counter costs more than the answer."""

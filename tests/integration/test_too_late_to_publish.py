@@ -21,7 +21,6 @@ from coupons.api.circuit_breakers import Breaker
 from coupons.auth.caller import Caller
 from coupons.auth.services import ALL_SCOPES
 from coupons.errors import StateStale, Unconfirmed
-from coupons.front import apply as applying
 from coupons.front.apply import Application, Applications
 from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
@@ -42,8 +41,6 @@ class Way(Protocol):
 
     def after_the_acknowledgement(self, monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
         """Redis hangs."""
-
-    def kafka_breaker(self, monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None: ...
 
 
 class View:
@@ -69,9 +66,6 @@ class View:
             return position
 
         monkeypatch.setattr(accepting, "_publish", then_redis_hangs)
-
-    def kafka_breaker(self, monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None:
-        monkeypatch.setattr(accepting, "kafka_breaker", breaker)
 
 
 class Front:
@@ -112,9 +106,6 @@ class Front:
             return position
 
         monkeypatch.setattr(self._applications, "_publish", then_redis_hangs)
-
-    def kafka_breaker(self, monkeypatch: pytest.MonkeyPatch, breaker: Breaker) -> None:
-        monkeypatch.setattr(applying, "kafka_breaker", breaker)
 
 
 async def _make(closed: StillCampaigns) -> Applications:
@@ -161,7 +152,7 @@ def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_messag
     redis_hung.missed()
     kafka_hangs.missed()
     monkeypatch.setattr(circuit_breakers, "redis_breaker", redis_hung)
-    way.kafka_breaker(monkeypatch, kafka_hangs)
+    monkeypatch.setattr(circuit_breakers, "kafka_breaker", kafka_hangs)
 
     with pytest.raises(Unconfirmed, match="not waiting for it"):
         way.accept(campaign)
