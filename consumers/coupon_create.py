@@ -12,8 +12,8 @@ from coupons.errors import DATABASE_DOWN, MessagesSkipped
 from coupons.issuing.failures import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
-from coupons.messaging.messages import InvalidMessage, Place
-from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.messaging.signing import UnknownKey, open_message
 from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode
 from coupons.runtime.failpoints import (
@@ -29,12 +29,12 @@ from coupons.runtime.id_sequences import heals_id_sequences
 @handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.begin_reading)
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
-    close_old_connections()  # outside requests nobody else drops a connection that the server has closed
-    batch = _open_all(messages)
+    close_old_connections()  # outside requests Django never drops a connection that the server has closed
+    batch = open_batch(messages)
     try:
         issued, failed = _write(batch, messages)
     except MessagesSkipped:
-        # Nobody can go back to what retention has removed.
+        # What retention has removed cannot be read again.
         read_offsets.pass_expired({number: lag.start for number, lag in partition_lags().items()})
         raise
     except DATABASE_DOWN:
@@ -50,40 +50,42 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
 
 
 class _Opened(NamedTuple):
-    """A batch whose messages are opened: the places of its tickets, the message of each, and the rest.
+    """A batch whose messages are opened. Two messages may say the same ticket, so `carried_by` and `unverified` go by
+    the identity of the ticket.
 
-    The place of an unknown key's message is among them. It may be a promise of a former key of ours, and a forger wins
-    nothing by it: a ticket that the gate holds is its user's coupon, whoever says so.
+    The ticket of an unknown key's message is among them. It may be a promise of a former key, and a forger wins nothing
+    by it: a ticket that the gate holds is its user's coupon, whoever says so.
     """
 
-    places: list[Place]
-    carried_by: list[Received]
+    tickets: list[Ticket]
+    carried_by: dict[int, Received]
     failures: list[Failure]
-    unverified: dict[int, UnknownKey]  # by identity of the place
+    unverified: dict[int, UnknownKey]
 
 
-def _open_all(messages: Sequence[Received]) -> _Opened:
-    batch = _Opened([], [], [], {})
-    found = open_places((message.payload, message.headers) for message in messages)
-    for message, place in zip(messages, found, strict=True):
-        if isinstance(place, UnknownKey) and place.place is not None:
-            batch.unverified[id(place.place)] = place
-            place = place.place  # noqa: PLW2901
-        if isinstance(place, InvalidMessage):
-            batch.failures.append(_failure(message, place.code, str(place), place.named))
-        else:
-            batch.places.append(place)
-            batch.carried_by.append(message)
+def open_batch(messages: Sequence[Received]) -> _Opened:
+    batch = _Opened([], {}, [], {})
+    for message in messages:
+        try:
+            ticket = open_message(message.payload, message.headers)
+        except InvalidMessage as error:
+            if not (isinstance(error, UnknownKey) and error.ticket is not None):
+                batch.failures.append(_failure(message, error.code, str(error), error.named))
+                continue
+            ticket = error.ticket
+            batch.unverified[id(ticket)] = error
+        batch.tickets.append(ticket)
+        batch.carried_by[id(ticket)] = message
     return batch
 
 
 @heals_id_sequences
-def _write(batch: _Opened, messages: Sequence[Received]) -> tuple[Issued[Place], int]:
+def _write(batch: _Opened, messages: Sequence[Received]) -> tuple[Issued[Ticket], int]:
     """All or nothing: coupons, failed events, and how far each partition was read. Also returns how many failures are
     new."""
     failed = 0
     with transaction.atomic():
-        issued = issue_coupons(batch.places)
+        issued = issue_coupons(batch.tickets)
         failpoint(CONSUMER_INSERTED)
         failures = [*batch.failures, *_refused(issued.refused, batch)]
         if failures:
@@ -101,19 +103,14 @@ def _read(messages: Sequence[Received]) -> dict[int, tuple[int, int]]:
     return {partition: (min(each), max(each) + 1) for partition, each in offsets.items()}
 
 
-def _refused(refusals: Sequence[Refusal[Place]], batch: _Opened) -> Iterator[Failure]:
-    if not refusals:
-        return
-    # By identity: two messages may name the same place, and each has its own verdict.
-    carried_by = {id(place): message for place, message in zip(batch.places, batch.carried_by, strict=True)}
-    for refusal in refusals:
-        place = refusal.ticket
-        unverified = batch.unverified.get(id(place))
-        if unverified is not None and not refusal.code.holds_ticket:
-            yield _failure(carried_by[id(place)], unverified.code, str(unverified), {})
+def _refused(refusals: Sequence[Refusal[Ticket]], batch: _Opened) -> Iterator[Failure]:
+    for ticket, code, reason in refusals:
+        message, unverified = batch.carried_by[id(ticket)], batch.unverified.get(id(ticket))
+        if unverified is not None and not code.holds_ticket:
+            yield _failure(message, unverified.code, str(unverified), {})
             continue
-        named = {"campaign_id": str(place.campaign_id), "user_id": place.user_id, "sequence": place.sequence}
-        yield _failure(carried_by[id(place)], refusal.code, refusal.reason, named)
+        named = {"campaign_id": str(ticket.campaign_id), "user_id": ticket.user_id, "sequence": ticket.sequence}
+        yield _failure(message, code, reason, named)
 
 
 def _failure(message: Received, code: FailCode, reason: str, named: dict[str, Any]) -> Failure:

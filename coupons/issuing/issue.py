@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import DataError, IntegrityError, transaction
@@ -30,8 +30,7 @@ _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campa
 _CAMPAIGN: Callable[[IssuableTicket], UUID] = attrgetter("campaign_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal(Generic[TicketT]):
+class Refusal(NamedTuple, Generic[TicketT]):
     """A ticket that could not be written, and why."""
 
     ticket: TicketT

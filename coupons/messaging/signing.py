@@ -1,4 +1,4 @@
-"""Who may speak in the topic: every message carries an HMAC-SHA256 of its payload, and the id of its key.
+"""Signs and verifies messages: each carries an HMAC-SHA256 of its payload, and the id of its key.
 
 The consumer issues only what the gate holds, so a forged message mints nothing by itself. But a rebuild reads the
 unread part of the topic, and what it finds there becomes tickets: it and the ledger take only what was signed. The
@@ -6,20 +6,19 @@ payload names campaign, user, sequence and epoch, so a signed message that is pr
 time, and counts once.
 
 The first key signs, all of them verify. A key's id ends with the fingerprint of its secret, so a message that is signed
-with a key which is not known here (`UnknownKey`: a former key of ours, perhaps) is told apart from a forged one.
+with a key which is not known here (`UnknownKey`: a former key, perhaps) is told apart from a forged one.
 docs/decisions/0015 says what becomes of each, docs/runbook.md how a key is changed.
 """
 
 import hmac
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 
 from django.conf import settings
 
 from coupons.messaging.kafka import Header, Headers
-from coupons.messaging.messages import InvalidMessage, Place, Ticket, decode, decode_place
+from coupons.messaging.messages import InvalidMessage, Ticket, decode
 from coupons.models import FailCode
 
 HEADER = "signature"
@@ -29,56 +28,30 @@ _HEXADECIMAL = re.compile(rb"[0-9a-f]{64}")
 
 
 class UnknownKey(InvalidMessage):
-    """A message that is signed with a key which is not known here. `place` is what it says: nobody has verified it."""
+    """A message that is signed with a key which is not known here. `ticket` is what it says, without a proof."""
 
     def __init__(self, key_id: str, payload: bytes) -> None:
         super().__init__(FailCode.UNAUTHENTIC, f"the message is signed with key {key_id}, which is not known here")
         self.key_id = key_id
-        self.place: Place | None = None
-        with suppress(InvalidMessage):  # none of us has ever published such
-            self.place = decode_place(payload)
+        self.ticket: Ticket | None = None
+        with suppress(InvalidMessage):  # the service has never published such a message
+            self.ticket = decode(payload)
 
 
 def sign(payload: bytes) -> list[Header]:
     """The message's headers: `signature: hmac-sha256 <key id> <hex>`."""
-    key_id, secret = _todays_key()
-    return [(HEADER, _begin(key_id) + _mac(secret, payload))]
+    key_id, secret = next(iter(settings.MESSAGE_KEYS.items()))
+    return [(HEADER, b"%b %b %b" % (SCHEME, key_id.encode(), _mac(secret, payload)))]
 
 
 def open_message(payload: bytes, headers: Headers) -> Ticket:
-    """The ticket of a message that one of us has published; InvalidMessage for anything else.
-
-    An unauthentic message names nobody in its failed event.
-    """
+    """The ticket of a message that this service has published. Raises InvalidMessage for anything else, which names
+    nothing of a message that is not authentic; of these UnknownKey where another key may have signed it."""
     _check(payload, headers)
     return decode(payload)
 
 
-def open_places(messages: Iterable[tuple[bytes, Headers]]) -> list[Place | InvalidMessage]:
-    """What `open_message` says of each of these payloads with headers: a ticket's place, or what it would raise."""
-    key_id, secret = _todays_key()
-    begin, keyed = _begin(key_id), _keyed(secret)
-    opened: list[Place | InvalidMessage] = []
-    for payload, headers in messages:
-        mac = keyed.copy()
-        mac.update(payload)
-        try:
-            # Signed with today's key and nothing beside it: almost all of them. What else it may be is looked at then.
-            if not (len(headers) == 1 and _is_signature(headers[0], begin + mac.hexdigest().encode())):
-                _check(payload, headers)
-            opened.append(decode_place(payload))
-        except InvalidMessage as error:
-            opened.append(error)
-    return opened
-
-
-def _is_signature(header: Header, expected: bytes) -> bool:
-    name, value = header
-    return name == HEADER and isinstance(value, bytes) and hmac.compare_digest(value, expected)
-
-
 def _check(payload: bytes, headers: Headers) -> None:
-    """Raises InvalidMessage unless one of our keys has signed it; of that UnknownKey where another key may have."""
     signatures = [value for name, value in headers if name == HEADER]
     if len(signatures) != 1:
         reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: somebody else has published it"
@@ -107,22 +80,5 @@ def _secrets_named(name: str) -> Iterator[bytes]:
                 yield bytes.fromhex(secret.decode())
 
 
-def _todays_key() -> tuple[str, bytes]:
-    return next(iter(settings.MESSAGE_KEYS.items()))
-
-
-def _begin(key_id: str) -> bytes:
-    """What a signature with this key begins with."""
-    return b"%b %b " % (SCHEME, key_id.encode())
-
-
 def _mac(secret: bytes, payload: bytes) -> bytes:
-    mac = _keyed(secret).copy()
-    mac.update(payload)
-    return mac.hexdigest().encode()
-
-
-@lru_cache(maxsize=32)
-def _keyed(secret: bytes) -> hmac.HMAC:
-    """What of an HMAC depends on the key alone: half of the work for a message of 200 bytes."""
-    return hmac.new(secret, digestmod="sha256")
+    return hmac.digest(secret, payload, "sha256").hex().encode()

@@ -7,13 +7,14 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from confluent_kafka import Message
 from django.conf import settings
 
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
-from coupons.messaging.messages import Place
+from coupons.messaging.messages import InvalidMessage, Ticket
 from coupons.messaging.positions import Position
-from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.signing import UnknownKey, open_message
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
 from coupons.reconciliation.differences import EXAMPLES
@@ -73,23 +74,21 @@ def read_topic(
         rows: defaultdict[Sheet, list[tuple[str, int]]] = defaultdict(list)
         unverified: defaultdict[UUID, list[tuple[Unverified, bool]]] = defaultdict(list)
         ledger.messages += len(batch)
-        places = open_places((message.value() or b"", headers_of(message)) for message in batch)
-        for message, place in zip(batch, places, strict=True):
-            partition, offset = message.partition() or 0, message.offset() or 0
-            unread = offset >= committed[partition]
+        for message in batch:
+            position = Position(message.partition() or 0, message.offset() or 0)
+            unread = position.offset >= committed[position.partition]
             ledger.unread += unread
-            if isinstance(place, Place) and (mine := known.get(place.campaign_id)) is not None:
+            opened = _open(message)
+            if isinstance(opened, Unverified) and opened.ticket.campaign_id in known:
+                unverified[opened.ticket.campaign_id].append((opened, unread))
+            elif isinstance(opened, Ticket) and (mine := known.get(opened.campaign_id)) is not None:
                 messages, log_ends = mine
-                _, user_id, sequence, epoch = place
                 sheet = messages.unread if unread else messages.read
-                if unread and log_ends and came_late(epoch, Position(partition, offset), log_ends):
+                if unread and log_ends and came_late(opened.epoch, position, log_ends):
                     sheet = messages.late
-                rows[sheet].append((user_id, sequence))
-            elif isinstance(place, UnknownKey) and place.place is not None and place.place.campaign_id in known:
-                says = Unverified(place.key_id, place.place, Position(partition, offset))
-                unverified[place.place.campaign_id].append((says, unread))
+                rows[sheet].append((opened.user_id, opened.sequence))
             elif check_others and not unread:
-                others.append(Position(partition, offset))
+                others.append(position)
         for sheet, found in rows.items():
             sheet.add(found)
         for campaign_id, said in unverified.items():
@@ -99,6 +98,16 @@ def read_topic(
             others.clear()
     _check_recorded(others, ledger)
     return ledger
+
+
+def _open(message: Message) -> Ticket | Unverified | None:
+    try:
+        return open_message(message.value() or b"", headers_of(message))
+    except UnknownKey as error:
+        position = Position(message.partition() or 0, message.offset() or 0)
+        return None if error.ticket is None else Unverified(error.key_id, error.ticket, position)
+    except InvalidMessage:
+        return None
 
 
 def _note_unverified(campaign_id: UUID, said: Sequence[tuple[Unverified, bool]], messages: Messages) -> None:

@@ -17,14 +17,13 @@ in PostgreSQL, the token in Redis. What it no longer finds there ends it.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from typing import cast
 from uuid import UUID, uuid4
 
-from confluent_kafka import Message
 from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
@@ -35,11 +34,9 @@ from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, fin
 from coupons.admission.scan import scan_held
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale, UnknownMessageKey
-from coupons.messaging.kafka import headers_of
-from coupons.messaging.log import read_batches
-from coupons.messaging.messages import InvalidMessage, Place
-from coupons.messaging.positions import Position
-from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.log import LoggedMessage, read_log
+from coupons.messaging.messages import InvalidMessage
+from coupons.messaging.signing import UnknownKey, open_message
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
 from coupons.reconciliation.rows import failed_tickets, issued_tickets, refused_payloads
@@ -249,31 +246,31 @@ def _read_log(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: 
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
-    for message, opened in _opened(read_batches(stretches)):
-        place = opened.place if isinstance(opened, UnknownKey) else opened
-        if not isinstance(place, Place) or place.campaign_id not in log.tickets:
-            continue  # of what is no ticket the consumer makes a failed event
-        campaign_id, user_id, sequence, epoch = place
-        position = Position(message.partition() or 0, message.offset() or 0)
-        if came_late(epoch, position, former[campaign_id]) or _is_refused(message, refused[campaign_id]):
+    for message in read_log(stretches):
+        ticket, key_id = None, None
+        try:
+            ticket = open_message(message.payload, message.headers)
+        except UnknownKey as error:
+            ticket, key_id = error.ticket, error.key_id
+        except InvalidMessage:
+            continue  # the consumer makes a failed event of it
+        if ticket is None or ticket.campaign_id not in log.tickets:
             continue
-        if isinstance(opened, UnknownKey):
-            if not is_forged(opened, forged_keys):
-                log.unverified[campaign_id].append(Unverified(opened.key_id, place, position))
+        campaign_id = ticket.campaign_id
+        if came_late(ticket.epoch, message.position, former[campaign_id]) or _is_refused(message, refused[campaign_id]):
+            continue
+        if key_id is not None:
+            if not is_forged(key_id, forged_keys):
+                log.unverified[campaign_id].append(Unverified(key_id, ticket, message.position))
             continue
         tickets = log.tickets[campaign_id]
-        if sequence >= tickets.get(user_id, (0, 0.0))[0]:
-            tickets[user_id] = (sequence, float(position.score))
+        if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
+            tickets[ticket.user_id] = (ticket.sequence, float(message.position.score))
     return log
 
 
-def _is_refused(message: Message, refused: set[str]) -> bool:
-    return bool(refused) and sha256(message.value() or b"").hexdigest() in refused
-
-
-def _opened(batches: Iterable[Sequence[Message]]) -> Iterator[tuple[Message, Place | InvalidMessage]]:
-    for batch in batches:
-        yield from zip(batch, open_places((each.value() or b"", headers_of(each)) for each in batch), strict=True)
+def _is_refused(message: LoggedMessage, refused: set[str]) -> bool:
+    return bool(refused) and sha256(message.payload).hexdigest() in refused
 
 
 def _gather(campaign: Campaign, rebuilding: Rebuilding, logged: dict[str, tuple[int, float]]) -> BuiltState:

@@ -15,11 +15,10 @@ from django.conf import settings
 
 from coupons.admission.scan import scan_tickets
 from coupons.errors import UnknownMessageKey
-from coupons.messaging.kafka import headers_of
-from coupons.messaging.log import read_batches
-from coupons.messaging.messages import Place
+from coupons.messaging.log import LoggedMessage, read_log
+from coupons.messaging.messages import InvalidMessage, Ticket
 from coupons.messaging.positions import Position
-from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.signing import UnknownKey, open_message
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory
 from coupons.reconciliation.rows import written_sequences
@@ -34,11 +33,11 @@ class Unverified(NamedTuple):
     """What such a message says, without a proof."""
 
     key_id: str
-    place: Place
+    ticket: Ticket
     position: Position
 
     def __str__(self) -> str:
-        return f"{self.place.user_id} #{self.place.sequence}, key {self.key_id}"
+        return f"{self.ticket.user_id} #{self.ticket.sequence}, key {self.key_id}"
 
 
 def unaccounted(campaign_id: UUID, messages: Sequence[Unverified]) -> list[Unverified]:
@@ -47,8 +46,8 @@ def unaccounted(campaign_id: UUID, messages: Sequence[Unverified]) -> list[Unver
     left: list[Unverified] = []
     for start in range(0, len(messages), CHUNK):
         chunk = messages[start : start + CHUNK]
-        written = written_sequences(campaign_id, [each.place.user_id for each in chunk])
-        unwritten = [each for each in chunk if each.place.user_id not in written]
+        written = written_sequences(campaign_id, [each.ticket.user_id for each in chunk])
+        unwritten = [each for each in chunk if each.ticket.user_id not in written]
         given_up = _given_up([each.position for each in unwritten])
         left += [each for each in unwritten if each.position not in given_up]
     return left
@@ -71,28 +70,38 @@ def unread_unverified(campaigns: Iterable[Campaign], *, within_sec: float) -> tu
     log_ends = {campaign.pk: campaign.log_ends for campaign in campaigns}
     found: dict[UUID, list[Unverified]] = {campaign_id: [] for campaign_id in log_ends}
     lags = partition_lags()
-    seen, until = 0, time.monotonic() + within_sec
-    for batch in read_batches({partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}):
+    until = time.monotonic() + within_sec
+    stretches = {partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}
+    for seen, message in enumerate(read_log(stretches)):
         if time.monotonic() > until:
             return found, sum(lag.lag for lag in lags.values()) - seen
-        seen += len(batch)
-        opened = open_places((message.value() or b"", headers_of(message)) for message in batch)
-        for message, each in zip(batch, opened, strict=True):
-            if isinstance(each, UnknownKey) and each.place is not None and each.place.campaign_id in log_ends:
-                position = Position(message.partition() or 0, message.offset() or 0)
-                if not came_late(each.place.epoch, position, log_ends[each.place.campaign_id]):
-                    found[each.place.campaign_id].append(Unverified(each.key_id, each.place, position))
+        unverified = unverified_of(message)
+        if unverified is not None and unverified.ticket.campaign_id in log_ends:
+            ends = log_ends[unverified.ticket.campaign_id]
+            if not came_late(unverified.ticket.epoch, message.position, ends):
+                found[unverified.ticket.campaign_id].append(unverified)
     return found, 0
 
 
-def is_forged(message: UnknownKey, forged_keys: Collection[str]) -> bool:
+def unverified_of(message: LoggedMessage) -> Unverified | None:
+    """What this message says if it is signed with an unknown key, and says a ticket."""
+    try:
+        open_message(message.payload, message.headers)
+    except UnknownKey as error:
+        return None if error.ticket is None else Unverified(error.key_id, error.ticket, message.position)
+    except InvalidMessage:
+        pass
+    return None
+
+
+def is_forged(key_id: str, forged_keys: Collection[str]) -> bool:
     """Whether the operator has said so: by the key's id, or by a pattern such as `*`."""
-    return any(fnmatchcase(message.key_id, pattern) for pattern in forged_keys)
+    return any(fnmatchcase(key_id, pattern) for pattern in forged_keys)
 
 
 def refuse_unaccounted(campaign_id: UUID, messages: Sequence[Unverified], tickets: Mapping[str, int]) -> None:
     """Raises UnknownMessageKey if one of them names a user without any of these tickets."""
-    strangers = [each for each in messages if each.place.user_id not in tickets]
+    strangers = [each for each in messages if each.ticket.user_id not in tickets]
     if left := unaccounted(campaign_id, strangers):
         raise UnknownMessageKey(
             f"Campaign {campaign_id} stays closed, or promises would be lost. The topic has {in_words(left)} "

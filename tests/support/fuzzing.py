@@ -67,4 +67,10 @@ def nearly_as_we_encode(draw: st.DrawFn) -> bytes:
     ).encode()
 
 
-payloads = st.binary(max_size=300) | st.text(max_size=100).map(str.encode) | changed_fields() | changed_bytes()
+payloads = (
+    st.binary(max_size=300)
+    | st.text(max_size=100).map(str.encode)
+    | changed_fields()
+    | changed_bytes()
+    | nearly_as_we_encode()
+)

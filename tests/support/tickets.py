@@ -7,6 +7,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from msgspec.structs import replace
 
 from consumers.coupon_create import save_coupons
 from consumers.registry import Handled, Received
@@ -90,7 +91,7 @@ def publish(campaign: Campaign, user_id: str, sequence: int) -> Position:
 
 def publish_late(campaign: Campaign, user_id: str, sequence: int, *, epoch: int) -> None:
     """A message that waited in a producer's queue, admitted in that epoch."""
-    late = ticket(campaign, user_id, sequence)._replace(epoch=epoch)
+    late = replace(ticket(campaign, user_id, sequence), epoch=epoch)
     assert publisher().publish(late).result(10) is not None
 
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.coupon_create import _open_all
+from consumers.coupon_create import open_batch
 from consumers.registry import Received
 from coupons.messaging.kafka import Headers
-from coupons.messaging.messages import InvalidMessage, Place, Ticket, decode, decode_place, is_user_id
+from coupons.messaging.messages import InvalidMessage, Ticket, decode, is_user_id
 from coupons.messaging.signing import HEADER, open_message, sign
-from tests.support.fuzzing import GOOD, nearly_as_we_encode, payloads, thorough
+from tests.support.fuzzing import GOOD, payloads, thorough
 from tests.unit.test_messages import TICKET
 
 pytestmark = pytest.mark.timeout(7_200)
@@ -41,21 +41,6 @@ def test_no_header_but_ours_opens_a_message(payload: bytes, header: str | bytes 
     assert opened(payload, headers) is None or headers == sign(payload)
 
 
-def read(how: Callable[[bytes], Ticket | Place], payload: bytes) -> object:
-    """What comes out, in a form in which two of them can be compared."""
-    try:
-        found = how(payload)
-    except InvalidMessage as error:
-        return error.code, str(error), repr(error.named)
-    return found.campaign_id, found.user_id, found.sequence
-
-
-@thorough
-@given(payload=payloads | nearly_as_we_encode())
-def test_a_place_is_read_exactly_where_a_ticket_is_and_as_it_says(payload: bytes) -> None:
-    assert read(decode_place, payload) == read(decode, payload)
-
-
 @pytest.mark.attack(
     "fuzzed messages",
     "{messages} messages, signed and in batches: any bytes, and good ones with changed bytes or members",
@@ -71,12 +56,12 @@ def test_no_message_costs_its_neighbour(record_property: Callable[[str, object],
         batch = [*bad[:place], GOOD, *bad[place:]]
         received = [Received("t", 0, offset, payload, sign(payload)) for offset, payload in enumerate(batch)]
 
-        opened = _open_all(received)
+        opened = open_batch(received)
 
         decoded += len(batch)
-        assert len(opened.places) + len(opened.failures) == len(batch)
-        assert Place(*TICKET[:3], TICKET.epoch) in opened.places
-        assert [decode_place(message.payload) for message in opened.carried_by] == opened.places
+        assert len(opened.tickets) + len(opened.failures) == len(batch)
+        assert TICKET in opened.tickets
+        assert [decode(opened.carried_by[id(ticket)].payload) for ticket in opened.tickets] == opened.tickets
 
     no_message_costs_its_neighbour()
     record_property("messages", decoded)

@@ -1,25 +1,14 @@
 """What travels in the topic: only bytes that are a ticket come out as one, whatever arrives."""
 
-import itertools
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
-from coupons.messaging import messages
-from coupons.messaging.messages import (
-    MAX_PAYLOAD_BYTES,
-    InvalidMessage,
-    Place,
-    Ticket,
-    decode,
-    decode_place,
-    encode,
-    is_user_id,
-)
+from coupons.messaging.messages import MAX_PAYLOAD_BYTES, InvalidMessage, Ticket, decode, encode, is_user_id
 from coupons.models import FailCode
 
 CAMPAIGN = UUID("0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10")
@@ -38,8 +27,8 @@ def changed(**fields: Any) -> bytes:
     return json.dumps(GOOD | fields).encode()
 
 
-def without(field: str) -> bytes:
-    return json.dumps({name: value for name, value in GOOD.items() if name != field}).encode()
+def without(*fields: str) -> bytes:
+    return json.dumps({name: value for name, value in GOOD.items() if name not in fields}).encode()
 
 
 def test_a_ticket_comes_out_as_it_went_in() -> None:
@@ -52,7 +41,7 @@ def test_the_bytes_are_the_contract_of_version_1() -> None:
         "campaign_id": "0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10",
         "user_id": "auth0|42",
         "sequence": 37,
-        "admitted_at": "2026-12-01T10:00:00.123+00:00",
+        "admitted_at": "2026-12-01T10:00:00.123000Z",
         "trace": "abc",
     }
 
@@ -62,49 +51,12 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 def test_the_admission_time_may_have_any_offset() -> None:
-    ticket = decode(changed(admitted_at="2026-12-01T19:00:00.123+09:00"))
-
-    assert ticket.admitted_at == TICKET.admitted_at
-    assert ticket.admitted_at.tzinfo is UTC
+    assert decode(changed(admitted_at="2026-12-01T19:00:00.123+09:00")) == decode(changed())
 
 
-@pytest.mark.parametrize("trace", [None, 7, ["x"]])
-def test_a_trace_that_is_no_text_is_left_out(trace: object) -> None:
-    assert decode(changed(trace=trace)).trace == ""
-
-
-def test_a_long_trace_is_cut() -> None:
-    assert len(decode(changed(trace="x" * 500)).trace) == 64
-
-
-def test_a_time_in_another_zone_is_encoded_with_its_offset() -> None:
-    seoul = TICKET._replace(admitted_at=TICKET.admitted_at.astimezone(timezone(timedelta(hours=9))))
-
-    assert decode(encode(seoul)) == TICKET
-
-
-@pytest.mark.parametrize("year", [2027, 2028, 1900, 2000])
-def test_a_place_is_read_on_each_day_of_a_year_and_on_no_other(year: int) -> None:
-    def outcome(how: Callable[[bytes], object], payload: bytes) -> str:
-        try:
-            how(payload)
-        except InvalidMessage as error:
-            return str(error)
-        return ""
-
-    for month, day in itertools.product(range(14), range(33)):
-        payload = encode(TICKET).replace(b"2026-12-01", b"%d-%02d-%02d" % (year, month, day))
-        assert outcome(decode_place, payload) == outcome(decode, payload), payload
-
-
-def test_what_we_encode_is_read_without_the_careful_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would read it too, at five times the cost."""
-    monkeypatch.setattr(messages, "decode", None)
-
-    for days in range(365):
-        moment = TICKET.admitted_at + timedelta(days=days, hours=days, seconds=days)
-        ticket = TICKET._replace(admitted_at=moment, epoch=days)
-        assert decode_place(encode(ticket)) == Place(CAMPAIGN, "auth0|42", 37, days)
+def test_version_and_trace_may_be_missing() -> None:
+    assert decode(without("v")) == decode(changed())
+    assert decode(without("trace")).trace == ""
 
 
 UNREADABLE = {
@@ -123,6 +75,7 @@ UNREADABLE = {
     "an integer of 5,000 digits": b'{"v": 1, "sequence": ' + b"9" * 5_000 + b"}",
     "lists in lists": b"[" * 2_000 + b"]" * 2_000,
     "objects in objects": b'{"v":' * 700,
+    "half a character": b'{"v": 1, "user_id": "\\ud800"}',
 }
 
 
@@ -136,10 +89,12 @@ def test_bytes_that_are_no_json_object_are_an_invalid_message(payload: bytes | N
 
 
 WRONG: dict[str, list[Any]] = {
-    "campaign_id": [None, 7, "", "x", "0198c7f25b1c7d3e9a413f6f0c2b7a10", f"{{{CAMPAIGN}}}", str(CAMPAIGN).upper()],
-    "user_id": [None, 42, "", "a b", "é", "x" * 129, "a\x00b", "\ud800", "a\n", ["42"]],
+    "campaign_id": [None, 7, "", "x", f"{{{CAMPAIGN}}}"],
+    "user_id": [None, 42, "", "a b", "é", "x" * 129, "a\x00b", "a\n", ["42"]],
     "sequence": [None, "37", 37.0, 0, -1, 2**53, True, 10**3_000, [37]],
-    "admitted_at": [None, 1_790_000_000, "", "yesterday", "2026-12-01T10:00:00", "0001-01-01T00:00:00+23:59", []],
+    "admitted_at": [None, 1_790_000_000, "", "yesterday", "2026-12-01T10:00:00", []],
+    "trace": [None, 7, ["x"]],
+    "epoch": ["7", 1.5, True],
 }
 
 
@@ -180,7 +135,7 @@ def test_an_invalid_message_says_what_could_be_read_of_it() -> None:
     assert caught.value.named == {"campaign_id": str(CAMPAIGN), "user_id": "42", "sequence": "many"}
 
 
-@pytest.mark.parametrize("field", ["v", "campaign_id", "trace"])
+@pytest.mark.parametrize("field", ["v", "campaign_id", "trace", "more"])
 def test_no_depth_of_nesting_ends_the_program(field: str) -> None:
     for depth in range(100, 1_900, 100):
         payload = changed(**{field: "DEEP"}).replace(b'"DEEP"', b"[" * depth + b"]" * depth)
@@ -188,7 +143,7 @@ def test_no_depth_of_nesting_ends_the_program(field: str) -> None:
             decode(payload)
         except InvalidMessage:
             continue
-        assert field == "trace"
+        assert field == "more"
 
 
 @pytest.mark.parametrize(
@@ -206,5 +161,4 @@ def test_anything_else_is_no_user_id(text: object) -> None:
 
 def test_the_epoch_travels_along_and_may_be_missing() -> None:
     assert decode(encode(TICKET)).epoch is None
-    assert decode(encode(TICKET._replace(epoch=7))).epoch == 7
-    assert decode(encode(TICKET).replace(b'"v":1', b'"v":1,"epoch":"7"')).epoch is None
+    assert decode(encode(replace(TICKET, epoch=7))).epoch == 7
