@@ -17,8 +17,9 @@ from coupons.auth.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
 from coupons.models import Campaign
-from coupons.recovery.rebuild import rebuild_campaigns, stale_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
+from coupons.recovery.stale import stale_campaigns
 from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys
 from coupons.runtime.id_sequences import heal_id_sequences
 

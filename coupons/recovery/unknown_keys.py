@@ -6,7 +6,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Djang
 
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
 from coupons.models import Campaign
-from coupons.recovery.rebuild import stale_campaigns
+from coupons.recovery.stale import stale_campaigns
 from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys, in_words, unread_unverified
 
 

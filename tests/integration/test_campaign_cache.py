@@ -18,7 +18,8 @@ from coupons.admission.admit import admit
 from coupons.admission.campaign_cache import CampaignCache, CampaignCacheUnavailable
 from coupons.admission.gate import Outcome
 from coupons.models import Campaign
-from coupons.recovery.rebuild import SLACK_SEC, rebuild_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns
+from coupons.recovery.stale import SLACK_SEC
 from tests.support.looks import Looks
 from tests.support.patience import LONG_MS
 from tests.support.service import Service

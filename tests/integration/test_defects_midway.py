@@ -20,8 +20,8 @@ from coupons.issuing.retry import retry_due_events
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
 from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.keeper import Keeper
-from coupons.recovery.rebuild import stale_campaigns
 from coupons.recovery.relay import relay_pending
+from coupons.recovery.stale import stale_campaigns
 from coupons.runtime import failpoints
 from coupons.runtime.failpoints import InjectedDefect
 from tests.support.service import Service

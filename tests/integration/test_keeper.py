@@ -14,7 +14,7 @@ from coupons.admission.scripts import admission_redis
 from coupons.campaigns.push import settings_of
 from coupons.models import Campaign, CampaignState
 from coupons.recovery.keeper import Keeper
-from coupons.recovery.rebuild import stale_campaigns
+from coupons.recovery.stale import stale_campaigns
 from tests.integration.test_raise_and_lower import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, publish

@@ -15,8 +15,8 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, FailEventHistory
 from coupons.reconciliation.reconcile import reconcile
-from coupons.recovery.rebuild import stale_campaigns
 from coupons.recovery.relay import relay_pending
+from coupons.recovery.stale import stale_campaigns
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,

@@ -16,7 +16,8 @@ from coupons.campaigns.lifecycle import pause_campaign
 from coupons.errors import GateUnavailable, LogUnavailable, PushDidNotArrive, StateStale
 from coupons.models import Campaign, Coupon
 from coupons.recovery.locks import Work
-from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns, stale_campaigns
+from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns
+from coupons.recovery.stale import stale_campaigns
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,

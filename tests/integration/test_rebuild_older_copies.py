@@ -11,7 +11,8 @@ from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from coupons.messaging.positions import Position
 from coupons.models import Campaign
-from coupons.recovery.rebuild import rebuild_campaigns, stale_campaigns
+from coupons.recovery.rebuild import rebuild_campaigns
+from coupons.recovery.stale import stale_campaigns
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, publish_and_mark, publish_late, rebuild, received, were_read
 

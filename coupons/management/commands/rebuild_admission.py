@@ -6,7 +6,8 @@ from coupons import audit
 from coupons.errors import OperatorError, UnknownMessageKey
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
-from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns, stale_campaigns
+from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns
+from coupons.recovery.stale import stale_campaigns
 
 
 class Command(CouponCommand):

@@ -1,0 +1,135 @@
+"""Gathers what a rebuild builds a campaign's state from: the topic, what Redis still has, and PostgreSQL."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from coupons.admission.gate import Held
+from coupons.admission.rebuild import BuiltState, Rebuilding
+from coupons.admission.scan import scan_held
+from coupons.messaging.log import LoggedMessage, read_log
+from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.messaging.positions import Position
+from coupons.messaging.signing import UnknownKey, open_message
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign
+from coupons.reconciliation.rows import failed_tickets, issued_tickets, refused_payloads
+from coupons.recovery.late import came_late
+from coupons.recovery.unverified import Unverified, is_forged
+from coupons.runtime.failpoints import REBUILD_ENDS_ASKED, failpoint
+
+logger = logging.getLogger(__name__)
+
+Logged = dict[str, tuple[int, float]]  # user -> sequence, and score of the message's position
+
+
+@dataclass(slots=True)
+class Log:
+    """What the topic says, by campaign: tickets, and messages of unknown keys; and where each partition ended."""
+
+    tickets: dict[UUID, Logged]
+    unverified: dict[UUID, list[Unverified]]
+    ends: dict[int, int]
+
+    def add(self, ticket: Ticket, position: Position) -> None:
+        """Of two tickets of a user the later one counts."""
+        tickets = self.tickets[ticket.campaign_id]
+        if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
+            tickets[ticket.user_id] = (ticket.sequence, float(position.score))
+
+
+def read_log_of(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> Log:
+    """The messages that were not read, or all that the topic still has.
+
+    Left out are messages that landed after a former rebuild had noted the end (late.py), and those that were recorded
+    as refused, even if their bytes are published once more: no user was promised such a ticket.
+    """
+    lags = partition_lags()  # what was read first, then the ends
+    failpoint(REBUILD_ENDS_ASKED)
+    ends = {partition: lag.end for partition, lag in lags.items()}
+    log = Log({each.pk: {} for each in campaigns}, {each.pk: [] for each in campaigns}, ends)
+    former = {campaign.pk: campaign.log_ends for campaign in campaigns}
+    stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
+    refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
+    for message in read_log(stretches):
+        ticket, key_id = _opened(message)
+        if ticket is None or ticket.campaign_id not in log.tickets:
+            continue  # the consumer makes a failed event of it
+        campaign_id = ticket.campaign_id
+        if came_late(ticket.epoch, message.position, former[campaign_id]) or _is_refused(message, refused[campaign_id]):
+            continue
+        if key_id is None:
+            log.add(ticket, message.position)
+        elif not is_forged(key_id, forged_keys):
+            log.unverified[campaign_id].append(Unverified(key_id, ticket, message.position))
+    return log
+
+
+def _opened(message: LoggedMessage) -> tuple[Ticket | None, str | None]:
+    """The ticket that it says, if any, and the id of the key that signed it, where that is not known."""
+    try:
+        return open_message(message.payload, message.headers), None
+    except UnknownKey as error:
+        return error.ticket, error.key_id
+    except InvalidMessage:
+        return None, None
+
+
+def _is_refused(message: LoggedMessage, refused: set[str]) -> bool:
+    return bool(refused) and sha256(message.payload).hexdigest() in refused
+
+
+def gather(campaign: Campaign, rebuilding: Rebuilding, logged: Logged) -> BuiltState:
+    """Join the log, the old state in Redis, and PostgreSQL; each overrules those before it.
+
+    A Redis of before the last rebuild (an old primary, older files) is left out: a ticket that only such a Redis has
+    was never promised, and its sequence may have been given to another user since.
+    """
+    campaign_id = campaign.pk
+    state = BuiltState()
+    for user_id, (sequence, score) in logged.items():
+        state.add_pending(user_id, sequence, score)
+    is_older_copy = 0 < rebuilding.epoch < campaign.mended_epoch
+    if is_older_copy:
+        logger.warning(
+            "rebuild.older_copy campaign=%s epoch=%d rebuilt=%d", campaign_id, rebuilding.epoch, campaign.mended_epoch
+        )
+    for ticket in () if is_older_copy else scan_held(campaign_id):
+        known = logged.get(ticket.user_id)
+        score = known[1] if known and known[0] == ticket.sequence else _unlogged_score(ticket)
+        state.add_pending(ticket.user_id, ticket.sequence, score)
+    for row in failed_tickets(campaign_id):
+        state.add_settled(row.user_id, row.sequence)
+    for row in issued_tickets(campaign_id):
+        state.add_settled(row.user_id, row.sequence)
+    state.highest_sequence = max(state.highest_sequence, rebuilding.next_sequence - 1)
+    _separate_shared_sequences(state)
+    return state
+
+
+def _unlogged_score(ticket: Held) -> float:
+    """The score of a ticket without a message among those that were read: 0, so that the relay publishes it, unless a
+    row of PostgreSQL overrules it. A position in Redis belongs to a message that was read before, or that landed too
+    late for this rebuild and for all others; only the time of an admission still says something."""
+    return 0.0 if ticket.on_its_way else ticket.score or 0.0
+
+
+def _separate_shared_sequences(state: BuiltState) -> None:
+    """One sequence for two users would leave one of them in conflict for ever: the user with a row keeps it, else the
+    first found; the other gets the next sequence and is published again. Only a Redis that was tampered with, or that
+    went back further than the promise covers (docs/decisions/0013), has such."""
+    owners: dict[int, str] = {}
+    moving: list[str] = []
+    for user_id, sequence in state.tickets.items():
+        owner = owners.setdefault(sequence, user_id)
+        if owner != user_id:
+            leaves = user_id if user_id in state.pending else owner
+            owners[sequence] = owner if leaves == user_id else user_id
+            moving.append(leaves)
+    for user_id in moving:
+        if user_id in state.pending:
+            sequence, new = state.tickets[user_id], state.highest_sequence + 1
+            logger.error("rebuild.shared_sequence user=%s sequence=%d becomes=%d", user_id, sequence, new)
+            state.add_pending(user_id, new, 0.0)
