@@ -1,6 +1,6 @@
 """What is true of a campaign now, from Redis and PostgreSQL, for the operators' pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -8,8 +8,7 @@ from uuid import UUID
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Func, IntegerField, OuterRef
 
-from coupons.admission import campaign_store
-from coupons.admission.campaign_store import Description
+from coupons.admission.campaign_store import Description, describe_each
 from coupons.campaigns.push import in_step
 from coupons.errors import RetryLater, StateStale
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
@@ -53,25 +52,15 @@ class Live:
 
 
 def look(campaigns: Sequence[Campaign]) -> dict[UUID, Live]:
-    """One query and one script a campaign. After Redis has not answered once, it is not asked again."""
+    """One query, and one round trip to Redis for each hundred of them."""
     open_events = _open_events([campaign.pk for campaign in campaigns])
-    found: dict[UUID, Live] = {}
-    silent: RetryLater | None = None
-    for campaign in campaigns:
-        answer: Description | RetryLater | None = silent
-        if answer is None and campaign.epoch > 0:
-            answer = _describe(campaign)
-            if isinstance(answer, RetryLater) and not isinstance(answer, StateStale):
-                silent = answer
-        found[campaign.pk] = _live(campaign, answer, open_events.get(campaign.pk, 0))
-    return found
-
-
-def _describe(campaign: Campaign) -> Description | RetryLater:
+    loaded = {campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0}
+    answers: Mapping[UUID, Description | RetryLater]
     try:
-        return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
+        answers = describe_each(loaded)
     except RetryLater as error:
-        return error
+        answers = dict.fromkeys(loaded, error)
+    return {each.pk: _live(each, answers.get(each.pk), open_events.get(each.pk, 0)) for each in campaigns}
 
 
 def _live(campaign: Campaign, answer: Description | RetryLater | None, open_events: int) -> Live:

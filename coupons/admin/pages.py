@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from coupons.admin.paginator import BoundedPaginator
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
+from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.models import AuditEntry, Campaign
 
 MAX_HISTORY = 200  # entries on an object's page
@@ -137,7 +137,7 @@ def errors_as_messages(request: HttpRequest, about: str = "") -> Iterator[None]:
 
 
 def database_down(error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return f"PostgreSQL did not do it ({reason}). Look at what is there now before you try again."
 
 

@@ -1,14 +1,18 @@
 """A campaign's own state in Redis: its settings and counts. Errors as gate.py says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from coupons.admission import scripts
 from coupons.admission.gate import code_of, current
 from coupons.admission.keys import campaign_keys
+from coupons.errors import StateStale
+
+DESCRIBED_AT_ONCE = 100
 
 
 class PushResult(StrEnum):
@@ -61,9 +65,26 @@ class Description:
 
 def describe(*, campaign_id: UUID, epoch: int) -> Description:
     """The campaign's state and counts."""
-    _, at_epoch, revision, state, quantity, opens_at_ms, closes_at_ms, *counts = _run(
-        "describe", campaign_id, epoch, []
-    )
+    return _description(_run("describe", campaign_id, epoch, []))
+
+
+def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
+    """The state and counts of many campaigns, or why a state is not current. Raises GateUnavailable: once Redis has not
+    answered, the others are not asked about."""
+    described: dict[UUID, Description | StateStale] = {}
+    campaigns = iter(epochs.items())
+    while chunk := list(islice(campaigns, DESCRIBED_AT_ONCE)):
+        replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in chunk])
+        for (campaign_id, epoch), reply in zip(chunk, replies, strict=True):
+            try:
+                described[campaign_id] = _description(current(reply, campaign_id, epoch))
+            except StateStale as error:
+                described[campaign_id] = error
+    return described
+
+
+def _description(reply: Sequence[Any]) -> Description:
+    _, at_epoch, revision, state, quantity, opens_at_ms, closes_at_ms, *counts = reply
     settings = CampaignSettings(revision, state.decode(), quantity, opens_at_ms, closes_at_ms)
     return Description(at_epoch, settings, *counts)
 

@@ -11,10 +11,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from coupons.admission import campaign_store
 from coupons.admission.campaign_cache import campaign_cache
+from coupons.admission.campaign_store import Description, describe_each
 from coupons.admission.scripts import admission_redis
-from coupons.errors import DATABASE_DOWN, RetryLater, StateStale
+from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
 from coupons.messaging.topics import partition_count, partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 from coupons.runtime.db_timeouts import answers_within
@@ -39,7 +39,7 @@ class ServiceCollector(Collector):
                     yield from list(read())
                 errors.add_metric([part], 0)
             except (RetryLater, RedisError, *DATABASE_DOWN) as error:
-                logger.warning("metrics.part_down part=%s error=%s", part, " ".join(str(error).split()))
+                logger.warning("metrics.part_down part=%s error=%s", part, one_line(error))
                 errors.add_metric([part], 1)
         yield errors
 
@@ -62,25 +62,21 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
         "coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"]
     )
     admission_redis().ping()  # also where there is no campaign to ask for
-    for campaign_id, epoch in _loaded():
+    for campaign_id, description in describe_each(_loaded()).items():
         label = [str(campaign_id)]
-        try:
-            description = campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
-        except StateStale:
-            stale.add_metric(label, 1)
-            continue
-        stale.add_metric(label, 0)
-        admitted.add_metric(label, description.admitted)
-        pending.add_metric(label, description.pending)
+        stale.add_metric(label, isinstance(description, StateStale))
+        if isinstance(description, Description):
+            admitted.add_metric(label, description.admitted)
+            pending.add_metric(label, description.pending)
     return [admitted, pending, stale]
 
 
-def _loaded() -> list[tuple[UUID, int]]:
+def _loaded() -> dict[UUID, int]:
     """The campaigns that Redis should have, and their epochs; without PostgreSQL those that this process knows."""
     try:
-        return [(campaign.pk, campaign.epoch) for campaign in _campaigns()]
+        return {campaign.pk: campaign.epoch for campaign in _campaigns()}
     except DATABASE_DOWN:
-        return list(islice(campaign_cache().loaded().items(), MAX_CAMPAIGNS))
+        return dict(islice(campaign_cache().loaded().items(), MAX_CAMPAIGNS))
 
 
 def _from_kafka() -> Iterable[GaugeMetricFamily]:

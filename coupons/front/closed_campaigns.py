@@ -18,7 +18,7 @@ from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.gate import Outcome
 from coupons.admission.refusal_state import RefusalState, refusal_states
 from coupons.api.refusals import refusal
-from coupons.errors import GateUnavailable
+from coupons.errors import GateUnavailable, one_line
 from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, contents_of
 from coupons.front.answers import Answer, headers_of, refused
 from coupons.metrics import APPLIES, CACHED_REFUSALS
@@ -157,7 +157,7 @@ class ClosedCampaigns:
                 trouble = False
             except GateUnavailable as error:
                 if not trouble:
-                    logger.warning("closed_campaigns.not_current error=%s", " ".join(str(error).split()))
+                    logger.warning("closed_campaigns.not_current error=%s", one_line(error))
                 trouble = True
             except Exception:  # this thread must not end: its process would refuse nobody quickly any more
                 logger.exception("closed_campaigns.defect")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import IntegrityError
 
-from coupons.errors import RetryLater
+from coupons.errors import RetryLater, one_line
 from coupons.issuing.backoff import retry_delay_sec
 from coupons.issuing.database_time import from_now
 from coupons.models import MAX_USER_ID_LENGTH, Campaign, FailCode, FailEventHistory
@@ -54,7 +54,7 @@ def record_failures(failures: Sequence[Failure]) -> int:
         FailEventHistory.objects.bulk_create([_row(failure, known) for failure in fresh])
     except IntegrityError as error:
         if "failevent_one_per_message" in str(error):
-            raise RecordedMeanwhile(" ".join(str(error).split())) from error
+            raise RecordedMeanwhile(one_line(error)) from error
         raise
     return len(fresh)
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import DataError, IntegrityError, transaction
 
 from coupons.admission import ticket_store
-from coupons.errors import StateStale
+from coupons.errors import StateStale, one_line
 from coupons.issuing.insert import insert_coupons
 from coupons.issuing.tickets import IssuableTicket
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
@@ -172,7 +172,7 @@ def _insert(tickets: Sequence[IssuableTicket]) -> tuple[FailCode, str] | None:
 
 def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
     constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     if constraint in ("coupon_one_per_user", "coupon_one_per_sequence"):
         return FailCode.CONFLICT, reason
     if constraint == "campaign_issued_within_quantity":

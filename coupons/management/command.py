@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
-from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
+from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater, one_line
 from coupons.runtime.signal_event import SignalEvent
 from coupons.runtime.text import visible
 
@@ -46,7 +46,7 @@ class CouponCommand(BaseCommand, ABC):
         except PushDidNotArrive as error:
             raise CommandError(visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise CommandError(f"A part does not answer: {visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
 
     @abstractmethod

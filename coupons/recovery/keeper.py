@@ -8,14 +8,15 @@ finds a part down does what the other parts allow and says so once, not every tw
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 from django.db import close_old_connections, connection
 
-from coupons.admission import campaign_store
+from coupons.admission.campaign_store import describe_each
 from coupons.auth.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
-from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey
+from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey, one_line
 from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
@@ -67,7 +68,7 @@ class Keeper:
         try:
             step()
         except (RetryLater, *DATABASE_DOWN) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if self._troubles.get(name) != type(error).__name__:
                 logger.warning("keeper.waiting step=%s error=%s", name, reason)
             self._troubles[name] = type(error).__name__
@@ -81,9 +82,11 @@ class Keeper:
 
 def _push_again() -> None:
     """Look without a lock first: a row's lock stops the consumers of its campaign."""
-    for campaign in Campaign.objects.filter(epoch__gt=0).defer("log_ends"):
-        try:
-            if not in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)):
+    campaigns = list(Campaign.objects.filter(epoch__gt=0).defer("log_ends"))
+    described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns})
+    for campaign in campaigns:
+        description = described[campaign.pk]
+        # One that is not current is the rebuild's, which takes over what PostgreSQL says.
+        if not isinstance(description, StateStale) and not in_step(campaign, description):
+            with suppress(StateStale):
                 push_again(campaign.pk)
-        except StateStale:
-            continue  # the rebuild's, which takes over what PostgreSQL says

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from coupons.errors import DATABASE_DOWN
+from coupons.errors import DATABASE_DOWN, one_line
 
 logger = logging.getLogger(__name__)
 NAMESPACE = 0x636F7570  # "coup": keeps clear of other programs' locks in the same database
@@ -79,7 +79,7 @@ def _kept_busy(holder: BaseDatabaseWrapper) -> Iterator[None]:
                 with holder.cursor() as cursor:
                     cursor.execute("SELECT 1")
         except DATABASE_DOWN as error:
-            logger.warning("lock.lost error=%s", " ".join(str(error).split()))
+            logger.warning("lock.lost error=%s", one_line(error))
 
     holder.inc_thread_sharing()
     thread = threading.Thread(target=keep_busy, name="lock-holder", daemon=True)

@@ -160,7 +160,6 @@ def _swap_in(campaign: Campaign, rebuilding: Rebuilding, log: Log, *, was_stale:
     _check_mine(campaign.pk, mine.update(log_ends=log_ends))
     finish_rebuild(rebuilding, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
     failpoint(REBUILD_SWAPPED)
-    # Crash before this => an older copy of Redis would be taken for a newer one; see stale.py.
     note_rebuilt(campaign.pk, campaign.epoch)
     return state
 

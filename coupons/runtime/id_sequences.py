@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import IntegrityError, connection, transaction
 from django.db.models import AutoField, Model
 
-from coupons.errors import RetryLater
+from coupons.errors import RetryLater, one_line
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -48,7 +48,7 @@ def heals_id_sequences(function: Callable[P, R]) -> Callable[P, R]:
         except IntegrityError as error:
             if not is_id_taken(error):
                 raise
-            raise IdSequenceBehind(" ".join(str(error).split())) from error
+            raise IdSequenceBehind(one_line(error)) from error
 
     return healed
 

@@ -14,7 +14,7 @@ from consumers.registry import Handler, handler_of
 from consumers.silence import ConsumerSilent
 from consumers.supervisor import Supervisor
 from consumers.worker import PoisonFlood, Worker
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
+from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 from coupons.messaging.brokers import BrokersLost, KnownBrokers
 from coupons.recovery.unknown_keys import refuse_unknown_keys
@@ -143,7 +143,7 @@ def _check_keys() -> None:
     try:
         refuse_unknown_keys()
     except (RetryLater, *DATABASE_DOWN) as error:
-        logger.info("consumer.keys_not_checked error=%s", " ".join(str(error).split()))
+        logger.info("consumer.keys_not_checked error=%s", one_line(error))
 
 
 def _child_command(options: dict[str, Any]) -> list[str]:
