@@ -9,7 +9,7 @@ from django.db import close_old_connections, connection, transaction
 
 from consumers.registry import Handled, Received, handles
 from coupons.errors import DATABASE_DOWN, MessagesSkipped
-from coupons.issuing.failures import Failure, record_failures
+from coupons.issuing.failed_events import Failure, record_failures
 from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
 from coupons.messaging.messages import InvalidMessage, Ticket

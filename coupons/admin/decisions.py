@@ -6,7 +6,7 @@ from django.contrib import messages
 from django.http import HttpRequest
 
 from coupons.admin.pages import actor_of, errors_as_messages
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.issuing.retry import RetryReport, retry_events_now
 from coupons.models import EventStatus, FailEventHistory
 

@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from coupons import audit
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
-from coupons.issuing.backoff import retry_delay_sec
-from coupons.issuing.database_time import from_now
+from coupons.issuing.failed_events import retry_delay_sec
 from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
 from coupons.models import Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
+from coupons.runtime.clock import from_now
 from coupons.runtime.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISSUED, RETRY_SETTLED, failpoint
 from coupons.runtime.id_sequences import heals_id_sequences
 

@@ -1,7 +1,7 @@
 """Offsets in the database that they are about; no coupon of what was given up, no SUCCESS without a coupon.
 
 The trigger on the coupon table looks for given-up tickets after it has taken the campaign's row, and giving up takes that
-row, too: whichever of the two comes second sees the other (coupons/issuing/give_up.py). Only codes that stand for a ticket
+row, too: whichever of the two comes second sees the other (coupons/issuing/failed_events.py). Only codes that stand for a ticket
 count: one that was refused as `not-admitted` may be given to the same user again later, with the same sequence.
 """
 

@@ -21,7 +21,7 @@ from coupons.reconciliation.differences import EXAMPLES
 from coupons.reconciliation.sheets import Sheet
 from coupons.reconciliation.sieve import Messages
 from coupons.recovery.late import came_late
-from coupons.recovery.unverified import Unverified, unaccounted
+from coupons.recovery.unknown_keys import Unverified, unaccounted
 
 CHUNK = 1_000
 

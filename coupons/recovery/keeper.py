@@ -21,7 +21,7 @@ from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
-from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys
+from coupons.recovery.unknown_keys import LOOK_SEC, closed_by_unknown_keys
 from coupons.runtime.id_sequences import heal_id_sequences
 
 logger = logging.getLogger(__name__)

@@ -23,6 +23,8 @@ from typing import cast
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models import Count
 from django.db.models.functions import Now
 
 from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, finish_rebuild
@@ -33,9 +35,8 @@ from coupons.recovery.cut_logs import look_at_logs
 from coupons.recovery.gather import Log, gather, read_log_of
 from coupons.recovery.late import with_ends
 from coupons.recovery.locks import Work, only_one
-from coupons.recovery.recount import recount
 from coupons.recovery.stale import SLACK_SEC, note_rebuilt, still_stale
-from coupons.recovery.unverified import refuse_unaccounted
+from coupons.recovery.unknown_keys import refuse_unaccounted
 from coupons.runtime.failpoints import (
     REBUILD_BEGUN,
     REBUILD_EPOCH_RAISED,
@@ -168,3 +169,28 @@ def promise_window_sec() -> float:
     """After so long nobody is told "accepted" any more for what was admitted before the epoch rose."""
     window_ms = settings.ACCEPT_TIMEOUT_MS + settings.REDIS_SOCKET_TIMEOUT_MS + settings.REDIS_REPLICA_LAG_MS
     return float(window_ms / 1000 + SLACK_SEC)
+
+
+def recount(campaign_id: UUID) -> None:
+    """Set issued_count right if rows were deleted, or written while the trigger was off: it would refuse good ones.
+
+    Not while there are more coupons than the quantity, which the database could not store: that is raised first.
+    """
+    counted, coupons = _counts(campaign_id)
+    if counted == coupons:
+        return
+    with transaction.atomic():
+        # The trigger takes this lock too, so what counts next has seen every insert or waits for it.
+        campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
+        counted, coupons = _counts(campaign_id)
+        if coupons > campaign.quantity:
+            return
+        Campaign.objects.filter(pk=campaign_id).update(issued_count=coupons)
+    logger.error("rebuild.recounted campaign=%s issued_count=%d coupons=%d", campaign_id, counted, coupons)
+
+
+def _counts(campaign_id: UUID) -> tuple[int, int]:
+    """issued_count, and the number of coupons, of one moment."""
+    return (
+        Campaign.objects.filter(pk=campaign_id).annotate(rows=Count("coupons")).values_list("issued_count", "rows")[0]
+    )

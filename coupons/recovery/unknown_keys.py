@@ -1,13 +1,143 @@
-"""Looks at a start whether unread messages are signed with a key that is not known here (docs/decisions/0015)."""
+"""Messages that are signed with a key which is not known here (docs/decisions/0015).
 
-from collections.abc import Sequence
+Where the gate's state is current, the gate decides about them, so the consumer reads them. Where Redis is lost, such a
+message may be all that is left of a promise. Then nobody but the operator can tell a former key from a forger's.
+"""
 
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Django's own name
 
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater
-from coupons.models import Campaign
+from coupons.admission.scan import scan_tickets
+from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, UnknownMessageKey
+from coupons.messaging.log import LoggedMessage, read_log
+from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.messaging.positions import Position
+from coupons.messaging.signing import UnknownKey, open_message
+from coupons.messaging.topics import partition_lags
+from coupons.models import Campaign, FailEventHistory
+from coupons.reconciliation.rows import written_sequences
+from coupons.recovery.late import came_late
 from coupons.recovery.stale import stale_campaigns
-from coupons.recovery.unverified import LOOK_SEC, closed_by_unknown_keys, in_words, unread_unverified
+
+CHUNK = 1_000
+KEYS_NAMED = 5
+LOOK_SEC = 10.0  # at a start: about a million messages
+
+
+class Unverified(NamedTuple):
+    """What such a message says, without a proof."""
+
+    key_id: str
+    ticket: Ticket
+    position: Position
+
+    def __str__(self) -> str:
+        return f"{self.ticket.user_id} #{self.ticket.sequence}, key {self.key_id}"
+
+
+def unaccounted(campaign_id: UUID, messages: Sequence[Unverified]) -> list[Unverified]:
+    """Those that may be a lost promise: the user has neither coupon nor a failed event that holds the ticket, and no
+    operator has given up the failed event of the message."""
+    left: list[Unverified] = []
+    for start in range(0, len(messages), CHUNK):
+        chunk = messages[start : start + CHUNK]
+        written = written_sequences(campaign_id, [each.ticket.user_id for each in chunk])
+        unwritten = [each for each in chunk if each.ticket.user_id not in written]
+        given_up = _given_up([each.position for each in unwritten])
+        left += [each for each in unwritten if each.position not in given_up]
+    return left
+
+
+def _given_up(positions: Collection[Position]) -> set[Position]:
+    if not positions:
+        return set()
+    events = FailEventHistory.objects.filter(
+        topic=settings.TOPIC,
+        partition__in={each.partition for each in positions},
+        offset__in=[each.offset for each in positions],
+        given_up_at__isnull=False,
+    )
+    return {Position(*place) for place in events.values_list("partition", "offset")}
+
+
+def unread_unverified(campaigns: Iterable[Campaign], *, within_sec: float) -> tuple[dict[UUID, list[Unverified]], int]:
+    """Of each of these campaigns; and how many unread messages it had no time to look at. Raises LogUnavailable."""
+    log_ends = {campaign.pk: campaign.log_ends for campaign in campaigns}
+    found: dict[UUID, list[Unverified]] = {campaign_id: [] for campaign_id in log_ends}
+    lags = partition_lags()
+    until = time.monotonic() + within_sec
+    stretches = {partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}
+    for seen, message in enumerate(read_log(stretches)):
+        if time.monotonic() > until:
+            return found, sum(lag.lag for lag in lags.values()) - seen
+        unverified = unverified_of(message)
+        if unverified is not None and unverified.ticket.campaign_id in log_ends:
+            ends = log_ends[unverified.ticket.campaign_id]
+            if not came_late(unverified.ticket.epoch, message.position, ends):
+                found[unverified.ticket.campaign_id].append(unverified)
+    return found, 0
+
+
+def unverified_of(message: LoggedMessage) -> Unverified | None:
+    """What this message says if it is signed with an unknown key, and says a ticket."""
+    try:
+        open_message(message.payload, message.headers)
+    except UnknownKey as error:
+        return None if error.ticket is None else Unverified(error.key_id, error.ticket, message.position)
+    except InvalidMessage:
+        pass
+    return None
+
+
+def is_forged(key_id: str, forged_keys: Collection[str]) -> bool:
+    """Whether the operator has said so: by the key's id, or by a pattern such as `*`."""
+    return any(fnmatchcase(key_id, pattern) for pattern in forged_keys)
+
+
+def refuse_unaccounted(campaign_id: UUID, messages: Sequence[Unverified], tickets: Mapping[str, int]) -> None:
+    """Raises UnknownMessageKey if one of them names a user without any of these tickets."""
+    strangers = [each for each in messages if each.ticket.user_id not in tickets]
+    if left := unaccounted(campaign_id, strangers):
+        raise UnknownMessageKey(
+            f"Campaign {campaign_id} stays closed, or promises would be lost. The topic has {in_words(left)} "
+            "If nobody of yours has ever had that key, they are forged: `manage.py rebuild_admission --forged-key ID`."
+        )
+
+
+def closed_by_unknown_keys(campaign_ids: Collection[UUID], *, within_sec: float) -> dict[UUID, UnknownMessageKey]:
+    """Which of these stale campaigns a rebuild would refuse, and why, as far as there is time to look. Changes nothing.
+
+    Raises RetryLater.
+    """
+    refused: dict[UUID, UnknownMessageKey] = {}
+    if campaign_ids:
+        found, _ = unread_unverified(Campaign.objects.filter(pk__in=campaign_ids), within_sec=within_sec)
+        for campaign_id, messages in found.items():
+            try:
+                refuse_unaccounted(campaign_id, messages, dict(scan_tickets(campaign_id)) if messages else {})
+            except UnknownMessageKey as error:
+                refused[campaign_id] = error
+    return refused
+
+
+def in_words(messages: Iterable[Unverified]) -> str:
+    """How many messages of which keys, and what to do."""
+    counts = Counter(each.key_id for each in messages).most_common()
+    keys = [f"{count} of key {key_id}" for key_id, count in counts[:KEYS_NAMED]]
+    if others := counts[KEYS_NAMED:]:
+        keys.append(f"{sum(count for _, count in others)} of {len(others)} other keys")
+    return (
+        f"messages that are signed with a key which is not known here, {', '.join(keys)}. Name the key in "
+        'COUPON_MESSAGE_KEYS, or the former Django secret in DJANGO_SECRET_KEY_FALLBACKS (docs/runbook.md, "Change a '
+        'key").'
+    )
 
 
 def look_at_keys() -> Sequence[CheckMessage]:

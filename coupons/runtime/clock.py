@@ -1,8 +1,11 @@
-"""Times as Redis and the messages carry them: whole milliseconds since 1970, UTC."""
+"""Times as Redis and the messages carry them (whole milliseconds since 1970, UTC), and PostgreSQL's own time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import connection
+from django.db.models import DateTimeField, ExpressionWrapper, Value
+from django.db.models.functions import Now
 
 
 def milliseconds(moment: datetime) -> int:
@@ -19,3 +22,8 @@ def database_now() -> datetime:
         cursor.execute("SELECT now()")
         moment: datetime = cursor.fetchone()[0]
     return moment
+
+
+def from_now(seconds: float) -> "ExpressionWrapper[Any]":
+    """By PostgreSQL's clock, so that hosts with different clocks agree on what is due."""
+    return ExpressionWrapper(Now() + Value(timedelta(seconds=seconds)), output_field=DateTimeField())

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.issuing.retry import retry_events_now
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
 from tests.support.http import Api, assert_problem, json_of

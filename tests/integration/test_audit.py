@@ -15,7 +15,7 @@ from django.urls import reverse
 from coupons import audit
 from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.campaigns import lifecycle
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.models import ApiKey, AuditEntry, Campaign, CampaignState, FailEventHistory
 from tests.integration.test_admin_campaigns import values_of
 from tests.integration.test_admin_failed_events import failed, held, retry_address

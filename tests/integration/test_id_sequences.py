@@ -10,7 +10,7 @@ from django.db.models import Model
 
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.issuing.retry import RetryReport, retry_events_now
 from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailAttempt, FailEventHistory
 from coupons.recovery.keeper import Keeper

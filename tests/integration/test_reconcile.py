@@ -9,7 +9,7 @@ from coupons.admission.gate import EpochAhead
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.errors import GateUnavailable, LogUnavailable, StateStale
-from coupons.issuing.failures import Failure, record_failures
+from coupons.issuing.failed_events import Failure, record_failures
 from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailCode

@@ -12,7 +12,7 @@ from django.utils import timezone
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.errors import GateUnavailable, OperatorError
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailEventHistory
 from coupons.reconciliation.reconcile import reconcile

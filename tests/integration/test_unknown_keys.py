@@ -10,13 +10,12 @@ from django.core.management.base import CommandError
 from consumers.registry import Received
 from coupons.admission.scripts import admission_redis
 from coupons.errors import OperatorError, StateStale, UnknownMessageKey
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
 from coupons.reconciliation.differences import Kind, Ledger
 from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.rebuild import rebuild_campaigns
-from coupons.recovery.unknown_keys import look_at_keys, refuse_unknown_keys
-from coupons.recovery.unverified import closed_by_unknown_keys, unread_unverified
+from coupons.recovery.unknown_keys import closed_by_unknown_keys, look_at_keys, refuse_unknown_keys, unread_unverified
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, issued_users, publish, rebuild, were_read
 from tests.support.topic import read_topic, ticket_holders

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from django.db import connection
 
 from coupons.admission.scripts import admission_redis
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import give_up_events
 from coupons.messaging.messages import decode
 from coupons.models import AuditEntry, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 from faults.visits import Habits

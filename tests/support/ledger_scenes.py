@@ -9,8 +9,7 @@ from django.db import transaction
 from coupons.admission import campaign_store, ticket_store
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.issuing.failures import Failure, record_failures
-from coupons.issuing.give_up import give_up_events
+from coupons.issuing.failed_events import Failure, give_up_events, record_failures
 from coupons.issuing.issue import issue_coupons, settle_tickets
 from coupons.issuing.retry import retry_events_now
 from coupons.messaging.messages import encode

@@ -5,7 +5,7 @@ from django.conf import LazySettings
 
 from consumers.backoff import Backoff
 from consumers.rate import RateLimit
-from coupons.issuing.backoff import MAX_DELAY_SEC, retry_delay_sec
+from coupons.issuing.failed_events import MAX_DELAY_SEC, retry_delay_sec
 from tests.support.clocks import Clock
 
 

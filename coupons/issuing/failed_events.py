@@ -1,19 +1,29 @@
-"""Records messages that could not become coupons: the only maker of FailEventHistory rows."""
+"""Failed events: recorded when a message cannot become a coupon, and given up when an operator decides so.
 
+`record_failures` is the only maker of FailEventHistory rows; retry.py tries them again.
+"""
+
+import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
+from django.db.models.functions import Now
 
-from coupons.errors import RetryLater, one_line
-from coupons.issuing.backoff import retry_delay_sec
-from coupons.issuing.database_time import from_now
-from coupons.models import MAX_USER_ID_LENGTH, Campaign, FailCode, FailEventHistory
+from coupons import audit
+from coupons.errors import OperatorError, RetryLater, one_line
+from coupons.models import MAX_USER_ID_LENGTH, Campaign, Coupon, EventStatus, FailCode, FailEventHistory
+from coupons.runtime.clock import from_now
 
+logger = logging.getLogger(__name__)
 MAX_ERROR_TEXT = 2_000
+MAX_DELAY_SEC = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +118,35 @@ def _text(value: object, limit: int) -> str:
 
 def _sequence(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def retry_delay_sec(attempts: int) -> float:
+    """Doubles with each attempt up to 6 hours, spread over half of itself: a crowd must not come back as one."""
+    delay = min(settings.RETRY_BASE_DELAY_SEC * 2**attempts, MAX_DELAY_SEC)
+    return random.uniform(delay / 2, delay)
+
+
+def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
+    """Returns how many. Left alone are rows that are not FAIL, and those whose ticket has its coupon after all.
+
+    Raises OperatorError without a reason.
+    """
+    if not reason.strip():
+        raise OperatorError("reason: say why these events are given up.")
+    still_failing = FailEventHistory.objects.filter(event_status=EventStatus.FAIL, given_up_at__isnull=True)
+    with transaction.atomic():
+        chosen = still_failing.filter(pk__in=event_ids).select_for_update(no_key=True).defer("payload").order_by("pk")
+        campaigns = {event.campaign_id for event in chosen} - {None}
+        # The trigger on the coupon table takes these rows too, then looks for given-up tickets (migration 0008). So
+        # either it sees this decision, or the coupon is committed and seen below.
+        list(Campaign.objects.filter(pk__in=campaigns).select_for_update(no_key=True).order_by("pk"))
+        coupon = Coupon.objects.filter(
+            campaign=OuterRef("campaign"), user_id=OuterRef("user_id"), sequence=OuterRef("sequence")
+        )
+        events = list(chosen.filter(~Exists(coupon)))
+        FailEventHistory.objects.filter(pk__in=[event.pk for event in events]).update(
+            given_up_at=Now(), given_up_by=actor, given_up_reason=reason, next_attempt_at=None, updated_at=Now()
+        )
+        audit.record_all(actor=actor, rows=events, what="Given up", reason=reason)
+    logger.info("retry.given_up count=%d actor=%s", len(events), actor)
+    return len(events)
