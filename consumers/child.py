@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from django.conf import settings
 
-from consumers.backoff import Backoff
+from consumers.pace import Backoff
 from coupons.errors import LogUnavailable, OperatorError, RetryLater
 from coupons.messaging.topics import partition_count
 

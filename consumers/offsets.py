@@ -1,7 +1,7 @@
-"""Offsets: which ones a finished batch stands for, and committing them."""
+"""The offsets that a batch stands for, and committing them."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -9,6 +9,7 @@ from consumers.registry import Received
 from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
+AGAIN_SEC = 2.0  # longer than a broker takes to confirm, so that a healthy one is asked once
 COMMITTED_SEC = 2.0  # a signal waits so long at most: librdkafka's calls hold back Python's handlers
 
 # After a rebalance the partition is somebody else's: the commit is void and the messages are delivered again there.
@@ -26,8 +27,9 @@ REDELIVERED = frozenset(
 )
 
 
-# What the broker has confirmed to this process, by topic and partition.
-confirmed: dict[tuple[str, int], int] = {}
+Partition = tuple[str, int]  # topic and number
+# What the broker has confirmed to this process.
+confirmed: dict[Partition, int] = {}
 
 
 def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
@@ -56,12 +58,34 @@ def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int,
     return {each.partition: each.offset if each.offset >= 0 else None for each in found}
 
 
-def commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
-    """Send the commit and go on; `on_commit` hears how it ended. What is not committed is delivered again.
+class Commits:
+    """The commits of one worker, sent without waiting. What is not committed is delivered again.
 
     Never the synchronous form: it waits without a time-out, and did so for ever after a broker's restart.
     """
-    consumer.commit(offsets=offsets, asynchronous=True)
+
+    def __init__(self, consumer: Consumer, *, clock: Callable[[], float]) -> None:
+        self._consumer = consumer
+        self._clock = clock
+        self._sent: dict[Partition, int] = {}  # of partitions that are still assigned
+        self._sent_at = 0.0
+
+    def send(self, offsets: list[TopicPartition]) -> None:
+        """`on_commit` hears how it ended."""
+        self._consumer.commit(offsets=offsets, asynchronous=True)
+        self._sent_at = self._clock()
+        self._sent.update({(each.topic, each.partition): each.offset for each in offsets})
+
+    def send_lost_again(self) -> None:
+        """A commit that got lost (a broker that hung) would leave its messages unread for ever where no more come."""
+        lost = [TopicPartition(*each, offset) for each, offset in self._sent.items() if confirmed.get(each) != offset]
+        if lost and self._clock() - self._sent_at > AGAIN_SEC:
+            self.send(lost)
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """They were revoked."""
+        for partition in partitions:
+            self._sent.pop(partition, None)
 
 
 def wake(consumer: Consumer) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from consumers.backoff import Backoff
+from consumers.pace import Backoff
 from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)

@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumers import offsets
-from consumers.backoff import Backoff
-from consumers.progress import Progress
-from consumers.rate import RateLimit
+from consumers.offsets import Commits, Partition
+from consumers.pace import Backoff, RateLimit
 from consumers.registry import Handled, Handler, Received
-from consumers.silence import SilenceWatch
+from consumers.watch import Progress, SilenceWatch
 from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
-from coupons.messaging.brokers import BrokersLost, KnownBrokers
-from coupons.messaging.kafka import headers_of, is_fatal
+from coupons.messaging.kafka import BrokersLost, KnownBrokers, headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +27,6 @@ IDLE_SEC = 0.005
 WAKE_SEC = 1.0
 # After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
 LINGER_SEC = 0.05
-# Longer than a broker takes to confirm, so that a healthy one is asked once.
-COMMIT_AGAIN_SEC = 2.0
-
 # A goodbye takes milliseconds. For a hanging broker to confirm what was committed, librdkafka waits a minute and more.
 LEAVE_SEC = 10.0
 
@@ -72,11 +67,10 @@ class Worker:
         self._progress = Progress(clock=clock)
         self._kept: list[Received] = []  # a batch that is to be tried again
         self._retry_at = 0.0
-        self._done: dict[tuple[str, int], int] = {}  # what was committed, of partitions that are still ours
-        self._committed_at = 0.0
+        self._commits = Commits(consumer, clock=clock)
         self._wake_at = 0.0
-        self._assigned: set[tuple[str, int]] = set()
-        self._unplaced: set[tuple[str, int]] = set()  # assigned, and not yet compared with the handler's own record
+        self._assigned: set[Partition] = set()
+        self._unplaced: set[Partition] = set()  # assigned, and not yet compared with the handler's own record
         self._place_at = 0.0
         self._failed_beyond_written = 0
         self.has_left = True
@@ -134,7 +128,7 @@ class Worker:
                 self._silence.heard()
                 self._handle(batch)
             else:
-                self._commit_again()
+                self._commits.send_lost_again()
                 self._silence.look(self._consumer)
         self._progress.report_if_due(self._consumer)
 
@@ -190,25 +184,11 @@ class Worker:
             self._keep(batch, error)
             return
         # Crash here => the batch is in the database and comes again; the handler finds duplicates.
-        done = offsets.next_offsets(batch)
-        offsets.commit(self._consumer, done)
-        self._committed_at = self._clock()
-        self._done.update({(each.topic, each.partition): each.offset for each in done})
+        self._commits.send(offsets.next_offsets(batch))
         self._progress.add(handled, batch)
         self._count_failed(handled)
         if self._kept:
             self._resume()
-
-    def _commit_again(self) -> None:
-        """A commit that got lost (a broker that hung) would leave its messages unread for ever where no more come."""
-        lost = [
-            TopicPartition(*partition, offset)
-            for partition, offset in self._done.items()
-            if offsets.confirmed.get(partition) != offset
-        ]
-        if lost and self._clock() - self._committed_at > COMMIT_AGAIN_SEC:
-            self._committed_at = self._clock()
-            offsets.commit(self._consumer, lost)
 
     def _keep(self, batch: list[Received], error: Exception) -> None:
         """Pause everything and try the same batch again later. A pause throws away what was fetched ahead, so it is
@@ -297,7 +277,7 @@ class Worker:
         gone = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned -= gone
         self._unplaced -= gone
-        self._done = {partition: offset for partition, offset in self._done.items() if partition not in gone}
+        self._commits.forget(gone)
         # Their new owner gets them. To commit them here would be accepted, and would rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
         consumer.incremental_unassign(list(partitions))

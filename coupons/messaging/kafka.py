@@ -1,9 +1,11 @@
-"""How every Kafka client of this program is configured, and why one cannot reach its broker."""
+"""What every Kafka client of this program shares: its settings, why it cannot reach its broker, and whether it ever
+will again."""
 
+import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -13,6 +15,7 @@ from django.conf import settings
 Header = tuple[str, str | bytes | None]
 Headers = Sequence[Header]
 
+logger = logging.getLogger(__name__)
 librdkafka_log = logging.getLogger("coupons.librdkafka")
 # What a call that was in vain ends with: they tell that nobody answered, and never why.
 NO_ANSWER = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
@@ -20,6 +23,10 @@ FAILURE = re.compile(r"FAIL \[.*?\] \[thrd:.*?\]: (.*)", re.DOTALL)
 FRESH_SEC = 30.0
 REPEAT_SEC = 10.0
 MAX_LINES = 1_000
+# The beginning anew, where it happens, takes milliseconds.
+LOST_AFTER_SEC = 2.0
+# Who named a broker, as STATISTICS.md has it. The others are no servers: a group's coordinator, the client's own queue.
+SERVERS = ("learned", "configured")
 
 
 def is_fatal(error: KafkaError) -> bool:
@@ -85,3 +92,37 @@ def client_config(**more: Any) -> dict[str, Any]:
         **settings.KAFKA_CLIENT_CONFIG,
         **more,
     }
+
+
+class BrokersLost(Exception):
+    """A client that connects to nobody any more: only a new one helps."""
+
+
+class KnownBrokers:
+    """The brokers that one client knows; `learn` gets each of its statistics. `are_lost` when they have named none for
+    LOST_AFTER_SEC, by the client's own clock (a busy process may read them late).
+
+    librdkafka drops a broker that metadata no longer name. When it was the last one it is to begin again with
+    bootstrap.servers, and sometimes does not: such a client is connected to no broker for ever, and no error says so
+    (docs/decisions/0006).
+    """
+
+    def __init__(self) -> None:
+        self.are_lost = False
+        self._none_since_us: int | None = None
+
+    def learn(self, statistics: Mapping[str, Any]) -> None:
+        if any(broker.get("source") in SERVERS for broker in statistics.get("brokers", {}).values()):
+            self._none_since_us, self.are_lost = None, False
+            return
+        now_us = int(statistics.get("ts", 0))
+        if self._none_since_us is None:
+            self._none_since_us = now_us
+        self.are_lost = now_us - self._none_since_us >= LOST_AFTER_SEC * 1_000_000
+
+    def on_statistics(self, document: str) -> None:
+        """librdkafka's `stats_cb`. Never raises: that would come out of poll()."""
+        try:
+            self.learn(json.loads(document))
+        except (ValueError, TypeError, AttributeError):
+            logger.exception("kafka.statistics_unreadable")

@@ -15,7 +15,7 @@ import msgspec
 from coupons.models import MAX_USER_ID_LENGTH, FailCode
 
 VERSION = 1
-USER_ID = re.compile(rf"\A[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}\Z")
+USER_ID = re.compile(rf"[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}")
 MAX_SEQUENCE = 2**53 - 1  # what JSON and Lua carry without loss
 MAX_PAYLOAD_BYTES = 4096  # a good message has under 500
 
@@ -27,7 +27,7 @@ class Ticket(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_fiel
     """
 
     campaign_id: UUID
-    user_id: Annotated[str, msgspec.Meta(pattern=USER_ID.pattern)]
+    user_id: Annotated[str, msgspec.Meta(pattern=rf"\A{USER_ID.pattern}\Z")]
     sequence: Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQUENCE)]
     admitted_at: Annotated[datetime, msgspec.Meta(tz=True)]
     trace: str = ""

@@ -15,8 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.brokers import KnownBrokers
-from coupons.messaging.kafka import client_config, is_fatal
+from coupons.messaging.kafka import KnownBrokers, client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import sign

@@ -204,7 +204,7 @@ def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
     """What to raise. The next call asks with new clients if nobody has answered this one."""
     administrator().poll(0)  # it has no thread that does, and why it is not connected is told there
     if error.code() < 0 or error.code() in OUT_OF_DATE:  # below 0 are librdkafka's own
-        # It may have lost its brokers for good (coupons/messaging/brokers.py), and has no statistics that would tell.
+        # It may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics that would tell.
         administrator.forget()
     return LogUnavailable(f"{what}: {why(error)}")
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import pytest
 from django.conf import LazySettings
 
-from consumers.kafka_config import consumer_config
-from coupons.messaging.brokers import KnownBrokers
-from coupons.messaging.kafka import client_config
+from consumers.config import consumer_config
+from coupons.messaging.kafka import KnownBrokers, client_config
 from tests.support.process import ROOT
 
 CLIENTS = {"Producer", "Consumer", "AdminClient"}

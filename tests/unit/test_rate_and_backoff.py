@@ -3,8 +3,7 @@
 import pytest
 from django.conf import LazySettings
 
-from consumers.backoff import Backoff
-from consumers.rate import RateLimit
+from consumers.pace import Backoff, RateLimit
 from coupons.issuing.failed_events import MAX_DELAY_SEC, retry_delay_sec
 from tests.support.clocks import Clock
 

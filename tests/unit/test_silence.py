@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from django.db import OperationalError
 
-from consumers import silence
-from consumers.silence import LOOK_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
+from consumers import watch
 from consumers.supervisor import HEALTHY_SEC
+from consumers.watch import LOOK_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
 from coupons.errors import LogUnavailable
 from coupons.messaging.topics import PartitionLag
 from tests.support.clocks import Clock
@@ -31,10 +31,10 @@ class Scene:
         self.holders = {0: ME, 1: "another"}
         self.is_readable = True
         self.watch = SilenceWatch("group", clock=self.clock)
-        monkeypatch.setattr(silence, "partition_lags", self._lags)
-        monkeypatch.setattr(silence, "partition_holders", lambda group: self.holders)
-        monkeypatch.setattr(silence, "read_log", self._read)
-        monkeypatch.setattr(silence, "close_old_connections", lambda: None)
+        monkeypatch.setattr(watch, "partition_lags", self._lags)
+        monkeypatch.setattr(watch, "partition_holders", lambda group: self.holders)
+        monkeypatch.setattr(watch, "read_log", self._read)
+        monkeypatch.setattr(watch, "close_old_connections", lambda: None)
 
     def pass_time(self, seconds: float) -> None:
         for _ in range(int(seconds)):

@@ -9,14 +9,14 @@ from confluent_kafka import Consumer
 from django.conf import settings
 
 from consumers.child import end_now, start_when_ready, stop_when_parent_dies
-from consumers.kafka_config import consumer_config
+from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
-from consumers.silence import ConsumerSilent
 from consumers.supervisor import Supervisor
+from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
-from coupons.messaging.brokers import BrokersLost, KnownBrokers
+from coupons.messaging.kafka import BrokersLost, KnownBrokers
 from coupons.recovery.unknown_keys import refuse_unknown_keys
 from coupons.runtime.gc import freeze_imported_objects
 from coupons.runtime.signal_event import SignalEvent

@@ -1,21 +1,19 @@
-"""Notices a client that is silent for good: messages wait in partitions that nobody else holds, and it gets none.
-
-librdkafka comes into that state in more ways than are known, and no error says so (docs/decisions/0006). Only a new
-client helps, so the worker ends and is started again.
-"""
+"""Watches how a worker gets on: log lines about its progress, and whether its client is silent for good."""
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from django.db import close_old_connections
 
+from consumers.registry import Handled, Received
 from coupons.errors import DATABASE_DOWN, RetryLater, one_line
 from coupons.messaging.log import read_log
 from coupons.messaging.topics import partition_holders, partition_lags
 
 logger = logging.getLogger(__name__)
+REPORT_SEC = 5.0
 LOOK_SEC = 10.0
 SILENT_SEC = 60.0
 """Longer than a request of the client's may wait for an answer, and as long as a worker must have run before it ended
@@ -24,12 +22,67 @@ to be started again at once, however often (supervisor.HEALTHY_SEC)."""
 Stretch = tuple[int, int]  # partition, first offset that was not read
 
 
+class Progress:
+    """Logs rows/s, lag and the last offset, at most every 5 seconds. `clock` is monotonic, in seconds."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started_at = clock()
+        self._done = self._duplicates = self._failed = 0
+        self._last: Received | None = None
+
+    def add(self, handled: Handled, batch: Sequence[Received]) -> None:
+        self._done += handled.done
+        self._duplicates += handled.duplicates
+        self._failed += handled.failed
+        self._last = batch[-1]
+
+    def report_if_due(self, consumer: Consumer) -> None:
+        elapsed_sec = self._clock() - self._started_at
+        if elapsed_sec < REPORT_SEC:
+            return
+        if self._last is not None:
+            logger.info(
+                "consumer.progress rows=%d rows_per_s=%.0f duplicates=%d failed=%d lag=%s last=%s[%d]@%d",
+                self._done,
+                self._done / elapsed_sec,
+                self._duplicates,
+                self._failed,
+                _lag(consumer),
+                self._last.topic,
+                self._last.partition,
+                self._last.offset,
+            )
+        self._started_at = self._clock()
+        self._done = self._duplicates = self._failed = 0
+        self._last = None
+
+
+def _lag(consumer: Consumer) -> str:
+    """Messages of this worker's partitions that it has not read, by what the client last heard of the log's end."""
+    try:
+        positions: list[TopicPartition] = consumer.position(consumer.assignment())
+        behind = 0
+        for position in positions:
+            _, end = consumer.get_watermark_offsets(position, cached=True)
+            if position.offset >= 0 and end >= 0:
+                behind += max(end - position.offset, 0)
+    except KafkaException:
+        return "unknown"
+    return str(behind)
+
+
 class ConsumerSilent(Exception):
     """Another client reads the messages that wait for this one."""
 
 
 class SilenceWatch:
-    """Of one consumer of `group`. The worker says when it has `heard` of a message, and else has it `look`."""
+    """Notices a client that is silent for good: messages wait in partitions that no other member holds, and it gets
+    none. librdkafka comes into that state in more ways than are known, and no error says so (docs/decisions/0006). Only
+    a new client helps, so the worker ends and is started again.
+
+    The worker calls `heard` when it gets a message, and `look` when it does not.
+    """
 
     def __init__(self, group: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._group = group

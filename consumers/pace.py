@@ -1,11 +1,15 @@
-"""--max-rate: the database gets what it can take, the topic keeps the rest."""
+"""How fast a worker may go (`--max-rate`), and how long it waits before it tries again."""
 
+import random
 import time
 from collections.abc import Callable
 
 
 class RateLimit:
-    """A bucket of at most one second's messages. `rate` in messages/s, 0 = no limit; `clock` monotonic, in seconds."""
+    """A bucket of at most one second's messages: the database gets what it can take, the topic keeps the rest.
+
+    `rate` is in messages/s, 0 = no limit; `clock` is monotonic, in seconds.
+    """
 
     def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -35,3 +39,20 @@ class RateLimit:
     def wait_sec(self) -> float:
         """Until the next message may be taken."""
         return max((1 - self._tokens) / self._rate, 0.0) if self._rate else 0.0
+
+
+class Backoff:
+    """Delays in seconds that double from `first` to `cap`, each spread over half of itself."""
+
+    def __init__(self, *, first_sec: float, cap_sec: float) -> None:
+        self._first_sec = first_sec
+        self._cap_sec = cap_sec
+        self._delay_sec = first_sec
+
+    def next_delay_sec(self) -> float:
+        delay = self._delay_sec
+        self._delay_sec = min(2 * delay, self._cap_sec)
+        return random.uniform(delay / 2, delay)
+
+    def reset(self) -> None:
+        self._delay_sec = self._first_sec
