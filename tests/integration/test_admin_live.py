@@ -1,7 +1,8 @@
 """What the campaigns' pages say of Redis, and the lists on a big table: bounded counts, served by an index."""
 
 import re
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -10,7 +11,7 @@ from django.urls import reverse
 
 from coupons.admin import live
 from coupons.admin.live import RedisState
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store, gate, scripts
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import lifecycle
@@ -88,20 +89,20 @@ def test_a_closed_campaign_that_left_redis_is_no_alarm(service: Service) -> None
 
 def test_the_list_asks_a_redis_that_hangs_only_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     campaigns = [service.campaign() for _ in range(5)]
-    asked: list[UUID] = []
-    real = campaign_store.describe
+    asked: list[str] = []
+    real = scripts.run_each
 
-    def describe(*, campaign_id: UUID, epoch: int) -> campaign_store.Description:
-        asked.append(campaign_id)
-        return real(campaign_id=campaign_id, epoch=epoch)
+    def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
+        asked.append(name)
+        return real(name, calls)
 
-    monkeypatch.setattr(campaign_store, "describe", describe)
+    monkeypatch.setattr(scripts, "run_each", run_each)
     service.stack("pause", "redis")
 
     found = live.look(campaigns)
 
     assert {each.redis for each in found.values()} == {RedisState.SILENT}
-    assert len(asked) == 1
+    assert asked == ["describe"]
 
 
 def test_the_list_of_campaigns_costs_the_same_queries_for_one_and_for_ten(service: Service) -> None:

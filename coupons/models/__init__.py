@@ -1,0 +1,45 @@
+"""What PostgreSQL stores."""
+
+from coupons.models.campaigns import (
+    MAX_QUANTITY,
+    MAX_USER_ID_LENGTH,
+    Campaign,
+    CampaignState,
+    Coupon,
+)
+from coupons.models.failed_events import (
+    GIVEN_UP,
+    HELD_CODES,
+    EventStatus,
+    FailAttempt,
+    FailCode,
+    FailEventHistory,
+)
+from coupons.models.operations import (
+    ApiKey,
+    AuditEntry,
+    JobRun,
+    LogInCount,
+    PartitionOffset,
+    Scope,
+)
+
+__all__ = [
+    "GIVEN_UP",
+    "HELD_CODES",
+    "MAX_QUANTITY",
+    "MAX_USER_ID_LENGTH",
+    "ApiKey",
+    "AuditEntry",
+    "Campaign",
+    "CampaignState",
+    "Coupon",
+    "EventStatus",
+    "FailAttempt",
+    "FailCode",
+    "FailEventHistory",
+    "JobRun",
+    "LogInCount",
+    "PartitionOffset",
+    "Scope",
+]

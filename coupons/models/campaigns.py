@@ -1,0 +1,90 @@
+"""Campaigns and their coupons."""
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+MAX_QUANTITY = 10_000_000
+MAX_USER_ID_LENGTH = 128
+
+
+class CampaignState(models.TextChoices):
+    DRAFT = "draft"
+    OPEN = "open"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class Campaign(models.Model):
+    """One first-come-first-served offer.
+
+    `revision` rises with every change that Redis must hear of; `epoch` rises with every rebuild (0 = never loaded), and
+    `mended_epoch` follows it when that rebuild has ended: what Redis shows of an older one is an older copy.
+    `issued_count` is kept by a trigger on the coupon table (migration 0002), never by this program.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200)
+    quantity = models.PositiveIntegerField()
+    opens_at = models.DateTimeField()
+    closes_at = models.DateTimeField(null=True, blank=True)
+    state = models.CharField(max_length=10, choices=CampaignState, default=CampaignState.DRAFT, editable=False)
+    revision = models.PositiveBigIntegerField(default=0, editable=False)
+    epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    mended_epoch = models.PositiveBigIntegerField(
+        db_default=0, editable=False, help_text="The epoch of the last rebuild that Redis has taken over"
+    )
+    issued_count = models.PositiveIntegerField(default=0, editable=False)
+    log_ends = models.JSONField(
+        db_default=models.Value({}, output_field=models.JSONField()),
+        editable=False,
+        help_text="Where each rebuild found the topic's end: epoch -> partition -> offset",
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ("-created_at",)
+        constraints = [
+            models.CheckConstraint(
+                name="campaign_quantity_in_range", condition=Q(quantity__gte=1, quantity__lte=MAX_QUANTITY)
+            ),
+            models.CheckConstraint(
+                name="campaign_closes_after_it_opens",
+                condition=Q(closes_at__isnull=True) | Q(closes_at__gt=F("opens_at")),
+                violation_error_message="closes_at: it must be later than opens_at.",
+            ),
+            models.CheckConstraint(
+                name="campaign_issued_within_quantity", condition=Q(issued_count__lte=F("quantity"))
+            ),
+        ]
+        permissions = [("operate_campaign", "Can open, pause, resume, close and resize campaigns")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Coupon(models.Model):
+    """One issued coupon. Rows are never changed and never deleted.
+
+    The index of `coupon_one_per_user` starts with the user, so it also serves an operator's search by user.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="coupons", db_index=False)
+    user_id = models.CharField(max_length=MAX_USER_ID_LENGTH)
+    sequence = models.PositiveBigIntegerField()
+    code = models.CharField(max_length=32)
+    issued_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=("user_id", "campaign"), name="coupon_one_per_user"),
+            models.UniqueConstraint(fields=("campaign", "sequence"), name="coupon_one_per_sequence"),
+            models.UniqueConstraint(fields=("code",), name="coupon_code_unique"),
+        ]
+        permissions = [("see_code", "Can see the codes of coupons")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} #{self.sequence}"
