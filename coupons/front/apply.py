@@ -70,6 +70,8 @@ class Applications:
             return await self._answer(request, campaign_id)
         await request.body()  # before it takes a place, which a slow body would keep
         if not await self._line.enter():
+            applies, _ = answered("overloaded")
+            applies.inc()
             busy = too_busy("applications", "late")
             return Answer(busy.status, [*busy.headers, *_common_headers(request)], busy.body)
         try:

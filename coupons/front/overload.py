@@ -11,8 +11,6 @@ from collections import deque
 
 from django.conf import settings
 
-from coupons.metrics import answered
-
 MAX_ON_THEIR_WAY = 128
 """As many as fill a pipeline to Redis. The others wait where waiting costs least: before anything is done for them."""
 WAIT_OF_ACCEPT_TIMEOUT = 0.3
@@ -64,12 +62,8 @@ class Line:
             asyncio.get_running_loop().call_later(LOOK_SEC, self._look)
 
     def _refuse_who_is_late(self) -> None:
-        now, refused = time.monotonic(), 0
+        now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(False)
-                refused += 1
-        if refused:
-            applies, _ = answered("overloaded")
-            applies.inc(refused)
