@@ -1,6 +1,7 @@
 """What DATABASE_URL and REDIS_URL say, checked at the start: their clients would find a misspelt parameter only with
 the first request, and answer it with an error that nothing waits for."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +19,24 @@ SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"
 FILES_OF_REDIS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 FILES_OF_POSTGRESQL = ("sslrootcert", "sslcert", "sslkey")
 OPTIONS_OF_DJANGO = ("isolation_level", "assume_role")
+CONNECT_TIMEOUT_SEC = 3
+# A server that is cut off without a reset is noticed in about 10 s instead of the kernel's 2 hours.
+NOTICES_A_SERVER_THAT_HAS_GONE = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+# A statement whose client has gone (killed, or tired of waiting) ends, and frees its locks, within a second; a session
+# whose host has gone without a word in about 10 s.
+NOTICES_A_CLIENT_THAT_HAS_GONE = {
+    "client_connection_check_interval": 1_000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 def redis_url(name: str) -> str:
@@ -32,19 +51,28 @@ def redis_url(name: str) -> str:
     return value
 
 
-def database_config(name: str) -> dict[str, Any]:
-    """The URL as an entry of Django's DATABASES; its parameters are libpq's."""
+def database_config(name: str, *, time_outs_ms: Mapping[str, int]) -> dict[str, Any]:
+    """The URL as an entry of Django's DATABASES; its parameters are libpq's, and win over those that are set here.
+
+    `time_outs_ms` are settings of PostgreSQL for each session.
+    """
     config: dict[str, Any] = environ.Env().db_url_config(url(name, schemes=("postgres", "postgresql")))
-    options = config.get("OPTIONS", {})
+    given = config.get("OPTIONS", {})
     try:
-        make_dsn(**{key: value for key, value in options.items() if key not in OPTIONS_OF_DJANGO})
+        make_dsn(**{key: value for key, value in given.items() if key not in OPTIONS_OF_DJANGO})
     except ProgrammingError as error:
         reason = str(error).strip()
         raise ImproperlyConfigured(f"{name} has a parameter that PostgreSQL's client refuses: {reason}.") from None
-    mode = options.get("sslmode")
+    mode = given.get("sslmode")
     if mode is not None and mode not in SSL_MODES:
         raise ImproperlyConfigured(f"{name}: sslmode={mode} is not one of {', '.join(SSL_MODES)}.")
-    _check_files(name, options, FILES_OF_POSTGRESQL)
+    _check_files(name, given, FILES_OF_POSTGRESQL)
+    config["OPTIONS"] = {"connect_timeout": CONNECT_TIMEOUT_SEC, **NOTICES_A_SERVER_THAT_HAS_GONE, **given}
+    connect_timeout = config["OPTIONS"]["connect_timeout"]
+    if not isinstance(connect_timeout, int) or connect_timeout < 1:
+        raise ImproperlyConfigured(f"{name}: connect_timeout is no whole number of seconds from 1 up.")
+    session = [f"-c {key}={value}" for key, value in {**time_outs_ms, **NOTICES_A_CLIENT_THAT_HAS_GONE}.items()]
+    config["OPTIONS"]["options"] = " ".join([*session, str(given.get("options", ""))]).strip()  # the last -c wins
     return config
 
 

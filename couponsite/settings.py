@@ -135,41 +135,29 @@ SPECTACULAR_SETTINGS = {
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------
 # Every wait has an end: a database that hangs must neither hold a web thread nor cost a consumer its membership
-# (max.poll.interval.ms is 5 minutes, so the time-outs below stay far under it).
-DB_CONNECT_TIMEOUT_SEC = integer("COUPON_DB_CONNECT_TIMEOUT_SEC", default=3, least=1, most=60)
-DB_STATEMENT_TIMEOUT_MS = integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=240_000)
-DB_LOCK_TIMEOUT_MS = integer("COUPON_DB_LOCK_TIMEOUT_MS", default=5_000, least=100, most=240_000)
-# The two above are kept by the server; this one by us, when the server itself hangs. Above the statement time-out, so
-# that a slow statement is ended by the server, with its reason (coupons/runtime/db_timeouts.py).
-DB_ANSWER_TIMEOUT_MS = integer("COUPON_DB_ANSWER_TIMEOUT_MS", default=12_000, least=100, most=250_000)
-# What a process holds in PostgreSQL ends when that process stands still (SIGSTOP, a host that hangs): a consumer
-# between its insert and its commit holds the campaign's row, a rebuilder the right to rebuild.
-DB_IDLE_TRANSACTION_TIMEOUT_MS = integer(
-    "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS", default=20_000, least=1_000, most=240_000
-)
-WORK_LOCK_IDLE_MS = integer("COUPON_WORK_LOCK_IDLE_MS", default=20_000, least=1_000, most=600_000)
+# (max.poll.interval.ms is 5 minutes). All of them follow from how long one statement may take.
+DB_STATEMENT_TIMEOUT_MS = integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=120_000)
+# The server ends a slow statement, with its reason. Only when it hangs itself does this side end the wait, a little
+# later (coupons/runtime/db_timeouts.py).
+DB_ANSWER_TIMEOUT_MS = DB_STATEMENT_TIMEOUT_MS * 6 // 5
+# PostgreSQL takes away what a process that stands still (SIGSTOP, a host that hangs) holds in it: a consumer between
+# its insert and its commit the campaign's row, a keeper the right to rebuild.
+WORK_LOCK_IDLE_MS = DB_STATEMENT_TIMEOUT_MS * 2
 DATABASES = {
     "default": {
-        **database_config("DATABASE_URL"),
+        **database_config(
+            "DATABASE_URL",
+            time_outs_ms={
+                "statement_timeout": DB_STATEMENT_TIMEOUT_MS,
+                "lock_timeout": DB_STATEMENT_TIMEOUT_MS // 2,
+                "idle_in_transaction_session_timeout": DB_STATEMENT_TIMEOUT_MS * 2,
+            },
+        ),
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
     }
 }
-DATABASES["default"].setdefault("OPTIONS", {}).update(
-    connect_timeout=DB_CONNECT_TIMEOUT_SEC,
-    # A server that is cut off without a reset is noticed in about 10 s instead of the kernel's 2 hours.
-    keepalives=1,
-    keepalives_idle=5,
-    keepalives_interval=2,
-    keepalives_count=3,
-    tcp_user_timeout=10_000,
-    options=f"-c statement_timeout={DB_STATEMENT_TIMEOUT_MS} -c lock_timeout={DB_LOCK_TIMEOUT_MS} "
-    f"-c idle_in_transaction_session_timeout={DB_IDLE_TRANSACTION_TIMEOUT_MS} "
-    # A statement whose client has gone (killed, or tired of waiting) ends, and frees its locks, within a second; a
-    # session whose host has gone without a word in about 10 s.
-    "-c client_connection_check_interval=1000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 "
-    "-c tcp_keepalives_count=3 -c tcp_user_timeout=10000",
-)
+DB_CONNECT_TIMEOUT_SEC = DATABASES["default"]["OPTIONS"]["connect_timeout"]
 
 # --- Redis: admission lives here, nothing else does ----------------------------------------------------------------
 REDIS_URL = redis_url("REDIS_URL")

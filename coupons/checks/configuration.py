@@ -36,12 +36,6 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             "coupons.E002",
         ),
         (
-            settings.DB_ANSWER_TIMEOUT_MS > settings.DB_STATEMENT_TIMEOUT_MS,
-            "COUPON_DB_ANSWER_TIMEOUT_MS is not above COUPON_DB_STATEMENT_TIMEOUT_MS.",
-            "A slow statement would cost its connection, and go on in the server.",
-            "coupons.E007",
-        ),
-        (
             settings.API_KEYS_LEASE_MS >= settings.API_KEYS_REFRESH_MS + settings.REDIS_SOCKET_TIMEOUT_MS,
             "COUPON_API_KEYS_LEASE_MS is below COUPON_API_KEYS_REFRESH_MS + COUPON_REDIS_SOCKET_TIMEOUT_MS.",
             "Services would be answered 503 between two looks.",

@@ -3,7 +3,7 @@
 statement_timeout and lock_timeout are the server's. A server that was stopped, or a network that swallows everything,
 keeps neither, and libpq waits for an answer for ever: connect_timeout is for the connection alone, and TCP keepalives
 are answered by the kernel of a host whose server hangs. psycopg2 hands its waits to a function of ours instead
-(`set_wait_callback`, made for coroutine libraries): each wait ends after COUPON_DB_ANSWER_TIMEOUT_MS, or earlier inside
+(`set_wait_callback`, made for coroutine libraries): each wait ends after `DB_ANSWER_TIMEOUT_MS`, or earlier inside
 `answers_within`. psycopg2 then closes the connection, as after any other loss of one; `close_old_connections()` lets
 Django make a new one. The server notices within a second (client_connection_check_interval) and ends the statement.
 """

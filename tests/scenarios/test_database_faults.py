@@ -85,13 +85,7 @@ def test_connections_ended_by_the_server_cost_one_retry_and_no_failure(service: 
 
 def test_postgresql_hangs_and_the_consumer_does_not_hang_with_it(service: Service) -> None:
     """The server keeps none of its own time-outs then; the wait ends on this side of the connection."""
-    ends_its_waits = {
-        "COUPON_DB_LOCK_TIMEOUT_MS": "500",
-        "COUPON_DB_STATEMENT_TIMEOUT_MS": "700",
-        "COUPON_DB_ANSWER_TIMEOUT_MS": "1000",
-        "COUPON_DB_CONNECT_TIMEOUT_SEC": "1",
-    }
-    consumer, keeper = consumer_and_others(service, **MAX_POLL_INTERVAL, **ends_its_waits)
+    consumer, keeper = consumer_and_others(service, **MAX_POLL_INTERVAL, COUPON_DB_STATEMENT_TIMEOUT_MS="1000")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(21, crowd, name="hang")
@@ -118,8 +112,9 @@ def test_postgresql_hangs_and_the_consumer_does_not_hang_with_it(service: Servic
 
 def test_a_table_that_is_locked_is_waited_for_with_an_end(service: Service) -> None:
     """Two consumers, so that each of the server's two time-outs is seen to end a wait."""
-    first, keeper = consumer_and_others(service, COUPON_DB_LOCK_TIMEOUT_MS="300", **MAX_POLL_INTERVAL)
-    second = service.consumer("--solo", COUPON_DB_STATEMENT_TIMEOUT_MS="300", **MAX_POLL_INTERVAL)
+    first, keeper = consumer_and_others(service, COUPON_DB_STATEMENT_TIMEOUT_MS="600", **MAX_POLL_INTERVAL)
+    below_the_lock_s = f"{service.environment['DATABASE_URL']}?options=-c%20statement_timeout%3D300"
+    second = service.consumer("--solo", DATABASE_URL=below_the_lock_s, **MAX_POLL_INTERVAL)
     wait_until(lambda: len(first.partitions) == len(second.partitions) == 2, what="two partitions each")
     assigned = first.output.count("consumer.assigned"), second.output.count("consumer.assigned")
     campaign = service.campaign(20_000)
@@ -150,8 +145,10 @@ def test_a_consumer_that_waited_longer_than_its_group_did_goes_on_once_it_has_it
     service: Service,
 ) -> None:
     """It pauses what it has when the wait ends, which the group has taken away by then and gives back."""
-    longer_than_the_group = {"COUPON_DB_LOCK_TIMEOUT_MS": "9000", "COUPON_DB_STATEMENT_TIMEOUT_MS": "10000"}
-    consumer, keeper = consumer_and_others(service, **MAX_POLL_INTERVAL, **longer_than_the_group)
+    longer_than_the_group = "18000"  # half of it for a lock
+    consumer, keeper = consumer_and_others(
+        service, **MAX_POLL_INTERVAL, COUPON_DB_STATEMENT_TIMEOUT_MS=longer_than_the_group
+    )
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=20))
     crowd.goes_on("before", users=20)

@@ -21,11 +21,7 @@ from tests.support.sessions import cancel_who_waits_for
 QUANTITY = 2_000
 ROOM = 300  # users who may still get in by the lower quantity: more than come while the command starts
 AFTERWARDS = 60
-PATIENT_WITH_LOCKS = {
-    "COUPON_DB_LOCK_TIMEOUT_MS": "60000",
-    "COUPON_DB_STATEMENT_TIMEOUT_MS": "60000",
-    "COUPON_DB_ANSWER_TIMEOUT_MS": "70000",
-}
+PATIENT_WITH_LOCKS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "120000"}  # half of it for a lock
 MANY = Habits(users_per_sec=80)
 
 

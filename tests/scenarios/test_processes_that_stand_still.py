@@ -11,7 +11,7 @@ from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-SOON = {"COUPON_WORK_LOCK_IDLE_MS": "1000", "COUPON_DB_IDLE_TRANSACTION_TIMEOUT_MS": "1000"}
+SOON = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1000"}  # twice as long for what an idle session holds
 
 
 def test_a_rebuilder_that_stopped_is_replaced_and_does_no_harm_when_it_goes_on(service: Service) -> None:

@@ -1,6 +1,8 @@
 """DATABASE_URL and REDIS_URL: what their clients would refuse later stops the start, and no password is shown."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -10,6 +12,11 @@ from couponsite.servers import database_config, redis_url
 NAME = "SOME_URL"
 REDIS = "rediss://coupons:hunter2@redis.example.test:6380/0"
 POSTGRESQL = "postgres://coupons:hunter2@db.example.test/coupons"
+
+
+def options_of_postgresql() -> dict[str, Any]:
+    options: dict[str, Any] = database_config(NAME, time_outs_ms={"statement_timeout": 10_000})["OPTIONS"]
+    return options
 
 
 @pytest.fixture
@@ -29,13 +36,29 @@ def test_parameters_of_redis_s_client_are_taken(monkeypatch: pytest.MonkeyPatch,
 def test_parameters_of_libpq_become_options(monkeypatch: pytest.MonkeyPatch, ca: Path) -> None:
     monkeypatch.setenv(NAME, f"{POSTGRESQL}?sslmode=verify-full&sslrootcert={ca}")
 
-    assert database_config(NAME)["OPTIONS"] == {"sslmode": "verify-full", "sslrootcert": str(ca)}
+    assert {"sslmode": "verify-full", "sslrootcert": str(ca)}.items() <= options_of_postgresql().items()
 
 
 def test_the_system_s_authorities_are_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, f"{POSTGRESQL}?sslrootcert=system")
 
-    assert database_config(NAME)["OPTIONS"] == {"sslrootcert": "system"}
+    assert options_of_postgresql()["sslrootcert"] == "system"
+
+
+def test_what_the_url_says_of_time_outs_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, f"{POSTGRESQL}?connect_timeout=9&keepalives_idle=7&options=-c%20statement_timeout%3D300")
+    options = options_of_postgresql()
+
+    assert (options["connect_timeout"], options["keepalives_idle"]) == (9, 7)
+    assert re.findall(r"statement_timeout=(\d+)", options["options"]) == ["10000", "300"], "the last one counts"
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "2.5"])
+def test_a_time_out_for_the_connection_is_whole_seconds(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(NAME, f"{POSTGRESQL}?connect_timeout={text}")
+
+    with pytest.raises(ImproperlyConfigured, match=f"{NAME}: connect_timeout is no whole number of seconds"):
+        options_of_postgresql()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +95,7 @@ def test_what_libpq_refuses(monkeypatch: pytest.MonkeyPatch, parameters: str, sa
     monkeypatch.setenv(NAME, f"{POSTGRESQL}?{parameters}")
 
     with pytest.raises(ImproperlyConfigured, match=f"^{NAME}") as caught:
-        database_config(NAME)
+        options_of_postgresql()
 
     assert says in str(caught.value)
     assert "hunter2" not in str(caught.value)
