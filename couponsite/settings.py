@@ -201,12 +201,12 @@ TOPIC_MIN_INSYNC_REPLICAS = integer("COUPON_TOPIC_MIN_INSYNC_REPLICAS", default=
 TOPIC_RETENTION_MS = integer("COUPON_TOPIC_RETENTION_MS", default=30 * 24 * 3600 * 1000, least=3_600_000)
 CONSUMER_GROUP = required("COUPON_CONSUMER_GROUP", default="group_1")
 CONSUMER_GROUP_PROTOCOL = choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
-# How long an answer of the broker to an administrator's question (metadata, offsets) may take.
-KAFKA_REQUEST_TIMEOUT_MS = integer("COUPON_KAFKA_REQUEST_TIMEOUT_MS", default=5_000, least=100, most=60_000)
-# A rebuild, the ledger and the relay read stretches of the topic; a broker that is silent for so long ends the reading.
-TOPIC_SILENCE_MS = integer("COUPON_TOPIC_SILENCE_MS", default=15_000, least=1_000, most=300_000)
 # A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
+# An answer to a question about topics, offsets and groups may take as long; a rebuild, the ledger and the relay, which
+# read stretches of the topic, give a broker up that is silent for three times as long.
+KAFKA_REQUEST_TIMEOUT_MS = DELIVERY_TIMEOUT_MS
+TOPIC_SILENCE_MS = DELIVERY_TIMEOUT_MS * 3
 PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
 
 # Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/checks/transport.py).
@@ -216,14 +216,17 @@ PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
 # From the start of the Redis call to the confirmation after Kafka's acknowledgement, by the process's monotonic clock;
 # later is a 503.
 ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
-# The API's reads (ticket, campaigns) wait no longer than this for PostgreSQL: the threads are admission's.
-API_DATABASE_TIMEOUT_MS = integer("COUPON_API_DATABASE_TIMEOUT_MS", default=1_000, least=50, most=30_000)
-# What is asked aside of the promise, each with its own end: /readyz asks every part, /metrics counts in PostgreSQL, the
-# campaign cache reads what rebuilds have changed, and a web worker that starts waits for the producer's id.
-HEALTH_TIMEOUT_MS = integer("COUPON_HEALTH_TIMEOUT_MS", default=1_500, least=50, most=30_000)
+# A ticket that is older and not published is stuck: no web process is still at it.
+RELAY_AFTER_MS = ACCEPT_TIMEOUT_MS + DELIVERY_TIMEOUT_MS + 1_000
+# The API's reads (ticket, campaigns) wait no longer than an application, and for a thread half as long; a load balancer
+# hears of a part that is slow a little later than users do.
+API_DATABASE_TIMEOUT_MS = ACCEPT_TIMEOUT_MS
+WEB_QUEUE_TIMEOUT_MS = ACCEPT_TIMEOUT_MS // 2
+HEALTH_TIMEOUT_MS = ACCEPT_TIMEOUT_MS * 3 // 2
+# What is asked aside of the promise, each with its own end: /metrics counts in PostgreSQL, the campaign cache reads
+# what rebuilds have changed.
 METRICS_TIMEOUT_MS = integer("COUPON_METRICS_TIMEOUT_MS", default=3_000, least=50, most=60_000)
 DIRECTORY_ANSWER_TIMEOUT_MS = integer("COUPON_DIRECTORY_ANSWER_TIMEOUT_MS", default=5_000, least=100, most=60_000)
-WARM_UP_TIMEOUT_MS = integer("COUPON_WARM_UP_TIMEOUT_MS", default=5_000, least=100, most=60_000)
 # A worker whose server was killed may finish what it has in hand; then it ends. bin/web gives it to granian as well.
 WEB_STOP_TIMEOUT_SEC = integer("COUPON_WEB_STOP_TIMEOUT_SEC", default=15, least=1, most=600)
 # After so many calls in a row without an answer nobody waits for that part any more, but one probe in so long. Kafka's
@@ -233,11 +236,10 @@ BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, m
 # How often a process looks for epochs that rebuilds have raised. Must stay under the 1 s that a rebuild waits for it.
 DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least=50, most=900)
 
-# How many threads run Django in a web process, how many requests wait for one at most, and how long; all others are
-# answered 503 at once (coupons/front/django_threads.py).
+# How many threads run Django in a web process, and how many requests wait for one; all others are answered 503 at once
+# (coupons/front/django_threads.py).
 WEB_THREADS = integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
-WEB_QUEUE = integer("COUPON_WEB_QUEUE", default=32, least=0, most=10_000)
-WEB_QUEUE_TIMEOUT_MS = integer("COUPON_WEB_QUEUE_TIMEOUT_MS", default=500, least=10, most=30_000)
+WEB_QUEUE = WEB_THREADS * 4
 
 # --- Consumer, retry, keeper --------------------------------------------------------------------------------------
 CONSUMER_CONCURRENCY = integer("COUPON_CONSUMER_CONCURRENCY", default=1, least=1, most=256)
@@ -254,7 +256,6 @@ RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, m
 RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
 RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)
 KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=100, most=60_000)
-RELAY_AFTER_MS = integer("COUPON_RELAY_AFTER_MS", default=7_000, least=100, most=600_000)
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes

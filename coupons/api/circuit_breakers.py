@@ -109,7 +109,7 @@ def asking_kafka() -> Iterator[None]:
 
 @contextmanager
 def asking_postgresql() -> Iterator[None]:
-    """Around reads, within COUPON_API_DATABASE_TIMEOUT_MS. Raises DatabaseUnavailable at once while PostgreSQL hangs,
+    """Around reads, within `API_DATABASE_TIMEOUT_MS`. Raises DatabaseUnavailable at once while PostgreSQL hangs,
     or a database error."""
     if not postgresql_breaker.allow():
         BREAKER_REFUSALS.labels("postgresql").inc()

@@ -43,7 +43,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _ask_all(questions: dict[str, Callable[[], str]]) -> dict[str, str]:
-    """All at once, and all within COUPON_HEALTH_TIMEOUT_MS; a question that hangs on ends by its own time-out."""
+    """All at once, and all within `HEALTH_TIMEOUT_MS`; a question that hangs on ends by its own time-out."""
     deadline = time.monotonic() + settings.HEALTH_TIMEOUT_MS / 1000
     pool = ThreadPoolExecutor(len(questions), thread_name_prefix="readyz")
     answers = {name: pool.submit(ask) for name, ask in questions.items()}

@@ -25,5 +25,5 @@ def warm_up() -> None:
     except RetryLater as error:
         logger.warning("web.no_kafka error=%s", error)
         return
-    if not ready.wait_until_ready(settings.WARM_UP_TIMEOUT_MS / 1000):
-        logger.warning("web.producer_not_ready after=%dms", settings.WARM_UP_TIMEOUT_MS)
+    if not ready.wait_until_ready(settings.KAFKA_REQUEST_TIMEOUT_MS / 1000):
+        logger.warning("web.producer_not_ready after=%dms", settings.KAFKA_REQUEST_TIMEOUT_MS)

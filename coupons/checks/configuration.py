@@ -30,12 +30,6 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             "coupons.E001",
         ),
         (
-            settings.RELAY_AFTER_MS > settings.ACCEPT_TIMEOUT_MS + settings.DELIVERY_TIMEOUT_MS,
-            "COUPON_RELAY_AFTER_MS is not above COUPON_ACCEPT_TIMEOUT_MS + COUPON_DELIVERY_TIMEOUT_MS.",
-            "The relay would publish again what a web process is still publishing.",
-            "coupons.E002",
-        ),
-        (
             settings.API_KEYS_LEASE_MS >= settings.API_KEYS_REFRESH_MS + settings.REDIS_SOCKET_TIMEOUT_MS,
             "COUPON_API_KEYS_LEASE_MS is below COUPON_API_KEYS_REFRESH_MS + COUPON_REDIS_SOCKET_TIMEOUT_MS.",
             "Services would be answered 503 between two looks.",

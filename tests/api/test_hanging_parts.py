@@ -20,10 +20,7 @@ USERS = 60
 EACH = 4
 FAILURES = 5
 # How few wait for the part is asked here, not how many wait for a thread (coupons/front/django_threads.py).
-ROOM_FOR_ALL = {
-    "COUPON_WEB_QUEUE": str(USERS),
-    "COUPON_WEB_QUEUE_TIMEOUT_MS": "20000",
-}
+ROOM_FOR_ALL = {"COUPON_WEB_THREADS": str(USERS)}
 
 
 def ask_at_once(service: Service, campaign: Campaign, *, look_too: bool) -> tuple[list[int], list[int], float]:

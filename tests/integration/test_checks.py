@@ -23,7 +23,6 @@ def test_the_settings_of_the_tests_contradict_each_other_in_nothing() -> None:
     ("name", "value", "expected"),
     [
         ("REDIS_SOCKET_TIMEOUT_MS", 1_000, "coupons.E001"),
-        ("RELAY_AFTER_MS", 6_000, "coupons.E002"),
         ("TOPIC_MIN_INSYNC_REPLICAS", 2, "coupons.E003"),
         ("REFUSAL_LEASE_MS", 50, "coupons.E016"),
     ],

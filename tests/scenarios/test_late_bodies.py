@@ -108,7 +108,7 @@ def test_a_user_of_a_closed_campaign_is_refused_before_the_body_and_keeps_the_co
 
 
 def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="1", COUPON_WEB_QUEUE="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="1", **PATIENT)
     campaign = service.campaign(10)
 
     with ExitStack() as open_connections:

@@ -20,7 +20,7 @@ from tests.support.service import Service
 from tests.support.tickets import held
 from tests.support.waiting import wait_until
 
-RELAY_SOON = {"COUPON_RELAY_AFTER_MS": "2500", "COUPON_DELIVERY_TIMEOUT_MS": "1000"}
+RELAY_SOON = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 
 
 @pytest.mark.parametrize("lost", ["nothing else", "redis", "kafka"])

@@ -94,7 +94,7 @@ class Secured:
     def web(self, **changed: str) -> tuple[str, Process]:
         """Its address; it may be one that admits nobody."""
         port = free_port()
-        more = {"WEB_PORT": str(port), "COUPON_WEB_WORKERS": "1", "COUPON_WARM_UP_TIMEOUT_MS": "1000"}
+        more = {"WEB_PORT": str(port), "COUPON_WEB_WORKERS": "1"}
         process = self.service.start("web", [str(ROOT / "bin" / "web")], **self.lines | more | changed)
         return f"http://127.0.0.1:{port}", self._noted(process)
 
@@ -242,7 +242,7 @@ def cases(secured: Secured) -> list[Case]:
 
     def of_kafka(user: str, config: str, says: str, server: str = secured.servers.kafka.sasl) -> Case:
         changed = {"COUPON_KAFKA_CLIENT_CONFIG": config, "KAFKA_BOOTSTRAP_SERVERS": server}
-        return Case(user, {**changed, "COUPON_KAFKA_REQUEST_TIMEOUT_MS": "1500"}, "unconfirmed", says)
+        return Case(user, {**changed, "COUPON_DELIVERY_TIMEOUT_MS": "1500"}, "unconfirmed", says)
 
     return [
         of_redis("redis-authority", redis.replace(ca, other), "certificate verify failed"),
@@ -262,7 +262,7 @@ def test_a_consumer_and_a_command_say_what_is_wrong_and_go_on_trying(secured: Se
     campaign = secured.campaign()
     ca, other = str(secured.servers.authority.ca), str(secured.servers.other.ca)
     config = secured.lines["COUPON_KAFKA_CLIENT_CONFIG"]
-    wrong_kafka = {"COUPON_KAFKA_CLIENT_CONFIG": config.replace(ca, other), "COUPON_KAFKA_REQUEST_TIMEOUT_MS": "1500"}
+    wrong_kafka = {"COUPON_KAFKA_CLIENT_CONFIG": config.replace(ca, other), "COUPON_DELIVERY_TIMEOUT_MS": "1500"}
     wrong_database = {"DATABASE_URL": secured.lines["DATABASE_URL"].replace(ca, other)}
     consumers = [secured.start("run_coupon_consumer", **wrong) for wrong in (wrong_kafka, wrong_database)]
     url, web = secured.web()

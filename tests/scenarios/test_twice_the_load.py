@@ -18,15 +18,13 @@ from tests.support.patience import patience
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-THREADS, WAITING = 2, 4
+THREADS, WAITING = 2, 8
 CROWD = 32
 LIMITS = {
     "COUPON_WEB_WORKERS": "1",
     "COUPON_WEB_THREADS": str(THREADS),
-    "COUPON_WEB_QUEUE": str(WAITING),
     # How many are served is asked here, not how soon a part answers on a busy machine.
     **patience(accept_ms=4_000, redis_ms=3_000),
-    "COUPON_HEALTH_TIMEOUT_MS": "10000",
 }
 
 

@@ -24,7 +24,7 @@ from tests.support.service import Service
 from tests.support.topic import pending_holders, published_users, read_topic, ticket_holders, unread
 from tests.support.waiting import wait_until
 
-RELAY_SOON = {"COUPON_RELAY_AFTER_MS": "2500", "COUPON_DELIVERY_TIMEOUT_MS": "1000"}
+RELAY_SOON = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 # Nobody repeats, comes back or asks twice at once: who passes a point is new, and if he got no answer, only the relay
 # brings his coupon. (A winner who comes back to the other worker before his coupon is written is published once more.)
 NOBODY_REPEATS = Habits(users_per_sec=60, patience_sec=0.0, returning=0.0, twins=0.0)

@@ -15,21 +15,16 @@ REQUEST_TIMEOUTS: Final = ("ACCEPT_TIMEOUT_MS", "API_DATABASE_TIMEOUT_MS")
 
 
 def patience(*, accept_ms: int = 1_000, delivery_ms: int = 5_000, redis_ms: int = 500) -> dict[str, str]:
-    """For a web server that waits longer; it starts only if it believes that the relay does so, too."""
+    """For a web server that waits longer."""
     return {
         "COUPON_ACCEPT_TIMEOUT_MS": str(accept_ms),
         "COUPON_DELIVERY_TIMEOUT_MS": str(delivery_ms),
-        "COUPON_RELAY_AFTER_MS": str(accept_ms + delivery_ms + 1_000),
         "COUPON_REDIS_SOCKET_TIMEOUT_MS": str(redis_ms),
     }
 
 
 # For a test that counts every answer, and is not about how soon they come. Shorter than a crowd's users wait.
-PATIENT: Final = {
-    **patience(accept_ms=4_000, redis_ms=3_000),
-    "COUPON_API_DATABASE_TIMEOUT_MS": "4000",
-    "COUPON_WEB_QUEUE_TIMEOUT_MS": "4000",
-}
+PATIENT: Final = patience(accept_ms=4_000, redis_ms=3_000)
 
 
 class OwnPatience:

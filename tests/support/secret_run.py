@@ -26,8 +26,7 @@ class SecretRun:
     """`environment` is for the processes; `request` and `command` note what they hear."""
 
     patience = {
-        "COUPON_KAFKA_REQUEST_TIMEOUT_MS": "300",
-        "COUPON_TOPIC_SILENCE_MS": "1000",
+        "COUPON_DELIVERY_TIMEOUT_MS": "1000",
         "COUPON_REDIS_SOCKET_TIMEOUT_MS": "200",
     }
 
@@ -105,7 +104,6 @@ class SecretRun:
             "DATABASE_URL": database_url(connection.settings_dict["PASSWORD"], at=CLOSED),
             "REDIS_URL": redis_url(self.redis_password, at=CLOSED),
             "KAFKA_BOOTSTRAP_SERVERS": CLOSED,
-            "COUPON_WARM_UP_TIMEOUT_MS": "300",
             "WEB_PORT": str(port),
         }
         web = self.service.start("web", [str(ROOT / "bin" / "web")], **(self.environment | self.patience | down | more))
