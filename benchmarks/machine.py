@@ -11,6 +11,7 @@ from django.db import connection
 
 from benchmarks import load
 from coupons.admission.scripts import admission_redis
+from coupons.messaging.producer import LINGER_MS
 from harness import CHECKOUT, describe_machine
 
 PACKAGES = ("django", "djangorestframework", "granian", "confluent-kafka", "redis", "django-redis", "psycopg2-binary")
@@ -35,7 +36,7 @@ def describe() -> dict[str, Any]:
             "web_threads": os.environ.get("COUPON_WEB_THREADS", "bin/web's default"),
             "topic_partitions": settings.TOPIC_PARTITIONS,
             "consumer_batch_size": settings.CONSUMER_BATCH_SIZE,
-            "producer_linger_ms": settings.PRODUCER_LINGER_MS,
+            "producer_linger_ms": LINGER_MS,
         },
     }
 

@@ -7,14 +7,14 @@ import threading
 import time
 from typing import NoReturn
 
-from django.conf import settings
-
 from consumers.pace import Backoff
 from coupons.errors import LogUnavailable, OperatorError, RetryLater
 from coupons.messaging.topics import partition_count
 
 logger = logging.getLogger(__name__)
 PARENT_WATCH_SEC = 0.5
+STOP_TIMEOUT_SEC = 30
+"""A worker whose parent was killed may finish its batch; then its partitions go to others."""
 MISSING_SEC = 10.0
 """A broker that has just started answers before it knows its topics; on a busy machine it took three seconds."""
 EXIT_HANGS = 71
@@ -58,9 +58,9 @@ def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:
                 return
         logger.warning("consumer.parent_gone pid=%d", parent_pid)
         stop.set()
-        time.sleep(settings.CONSUMER_STOP_TIMEOUT_SEC)
+        time.sleep(STOP_TIMEOUT_SEC)
         # Nobody is left to kill a worker that hangs, and it would hold its partitions.
-        logger.error("consumer.not_finished after=%ds", settings.CONSUMER_STOP_TIMEOUT_SEC)
+        logger.error("consumer.not_finished after=%ds", STOP_TIMEOUT_SEC)
         os._exit(EXIT_HANGS)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 WATCH_SEC = 0.2
 # A child that lived so long before it died had nothing wrong with its start: the delays begin anew.
 HEALTHY_SEC = 60.0
+# After minutes of back-off something is wrong that no new start heals: what supervises the consumer must notice.
+MAX_DEATHS = 20
 
 
 class Child:

@@ -10,15 +10,15 @@ import signal
 import threading
 import time
 
-from django.conf import settings
-
 logger = logging.getLogger("coupons.web")
 WATCH_SEC = 0.5
+STOP_TIMEOUT_SEC = 15
+"""What a worker has in hand may take so long; bin/web tells granian the same."""
 EXIT_HANGS = 71
 
 
 def end_with_parent() -> None:
-    """Call once in a worker. Ends this process after its parent, gracefully if COUPON_WEB_STOP_TIMEOUT_SEC suffice."""
+    """Call once in a worker. Ends this process after its parent, gracefully if STOP_TIMEOUT_SEC suffice."""
     threading.Thread(target=_watch, args=(os.getppid(),), name="parent-watch", daemon=True).start()
 
 
@@ -27,6 +27,6 @@ def _watch(parent_pid: int) -> None:
         time.sleep(WATCH_SEC)
     logger.warning("web.parent_gone pid=%d", parent_pid)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(settings.WEB_STOP_TIMEOUT_SEC)  # as bin/web's --workers-kill-timeout
-    logger.error("web.not_finished after=%ds", settings.WEB_STOP_TIMEOUT_SEC)
+    time.sleep(STOP_TIMEOUT_SEC)
+    logger.error("web.not_finished after=%ds", STOP_TIMEOUT_SEC)
     os._exit(EXIT_HANGS)

@@ -207,7 +207,6 @@ DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least
 # read stretches of the topic, give a broker up that is silent for three times as long.
 KAFKA_REQUEST_TIMEOUT_MS = DELIVERY_TIMEOUT_MS
 TOPIC_SILENCE_MS = DELIVERY_TIMEOUT_MS * 3
-PRODUCER_LINGER_MS = integer("COUPON_PRODUCER_LINGER_MS", default=5, least=0, most=100)
 
 # Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/checks/transport.py).
 PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
@@ -223,39 +222,24 @@ RELAY_AFTER_MS = ACCEPT_TIMEOUT_MS + DELIVERY_TIMEOUT_MS + 1_000
 API_DATABASE_TIMEOUT_MS = ACCEPT_TIMEOUT_MS
 WEB_QUEUE_TIMEOUT_MS = ACCEPT_TIMEOUT_MS // 2
 HEALTH_TIMEOUT_MS = ACCEPT_TIMEOUT_MS * 3 // 2
-# What is asked aside of the promise, each with its own end: /metrics counts in PostgreSQL, the campaign cache reads
-# what rebuilds have changed.
-METRICS_TIMEOUT_MS = integer("COUPON_METRICS_TIMEOUT_MS", default=3_000, least=50, most=60_000)
-DIRECTORY_ANSWER_TIMEOUT_MS = integer("COUPON_DIRECTORY_ANSWER_TIMEOUT_MS", default=5_000, least=100, most=60_000)
-# A worker whose server was killed may finish what it has in hand; then it ends. bin/web gives it to granian as well.
-WEB_STOP_TIMEOUT_SEC = integer("COUPON_WEB_STOP_TIMEOUT_SEC", default=15, least=1, most=600)
-# After so many calls in a row without an answer nobody waits for that part any more, but one probe in so long. Kafka's
-# acknowledgements, Redis, and PostgreSQL where the API reads (coupons/api/circuit_breakers.py).
-BREAKER_FAILURES = integer("COUPON_BREAKER_FAILURES", default=5, least=1, most=10_000)
-BREAKER_PROBE_MS = integer("COUPON_BREAKER_PROBE_MS", default=1_000, least=50, most=60_000)
-# How often a process looks for epochs that rebuilds have raised. Must stay under the 1 s that a rebuild waits for it.
-DIRECTORY_REFRESH_MS = integer("COUPON_DIRECTORY_REFRESH_MS", default=400, least=50, most=900)
+# How often a process reads the epochs that rebuilds have raised: a rebuild waits for a second until all have.
+CAMPAIGN_CACHE_REFRESH_MS = 400
+# What the threads behind the requests ask PostgreSQL: the campaign cache, and when an API key was used last.
+BACKGROUND_ANSWER_TIMEOUT_MS = 5_000
 
 # How many threads run Django in a web process, and how many requests wait for one; all others are answered 503 at once
 # (coupons/front/django_threads.py).
 WEB_THREADS = integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
 WEB_QUEUE = WEB_THREADS * 4
 
-# --- Consumer, retry, keeper --------------------------------------------------------------------------------------
-CONSUMER_CONCURRENCY = integer("COUPON_CONSUMER_CONCURRENCY", default=1, least=1, most=256)
-CONSUMER_BATCH_SIZE = integer("COUPON_CONSUMER_BATCH_SIZE", default=2_000, least=1, most=10_000)
-CONSUMER_MAX_RATE = integer("COUPON_CONSUMER_MAX_RATE", default=0, least=0, most=10_000_000)  # rows/s; 0 = no limit
+# --- Consumer, retry, keeper (their other choices are options of their commands) --------------------------------------
+CONSUMER_BATCH_SIZE = 2_000  # messages in one transaction, the default of --batch-size (docs/decisions/0022)
+# So many more unwritable messages than written ones are a flood, which a person must look at.
 CONSUMER_POISON_LIMIT = integer("COUPON_CONSUMER_POISON_LIMIT", default=1_000, least=1, most=10_000_000)
-# A worker process that dies so often in a row, each time within a minute of its start, is not started again: after
-# minutes of back-off something is wrong that no new start heals, and whoever supervises the consumer must hear of it.
-CONSUMER_MAX_DEATHS = integer("COUPON_CONSUMER_MAX_DEATHS", default=20, least=1, most=1_000_000)
-# A worker process whose parent was killed may finish its batch; then it ends, and its partitions go to others.
-CONSUMER_STOP_TIMEOUT_SEC = integer("COUPON_CONSUMER_STOP_TIMEOUT_SEC", default=30, least=1, most=600)
-# Where web and consumer share a machine, users go first: a refusal cannot wait, a row can.
 RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
 RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
-RETRY_LEASE_SEC = integer("COUPON_RETRY_LEASE_SEC", default=600, least=5, most=86_400)
-KEEPER_INTERVAL_MS = integer("COUPON_KEEPER_INTERVAL_MS", default=2_000, least=100, most=60_000)
+RETRY_LEASE_SEC = 600  # a run that stands still for longer loses the row in hand to the next
+KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes
@@ -270,7 +254,7 @@ JWT_KEYS_DIR = folder("COUPON_JWT_KEYS_DIR")
 JWT_ISSUER = required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
 JWT_AUDIENCE = required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
 JWT_USER_CLAIM = required("COUPON_JWT_USER_CLAIM", default="sub")
-JWT_LEEWAY_SEC = integer("COUPON_JWT_LEEWAY_SEC", default=5, least=0, most=300)
+JWT_LEEWAY_SEC = 5  # how wrong the clocks of issuer and service may be
 
 # How often (coupons/api/limits.py), each in this process: users with a token, and their addresses; 0 for services = no
 # limit. Switched off all at once by COUPON_LIMITS. Behind a proxy its address must be among the trusted ones, or its
@@ -283,17 +267,16 @@ LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = integer(
     "COUPON_LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE", default=1_500, least=1, most=10_000_000
 )
 LIMIT_SERVICE_PER_MINUTE = integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0, least=0, most=100_000_000)
-LIMIT_MEMORY = integer("COUPON_LIMIT_MEMORY", default=100_000, least=1_000, most=10_000_000)  # keys
+LIMIT_MEMORY = 100_000  # users and addresses that a process counts; the least recently seen are forgotten first
 TRUSTED_PROXIES = networks("COUPON_TRUSTED_PROXIES")
 
 # --- The front: applications are answered in the event loop (coupons/front/), without it by Django's view ------------
 FRONT = boolean("COUPON_FRONT", default=True)
-# A campaign that admits nobody is refused without asking Redis. The same for every process of the service: a change
-# that admits again waits for the lease of them all.
-REFUSAL_REFRESH_MS = integer("COUPON_REFUSAL_REFRESH_MS", default=50, least=10, most=1_000)
-# A raised quantity or a resumed campaign admits so much later; what a process knows is good for as long.
-REFUSAL_LEASE_MS = integer("COUPON_REFUSAL_LEASE_MS", default=150, least=20, most=1_000)
-REFUSAL_USERS = integer("COUPON_REFUSAL_USERS", default=20_000_000, least=0, most=1_000_000_000)  # 2 bytes each
+# A campaign that admits nobody is refused without asking Redis. A raised quantity or a resumed campaign admits when the
+# lease has ended in every process of the service, so it is no setting of one of them.
+REFUSAL_REFRESH_MS = 50
+REFUSAL_LEASE_MS = 150
+REFUSAL_USERS = 20_000_000  # of all closed campaigns together, 2 bytes each; those beyond are asked of Redis
 
 # --- Browsers: the admin, the API's own pages (docs/decisions/0018) --------------------------------------------------
 # TLS ends in a proxy, bin/web speaks none. Off by itself where nobody but this machine is served, else on.

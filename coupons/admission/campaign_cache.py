@@ -1,7 +1,7 @@
 """What one process knows of the campaigns: which exist, and their epochs, so that the apply path never asks PostgreSQL.
 
 One background thread per process owns the database connection. It looks up an unknown campaign at once (many waiting
-requests, one query), and every COUPON_DIRECTORY_REFRESH_MS reads the campaigns that changed, so that an epoch which a
+requests, one query), and every `CAMPAIGN_CACHE_REFRESH_MS` reads the campaigns that changed, so that an epoch which a
 rebuild raised is known everywhere before the rebuild goes on (a rebuild waits longer than that). What is known stays
 known while PostgreSQL is down; what is not known then cannot be told, and the caller gets `CampaignCacheUnavailable`.
 """
@@ -109,13 +109,13 @@ class CampaignCache:
     def _keep_current(self) -> None:
         self._wake.set()  # the first look is at once
         while not self._stopped:
-            self._wake.wait(settings.DIRECTORY_REFRESH_MS / 1000)
+            self._wake.wait(settings.CAMPAIGN_CACHE_REFRESH_MS / 1000)
             self._wake.clear()
             with self._lock:
                 wanted, self._wanted = self._wanted, {}
             self._reading_since = time.monotonic()
             try:
-                with answers_within(settings.DIRECTORY_ANSWER_TIMEOUT_MS / 1000):
+                with answers_within(settings.BACKGROUND_ANSWER_TIMEOUT_MS / 1000):
                     self._read(wanted)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("campaign_cache.unavailable error=%s", str(error).strip())

@@ -16,7 +16,8 @@ from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, 
 from coupons.metrics import BREAKER_REFUSALS
 from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
-SPAN_SEC = 0.25
+FAILURES, SPAN_SEC = 5, 0.25
+PROBE_SEC = 1.0
 
 
 class Breaker:
@@ -67,8 +68,7 @@ class Breaker:
 
 
 def _breaker() -> Breaker:
-    probe_sec = settings.BREAKER_PROBE_MS / 1000
-    return Breaker(failures=settings.BREAKER_FAILURES, span_sec=SPAN_SEC, probe_sec=probe_sec)
+    return Breaker(failures=FAILURES, span_sec=SPAN_SEC, probe_sec=PROBE_SEC)
 
 
 kafka_breaker, redis_breaker, postgresql_breaker = _breaker(), _breaker(), _breaker()

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -20,6 +19,7 @@ from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistor
 from coupons.runtime.db_timeouts import answers_within
 
 logger = logging.getLogger(__name__)
+DATABASE_TIMEOUT_SEC = 3.0
 MAX_CAMPAIGNS = 200  # the newest ones: a label value each
 
 
@@ -35,7 +35,7 @@ class ServiceCollector(Collector):
         ]
         for part, read in parts:
             try:
-                with answers_within(settings.METRICS_TIMEOUT_MS / 1000):
+                with answers_within(DATABASE_TIMEOUT_SEC):
                     yield from list(read())
                 errors.add_metric([part], 0)
             except (RetryLater, RedisError, *DATABASE_DOWN) as error:

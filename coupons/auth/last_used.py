@@ -44,7 +44,7 @@ class LastUsed:
             at = datetime.fromtimestamp(used_at, UTC)
             older = Q(last_used_at__isnull=True) | Q(last_used_at__lt=at)
             try:
-                with answers_within(settings.DIRECTORY_ANSWER_TIMEOUT_MS / 1000):
+                with answers_within(settings.BACKGROUND_ANSWER_TIMEOUT_MS / 1000):
                     ApiKey.objects.filter(older, pk=key_id).update(last_used_at=at)
             except DATABASE_DOWN as error:
                 logger.warning("api_keys.use_not_written error=%s", " ".join(str(error).split()))

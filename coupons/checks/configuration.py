@@ -36,12 +36,6 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             "coupons.E010",
         ),
         (
-            settings.REFUSAL_LEASE_MS > settings.REFUSAL_REFRESH_MS,
-            "COUPON_REFUSAL_LEASE_MS is not above COUPON_REFUSAL_REFRESH_MS.",
-            "What a process knows of closed campaigns would be too old before it looks again.",
-            "coupons.E016",
-        ),
-        (
             settings.TOPIC_MIN_INSYNC_REPLICAS <= settings.TOPIC_REPLICATION,
             "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION.",
             "No message could ever be acknowledged.",

@@ -1,7 +1,7 @@
 """What this process knows of the campaigns that admit nobody, and for how long it may say so without asking.
 
-One thread asks Redis every COUPON_REFUSAL_REFRESH_MS about the campaigns that refused somebody lately, all of them in
-one round trip, whatever the traffic. An answer is good for COUPON_REFUSAL_LEASE_MS, counted from before it was asked
+One thread asks Redis every `REFUSAL_REFRESH_MS` about the campaigns that refused somebody lately, all of them in
+one round trip, whatever the traffic. An answer is good for `REFUSAL_LEASE_MS`, counted from before it was asked
 for.
 """
 

@@ -24,6 +24,7 @@ from coupons.runtime.process_local import ProcessLocal
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
 STATISTICS_MS = 250
+LINGER_MS = 5
 STAY_MS = 50
 """So long messages, which have no key, go to one partition: one produce request for all of them (decision 0012)."""
 GATHER_SEC = 0.002
@@ -49,7 +50,7 @@ class Publisher:
                     "acks": "all",
                     "enable.idempotence": True,
                     "compression.type": "lz4",
-                    "linger.ms": settings.PRODUCER_LINGER_MS,
+                    "linger.ms": LINGER_MS,
                     "sticky.partitioning.linger.ms": STAY_MS,
                     # Above it a message is given up and its ticket stays pending: the relay publishes it again.
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,

@@ -47,7 +47,7 @@ def lock_the_table() -> None:
 
 
 def test_an_unknown_campaign_is_looked_up_at_once(known: CampaignCache, settings: LazySettings) -> None:
-    settings.DIRECTORY_REFRESH_MS = 600_000
+    settings.CAMPAIGN_CACHE_REFRESH_MS = 600_000
     old = campaign()
     known.look_up(old.pk, wait_sec=LONG_SEC)
     hold(1.0, lambda: known.look_up(old.pk, wait_sec=0) is not None, "the next refresh is ten minutes away")
@@ -105,7 +105,7 @@ def test_a_risen_epoch_is_known_before_a_rebuild_goes_on(
     found = known.look_up(new.pk, wait_sec=0)
     assert found is not None
     assert found.epoch == 2
-    assert settings.DIRECTORY_REFRESH_MS / 1000 < SLACK_SEC
+    assert settings.CAMPAIGN_CACHE_REFRESH_MS / 1000 < SLACK_SEC
 
 
 def test_whoever_knows_that_the_epoch_is_outdated_gets_the_newer_one_at_once(known: CampaignCache) -> None:

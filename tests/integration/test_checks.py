@@ -24,7 +24,6 @@ def test_the_settings_of_the_tests_contradict_each_other_in_nothing() -> None:
     [
         ("REDIS_SOCKET_TIMEOUT_MS", 1_000, "coupons.E001"),
         ("TOPIC_MIN_INSYNC_REPLICAS", 2, "coupons.E003"),
-        ("REFUSAL_LEASE_MS", 50, "coupons.E016"),
     ],
 )
 def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(

@@ -61,26 +61,28 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
 def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
-    long = patience(accept_ms=1_500, redis_ms=1_000, delivery_ms=14_000)
-    web = service.web(COUPON_BREAKER_FAILURES="1000", **long)
+    # Of the view each who waits has a thread: enough are published before the first ones are given up.
+    long = {**patience(accept_ms=4_000, redis_ms=1_000, delivery_ms=14_000), "COUPON_WEB_THREADS": "64"}
+    web = service.web(**long)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=IMPATIENT)
     row = Row(3, crowd, name="flush")
     crowd.goes_on("before", users=30)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
         link.blackhole(Direction.REQUESTS)
+        queued = wait_until(lambda: unpublished(campaign, at_least=20), what="20 messages are in the queue")
+        assert (503, "unconfirmed") not in crowd.answers, "too late: the breaker may have kept some out of the queue"
         crowd.is_told(503, "unconfirmed", times=20)
-        assert len(ticket_holders(campaign).keys() - published_users()) >= 20
         web.signal(signal.SIGTERM)
         wait_until(lambda: refuses_connections(service.url), what="no new users are taken")
         link.let_pass()
         assert web.wait() == 0
-        assert ticket_holders(campaign).keys() == published_users(), "no relay runs: the server itself has sent them"
+        assert queued <= published_users(), "no relay runs: the server itself has sent them"
         service.web(**long)
     row.goes_on(users=30)
 
     service.consumer("--solo")
-    service.keeper(**long)  # for one whom a busy machine admitted too late to publish his message
+    service.keeper()  # for those who came while nobody waited for Kafka any more
     assert_history_holds(crowd, campaigns=[campaign])
     assert "producer.closed_with_messages" not in web.output
     assert "Traceback" not in web.output
@@ -94,6 +96,12 @@ def waiting_for_long(campaign: Campaign, crowd: Crowd, *, at_least: int) -> set[
     found = set(ticket_holders(campaign))
     time.sleep(LONG_SEC)
     found -= crowd.promises(campaign.pk).keys()
+    return found if len(found) >= at_least else None
+
+
+def unpublished(campaign: Campaign, *, at_least: int) -> set[str] | None:
+    """Users who have a place, and no message in the topic."""
+    found = ticket_holders(campaign).keys() - published_users()
     return found if len(found) >= at_least else None
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from consumers.child import end_now, start_when_ready, stop_when_parent_dies
 from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
-from consumers.supervisor import Supervisor
+from consumers.supervisor import MAX_DEATHS, Supervisor
 from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
@@ -45,7 +45,7 @@ class Command(CouponCommand):
         parser.add_argument(
             "--concurrency",
             type=whole_number(1, 256),
-            default=settings.CONSUMER_CONCURRENCY,
+            default=1,
             help="worker processes; more than the topic has partitions are idle (default %(default)s)",
         )
         parser.add_argument(
@@ -57,7 +57,7 @@ class Command(CouponCommand):
         parser.add_argument(
             "--max-rate",
             type=whole_number(0),
-            default=settings.CONSUMER_MAX_RATE,
+            default=0,
             help="messages per second of all worker processes together; 0 = no limit (default %(default)s)",
         )
         parser.add_argument(
@@ -88,7 +88,7 @@ class Command(CouponCommand):
                 _child_command(options),
                 concurrency=options["concurrency"],
                 final_exits=frozenset({1, EXIT_POISON}),
-                max_deaths=settings.CONSUMER_MAX_DEATHS,
+                max_deaths=MAX_DEATHS,
             )
             sys.exit(supervisor.run())
 
