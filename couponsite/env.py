@@ -1,4 +1,9 @@
-"""Typed readers of environment variables for settings.py: an error names the variable and the remedy."""
+"""Typed readers of environment variables for settings.py: an error names the variable and the remedy.
+
+django-environ, a dependency already, reads the file and the URLs. Its casts are not used (tried with 0.14): `int` fails
+without the variable's name and knows no range, `bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads
+`a=b;c=d` as one pair.
+"""
 
 import hmac
 import os
@@ -9,12 +14,25 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from coupons.runtime.failpoints import check_folder
 
 MIN_SECRET_BYTES = 32
 MIN_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8
+
+
+def read_file(*usual: Path) -> None:
+    """Read KEY=value lines into the environment, whose own variables win: of the file that COUPON_ENV_FILE names, else
+    of the first of `usual` that is there."""
+    named = os.environ.get("COUPON_ENV_FILE")
+    if named and not Path(named).is_file():
+        raise ImproperlyConfigured(f"COUPON_ENV_FILE names {named!r}, which is no file: correct the path or unset it.")
+    for file in [Path(named)] if named else usual:
+        if file.is_file():
+            environ.Env.read_env(file, overwrite=False)
+            return
 
 
 def required(name: str, *, default: str | None = None, hint: str = "") -> str:
@@ -55,14 +73,14 @@ def choice(name: str, *, default: str, of: Sequence[str]) -> str:
     return value
 
 
-def string_list(name: str, *, default: str) -> list[str]:
+def string_list(name: str, *, default: str = "") -> list[str]:
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
 
 
 def networks(name: str) -> list[IPv4Network | IPv6Network]:
     """Addresses and networks, `10.0.0.7,10.1.0.0/16`; one that is everybody is refused."""
     found: list[IPv4Network | IPv6Network] = []
-    for text in string_list(name, default=""):
+    for text in string_list(name):
         try:
             network = ip_network(text)
         except ValueError as error:

@@ -10,8 +10,11 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import make_dsn
+from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from couponsite.env import url
 
@@ -49,6 +52,26 @@ def redis_url(name: str) -> str:
         raise ImproperlyConfigured(f"{name} has a parameter that Redis's client refuses: {error}.{hint}") from None
     _check_files(name, {key: found[0] for key, found in parse_qs(urlsplit(value).query).items()}, FILES_OF_REDIS)
     return value
+
+
+def redis_cache(location: str, *, timeout_ms: int, max_connections: int) -> dict[str, Any]:
+    """An entry of Django's CACHES."""
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": location,
+        "OPTIONS": {
+            "CLIENT_CLASS": "django_redis.client.DefaultClient",
+            "SOCKET_TIMEOUT": timeout_ms / 1000,
+            "SOCKET_CONNECT_TIMEOUT": timeout_ms / 1000,
+            "CONNECTION_POOL_KWARGS": {
+                "max_connections": max_connections,
+                # One more try at once after a broken connection (a server that was restarted leaves dead sockets in
+                # the pool) and none after a time-out: redis-py's own default would wait up to 10 s three times.
+                # Every script is idempotent by user, so a second run is harmless.
+                "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            },
+        },
+    }
 
 
 def database_config(name: str, *, time_outs_ms: Mapping[str, int]) -> dict[str, Any]:

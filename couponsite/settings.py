@@ -2,7 +2,7 @@
 
 Values come from the environment, then from one file of KEY=value lines (a variable that is set already wins):
 `COUPON_ENV_FILE` if given, else `.env`, else the `.stack/env` that `make up` writes. So a command started by cron,
-which hands over no environment, sees what the web processes see. README, "Settings", lists them for people.
+which hands over no environment, sees what the web processes see. docs/settings.md explains each of them.
 """
 
 import os
@@ -10,46 +10,19 @@ import shlex
 import sys
 from pathlib import Path
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.retry import Retry
-
-from couponsite.env import (
-    boolean,
-    choice,
-    derived_secret,
-    failpoints_folder,
-    folder,
-    integer,
-    key_value_pairs,
-    message_keys,
-    networks,
-    required,
-    secrets_by_id,
-    string_list,
-)
-from couponsite.servers import database_config, redis_url
+from couponsite import env
+from couponsite.servers import database_config, redis_cache, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-_named_file = os.environ.get("COUPON_ENV_FILE")
-if _named_file and not Path(_named_file).is_file():
-    raise ImproperlyConfigured(
-        f"COUPON_ENV_FILE names {_named_file!r}, which is no file: correct the path or unset it."
-    )
-for _candidate in [Path(_named_file)] if _named_file else [BASE_DIR / ".env", BASE_DIR / ".stack" / "env"]:
-    if _candidate.is_file():
-        environ.Env.read_env(_candidate, overwrite=False)
-        break
+env.read_file(BASE_DIR / ".env", BASE_DIR / ".stack" / "env")
 
 # --- Django -----------------------------------------------------------------------------------------------------
-DEBUG = boolean("DJANGO_DEBUG", default=False)
-SECRET_KEY = required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
-SECRET_KEY_FALLBACKS = string_list("DJANGO_SECRET_KEY_FALLBACKS", default="")  # former ones: what they signed is good
-ALLOWED_HOSTS = string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
-WEB_PORT = integer("WEB_PORT", default=8000, least=1, most=65535)
+DEBUG = env.boolean("DJANGO_DEBUG", default=False)
+SECRET_KEY = env.required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
+SECRET_KEY_FALLBACKS = env.string_list("DJANGO_SECRET_KEY_FALLBACKS")  # former ones: what they signed stays good
+ALLOWED_HOSTS = env.string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
+WEB_PORT = env.integer("WEB_PORT", default=8000, least=1, most=65535)
 ROOT_URLCONF = "couponsite.urls"
 WSGI_APPLICATION = "couponsite.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -118,8 +91,8 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-# Pages of other origins may call the API only when they are named: https://shop.example,https://m.shop.example
-CORS_ALLOWED_ORIGINS = string_list("COUPON_CORS_ORIGINS", default="")
+# The origins whose pages may call the API: https://shop.example,https://m.shop.example
+CORS_ALLOWED_ORIGINS = env.string_list("COUPON_CORS_ORIGINS")
 CORS_URLS_REGEX = r"^/api/"
 CORS_EXPOSE_HEADERS = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy"]
 if CORS_ALLOWED_ORIGINS:
@@ -135,13 +108,13 @@ SPECTACULAR_SETTINGS = {
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------
 # Every wait has an end: a database that hangs must neither hold a web thread nor cost a consumer its membership
-# (max.poll.interval.ms is 5 minutes). All of them follow from how long one statement may take.
-DB_STATEMENT_TIMEOUT_MS = integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=120_000)
-# The server ends a slow statement, with its reason. Only when it hangs itself does this side end the wait, a little
-# later (coupons/runtime/db_timeouts.py).
+# (max.poll.interval.ms is 5 minutes). All of these time-outs follow from that of one statement.
+DB_STATEMENT_TIMEOUT_MS = env.integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=120_000)
+# The server ends a slow statement and says why. A little later this side ends the wait, should the server itself hang
+# (coupons/runtime/db_timeouts.py).
 DB_ANSWER_TIMEOUT_MS = DB_STATEMENT_TIMEOUT_MS * 6 // 5
-# PostgreSQL takes away what a process that stands still (SIGSTOP, a host that hangs) holds in it: a consumer between
-# its insert and its commit the campaign's row, a keeper the right to rebuild.
+# A process that stands still (SIGSTOP, a host that hangs) loses what it holds in PostgreSQL: a consumer between its
+# insert and its commit the campaign's row, a keeper the right to rebuild.
 WORK_LOCK_IDLE_MS = DB_STATEMENT_TIMEOUT_MS * 2
 DATABASES = {
     "default": {
@@ -161,136 +134,122 @@ DB_CONNECT_TIMEOUT_SEC = DATABASES["default"]["OPTIONS"]["connect_timeout"]
 
 # --- Redis: admission lives here, nothing else does ----------------------------------------------------------------
 REDIS_URL = redis_url("REDIS_URL")
-REDIS_SOCKET_TIMEOUT_MS = integer("COUPON_REDIS_SOCKET_TIMEOUT_MS", default=500, least=50, most=30_000)
-REDIS_MAX_CONNECTIONS = integer("COUPON_REDIS_MAX_CONNECTIONS", default=64, least=1, most=10_000)
+REDIS_SOCKET_TIMEOUT_MS = env.integer("COUPON_REDIS_SOCKET_TIMEOUT_MS", default=500, least=50, most=30_000)
+REDIS_MAX_CONNECTIONS = env.integer("COUPON_REDIS_MAX_CONNECTIONS", default=64, least=1, most=10_000)  # a process
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    "admission": {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
-        "OPTIONS": {
-            "CLIENT_CLASS": "django_redis.client.DefaultClient",
-            "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
-            "SOCKET_CONNECT_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
-            "CONNECTION_POOL_KWARGS": {
-                "max_connections": REDIS_MAX_CONNECTIONS,
-                # One more try at once after a broken connection (a server that was restarted leaves dead sockets in
-                # the pool) and none after a time-out: redis-py's own default would wait up to 10 s three times.
-                # Every script is idempotent by user, so a second run is harmless.
-                "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-            },
-        },
-    },
+    "admission": redis_cache(REDIS_URL, timeout_ms=REDIS_SOCKET_TIMEOUT_MS, max_connections=REDIS_MAX_CONNECTIONS),
 }
-REDIS_REPLICA_LAG_MS = integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, least=0, most=60_000)
+REDIS_REPLICA_LAG_MS = env.integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, least=0, most=60_000)
 
 # --- Kafka ------------------------------------------------------------------------------------------------------
-KAFKA_BOOTSTRAP_SERVERS = required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
-# Any other librdkafka setting, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
-KAFKA_CLIENT_CONFIG = key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
-# What messages are signed with (coupons/messaging/signing.py): the first key signs, all of them verify. Those that are
-# derived from Django's secret and its former ones come last, so they sign only where none is named.
-MESSAGE_KEYS = message_keys(
-    secrets_by_id("COUPON_MESSAGE_KEYS"),
-    derived=[derived_secret(each, "coupons: messages in Kafka") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
+KAFKA_BOOTSTRAP_SERVERS = env.required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
+# Any other setting of librdkafka, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
+KAFKA_CLIENT_CONFIG = env.key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
+# Keys of the messages' signatures (coupons/messaging/signing.py): the first one signs, all of them verify. Those that
+# are derived from Django's secrets come last, so they sign only where no key is named.
+MESSAGE_KEYS = env.message_keys(
+    env.secrets_by_id("COUPON_MESSAGE_KEYS"),
+    derived=[env.derived_secret(each, "coupons: messages in Kafka") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
 )
-TOPIC = required("COUPON_TOPIC", default="coupon_create")
-TOPIC_PARTITIONS = integer("COUPON_TOPIC_PARTITIONS", default=8, least=1, most=1023)
-TOPIC_REPLICATION = integer("COUPON_TOPIC_REPLICATION", default=1, least=1, most=32)
-TOPIC_MIN_INSYNC_REPLICAS = integer("COUPON_TOPIC_MIN_INSYNC_REPLICAS", default=1, least=1, most=32)
-TOPIC_RETENTION_MS = integer("COUPON_TOPIC_RETENTION_MS", default=30 * 24 * 3600 * 1000, least=3_600_000)
-CONSUMER_GROUP = required("COUPON_CONSUMER_GROUP", default="group_1")
-CONSUMER_GROUP_PROTOCOL = choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
-# A message that is not acknowledged by then is given up by the producer; its ticket stays pending for the relay.
-DELIVERY_TIMEOUT_MS = integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
-# An answer to a question about topics, offsets and groups may take as long; a rebuild, the ledger and the relay, which
-# read stretches of the topic, give a broker up that is silent for three times as long.
+TOPIC = env.required("COUPON_TOPIC", default="coupon_create")
+TOPIC_PARTITIONS = env.integer("COUPON_TOPIC_PARTITIONS", default=8, least=1, most=1023)
+TOPIC_REPLICATION = env.integer("COUPON_TOPIC_REPLICATION", default=1, least=1, most=32)
+TOPIC_MIN_INSYNC_REPLICAS = env.integer("COUPON_TOPIC_MIN_INSYNC_REPLICAS", default=1, least=1, most=32)
+TOPIC_RETENTION_MS = env.integer("COUPON_TOPIC_RETENTION_MS", default=30 * 24 * 3600 * 1000, least=3_600_000)
+CONSUMER_GROUP = env.required("COUPON_CONSUMER_GROUP", default="group_1")
+CONSUMER_GROUP_PROTOCOL = env.choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
+# The producer gives a message up that Kafka has not acknowledged by then; its ticket stays pending for the relay.
+DELIVERY_TIMEOUT_MS = env.integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
+# Requests about topics, offsets and groups may take as long. A rebuild, the ledger and the relay, which read parts of
+# the topic, give up a broker that is silent for three times as long.
 KAFKA_REQUEST_TIMEOUT_MS = DELIVERY_TIMEOUT_MS
 TOPIC_SILENCE_MS = DELIVERY_TIMEOUT_MS * 3
 
-# Servers in a network that nobody else is in: `check --deploy` asks no TLS of them (coupons/checks/transport.py).
-PLAINTEXT_HOSTS = string_list("COUPON_PLAINTEXT_HOSTS", default="")
+# Servers in a private network, of which `check --deploy` asks no TLS (coupons/checks/transport.py).
+PLAINTEXT_HOSTS = env.string_list("COUPON_PLAINTEXT_HOSTS")
 
 # --- The promise ------------------------------------------------------------------------------------------------
 # From the start of the Redis call to the confirmation after Kafka's acknowledgement, by the process's monotonic clock;
 # later is a 503.
-ACCEPT_TIMEOUT_MS = integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
-# A ticket that is older and not published is stuck: no web process is still at it.
+ACCEPT_TIMEOUT_MS = env.integer("COUPON_ACCEPT_TIMEOUT_MS", default=1_000, least=50, most=30_000)
+# A ticket that is older and still not published is stuck: no web process is at work on it any more.
 RELAY_AFTER_MS = ACCEPT_TIMEOUT_MS + DELIVERY_TIMEOUT_MS + 1_000
-# The API's reads (ticket, campaigns) wait no longer than an application, and for a thread half as long; a load balancer
-# hears of a part that is slow a little later than users do.
+# The API's reads (ticket, campaigns) wait as long as an application does, requests for a thread half as long, /readyz
+# one and a half times: a load balancer must not take out a service that still answers its users.
 API_DATABASE_TIMEOUT_MS = ACCEPT_TIMEOUT_MS
 WEB_QUEUE_TIMEOUT_MS = ACCEPT_TIMEOUT_MS // 2
 HEALTH_TIMEOUT_MS = ACCEPT_TIMEOUT_MS * 3 // 2
-# How often a process reads the epochs that rebuilds have raised: a rebuild waits for a second until all have.
+# How often each process reads the epochs that rebuilds have raised: a rebuild waits one second for that.
 CAMPAIGN_CACHE_REFRESH_MS = 400
-# What the threads behind the requests ask PostgreSQL: the campaign cache, and when an API key was used last.
+# For queries of background threads: the campaign cache, and the last use of API keys.
 BACKGROUND_ANSWER_TIMEOUT_MS = 5_000
 
-# How many threads run Django in a web process, and how many requests wait for one; all others are answered 503 at once
+# Threads that run Django in each web process, and requests that may wait for one; the others are answered 503 at once
 # (coupons/front/django_threads.py).
-WEB_THREADS = integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
+WEB_THREADS = env.integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
 WEB_QUEUE = WEB_THREADS * 4
 
-# --- Consumer, retry, keeper (their other choices are options of their commands) --------------------------------------
+# --- Consumer, retry, keeper: the rest are options of their commands -------------------------------------------------
 CONSUMER_BATCH_SIZE = 2_000  # messages in one transaction, the default of --batch-size (docs/decisions/0022)
-# So many more unwritable messages than written ones are a flood, which a person must look at.
-CONSUMER_POISON_LIMIT = integer("COUPON_CONSUMER_POISON_LIMIT", default=1_000, least=1, most=10_000_000)
-RETRY_MAX_ATTEMPTS = integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
-RETRY_BASE_DELAY_SEC = integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
+# The consumer ends after so many more unwritable messages than written ones: a person must look at such a flood.
+CONSUMER_POISON_LIMIT = env.integer("COUPON_CONSUMER_POISON_LIMIT", default=1_000, least=1, most=10_000_000)
+RETRY_MAX_ATTEMPTS = env.integer("COUPON_RETRY_MAX_ATTEMPTS", default=10, least=1, most=1_000)
+RETRY_BASE_DELAY_SEC = env.integer("COUPON_RETRY_BASE_DELAY_SEC", default=60, least=0, most=86_400)
 RETRY_LEASE_SEC = 600  # a run that stands still for longer loses the row in hand to the next
 KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
-API_KEYS = string_list("COUPON_API_KEYS", default="")  # services, with all scopes
-# Those that are made in the admin (coupons/auth/snapshot.py): how often a process reads them from Redis, how long
-# what it read is good, and how often it writes down when each was used.
-API_KEYS_REFRESH_MS = integer("COUPON_API_KEYS_REFRESH_MS", default=2_000, least=100, most=60_000)
-API_KEYS_LEASE_MS = integer("COUPON_API_KEYS_LEASE_MS", default=5_000, least=500, most=300_000)
-API_KEYS_USE_SEC = integer("COUPON_API_KEYS_USE_SEC", default=60, least=1, most=86_400)
-# Users' tokens: a folder with one file a key (coupons/auth/token_keys.py), and what each token must say. Without the
-# folder no user's token is taken. Neither keys nor folder = nobody gets in.
-JWT_KEYS_DIR = folder("COUPON_JWT_KEYS_DIR")
-JWT_ISSUER = required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
-JWT_AUDIENCE = required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
-JWT_USER_CLAIM = required("COUPON_JWT_USER_CLAIM", default="sub")
+API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
+# Keys that are made in the admin (coupons/auth/snapshot.py): how often a process reads them from Redis, how long it
+# trusts what it has read, and how often it writes down when each was used.
+API_KEYS_REFRESH_MS = env.integer("COUPON_API_KEYS_REFRESH_MS", default=2_000, least=100, most=60_000)
+API_KEYS_LEASE_MS = env.integer("COUPON_API_KEYS_LEASE_MS", default=5_000, least=500, most=300_000)
+API_KEYS_USE_SEC = env.integer("COUPON_API_KEYS_USE_SEC", default=60, least=1, most=86_400)
+# Users' tokens: a folder with one file a key (coupons/auth/token_keys.py), and the claims of each token. Without the
+# folder the API takes no user's token; without API keys as well it takes no request at all.
+JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
+JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
+JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
+JWT_USER_CLAIM = env.required("COUPON_JWT_USER_CLAIM", default="sub")
 JWT_LEEWAY_SEC = 5  # how wrong the clocks of issuer and service may be
 
-# How often (coupons/api/limits.py), each in this process: users with a token, and their addresses; 0 for services = no
-# limit. Switched off all at once by COUPON_LIMITS. Behind a proxy its address must be among the trusted ones, or its
-# users' addresses are not known.
-LIMITS = boolean("COUPON_LIMITS", default=True)
-LIMIT_USER_PER_MINUTE = integer("COUPON_LIMIT_USER_PER_MINUTE", default=120, least=1, most=1_000_000)
-LIMIT_USER_CAMPAIGN_PER_MINUTE = integer("COUPON_LIMIT_USER_CAMPAIGN_PER_MINUTE", default=60, least=1, most=1_000_000)
-LIMIT_ADDRESS_PER_MINUTE = integer("COUPON_LIMIT_ADDRESS_PER_MINUTE", default=3_000, least=1, most=10_000_000)
-LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = integer(
+# Requests a minute in each process (coupons/api/limits.py): of users with a token, of their addresses, and of services,
+# where 0 means no limit. A proxy in front must be among the trusted ones, or it stands for all of its users.
+LIMITS = env.boolean("COUPON_LIMITS", default=True)
+LIMIT_USER_PER_MINUTE = env.integer("COUPON_LIMIT_USER_PER_MINUTE", default=120, least=1, most=1_000_000)
+LIMIT_USER_CAMPAIGN_PER_MINUTE = env.integer(
+    "COUPON_LIMIT_USER_CAMPAIGN_PER_MINUTE", default=60, least=1, most=1_000_000
+)
+LIMIT_ADDRESS_PER_MINUTE = env.integer("COUPON_LIMIT_ADDRESS_PER_MINUTE", default=3_000, least=1, most=10_000_000)
+LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = env.integer(
     "COUPON_LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE", default=1_500, least=1, most=10_000_000
 )
-LIMIT_SERVICE_PER_MINUTE = integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0, least=0, most=100_000_000)
+LIMIT_SERVICE_PER_MINUTE = env.integer("COUPON_LIMIT_SERVICE_PER_MINUTE", default=0, least=0, most=100_000_000)
 LIMIT_MEMORY = 100_000  # users and addresses that a process counts; the least recently seen are forgotten first
-TRUSTED_PROXIES = networks("COUPON_TRUSTED_PROXIES")
+TRUSTED_PROXIES = env.networks("COUPON_TRUSTED_PROXIES")
 
 # --- The front: applications are answered in the event loop (coupons/front/), without it by Django's view ------------
-FRONT = boolean("COUPON_FRONT", default=True)
-# A campaign that admits nobody is refused without asking Redis. A raised quantity or a resumed campaign admits when the
-# lease has ended in every process of the service, so it is no setting of one of them.
+FRONT = env.boolean("COUPON_FRONT", default=True)
+# The front refuses a closed campaign without asking Redis. A raised quantity or a resumed campaign admits users once
+# this lease has ended in every process of the service, so both figures must be the same in all of them.
 REFUSAL_REFRESH_MS = 50
 REFUSAL_LEASE_MS = 150
 REFUSAL_USERS = 20_000_000  # of all closed campaigns together, 2 bytes each; those beyond are asked of Redis
 
 # --- Browsers: the admin, the API's own pages (docs/decisions/0018) --------------------------------------------------
-# TLS ends in a proxy, bin/web speaks none. Off by itself where nobody but this machine is served, else on.
-HTTPS = boolean("COUPON_HTTPS", default=not {*ALLOWED_HOSTS} <= {"127.0.0.1", "localhost", "[::1]"})
+# TLS ends in a proxy, bin/web speaks none. By default off where only local names are served, else on.
+HTTPS = env.boolean("COUPON_HTTPS", default=not {*ALLOWED_HOSTS} <= {"127.0.0.1", "localhost", "[::1]"})
 SECURE_SSL_REDIRECT = HTTPS
-# Never a client of the API: a redirected POST is a GET, and its credentials were on the wire already. Nor those who ask
-# from inside: a load balancer, Prometheus, a container's health check.
+# Not for clients of the API: a redirected POST becomes a GET, and its credentials were on the wire already. Nor for
+# requests from inside: a load balancer, Prometheus, a container's health check.
 SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^(healthz|readyz|metrics)$"]
-SECURE_HSTS_SECONDS = integer("COUPON_HSTS_SEC", default=365 * 24 * 3600, least=0) if HTTPS else 0
+SECURE_HSTS_SECONDS = env.integer("COUPON_HSTS_SEC", default=365 * 24 * 3600, least=0) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-if HTTPS:  # with this beginning a browser takes them from this very host alone, over TLS; without TLS it takes none
+if HTTPS:  # a browser takes cookies with this prefix from this very host alone, and over TLS alone
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
-CSRF_COOKIE_HTTPONLY = True  # forms carry the token; no script needs it
+CSRF_COOKIE_HTTPONLY = True  # forms carry the token, no script needs it
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     MIDDLEWARE.insert(0, "couponsite.middleware.believe_only_proxies")
@@ -313,10 +272,10 @@ CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 # --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------
-FAILPOINTS = failpoints_folder("COUPON_FAILPOINTS")
+FAILPOINTS = env.failpoints_folder("COUPON_FAILPOINTS")
 
 # --- Logs -------------------------------------------------------------------------------------------------------
-LOG_LEVEL = choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
+LOG_LEVEL = env.choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -35,7 +35,7 @@ def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage
 def read_batches(stretches: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
     """The same as the client has them, as many at a time as there are.
 
-    Raises LogUnavailable when the broker stays silent for COUPON_TOPIC_SILENCE_MS, so a stretch is never read in part
+    Raises LogUnavailable when the broker stays silent for `TOPIC_SILENCE_MS`, so a stretch is never read in part
     without the caller hearing of it.
     """
     left = {partition: end for partition, (start, end) in stretches.items() if start < end}

@@ -1,6 +1,6 @@
 """One at a time, among all hosts: advisory locks of PostgreSQL, each held by a connection of its own.
 
-The lock ends with that connection: at once when its process dies, and COUPON_WORK_LOCK_IDLE_MS after its process has
+The lock ends with that connection: at once when its process dies, and `WORK_LOCK_IDLE_MS` after its process has
 stopped (SIGSTOP, a host that hangs), since then the thread that keeps it busy has stopped, too. Somebody else takes the
 work over. Whoever goes on later does no harm: a rebuild is swapped in only by the rebuilder that began last, and a
 message that is relayed twice is a duplicate. A pooler in transaction mode must not stand between.

@@ -1,6 +1,6 @@
 """Publishes again what is pending and not, or no longer, on its way.
 
-A ticket's score says which (messaging/positions.py): older than COUPON_RELAY_AFTER_MS and never acknowledged, or as far
+A ticket's score says which (messaging/positions.py): older than `RELAY_AFTER_MS` and never acknowledged, or as far
 in the future, since Redis's clock has stepped back; or acknowledged at an offset that the consumers have read, so its
 message came by and left no row; or at an offset that the topic does not have (any more). What lies in the topic and
 waits for a slow consumer is none of these, so it is not published again however long it waits. A second message of a
