@@ -6,6 +6,7 @@ The files come from the apps' own folders: no collectstatic step, nothing to for
 bin/web serves couponsite/asgi.py, which has this behind it. Any WSGI server can serve it alone.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from whitenoise import WhiteNoise
 from couponsite.parent_watch import end_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
+logger = logging.getLogger("coupons.web")
 
 
 def with_static_files(django_application: object) -> WhiteNoise:
@@ -56,6 +58,7 @@ def refuse_bad_settings() -> None:
     for message in run_checks(tags=["coupons"]):
         if message.is_serious():
             raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
+        logger.warning("web.check id=%s text=%s hint=%s", message.id, message.msg, message.hint)
 
 
 def warm_up_this_process() -> None:

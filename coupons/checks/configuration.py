@@ -46,6 +46,16 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
 
 
 @register("coupons")
+def check_former_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """The web server logs these warnings at its start."""
+    hint = "Unset it. docs/settings.md has the settings that there are."
+    return [
+        Warning(f"{name} is not read any more: it is {now}.", hint=hint, id="coupons.W013")
+        for name, now in settings.FORMER_SETTINGS.items()
+    ]
+
+
+@register("coupons")
 def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """Every command runs this at its start, a consumer's worker process too; the web server calls it by itself."""
     if settings.FAILPOINTS is None:
