@@ -1,27 +1,50 @@
-"""The README's session with curl, run as it stands there."""
+"""What README.md shows is what happens: the result of the demo, and the session with curl."""
 
 import json
 import re
 
 from coupons.models import Campaign
+from harness import free_port
 from tests.support.patience import PATIENT
 from tests.support.process import ROOT
-from tests.support.service import Service
+from tests.support.service import PYTHON, Service
 from tests.support.shell import typed
 from tests.support.waiting import wait_until
 
 
+def _blocks(heading: str) -> list[str]:
+    section = (ROOT / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```\n(.*?)```", section, flags=re.DOTALL)
+
+
 def _session() -> list[str]:
     """The commands of "A session with curl", without the line that asks make for the running stack's settings."""
-    text = (ROOT / "README.md").read_text().split("## A session with curl")[1].split("\n## ")[0]
-    block = re.findall(r"```\n(.*?)```", text, flags=re.DOTALL)[1]
-    return [part for part in block.split("\n\n") if part.strip()]
+    return [part for part in _blocks("A session with curl")[1].split("\n\n") if part.strip()]
+
+
+def _without_chance(text: str) -> list[str]:
+    """Its lines, without ids, times, and who was how fast."""
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
+    text = re.sub(r"\b(user|p50|p99) \d+", r"\1 N", text)
+    return [re.sub(r"\d:\d\d:\d\d", "TIME", line).strip() for line in text.splitlines() if line.strip()]
 
 
 def _run(service: Service, script: str) -> str:
     done = typed(script, service)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_demo_ends_as_the_readme_shows(service: Service) -> None:
+    (shown,) = _blocks("What the demo shows")
+    command, *lines = _without_chance(shown)
+    assert command == "$ make demo"
+
+    demo = service.start("demo", [PYTHON, "benchmarks/demo.py"], WEB_PORT=str(free_port()))
+
+    assert demo.wait(within_sec=120) == 0, demo.output
+    said = _without_chance(demo.output)
+    assert [line for line in said if line in lines] == lines, demo.output
 
 
 def test_the_session_with_curl_in_the_readme_shows_what_it_says(service: Service) -> None:

@@ -27,7 +27,7 @@ Rows = dict[str, str]  # an option or argument -> its default
 
 def documented() -> dict[str, Rows]:
     """A section may be about several commands, which have the same options."""
-    found = {}
+    found: dict[str, Rows] = {}
     for heading, text in re.findall(r"^### (`.*)\n((?:(?!^##).*\n)*)", PAGE, re.MULTILINE):
         rows = re.findall(r"^\| `(--[\w-]+|[A-Z]+)(?: \w+)?` \| (.*?) \|", text, re.MULTILINE)
         found |= {name: dict(rows) for name in re.findall(r"`(\w+)`", heading)}
