@@ -22,7 +22,7 @@ class GateUnavailable(RetryLater):
 
 
 class StateStale(RetryLater):
-    """Redis's state of a campaign is not the current one (DESIGN section 3, "The gate knows"). The keeper rebuilds it.
+    """Redis's state of a campaign is not the current one (docs/design.md, "The gate knows"). The keeper rebuilds it.
 
     `reason` is one word: missing, run_id, epoch, tickets, pending, rebuilding (lua/state.lua), or what ended a rebuild.
     """

@@ -18,13 +18,13 @@ one unknown moment, the gate decided. What follows from that, per campaign:
   of them is a proof. Rows of users whom this history does not show as possibly admitted came from elsewhere at a time
   that nobody knows; they count as held, and their number is told (`strangers`).
 - A rebuild may forget a ticket that was promised to nobody, so its user need not have a row. Where a rebuild ended
-after the
-  answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them. Rebuilds
-  are known by `rebuilt` events; if the campaign's epoch tells of more than those, each answer may have been before one.
+  after the answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them.
+  Rebuilds are known by `rebuilt` events; if the campaign's epoch tells of more than those, each answer may have been
+  before one.
 - The quantity is the least that may have been in force while the answer was given. A change is in force from the
-  beginning of its event at the earliest, and at the latest `staleness_sec` after its end: DESIGN gives every process
-  200 ms. A change that failed, or to the quantity of before, was in force at no time. A quantity that changed without
-  an event is unknown to this check.
+  beginning of its event at the earliest, and at the latest `staleness_sec` after its end: docs/design.md gives every
+  process 200 ms. A change that failed, or to the quantity of before, was in force at no time. A quantity that changed
+  without an event is unknown to this check.
 - A failed event that ended in SUCCESS has a coupon of its user with its sequence.
 """
 

@@ -1,4 +1,4 @@
-"""The REST API: views parse, call one function, present. DESIGN section 7 is the contract."""
+"""The REST API: views parse, call one function, present. docs/api.md is the contract."""
 
 import time
 from collections.abc import Callable, Iterable

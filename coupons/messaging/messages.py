@@ -51,7 +51,7 @@ _decoder = msgspec.json.Decoder(Ticket)
 
 
 def is_user_id(text: object) -> bool:
-    """Numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters of A-Z a-z 0-9 . _ : @ | + -"""
+    """Numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters (docs/design.md)."""
     return isinstance(text, str) and USER_ID.fullmatch(text) is not None
 
 

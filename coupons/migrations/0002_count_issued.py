@@ -1,4 +1,4 @@
-"""The database itself refuses more coupons than the quantity, whoever inserts (DESIGN, I1).
+"""The database itself refuses more coupons than the quantity, whoever inserts (docs/design.md, I1).
 
 A CHECK alone cannot: it sees one row of coupons_campaign, and an INSERT into coupons_coupon does not touch it. So a
 statement-level trigger raises the count from the transition table. Campaigns in id order: two batches that both hold

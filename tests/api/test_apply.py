@@ -1,4 +1,4 @@
-"""POST .../apply, line by line of DESIGN section 7."""
+"""POST .../apply, line by line of docs/api.md."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

@@ -57,7 +57,7 @@ def json_of(answer: "Answer") -> Any:
 
 
 def assert_problem(answer: "Answer", status: int, code: str) -> dict[str, Any]:
-    """The answer is this problem, and has all that RFC 9457 and DESIGN section 7 ask for; returns the document."""
+    """The answer is this problem, and has all that RFC 9457 and docs/api.md ask for; returns the document."""
     assert answer["Content-Type"] == PROBLEM, (answer.status_code, answer.content[:300])
     document: dict[str, Any] = json_of(answer)
     assert (answer.status_code, document.get("code")) == (status, code), document

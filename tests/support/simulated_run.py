@@ -37,7 +37,7 @@ class Run:
 
 @dataclass(slots=True)
 class Gate:
-    """Who is in, as DESIGN section 3 has it."""
+    """Who is in, as docs/design.md has it."""
 
     quantity: int
     held: dict[str, int] = field(default_factory=dict)
