@@ -84,6 +84,13 @@ def test_the_page_has_no_setting_that_nothing_reads() -> None:
     assert documented().keys() - READ.keys() == set()
 
 
+def test_the_example_of_an_env_file_names_settings_that_there_are() -> None:
+    named = re.findall(r"^#?((?:COUPON|DJANGO)_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+    assert set(named) <= READ.keys()
+    assert len(named) > 10
+
+
 def test_there_are_not_too_many() -> None:
     assert len([name for name in READ if name.startswith("COUPON_")]) <= MAX_SETTINGS
 
