@@ -1,12 +1,11 @@
-"""What one process knows of the campaigns: which exist, and their epochs, so that the apply path never asks PostgreSQL.
+"""Caches which campaigns exist, and their epochs, so that the apply path never asks PostgreSQL.
 
-One background thread per process owns the database connection. It looks up an unknown campaign at once (many waiting
-requests, one query), and every `CAMPAIGN_CACHE_REFRESH_MS` reads the campaigns that changed, so that an epoch which a
-rebuild raised is known everywhere before the rebuild goes on (a rebuild waits longer than that). What is known stays
-known while PostgreSQL is down; what is not known then cannot be told, and the caller gets `CampaignCacheUnavailable`.
+A refresher reads what has changed every CAMPAIGN_CACHE_REFRESH_MS, so that an epoch which a rebuild raised is known
+everywhere before the rebuild goes on (a rebuild waits longer than that). It looks up an unknown campaign at once: many
+waiting requests, one query. What is known stays known while PostgreSQL is down; what is not known then cannot be told,
+and the caller gets `CampaignCacheUnavailable`.
 """
 
-import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -16,15 +15,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import Q
 
 from coupons.errors import RetryLater
 from coupons.models import Campaign
-from coupons.runtime.db_timeouts import answers_within
 from coupons.runtime.process_local import ProcessLocal
-
-logger = logging.getLogger(__name__)
+from coupons.runtime.refresher import Refresher
 
 MISS_LEASE_SEC = 1.0  # so long "there is no such campaign" may be repeated without asking again
 MAX_MISSES = 10_000
@@ -54,10 +50,12 @@ class CampaignCache:
         self._latest_change: datetime | None = None
         self._reading_since: float | None = None
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._keep_current, name="campaign-cache", daemon=True)
-        self._thread.start()
+        self._refresher = Refresher(
+            "campaign_cache",
+            self._refresh,
+            interval_sec=settings.CAMPAIGN_CACHE_REFRESH_MS / 1000,
+            answer_sec=settings.BACKGROUND_ANSWER_TIMEOUT_MS / 1000,
+        )
 
     def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> CachedCampaign | None:
         """The campaign, or None when a look younger than 1 s lacks it.
@@ -89,7 +87,7 @@ class CampaignCache:
             raise CampaignCacheUnavailable(f"campaign {campaign_id}: PostgreSQL does not answer")
         with self._lock:
             answer = self._wanted.setdefault(campaign_id, Future())
-        self._wake.set()
+        self._refresher.wake()
         return answer
 
     def epoch(self, campaign_id: UUID) -> int | None:
@@ -102,36 +100,21 @@ class CampaignCache:
         return {campaign_id: campaign.epoch for campaign_id, campaign in known if campaign.epoch > 0}
 
     def close(self) -> None:
-        self._stopped = True
-        self._wake.set()
-        self._thread.join(timeout=5)
+        self._refresher.close()
 
-    def _keep_current(self) -> None:
-        self._wake.set()  # the first look is at once
-        while not self._stopped:
-            self._wake.wait(settings.CAMPAIGN_CACHE_REFRESH_MS / 1000)
-            self._wake.clear()
-            with self._lock:
-                wanted, self._wanted = self._wanted, {}
-            self._reading_since = time.monotonic()
-            try:
-                with answers_within(settings.BACKGROUND_ANSWER_TIMEOUT_MS / 1000):
-                    self._read(wanted)
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("campaign_cache.unavailable error=%s", str(error).strip())
-                self._could_not_look(wanted, error)
-            except Exception as error:  # this thread must not end: its process would never hear of a rebuild again
-                logger.exception("campaign_cache.defect")
-                self._could_not_look(wanted, error)
-            finally:
-                self._reading_since = None
-        connection.close()
-
-    def _could_not_look(self, wanted: dict[UUID, Future[CachedCampaign | None]], error: Exception) -> None:
-        for answer in wanted.values():
-            if not answer.done():
-                answer.set_exception(CampaignCacheUnavailable(str(error)))
-        connection.close()  # the next look makes a new one
+    def _refresh(self) -> None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, {}
+        self._reading_since = time.monotonic()
+        try:
+            self._read(wanted)
+        except Exception as error:
+            for answer in wanted.values():
+                if not answer.done():
+                    answer.set_exception(CampaignCacheUnavailable(str(error)))
+            raise
+        finally:
+            self._reading_since = None
 
     def _read(self, wanted: dict[UUID, Future[CachedCampaign | None]]) -> None:
         asked_at = time.monotonic()

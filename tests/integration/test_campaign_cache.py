@@ -1,6 +1,5 @@
 """The campaign cache: what a process knows of the campaigns, and what it says while PostgreSQL does not answer."""
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +45,13 @@ def lock_the_table() -> None:
         cursor.execute("LOCK TABLE coupons_campaign IN ACCESS EXCLUSIVE MODE")
 
 
-def test_an_unknown_campaign_is_looked_up_at_once(known: CampaignCache, settings: LazySettings) -> None:
+@pytest.fixture
+def rarely_refreshed(settings: LazySettings) -> None:
     settings.CAMPAIGN_CACHE_REFRESH_MS = 600_000
+
+
+@pytest.mark.usefixtures("rarely_refreshed")
+def test_an_unknown_campaign_is_looked_up_at_once(known: CampaignCache) -> None:
     old = campaign()
     known.look_up(old.pk, wait_sec=LONG_SEC)
     hold(1.0, lambda: known.look_up(old.pk, wait_sec=0) is not None, "the next refresh is ten minutes away")
@@ -184,10 +188,3 @@ def test_an_application_right_after_a_rebuild_finds_the_new_epoch_by_itself(serv
 
     assert admission is not None
     assert admission.outcome is Outcome.ADMITTED
-
-
-def test_its_thread_ends_when_it_is_closed() -> None:
-    made = CampaignCache()
-    made.close()
-
-    assert "campaign-cache" not in [thread.name for thread in threading.enumerate() if thread is made._thread]
