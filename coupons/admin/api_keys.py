@@ -27,8 +27,7 @@ from coupons.admin.pages import (
     moment_column,
 )
 from coupons.admin.reasons import ReasonField
-from coupons.auth.api_keys import KeyNotPushed, create_api_key, revoke_api_key
-from coupons.errors import PushDidNotArrive
+from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.models import ApiKey, Campaign, CampaignState, Scope
 
 MAX_CAMPAIGNS = 200  # the newest ones, on the form and on a key's page
@@ -107,25 +106,21 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Django's would save the form's row; a key is made by a function, after whose commit Redis is told."""
+        """Django's would save the form's row; a key is made by a function, which also writes the audit."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = KeyForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             values = form.cleaned_data
             with errors_as_messages(request):
-                try:
-                    row, key = create_api_key(
-                        name=values["name"],
-                        scopes=values["scopes"],
-                        campaign_ids=[campaign.pk for campaign in values["campaigns"]],
-                        expires_at=values["expires_at"],
-                        actor=actor_of(request),
-                        reason=values["reason"],
-                    )
-                except KeyNotPushed as error:
-                    messages.warning(request, str(error))
-                    row, key = error.made
+                row, key = create_api_key(
+                    name=values["name"],
+                    scopes=values["scopes"],
+                    campaign_ids=[campaign.pk for campaign in values["campaigns"]],
+                    expires_at=values["expires_at"],
+                    actor=actor_of(request),
+                    reason=values["reason"],
+                )
                 return self._show_once(request, row, key)
         return self._page(request, "add_form.html", title="Add API key", form=form, adminform=form)
 
@@ -147,12 +142,8 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
         if request.method != "POST" or not form.is_valid():
             return self._page(request, "revoke.html", title="Revoke?", row=row, form=form)
         with errors_as_messages(request):
-            reason = form.cleaned_data["reason"]
-            try:
-                revoke_api_key(prefix=row.prefix, actor=actor_of(request), reason=reason)
-                messages.success(request, f"{row} is revoked: every process refuses it within seconds.")
-            except PushDidNotArrive as error:
-                messages.warning(request, str(error))
+            revoke_api_key(prefix=row.prefix, actor=actor_of(request), reason=form.cleaned_data["reason"])
+            messages.success(request, f"{row} is revoked: every process refuses it within seconds.")
         return HttpResponseRedirect(reverse("admin:coupons_apikey_change", args=[row.pk]))
 
     def _page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:

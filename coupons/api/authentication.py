@@ -12,8 +12,8 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from coupons.auth.api_key_cache import caller_of_key
 from coupons.auth.caller import Caller, NotKnown
-from coupons.auth.services import caller_of_key
 from coupons.auth.tokens import caller_of_token
 
 if TYPE_CHECKING:  # DRF's views import this module while they are being imported

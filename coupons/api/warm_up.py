@@ -5,7 +5,7 @@ import logging
 from django.conf import settings
 
 from coupons.admission.campaign_cache import campaign_cache
-from coupons.auth.snapshot import key_snapshot
+from coupons.auth.api_key_cache import api_key_cache
 from coupons.errors import RetryLater
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import partition_count
@@ -18,7 +18,7 @@ def warm_up() -> None:
     then the answers are 503."""
     campaign_cache()
     ready = publisher()
-    key_snapshot().wait_until_asked()
+    api_key_cache()
     try:
         if partition_count() is None:
             logger.error("web.no_topic topic=%s: manage.py create_topic makes it", settings.TOPIC)

@@ -1,35 +1,23 @@
-"""Services' API keys: made and revoked in PostgreSQL, pushed to Redis, from where every web process knows them.
+"""Makes and revokes the services' API keys, in PostgreSQL. Every web process reads them there (api_key_cache.py)."""
 
-A push is a comparison: what PostgreSQL says now against what Redis has, and a write that happens only if nobody else
-has written in between. So it may run anywhere, as often as somebody likes, in any order: after each change by whoever
-changed, and in every round of the keeper, for those that did not arrive and for a Redis that was restarted.
-"""
-
-import json
 import logging
 import secrets
 from collections.abc import Collection
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons import audit
-from coupons.admission.keys import API_KEYS
-from coupons.admission.scripts import run
-from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
+from coupons.errors import OperatorError
 from coupons.models import ApiKey, Campaign, Scope
 from coupons.runtime.id_sequences import heals_id_sequences
 
 logger = logging.getLogger(__name__)
 MARK = "coupon"  # what a key begins with, so that people and secret scanners know one when they see it
-_RACES = 10
 
 
 @heals_id_sequences
@@ -44,8 +32,7 @@ def create_api_key(
 ) -> tuple[ApiKey, str]:
     """The row, and the key itself: show it to whoever asked, since nobody can read it again.
 
-    No campaign means all of them. Raises OperatorError (nothing was made) or PushDidNotArrive; its `made` is then the
-    same pair, and the key is good as soon as the keeper has pushed it.
+    No campaign means all of them. Every web process takes the key within seconds. Raises OperatorError.
     """
     if not name.strip():
         raise OperatorError("name: say which service has this key.")
@@ -72,19 +59,15 @@ def create_api_key(
     except ValidationError as error:
         field, messages = next(iter(error.message_dict.items()))
         raise OperatorError(f"{field}: {messages[0]}") from None
-    with transaction.atomic(durable=True):  # Redis is told after the commit
+    with transaction.atomic(durable=True):
         row.save(force_insert=True)
         audit.record(actor=actor, row=row, what=f"Created with {', '.join(row.scopes)}", reason=reason)
     logger.info("api_key.created prefix=%s scopes=%s actor=%s", prefix, ",".join(row.scopes), actor)
-    try:
-        push_api_keys()
-    except GateUnavailable as error:
-        raise KeyNotPushed(row, key) from error
     return row, key
 
 
 def revoke_api_key(*, prefix: str, actor: str, reason: str) -> ApiKey:
-    """From now on refused by every process within the refresh; raises PushDidNotArrive when it may last longer."""
+    """Every web process that reaches PostgreSQL refuses the key within seconds. Raises OperatorError."""
     if not reason.strip():
         raise OperatorError("reason: say why, it is kept with the key.")
     with transaction.atomic(durable=True):
@@ -97,53 +80,8 @@ def revoke_api_key(*, prefix: str, actor: str, reason: str) -> ApiKey:
         row.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
         audit.record(actor=actor, row=row, what="Revoked", reason=reason)
     logger.info("api_key.revoked prefix=%s actor=%s", prefix, actor)
-    try:
-        push_api_keys()
-    except GateUnavailable as error:
-        raise PushDidNotArrive(
-            f"API key {prefix} is revoked, but Redis does not know it yet; the keeper tells it. Until then it is good."
-        ) from error
     return row
-
-
-class KeyNotPushed(PushDidNotArrive):
-    """The key was made; Redis does not know it yet."""
-
-    def __init__(self, row: ApiKey, key: str) -> None:
-        super().__init__("The key is made, but Redis does not know it yet; it is good as soon as the keeper tells it.")
-        self.made = row, key
 
 
 def digest_of(key: bytes) -> str:
     return sha256(key).hexdigest()
-
-
-def push_api_keys() -> bool:
-    """Make Redis's snapshot the one that PostgreSQL says; whether that changed anything. Raises GateUnavailable."""
-    for _ in range(_RACES):
-        # Redis first: whoever changes keys between our two looks pushes after us, or makes our write fail.
-        status, version, *document = run("read_api_keys", [API_KEYS], [])
-        wanted = _document()
-        if status == b"CURRENT" and document[0] == wanted.encode():
-            return False
-        if run("push_api_keys", [API_KEYS], [version, wanted])[0] == b"PUSHED":
-            logger.info("api_keys.pushed version=%d", version + 1)
-            return True
-    raise GateUnavailable(f"API keys: {_RACES} other pushes came in between")
-
-
-def _document() -> str:
-    """Every key that is good now or may become so; the processes look at `expires_at` themselves."""
-    good = ApiKey.objects.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=Now()), revoked_at__isnull=True)
-    rows: list[dict[str, Any]] = [
-        {
-            "id": row.pk,
-            "prefix": row.prefix,
-            "digest": row.digest,
-            "scopes": row.scopes,
-            "campaigns": None if row.campaigns is None else [str(each) for each in row.campaigns],
-            "expires_at": None if row.expires_at is None else row.expires_at.timestamp(),
-        }
-        for row in good.order_by("pk")
-    ]
-    return json.dumps(rows, separators=(",", ":"))

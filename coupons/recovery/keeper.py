@@ -14,7 +14,6 @@ from uuid import UUID
 from django.db import close_old_connections, connection
 
 from coupons.admission.campaign_store import describe_each
-from coupons.auth.api_keys import push_api_keys
 from coupons.campaigns.push import in_step, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey, one_line
 from coupons.models import Campaign
@@ -47,7 +46,6 @@ class Keeper:
             ("id_sequences", heal_id_sequences),
             ("rebuild", self._rebuild_stale),
             ("push", _push_again),
-            ("api_keys", push_api_keys),
             ("relay", relay_pending),
         ]
         outcomes = [self._attempt(name, step) for name, step in steps]

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +11,12 @@ from django.conf import LazySettings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from coupons.admission.keys import API_KEYS
-from coupons.admission.scripts import admission_redis
-from coupons.auth import api_keys, snapshot
-from coupons.auth.api_keys import create_api_key, push_api_keys, revoke_api_key
+from coupons.auth import api_key_cache as module
+from coupons.auth.api_key_cache import LEASE_SEC, MISS_LEASE_SEC, api_key_cache
+from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.auth.last_used import last_used
-from coupons.auth.snapshot import KeySnapshot, key_snapshot
-from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
+from coupons.errors import OperatorError
 from coupons.models import ApiKey, Campaign, Scope
-from coupons.recovery.keeper import Keeper
-from tests.integration.test_keeper import a_keeper
 from tests.support.clocks import Clock
 from tests.support.commands import run
 from tests.support.http import Api, assert_problem, json_of
@@ -33,10 +28,10 @@ Make = Callable[..., Api]
 
 
 @pytest.fixture(autouse=True)
-def only_these_keys(settings: LazySettings, service: Service) -> None:
+def only_these_keys(settings: LazySettings, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.API_KEYS = []
-    settings.API_KEYS_REFRESH_MS = 100
-    key_snapshot.reset()
+    monkeypatch.setattr(module, "REFRESH_SEC", 0.1)
+    api_key_cache.reset()
 
 
 @pytest.fixture
@@ -44,10 +39,19 @@ def campaign(service: Service) -> Campaign:
     return service.campaign(10)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time for which keys are good; they are read once, when `a_key` has made one."""
+    clock = Clock()
+    monkeypatch.setattr(module, "REFRESH_SEC", 3_600.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
 def a_key(*scopes: str, **more: object) -> tuple[ApiKey, Api]:
     """Known in this process when this returns."""
     row, key = create_api_key(name="shop", scopes=scopes or Scope.values, actor="test", **more)  # type: ignore[arg-type]
-    key_snapshot.reset()
+    api_key_cache.reset()
     return row, Api(f"Bearer {key}")
 
 
@@ -95,28 +99,18 @@ def test_wrong_keys_are_not_known(campaign: Campaign) -> None:
         assert_problem(Api(f"Bearer {wrong}").apply(campaign, "1"), 401, "unauthenticated")
 
 
-def test_a_key_expires_by_itself(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, api = a_key(expires_at=timezone.now() + timedelta(hours=1))
-    assert api.apply(campaign, "1").status_code == 202
-
-    monkeypatch.setattr(KeySnapshot, "has_expired", lambda snapshot, key: key.expires_at is not None)
-
-    assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")
-
-
-def test_a_key_expires_by_redis_s_time_whatever_this_host_s_clock_says(
-    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+def test_a_key_expires_by_postgresql_s_time_whatever_this_host_s_clock_says(
+    campaign: Campaign, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expires_at = timezone.now() + timedelta(hours=1)
-    row, api = a_key(expires_at=expires_at)
+    expires_at = timezone.now() + timedelta(minutes=30)
+    _, api = a_key(expires_at=expires_at)
     monkeypatch.setattr(time, "time", lambda: expires_at.timestamp() + 3_600)
-
     assert api.apply(campaign, "1").status_code == 202
 
-    known = key_snapshot().find(row.digest)
-    assert known is not None
-    redis_sec, _ = admission_redis().time()
-    assert key_snapshot().has_expired(replace(known, expires_at=redis_sec - 10))
+    clock.advance(29 * 60)
+    assert api.apply(campaign, "1").status_code == 200
+    clock.advance(60)
+    assert "has expired" in assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")["detail"]
 
 
 # --- revoked ---
@@ -124,10 +118,10 @@ def test_a_key_expires_by_redis_s_time_whatever_this_host_s_clock_says(
 
 @pytest.mark.attack("a revoked key", "used again at once", "401 within the refresh")
 def test_a_revoked_key_is_refused_within_the_refresh(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is by the first look at Redis which begins after the revocation; such a look begins once a refresh."""
+    """That is by the first read of PostgreSQL that begins after the revocation; one begins each refresh."""
     row, api = a_key()
     assert api.apply(campaign, "1").status_code == 202
-    looks = Looks(key_snapshot(), monkeypatch)
+    looks = Looks(api_key_cache(), monkeypatch)
 
     revoke_api_key(prefix=row.prefix, actor="test", reason="stolen")
 
@@ -137,143 +131,69 @@ def test_a_revoked_key_is_refused_within_the_refresh(campaign: Campaign, monkeyp
     assert (row.revoked_by, row.revoked_reason) == ("test", "stolen")
 
 
-def test_a_revocation_that_did_not_reach_redis_is_pushed_by_the_keeper(
+def test_a_revoked_key_does_not_come_back_with_an_older_copy_of_postgresql(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, api = a_key()
-    with monkeypatch.context() as broken:
-        broken.setattr(api_keys, "run", _no_redis)
-        with pytest.raises(PushDidNotArrive, match="is revoked"):
-            revoke_api_key(prefix=row.prefix, actor="test", reason="stolen")
-    assert api.apply(campaign, "1").status_code == 202, "Redis has not heard of it"
-
-    assert a_keeper().round()
-
-    wait_until(lambda: api.apply(campaign, "1").status_code == 401, what="it is refused")
-
-
-def test_a_key_that_could_not_be_pushed_is_made_all_the_same(
-    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as broken:
-        broken.setattr(api_keys, "run", _no_redis)
-        with pytest.raises(api_keys.KeyNotPushed) as caught:
-            create_api_key(name="shop", scopes=["apply"], actor="test")
-    _, key = caught.value.made
-
-    push_api_keys()
-    key_snapshot.reset()
-
-    assert Api(f"Bearer {key}").apply(campaign, "1").status_code == 202
-
-
-def _no_redis(*_: object) -> list[object]:
-    raise GateUnavailable("no Redis")
-
-
-# --- outages ---
-
-
-@pytest.mark.attack("a revoked key, and an older Redis", "the snapshot of before the revocation", "503, then 401")
-def test_an_older_redis_does_not_bring_a_revoked_key_back(campaign: Campaign) -> None:
-    """Its snapshot was pushed to another server process: it counts for nothing until PostgreSQL was asked again."""
-    row, api = a_key()
-    older: Any = admission_redis().hgetall(API_KEYS)
+    looks = Looks(api_key_cache(), monkeypatch)
     revoke_api_key(prefix=row.prefix, actor="test", reason="stolen")
-    admission_redis().hset(API_KEYS, mapping={**older, b"run_id": b"0" * 40})
-    key_snapshot.reset()
+    looks.wait_for_next()
 
+    ApiKey.objects.update(revoked_at=None)
+
+    looks.wait_for_next()
+    assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")
+
+
+# --- PostgreSQL does not answer ---
+
+
+def test_without_postgresql_a_known_key_is_good_for_its_lease(campaign: Campaign, clock: Clock) -> None:
+    _, api = a_key()
+    assert api.apply(campaign, "1").status_code == 202
+
+    clock.advance(LEASE_SEC - 0.001)
+    assert api.apply(campaign, "1").status_code == 200
+    clock.advance(0.001)
     assert_problem(api.apply(campaign, "1"), 503, "unavailable")
 
-    assert a_keeper().round()
-    wait_until(lambda: api.apply(campaign, "1").status_code == 401, what="it is refused")
+
+def test_without_postgresql_an_unknown_key_may_be_a_new_one(campaign: Campaign, clock: Clock) -> None:
+    a_key()
+    stranger = Api("Bearer coupon_00000000_unknown")
+    assert_problem(stranger.apply(campaign, "1"), 401, "unauthenticated")
+
+    clock.advance(MISS_LEASE_SEC)
+
+    assert_problem(stranger.apply(campaign, "1"), 503, "unavailable")
 
 
-def test_a_flushed_redis_is_told_again(campaign: Campaign) -> None:
-    _, api = a_key("read")
-    admission_redis().delete(API_KEYS)
-    key_snapshot.reset()
-    assert_problem(api.campaign(campaign), 503, "unavailable")
-
-    assert a_keeper().round()
-
-    wait_until(lambda: api.campaign(campaign).status_code == 200, what="it is known again")
-
-
-def test_without_redis_what_is_known_is_good_until_its_lease_ends(
-    campaign: Campaign,
-    service: Service,
-    settings: LazySettings,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(snapshot, "time", SimpleNamespace(monotonic=clock))
-    key_snapshot.reset()  # it reads once more, by that clock
-    row, api = a_key("read")
-    known = key_snapshot()
-    assert api.campaign(campaign).status_code == 200
-    service.stack("kill", "redis")
-    wait_until(lambda: "api_keys.not_read" in caplog.text, what="it has noticed")
-    lease_sec = settings.API_KEYS_LEASE_MS / 1000
-
-    clock.advance(lease_sec - 0.001)
-    assert known.find(row.digest) is not None
-    assert api.campaign(campaign).status_code == 200
-    clock.advance(0.001)
-    assert_problem(api.campaign(campaign), 503, "unavailable")
-    service.stack("start", "redis")
-    settings.ACCEPT_TIMEOUT_MS = 1_000  # so long the rebuild waits for applications that may be under way
-    a_keeper().round()
-    wait_until(lambda: api.campaign(campaign).status_code == 200, what="it is known again")
-
-
-def test_without_postgresql_nobody_is_locked_out_and_nobody_let_in(campaign: Campaign, service: Service) -> None:
+def test_without_postgresql_a_key_that_was_revoked_stays_so(campaign: Campaign, service: Service) -> None:
     _, api = a_key()
     revoked, stranger = a_key()
-    revoke_api_key(prefix=revoked.prefix, actor="test", reason="stolen")
-    key_snapshot.reset()
     assert api.apply(campaign, "1").status_code == 202
+    revoke_api_key(prefix=revoked.prefix, actor="test", reason="stolen")
+    wait_until(lambda: stranger.apply(campaign, "3").status_code == 401, what="the revocation is known")
     service.stack("stop", "postgres")
-    key_snapshot.reset()
 
     assert api.apply(campaign, "2").status_code == 202
     assert_problem(stranger.apply(campaign, "3"), 401, "unauthenticated")
 
+
+def test_a_process_that_started_without_postgresql_learns_of_the_keys_when_it_is_back(
+    campaign: Campaign, service: Service, settings: LazySettings
+) -> None:
+    _, api = a_key()
+    assert api.apply(campaign, "1").status_code == 202  # the campaign is known
+    settings.API_KEYS = ["named"]
+    service.stack("stop", "postgres")
+    api_key_cache.reset()
+
+    assert_problem(api.apply(campaign, "2"), 503, "unavailable")
+    assert Api("Bearer named").apply(campaign, "3").status_code == 202
+
     service.stack("start", "postgres")
-
-
-# --- the push ---
-
-
-def test_a_push_says_whether_there_was_anything_to_push(service: Service) -> None:
-    create_api_key(name="shop", scopes=["read"], actor="test")
-
-    assert not push_api_keys(), "whoever made the key has pushed it"
-    ApiKey.objects.update(expires_at=timezone.now())
-    assert push_api_keys()
-    assert not push_api_keys()
-
-
-def test_a_push_that_stood_still_does_not_undo_a_later_one(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has read Redis and PostgreSQL; then a key is revoked and pushed; then it writes."""
-    row, _ = a_key()
-    ApiKey.objects.create(name="to push", prefix="other", digest="0", scopes=["read"])
-    read = api_keys._document
-    looks = []
-
-    def stand_still() -> str:
-        document = read()
-        looks.append(document)
-        if len(looks) == 1:
-            revoke_api_key(prefix=row.prefix, actor="test", reason="stolen")
-        return document
-
-    monkeypatch.setattr(api_keys, "_document", stand_still)
-    push_api_keys()
-
-    assert row.prefix in looks[0]
-    assert row.digest.encode() not in (admission_redis().hget(API_KEYS, "document") or b"")
+    wait_until(lambda: api.apply(campaign, "2").status_code == 202, what="the key is known")
 
 
 # --- last used, commands, rows ---
@@ -301,7 +221,7 @@ def test_the_last_use_is_written_lazily(campaign: Campaign, settings: LazySettin
 def test_the_commands_make_and_revoke(campaign: Campaign) -> None:
     done = run("create_api_key", "--name", "shop", "--scope", "apply", "--campaign", campaign.pk)
     key = done.out.strip()
-    key_snapshot.reset()
+    api_key_cache.reset()
     api = Api(f"Bearer {key}")
     assert api.apply(campaign, "1").status_code == 202
     assert_problem(api.ticket(campaign, "1"), 403, "forbidden")
@@ -342,7 +262,7 @@ def test_the_database_keeps_a_key_from_meaning_more_than_was_asked(service: Serv
             ApiKey.objects.create(name="x", prefix="x", digest="x", **wrong)
 
 
-@pytest.mark.attack("a stolen database", "its row and the snapshot in Redis are read", "neither has the key")
+@pytest.mark.attack("a stolen database", "the row of a key is read", "it does not have the key")
 def test_the_key_itself_is_stored_nowhere(service: Service) -> None:
     _, key = create_api_key(name="shop", scopes=["read"], actor="test")
     secret = key.split("_", 2)[2]
@@ -351,11 +271,3 @@ def test_the_key_itself_is_stored_nowhere(service: Service) -> None:
         stored = cursor.fetchall()[0][0]
 
     assert secret not in stored
-    assert secret.encode() not in (admission_redis().hget(API_KEYS, "document") or b"")
-
-
-def test_the_keeper_says_when_redis_cannot_be_told(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_keys, "run", _no_redis)
-    keeper: Keeper = a_keeper()
-
-    assert not keeper.round()

@@ -17,8 +17,8 @@ from django.test import Client
 
 from coupons.admission.gate import Outcome
 from coupons.admission.refusal_state import refusal_states
+from coupons.auth.api_key_cache import api_key_cache
 from coupons.auth.api_keys import create_api_key
-from coupons.auth.snapshot import key_snapshot
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.front.answers import common_headers
 from coupons.front.closed_campaigns import MAX_WATCHED, OPENING_MARGIN_MS
@@ -206,7 +206,7 @@ def test_a_key_without_the_scope_or_for_another_campaign_is_left_to_django(
     answers = []
     for scopes in others:
         _, key = create_api_key(name="shop", actor="test", **scopes)  # type: ignore[arg-type]
-        key_snapshot.reset()
+        api_key_cache.reset()
         front, _ = clients(handler, authorization=f"Bearer {key}")
         answers.append(apply(front, str(sold_out.pk)).status_code)
 

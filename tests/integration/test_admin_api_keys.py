@@ -6,10 +6,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from coupons.auth import api_keys
+from coupons.auth.api_key_cache import api_key_cache
 from coupons.auth.api_keys import create_api_key
-from coupons.auth.snapshot import key_snapshot
-from coupons.errors import GateUnavailable
 from coupons.models import ApiKey
 from tests.support.http import Api
 from tests.support.operators import history_of, messages_of, sign_in, text_of
@@ -49,7 +47,7 @@ def test_a_key_is_made_shown_once_and_good(operator: Client, service: Service) -
 
     key = key_on(page)
     assert page["Cache-Control"].count("no-store") == 1
-    key_snapshot.reset()
+    api_key_cache.reset()
     assert Api(f"Bearer {key}").apply(campaign).status_code == 202
     assert Api(f"Bearer {key}").apply(other).status_code == 404
     row = ApiKey.objects.get()
@@ -58,20 +56,6 @@ def test_a_key_is_made_shown_once_and_good(operator: Client, service: Service) -
     for later in (LIST, page_of(row)):
         assert key not in operator.get(later).content.decode()
         assert row.prefix in text_of(operator.get(later))
-
-
-def test_a_key_that_redis_was_not_told_of_is_shown_all_the_same(
-    operator: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_redis(*_: object) -> list[object]:
-        raise GateUnavailable("no Redis")
-
-    monkeypatch.setattr(api_keys, "run", no_redis)
-
-    page = make(operator)
-
-    assert key_on(page).startswith("coupon_")
-    assert "the keeper tells it" in text_of(page)
 
 
 @pytest.mark.parametrize(

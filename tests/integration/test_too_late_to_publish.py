@@ -18,8 +18,8 @@ from coupons.admission.scripts import admission_redis
 from coupons.api import accept as accepting
 from coupons.api import circuit_breakers
 from coupons.api.circuit_breakers import Breaker
+from coupons.auth.api_key_cache import ALL_SCOPES
 from coupons.auth.caller import Caller
-from coupons.auth.services import ALL_SCOPES
 from coupons.errors import StateStale, Unconfirmed
 from coupons.front.apply import Application, Applications
 from coupons.messaging.positions import Position

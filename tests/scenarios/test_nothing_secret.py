@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 
 from coupons.admission.scripts import admission_redis
+from coupons.auth.api_key_cache import caller_of_key
 from coupons.auth.api_keys import MARK
 from coupons.auth.caller import Caller
-from coupons.auth.services import caller_of_key
 from coupons.auth.token_keys import read_keys
 from coupons.auth.tokens import caller_of_token
 from coupons.messaging.producer import publisher

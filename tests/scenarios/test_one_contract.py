@@ -223,8 +223,7 @@ def test_whatever_is_odd(twins: Twins) -> None:
     assert twins.agree(campaigns, user("newcomer")).status == 410
 
 
-def test_callers_of_every_kind(twins: Twins, service: Service) -> None:
-    service.keeper()  # web processes learn of keys from it
+def test_callers_of_every_kind(twins: Twins) -> None:
     campaigns, others = twins.campaigns(), twins.campaigns()
     made = {
         "may apply": create_api_key(name="a", actor="test", scopes=[Scope.APPLY])[1],

@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from coupons.auth.api_keys import KeyNotPushed, create_api_key
+from coupons.auth.api_keys import create_api_key
 from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator
 from coupons.models import Scope
 
@@ -36,17 +36,13 @@ class Command(CouponCommand):
         add_reason(parser)
 
     def run(self, **options: Any) -> None:
-        try:
-            row, key = create_api_key(
-                name=options["name"],
-                scopes=options["scope"],
-                campaign_ids=options["campaign"],
-                expires_at=options["expires_at"],
-                actor=operator(),
-                reason=options["reason"],
-            )
-        except KeyNotPushed as error:
-            row, key = error.made
-            self.stderr.write(str(error))
+        row, key = create_api_key(
+            name=options["name"],
+            scopes=options["scope"],
+            campaign_ids=options["campaign"],
+            expires_at=options["expires_at"],
+            actor=operator(),
+            reason=options["reason"],
+        )
         self.stdout.write(key)
         self.stderr.write(f"Logs call it key-{row.prefix}; `revoke_api_key {row.prefix}` ends it.")

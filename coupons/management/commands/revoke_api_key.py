@@ -7,10 +7,7 @@ from coupons.runtime.text import visible
 
 
 class Command(CouponCommand):
-    help = (
-        "Revoke an API key for good: every process refuses it within seconds. Exits 2 when Redis could not be told; "
-        "the keeper does it then."
-    )
+    help = "Revoke an API key for good: every process refuses it within seconds."
     examples = """
   manage.py revoke_api_key 3f9a01bc --reason "the partner's laptop was stolen"
 """

@@ -1,0 +1,138 @@
+"""Caches the services' API keys, so that no request asks PostgreSQL for them.
+
+A refresher reads them every two seconds. While PostgreSQL is down, what was read stays good for an hour
+(docs/decisions/0014-who-is-calling.md). The keys of COUPON_API_KEYS need no PostgreSQL.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from math import inf
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from coupons.auth.api_keys import MARK, digest_of
+from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.last_used import last_used
+from coupons.errors import RetryLater
+from coupons.models import ApiKey, Scope
+from coupons.runtime.process_local import ProcessLocal
+from coupons.runtime.refresher import Refresher
+
+REFRESH_SEC = 2.0
+"""A revoked key is refused so soon in every process."""
+LEASE_SEC = 3_600.0
+"""A known key stays good for so long after the last read: an outage of PostgreSQL stops no sale. Not for ever, since a
+process that does not reach PostgreSQL does not hear of a revocation."""
+MISS_LEASE_SEC = 10.0
+"""An unknown key is refused by a read that is younger than this. Later it may be a new one: "repeat", not "wrong"."""
+ANSWER_SEC = 5.0
+FIRST_READ_SEC = 1.0
+"""A process that starts waits so long for its first read; with a PostgreSQL that hangs it serves without."""
+REVOKED_LATELY = timedelta(days=1)
+ALL_SCOPES = frozenset(Scope.values)
+
+
+class KeysUnknown(RetryLater):
+    """PostgreSQL has not told this process whether this API key is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedApiKey:
+    """`good_until` is a monotonic time."""
+
+    id: int
+    caller: Caller
+    good_until: float
+
+
+def caller_of_key(key: bytes) -> Caller:
+    """Raises NotKnown, or KeysUnknown when this process cannot tell at this moment."""
+    # Looked up by its digest, of which nobody can choose a part: neither a key nor its place in the list shows in time.
+    digest = digest_of(key)
+    named = _callers_of(tuple(settings.API_KEYS)).get(digest)
+    if named is not None:
+        return named
+    if not key.startswith(f"{MARK}_".encode()):
+        raise NotKnown("This API key is not known.")
+    return api_key_cache().caller_of(digest)
+
+
+@lru_cache(maxsize=1)
+def _callers_of(keys: tuple[str, ...]) -> dict[str, Caller]:
+    """With all scopes, by their digest; the name is a fingerprint."""
+    digests = [digest_of(key.encode()) for key in keys]
+    return {each: Caller(name=f"key-{digest_of(bytes.fromhex(each))[:8]}", scopes=ALL_SCOPES) for each in digests}
+
+
+class ApiKeyCache:
+    """Use `api_key_cache()` for the process's own one."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, CachedApiKey] = {}
+        self._revoked: set[str] = set()
+        self._read_at = -inf
+        self._refresher = Refresher("api_keys", self._refresh, interval_sec=REFRESH_SEC, answer_sec=ANSWER_SEC)
+        self._refresher.wait_for_first(FIRST_READ_SEC)
+
+    def caller_of(self, digest: str) -> Caller:
+        """Raises as caller_of_key does."""
+        now = time.monotonic()
+        age_sec = now - self._read_at
+        found = self._keys.get(digest)
+        if found is None and (age_sec < MISS_LEASE_SEC or digest in self._revoked):
+            raise NotKnown("This API key is not known.")
+        if found is None or age_sec >= LEASE_SEC:
+            raise KeysUnknown("PostgreSQL has not said for a while which API keys are good")
+        if now >= found.good_until:
+            raise NotKnown("This API key has expired.")
+        last_used().note(found.id)
+        return found.caller
+
+    def close(self) -> None:
+        self._refresher.close()
+
+    def _refresh(self) -> None:
+        self._read()
+
+    def _read(self) -> None:
+        asked_at = time.monotonic()
+        keys = {}
+        for row in _rows():
+            if row.revoked_at is not None:
+                self._revoked.add(row.digest)
+            elif row.digest not in self._revoked:  # a copy of PostgreSQL may lag; a revocation is final
+                keys[row.digest] = _cached(row, asked_at)
+        self._keys = keys
+        self._read_at = asked_at  # from before the read, and set after the keys: never younger than what it is about
+
+
+def _rows() -> Iterable[Any]:
+    """The keys that are good now, those that were revoked lately, and PostgreSQL's time."""
+    good = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
+    known = Q(revoked_at__isnull=True) | Q(revoked_at__gt=Now() - REVOKED_LATELY)
+    return ApiKey.objects.filter(good, known).annotate(now=Now())
+
+
+def _cached(row: Any, asked_at: float) -> CachedApiKey:
+    """Expires by PostgreSQL's time, and from there by the monotonic clock: this host's own may be wrong."""
+    expires_at: datetime | None = row.expires_at
+    campaigns: list[UUID] | None = row.campaigns
+    return CachedApiKey(
+        id=row.pk,
+        caller=Caller(
+            name=f"key-{row.prefix}",
+            scopes=frozenset(row.scopes),
+            campaigns=None if campaigns is None else frozenset(campaigns),
+        ),
+        good_until=inf if expires_at is None else asked_at + (expires_at - row.now).total_seconds(),
+    )
+
+
+api_key_cache: ProcessLocal[ApiKeyCache] = ProcessLocal(ApiKeyCache, close=ApiKeyCache.close)
