@@ -6,15 +6,11 @@ All keys of a campaign carry the hash tag `{campaign id}`, so that they live in 
     coupon:{id}:tickets    hash: user -> sequence (winners only)
     coupon:{id}:pending    sorted set: user -> where it is, see coupons/messaging/positions.py
     coupon:{id}:mender     string: the token of the rebuild that may swap in a new state; only there during a rebuild
-
-The services' API keys are one key more, `coupon:{api-keys}`: what web processes know of them (coupons/auth/).
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
-
-API_KEYS = "coupon:{api-keys}"
 
 
 class CampaignKeys(NamedTuple):

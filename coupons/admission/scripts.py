@@ -42,8 +42,6 @@ FLAGS = {
     "lower": "allow-oom",
     "begin_rebuild": "",
     "finish_rebuild": "",
-    "read_api_keys": "allow-oom",
-    "push_api_keys": "allow-oom",  # a full Redis must not keep a revoked key good
 }
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 from django.conf import LazySettings
 from redis.exceptions import NoPermissionError
 
 from coupons.admission.gate import Outcome
-from coupons.admission.keys import API_KEYS
+from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, run
 from coupons.checks.configuration import check_redis
 from coupons.errors import GateUnavailable
@@ -42,7 +43,7 @@ class Secured(NamedTuple):
             "SOCKET_CONNECT_TIMEOUT": timeout_sec,
         }
         self.settings.CACHES = {**caches, "admission": {**caches["admission"], "LOCATION": url, "OPTIONS": options}}
-        run("read_api_keys", [API_KEYS], [])
+        run("describe", campaign_keys(uuid4()), ["0"])
 
     def fails(self, url: str, *, timeout_sec: float = LONG_MS / 1000) -> str:
         with pytest.raises(GateUnavailable) as caught:

@@ -29,8 +29,6 @@ KNOWN: dict[str, set[str]] = {
     "begin_rebuild": {"BEGUN"},
     "finish_rebuild": {"REBUILT", "NOT_THE_REBUILDER", "INCOMPLETE"},
     "mark_published": set(),
-    "read_api_keys": {"CURRENT", "NOT_CURRENT"},
-    "push_api_keys": {"PUSHED", "RACED"},
 }
 
 
@@ -113,9 +111,6 @@ def test_what_adds_keys_is_refused_when_redis_is_full(name: str) -> None:
     assert "allow-oom" not in scripts.source(name).splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["confirm", "held", "settle", "describe", "refusal_state", "pending_range", "read_api_keys", "push_api_keys"],
-)
+@pytest.mark.parametrize("name", ["confirm", "held", "settle", "describe", "refusal_state", "pending_range"])
 def test_what_the_consumer_needs_runs_also_when_redis_is_full(name: str) -> None:
     assert "allow-oom" in scripts.source(name).splitlines()[0]
