@@ -21,9 +21,7 @@ from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.scripts import admission_redis
 from coupons.api import limits
 from coupons.api.circuit_breakers import kafka_breaker, postgresql_breaker, redis_breaker
-from coupons.auth import api_key_cache as api_keys_of_process
 from coupons.auth.api_key_cache import api_key_cache
-from coupons.auth.last_used import last_used
 from coupons.messaging import topics
 from coupons.messaging.producer import close_publisher, publisher
 from tests.support.patience import LONG_MS, wait_for_redis
@@ -80,7 +78,7 @@ def _clients(django_db_setup: None) -> Iterator[None]:
     """The process's own clients, closed before the database is dropped: the campaign cache holds a connection to it."""
     yield
     close_publisher()
-    for client in (campaign_cache, api_key_cache, last_used, topics.administrator):
+    for client in (campaign_cache, api_key_cache, topics.administrator):
         client.reset()
 
 
@@ -92,7 +90,7 @@ def _patient_with_redis() -> None:
 @pytest.fixture
 def patient(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API in this process waits long for its servers; for tests that call it, and are not about that."""
-    monkeypatch.setattr(api_keys_of_process, "FIRST_READ_SEC", LONG_MS / 1000)
+    monkeypatch.setattr("coupons.auth.api_key_cache.FIRST_READ_SEC", LONG_MS / 1000)
     service.patience.requests = True
     service.patience.long()
 
@@ -116,5 +114,5 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     made.patience.long()
     yield made
     made.close()
-    for client in (campaign_cache, api_key_cache, last_used):
+    for client in (campaign_cache, api_key_cache):
         client.reset()

@@ -19,7 +19,6 @@ from django.db.models.functions import Now
 
 from coupons.auth.api_keys import MARK, digest_of
 from coupons.auth.caller import Caller, NotKnown
-from coupons.auth.last_used import last_used
 from coupons.errors import RetryLater
 from coupons.models import ApiKey, Scope
 from coupons.runtime.process_local import ProcessLocal
@@ -36,6 +35,8 @@ ANSWER_SEC = 5.0
 FIRST_READ_SEC = 1.0
 """A process that starts waits so long for its first read; with a PostgreSQL that hangs it serves without."""
 REVOKED_LATELY = timedelta(days=1)
+USE_EVERY = timedelta(minutes=1)
+"""A key's last use is known to the minute, for one row written a minute."""
 ALL_SCOPES = frozenset(Scope.values)
 
 
@@ -77,6 +78,7 @@ class ApiKeyCache:
     def __init__(self) -> None:
         self._keys: dict[str, CachedApiKey] = {}
         self._revoked: set[str] = set()
+        self._used: set[int] = set()
         self._read_at = -inf
         self._refresher = Refresher("api_keys", self._refresh, interval_sec=REFRESH_SEC, answer_sec=ANSWER_SEC)
         self._refresher.wait_for_first(FIRST_READ_SEC)
@@ -92,7 +94,7 @@ class ApiKeyCache:
             raise KeysUnknown("PostgreSQL has not said for a while which API keys are good")
         if now >= found.good_until:
             raise NotKnown("This API key has expired.")
-        last_used().note(found.id)
+        self._used.add(found.id)
         return found.caller
 
     def close(self) -> None:
@@ -100,6 +102,7 @@ class ApiKeyCache:
 
     def _refresh(self) -> None:
         self._read()
+        self._write_uses()
 
     def _read(self) -> None:
         asked_at = time.monotonic()
@@ -111,6 +114,15 @@ class ApiKeyCache:
                 keys[row.digest] = _cached(row, asked_at)
         self._keys = keys
         self._read_at = asked_at  # from before the read, and set after the keys: never younger than what it is about
+
+    def _write_uses(self) -> None:
+        """At most once a minute for each key, whichever processes it came to. What could not be written is written when
+        PostgreSQL is back, with the time of then."""
+        used = self._used.copy()
+        if used:
+            long_ago = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - USE_EVERY)
+            ApiKey.objects.filter(long_ago, pk__in=used).update(last_used_at=Now())
+            self._used -= used  # a use in between was in the same second
 
 
 def _rows() -> Iterable[Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +11,8 @@ from django.conf import LazySettings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from coupons.auth import api_key_cache as module
 from coupons.auth.api_key_cache import LEASE_SEC, MISS_LEASE_SEC, api_key_cache
 from coupons.auth.api_keys import create_api_key, revoke_api_key
-from coupons.auth.last_used import last_used
 from coupons.errors import OperatorError
 from coupons.models import ApiKey, Campaign, Scope
 from tests.support.clocks import Clock
@@ -22,7 +20,7 @@ from tests.support.commands import run
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.looks import Looks
 from tests.support.service import Service
-from tests.support.waiting import wait_until
+from tests.support.waiting import hold, wait_until
 
 Make = Callable[..., Api]
 
@@ -30,7 +28,7 @@ Make = Callable[..., Api]
 @pytest.fixture(autouse=True)
 def only_these_keys(settings: LazySettings, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.API_KEYS = []
-    monkeypatch.setattr(module, "REFRESH_SEC", 0.1)
+    monkeypatch.setattr("coupons.auth.api_key_cache.REFRESH_SEC", 0.1)
     api_key_cache.reset()
 
 
@@ -43,8 +41,8 @@ def campaign(service: Service) -> Campaign:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time for which keys are good; they are read once, when `a_key` has made one."""
     clock = Clock()
-    monkeypatch.setattr(module, "REFRESH_SEC", 3_600.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr("coupons.auth.api_key_cache.REFRESH_SEC", 3_600.0)
+    monkeypatch.setattr("coupons.auth.api_key_cache.time", SimpleNamespace(monotonic=clock))
     return clock
 
 
@@ -199,23 +197,22 @@ def test_a_process_that_started_without_postgresql_learns_of_the_keys_when_it_is
 # --- last used, commands, rows ---
 
 
-def test_the_last_use_is_written_lazily(campaign: Campaign, settings: LazySettings) -> None:
-    settings.API_KEYS_USE_SEC = 3_600
-    last_used.reset()
+def test_the_last_use_is_written_soon_and_then_once_a_minute(campaign: Campaign) -> None:
     row, api = a_key()
     assert api.apply(campaign, "1").status_code == 202
-    row.refresh_from_db()
-    assert row.last_used_at is None, "no request waits for PostgreSQL"
-    settings.API_KEYS_USE_SEC = 1
-    last_used.reset()  # what it had noted is written at its end
-    ApiKey.objects.update(last_used_at=None)
+    first = wait_until(lambda: last_used(row), what="the first use is written")
+
     assert api.apply(campaign, "1").status_code == 200
+    hold(0.5, lambda: last_used(row) == first, "within the minute it is not written again")
 
-    def is_written() -> bool:
-        row.refresh_from_db()
-        return row.last_used_at is not None and timezone.now() - row.last_used_at < timedelta(minutes=1)
+    ApiKey.objects.update(last_used_at=first - timedelta(minutes=2))
+    assert api.apply(campaign, "1").status_code == 200
+    wait_until(lambda: (last_used(row) or first) > first, what="a minute later it is")
 
-    wait_until(is_written, what="the last use is written")
+
+def last_used(row: ApiKey) -> datetime | None:
+    row.refresh_from_db()
+    return row.last_used_at
 
 
 def test_the_commands_make_and_revoke(campaign: Campaign) -> None:
