@@ -203,11 +203,6 @@ KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
-# Keys that are made in the admin (coupons/auth/snapshot.py): how often a process reads them from Redis, how long it
-# trusts what it has read, and how often it writes down when each was used.
-API_KEYS_REFRESH_MS = env.integer("COUPON_API_KEYS_REFRESH_MS", default=2_000, least=100, most=60_000)
-API_KEYS_LEASE_MS = env.integer("COUPON_API_KEYS_LEASE_MS", default=5_000, least=500, most=300_000)
-API_KEYS_USE_SEC = env.integer("COUPON_API_KEYS_USE_SEC", default=60, least=1, most=86_400)
 # Users' tokens: a folder with one file a key (coupons/auth/token_keys.py), and the claims of each token. Without the
 # folder the API takes no user's token; without API keys as well it takes no request at all.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")

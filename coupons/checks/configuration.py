@@ -30,12 +30,6 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
             "coupons.E001",
         ),
         (
-            settings.API_KEYS_LEASE_MS >= settings.API_KEYS_REFRESH_MS + settings.REDIS_SOCKET_TIMEOUT_MS,
-            "COUPON_API_KEYS_LEASE_MS is below COUPON_API_KEYS_REFRESH_MS + COUPON_REDIS_SOCKET_TIMEOUT_MS.",
-            "Services would be answered 503 between two looks.",
-            "coupons.E010",
-        ),
-        (
             settings.TOPIC_MIN_INSYNC_REPLICAS <= settings.TOPIC_REPLICATION,
             "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION.",
             "No message could ever be acknowledged.",
