@@ -129,6 +129,7 @@ def test_a_revoked_key_is_refused_within_the_refresh(campaign: Campaign, monkeyp
     assert (row.revoked_by, row.revoked_reason) == ("test", "stolen")
 
 
+@pytest.mark.attack("a revoked key, and an older PostgreSQL", "its row is good again", "401 in each process that knew")
 def test_a_revoked_key_does_not_come_back_with_an_older_copy_of_postgresql(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
