@@ -203,7 +203,7 @@ KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
-# Users' tokens: a folder with one file a key (coupons/auth/token_keys.py), and the claims of each token. Without the
+# Users' tokens: a folder with one file a key (coupons/auth/jwt_keys.py), and the claims of each token. Without the
 # folder the API takes no user's token; without API keys as well it takes no request at all.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
 JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from coupons.auth.api_key_cache import caller_of_key
 from coupons.auth.caller import Caller, NotKnown
-from coupons.auth.tokens import caller_of_token
+from coupons.auth.jwt import caller_of_token
 
 if TYPE_CHECKING:  # DRF's views import this module while they are being imported
     from rest_framework.views import APIView

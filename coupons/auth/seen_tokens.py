@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from coupons.auth.caller import Caller
-from coupons.auth.token_keys import TokenKey
+from coupons.auth.jwt_keys import TokenKey
 
 
 @dataclass(frozen=True, slots=True)

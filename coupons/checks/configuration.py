@@ -64,7 +64,7 @@ def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
     """Every file of COUPON_JWT_KEYS_DIR is a key. The web server calls it at its start, too."""
     if settings.JWT_KEYS_DIR is None:
         return []
-    from coupons.auth.token_keys import read_keys  # only web processes need it, and only with the folder
+    from coupons.auth.jwt_keys import read_keys  # only web processes need it, and only with the folder
 
     keys, errors = read_keys(settings.JWT_KEYS_DIR)
     hint = f"Correct or remove it in {settings.JWT_KEYS_DIR}."

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from coupons.auth import token_keys
+from coupons.auth import jwt_keys
 from tests.support.front import FrontHandler, StillCampaigns
 from tests.support.http import Api
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
@@ -53,7 +53,7 @@ def api(service: Service) -> Api:
 @pytest.fixture
 def issuer(tmp_path: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> Issuer:
     """Whose tokens this process takes, with one key; a change in its folder counts at once."""
-    monkeypatch.setattr(token_keys, "REREAD_SEC", 0)
+    monkeypatch.setattr(jwt_keys, "REREAD_SEC", 0)
     settings.JWT_KEYS_DIR, settings.JWT_ISSUER, settings.JWT_AUDIENCE = tmp_path, ISSUER, AUDIENCE
     issuer = Issuer(tmp_path)
     issuer.add("now", "ES256")

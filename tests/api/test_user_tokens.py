@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from django.conf import LazySettings
 
-from coupons.auth import token_keys
+from coupons.auth import jwt_keys
 from coupons.checks import configuration
 from coupons.models import Campaign
 from tests.support.http import Api, assert_problem, json_of
@@ -296,7 +296,7 @@ def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, b
     key = next(key for key in iter(lambda: new_key("ES256"), None) if public_der(key)[-1:].isspace())
     (tmp_path / "a.HS256.secret").write_bytes(before + public_der(key) + after)
 
-    keys, errors = token_keys.read_keys(tmp_path)
+    keys, errors = jwt_keys.read_keys(tmp_path)
 
     assert not keys
     assert "public key" in str(errors[0])
@@ -312,7 +312,7 @@ def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, b
 def test_the_line_break_after_a_text_is_none_of_the_secret(tmp_path: Path, content: bytes, secret: bytes) -> None:
     (tmp_path / "a.HS256.secret").write_bytes(content)
 
-    keys, _ = token_keys.read_keys(tmp_path)
+    keys, _ = jwt_keys.read_keys(tmp_path)
 
     assert keys["a"].key == secret
 
@@ -321,7 +321,7 @@ def test_two_files_of_one_kid_are_refused(tmp_path: Path) -> None:
     for algorithm in ("ES256", "EdDSA"):
         (tmp_path / f"a.{algorithm}.pem").write_bytes(public_pem(new_key(algorithm)))
 
-    keys, errors = token_keys.read_keys(tmp_path)
+    keys, errors = jwt_keys.read_keys(tmp_path)
 
     assert len(keys) == len(errors) == 1
     assert "kid 'a'" in str(errors[0])
@@ -331,6 +331,6 @@ def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
     issuer = Issuer(tmp_path)
     issuer.add("a", "HS256")
 
-    keys, _ = token_keys.read_keys(tmp_path)
+    keys, _ = jwt_keys.read_keys(tmp_path)
 
     assert "secret" not in repr(keys)

@@ -15,8 +15,8 @@ from coupons.admission.scripts import admission_redis
 from coupons.auth.api_key_cache import caller_of_key
 from coupons.auth.api_keys import MARK
 from coupons.auth.caller import Caller
-from coupons.auth.token_keys import read_keys
-from coupons.auth.tokens import caller_of_token
+from coupons.auth.jwt import caller_of_token
+from coupons.auth.jwt_keys import read_keys
 from coupons.messaging.producer import publisher
 from coupons.models import ApiKey, Campaign, Coupon, FailEventHistory
 from coupons.runtime.failpoints import WEB_ADMITTED

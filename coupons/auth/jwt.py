@@ -11,8 +11,8 @@ from django.conf import settings
 from jwt.algorithms import HMACAlgorithm
 
 from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.jwt_keys import TokenKeys, token_keys
 from coupons.auth.seen_tokens import Seen, SeenTokens
-from coupons.auth.token_keys import TokenKeys, token_keys
 from coupons.messaging.messages import is_user_id
 from coupons.models import Scope
 
@@ -36,7 +36,7 @@ class _QuickJWS(jwt.PyJWS):
 
 class _CheckedSecret(HMACAlgorithm):
     """PyJWT asks of a secret, at each token, whether it is a public key in disguise. Here that was asked when its file
-    was read (token_keys.py)."""
+    was read (jwt_keys.py)."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else key.encode()

@@ -9,11 +9,12 @@ import jwt
 import pytest
 from django.conf import LazySettings
 
-from coupons.auth import token_keys, tokens
+from coupons.auth import jwt as tokens
+from coupons.auth import jwt_keys
 from coupons.auth.caller import Caller, NotKnown
+from coupons.auth.jwt import caller_of_token
+from coupons.auth.jwt_keys import TokenKey
 from coupons.auth.seen_tokens import Seen, SeenTokens
-from coupons.auth.token_keys import TokenKey
-from coupons.auth.tokens import caller_of_token
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 
 CALLER = Caller(name="user", scopes=frozenset(), user_id="1")
@@ -22,7 +23,7 @@ CALLER = Caller(name="user", scopes=frozenset(), user_id="1")
 @pytest.fixture
 def issuer(tmp_path: Path, settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> Issuer:
     settings.JWT_KEYS_DIR, settings.JWT_ISSUER, settings.JWT_AUDIENCE = tmp_path, ISSUER, AUDIENCE
-    monkeypatch.setattr(token_keys, "REREAD_SEC", 0)
+    monkeypatch.setattr(jwt_keys, "REREAD_SEC", 0)
     monkeypatch.setattr(tokens, "_seen", SeenTokens(10))
     issuer = Issuer(tmp_path)
     issuer.add("a", "HS256")
