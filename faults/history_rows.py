@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from coupons.models import Campaign
-from coupons.reconciliation.rows import event_rows, failed_tickets, issued_tickets
+from coupons.issuing.ticket_rows import failed_tickets, issued_tickets
+from coupons.models import Campaign, EventStatus, FailEventHistory
 from faults.verdict import CampaignRows
 
 
@@ -18,10 +18,17 @@ def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
             epoch=campaign.epoch,
             coupons=list(issued_tickets(campaign.pk)),
             failed=list(failed_tickets(campaign.pk)),
-            succeeded=[(event.user_id, event.sequence) for event in event_rows(campaign.pk) if not event.open],
+            succeeded=list(_succeeded(campaign.pk)),
         )
         for campaign in campaigns
     ]
+
+
+def _succeeded(campaign_id: UUID) -> Iterable[tuple[str, int]]:
+    events = FailEventHistory.objects.filter(campaign_id=campaign_id, event_status=EventStatus.SUCCESS)
+    for user_id, sequence in events.values_list("user_id", "sequence"):
+        if user_id and sequence is not None:
+            yield user_id, sequence
 
 
 def _is_uuid(text: str) -> bool:

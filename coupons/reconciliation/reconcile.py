@@ -27,6 +27,7 @@ from coupons.admission.campaign_store import Description
 from coupons.admission.gate import Held
 from coupons.admission.scan import scan_pending, scan_ticket_batches
 from coupons.campaigns.push import settings_of
+from coupons.issuing.ticket_rows import issued_ticket_batches
 from coupons.messaging.positions import PARTITION_STEP
 from coupons.messaging.topics import PartitionLag, partition_lags
 from coupons.models import Campaign
@@ -34,7 +35,7 @@ from coupons.reconciliation import questions
 from coupons.reconciliation.books import Books
 from coupons.reconciliation.differences import Kind, Ledger
 from coupons.reconciliation.present import Present, Suspect, look_at
-from coupons.reconciliation.rows import event_rows, issued_ticket_batches
+from coupons.issuing.ticket_rows import event_rows
 from coupons.reconciliation.sheets import Binder, parts_for
 from coupons.reconciliation.sieve import Messages, Plain, Sources, sift
 from coupons.reconciliation.topic import TopicLedger, read_topic

@@ -1,43 +1,14 @@
-"""What PostgreSQL holds of a campaign's tickets, by user: read in chunks, never all rows at once."""
+"""A campaign's failed events as the ledger reads them."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 from uuid import UUID
 
-from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
+from coupons.issuing.ticket_rows import batches
+from coupons.models import HELD_CODES, EventStatus, FailEventHistory
 from coupons.reconciliation.books import EventRow
-
-CHUNK = 10_000
-
-
-class TicketRow(NamedTuple):
-    user_id: str
-    sequence: int
-
-
-def issued_tickets(campaign_id: UUID) -> Iterator[TicketRow]:
-    """Every coupon of the campaign."""
-    for batch in issued_ticket_batches(campaign_id):
-        yield from map(TicketRow._make, batch)
-
-
-def issued_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
-    """The same, CHUNK at a time."""
-    yield from _batches(Coupon.objects.filter(campaign_id=campaign_id).values_list("user_id", "sequence"))
-
-
-def failed_tickets(campaign_id: UUID, user_ids: Sequence[str] | None = None) -> Iterator[TicketRow]:
-    """Every ticket that a failed event holds: the gate had it, and no coupon came of it yet (or ever, if given up)."""
-    events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).filter(
-        campaign_id=campaign_id, error_code__in=HELD_CODES, sequence__isnull=False
-    )
-    if user_ids is not None:
-        events = events.filter(user_id__in=user_ids)
-    yield from _stream(events.order_by().values_list("user_id", "sequence"))
 
 
 def event_rows(campaign_id: UUID) -> Iterator[EventRow]:
@@ -45,38 +16,6 @@ def event_rows(campaign_id: UUID) -> Iterator[EventRow]:
     events = FailEventHistory.objects.filter(campaign_id=campaign_id, sequence__isnull=False).exclude(user_id="")
     lease_ended = Q(event_status=EventStatus.PROCESSING, next_attempt_at__lt=Now())
     rows = events.order_by().annotate(stuck=lease_ended)
-    for batch in _batches(rows.values_list("user_id", "sequence", "event_status", "error_code", "stuck")):
+    for batch in batches(rows.values_list("user_id", "sequence", "event_status", "error_code", "stuck")):
         for user_id, sequence, status, code, stuck in batch:
             yield EventRow(user_id, sequence, status != EventStatus.SUCCESS, code in HELD_CODES, stuck)
-
-
-def refused_payloads(campaign_id: UUID) -> set[str]:
-    """The hash of each message that was refused because the gate did not hold its ticket: nobody was promised it.
-
-    By its bytes, which name the epoch: the same user may get the same sequence in a later one.
-    """
-    events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).exclude(error_code__in=HELD_CODES)
-    return set(events.filter(campaign_id=campaign_id).values_list("payload_hash", flat=True))
-
-
-def written_sequences(campaign_id: UUID, user_ids: Sequence[str]) -> dict[str, int]:
-    """Of these users, the sequence of the coupon or of the failed event that holds their ticket."""
-    written = {row.user_id: row.sequence for row in failed_tickets(campaign_id, user_ids)}
-    coupons = Coupon.objects.filter(campaign_id=campaign_id, user_id__in=user_ids)
-    written.update(coupons.values_list("user_id", "sequence"))
-    return written
-
-
-def _stream(rows: QuerySet[Any, Any]) -> Iterator[TicketRow]:
-    for batch in _batches(rows):
-        yield from map(TicketRow._make, batch)
-
-
-def _batches(rows: QuerySet[Any, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Without the ORM's work for each row, and without COPY, beside which no wait has an end (db_timeouts.py)."""
-    sql, values = rows.query.sql_with_params()
-    # Inside a transaction the server-side cursor needs no WITH HOLD, which would first store the whole result.
-    with transaction.atomic(), connection.chunked_cursor() as cursor:
-        cursor.execute(sql, values)
-        while batch := cursor.fetchmany(CHUNK):
-            yield batch

@@ -15,7 +15,7 @@ from coupons.messaging.positions import Position
 from coupons.messaging.signing import UnknownKey, open_message
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
-from coupons.reconciliation.rows import failed_tickets, issued_tickets, refused_payloads
+from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, refused_payloads
 from coupons.recovery.late import came_late
 from coupons.recovery.unknown_keys import Unverified, is_forged
 from coupons.runtime.failpoints import REBUILD_ENDS_ASKED, failpoint

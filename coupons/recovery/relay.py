@@ -19,12 +19,12 @@ from django.conf import settings
 from coupons.admission import campaign_store, ticket_store
 from coupons.admission.gate import Held
 from coupons.errors import LogUnavailable, StateStale
+from coupons.issuing.ticket_rows import written_sequences
 from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import PARTITION_STEP, Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import PartitionLag, partition_lags
 from coupons.models import Campaign
-from coupons.reconciliation.rows import written_sequences
 from coupons.recovery.cut_logs import look_at_logs
 from coupons.recovery.locks import Work, only_one
 from coupons.runtime.clock import moment_of

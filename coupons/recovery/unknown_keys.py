@@ -22,7 +22,7 @@ from coupons.messaging.positions import Position
 from coupons.messaging.signing import UnknownKey, open_message
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory
-from coupons.reconciliation.rows import written_sequences
+from coupons.issuing.ticket_rows import written_sequences
 from coupons.recovery.late import came_late
 from coupons.recovery.stale import stale_campaigns
 

@@ -22,8 +22,8 @@ from django.test.utils import CaptureQueriesContext
 from coupons.api.tickets import _written
 from coupons.issuing.issue import _existing_sequences
 from coupons.issuing.retry import retry_due_events
+from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, written_sequences
 from coupons.models import Coupon, FailEventHistory
-from coupons.reconciliation.rows import failed_tickets, issued_tickets, written_sequences
 from coupons.runtime.db_timeouts import unlimited_waits
 from tests.support.tickets import ticket
 
