@@ -3,9 +3,10 @@
 statement_timeout and lock_timeout are the server's. A server that was stopped, or a network that swallows everything,
 keeps neither, and libpq waits for an answer for ever: connect_timeout is for the connection alone, and TCP keepalives
 are answered by the kernel of a host whose server hangs. psycopg2 hands its waits to a function of ours instead
-(`set_wait_callback`, made for coroutine libraries): each wait ends after `DB_ANSWER_TIMEOUT_MS`, or earlier inside
-`answers_within`. psycopg2 then closes the connection, as after any other loss of one; `close_old_connections()` lets
-Django make a new one. The server notices within a second (client_connection_check_interval) and ends the statement.
+(`set_wait_callback`, made for coroutine libraries): each wait ends after `DB_ANSWER_TIMEOUT_MS`, earlier inside
+`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one;
+`close_old_connections()` lets Django make a new one. The server notices within a second
+(client_connection_check_interval) and ends the statement.
 """
 
 import select
@@ -61,13 +62,32 @@ def answers_within(seconds: float) -> Iterator[None]:
         _thread.deadline = before
 
 
+@contextmanager
+def answers_may_take(seconds: float) -> Iterator[None]:
+    """This thread waits so long for each answer inside, for statements over millions of rows.
+
+    `statement_timeout` of the session is the caller's to raise.
+    """
+    before = getattr(_thread, "answer_sec", None)
+    _thread.answer_sec = seconds
+    try:
+        yield
+    finally:
+        _thread.answer_sec = before
+
+
 def _wait(connection: Connection) -> None:
     connecting = connection.status == STATUS_SETUP
-    limit_sec = settings.DB_CONNECT_TIMEOUT_SEC if connecting else settings.DB_ANSWER_TIMEOUT_MS / 1000
+    limit_sec = settings.DB_CONNECT_TIMEOUT_SEC if connecting else _answer_sec()
     deadline = min(time.monotonic() + limit_sec, getattr(_thread, "deadline", inf))
     while (state := connection.poll()) != POLL_OK:
         if not _is_ready(connection.fileno(), _EVENTS[state], deadline - time.monotonic()):
             raise NoAnswer("PostgreSQL did not answer in time")
+
+
+def _answer_sec() -> float:
+    longer: float | None = getattr(_thread, "answer_sec", None)
+    return longer or settings.DB_ANSWER_TIMEOUT_MS / 1000
 
 
 def _is_ready(descriptor: int, event: int, wait_sec: float) -> bool:

@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.db import OperationalError, close_old_connections, connection, transaction
 
 from coupons.models import Campaign
-from coupons.runtime.db_timeouts import NoAnswer, answers_within, unlimited_waits
+from coupons.runtime.db_timeouts import NoAnswer, answers_may_take, answers_within, unlimited_waits
 from tests.support.service import Service
 
 LIMIT_MS = 300
@@ -71,6 +71,19 @@ def test_the_shorter_of_two_limits_holds_and_ends_with_its_block(transactional_d
     with answers_within(LIMIT_MS / 1000), no_answer(), answers_within(60):
         sleep_in_the_server(8)
     sleep_in_the_server(LIMIT_MS / 1000 * 2)
+
+
+def test_a_long_statement_may_take_longer_inside_its_block(transactional_db: None, settings: LazySettings) -> None:
+    settings.DB_ANSWER_TIMEOUT_MS = LIMIT_MS
+    with answers_may_take(60):
+        sleep_in_the_server(LIMIT_MS / 1000 * 2)
+    with no_answer():
+        sleep_in_the_server(8)
+
+
+def test_a_long_statement_waits_no_longer_than_the_block_around_it(transactional_db: None) -> None:
+    with answers_within(LIMIT_MS / 1000), no_answer(), answers_may_take(60):
+        sleep_in_the_server(8)
 
 
 def test_a_statement_that_the_server_ends_keeps_its_reason(transactional_db: None) -> None:
