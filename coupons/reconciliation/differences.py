@@ -151,6 +151,10 @@ EXPLANATIONS = {
     Kind.STUCK_PROCESSING: Explanation("a failed event whose retry was killed: its lease has ended", heals=_retry),
     Kind.SETTINGS_DIFFER: Explanation("Redis has not heard of an operator's change", heals=_push),
 }
+UNRECORDED = (
+    "messages that were read, that name no ticket of a known campaign, and of which no failed event tells: rows were "
+    "deleted"
+)
 HEALS_BY_ITSELF = frozenset(kind for kind, explanation in EXPLANATIONS.items() if explanation.heals)
 
 
@@ -164,6 +168,34 @@ class Difference:
         self.count += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
+
+
+@dataclass(slots=True)
+class TopicLedger:
+    """Of what the topic still has, in messages. `unrecorded`: read by the group, no ticket of a known campaign, and no
+    failed event tells of it. `examples` are positions, partition@offset."""
+
+    messages: int = 0
+    unread: int = 0
+    unrecorded: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def closes(self) -> bool:
+        return self.unrecorded == 0
+
+    def found(self, example: str) -> None:
+        self.unrecorded += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "messages": self.messages,
+            "unread": self.unread,
+            "unrecorded": {"count": self.unrecorded, "examples": self.examples, "meaning": UNRECORDED},
+            "closes": self.closes,
+        }
 
 
 @dataclass(slots=True)

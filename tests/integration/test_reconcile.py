@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
+from coupons.admission import campaign_store
 from coupons.admission.gate import EpochAhead
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -13,10 +14,13 @@ from coupons.issuing.failed_events import Failure, record_failures
 from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailCode
+from coupons.reconciliation.compare import Comparison
 from coupons.reconciliation.differences import EXPLANATIONS, Kind, Ledger
 from coupons.reconciliation.reconcile import Reconciliation, reconcile
+from coupons.reconciliation.sources import read_redis
+from coupons.reconciliation.temporary_tables import INSERT_TICKETS, TemporaryTables
 from tests.support.service import Service, message
-from tests.support.tickets import admit, consume, insert_coupons, rebuild, received, were_read
+from tests.support.tickets import admit, consume, insert_coupons, publish_late, rebuild, received, were_read
 
 
 def ledger_of(campaign: Campaign) -> Ledger:
@@ -67,6 +71,27 @@ def test_more_coupons_than_the_quantity_are_found_when_the_trigger_is_gone(healt
 
     assert not ledger.closes
     assert ledger.differences[Kind.BEYOND_QUANTITY].examples == ["3 tickets, 11 coupons, quantity 10"]
+
+
+def test_a_ticket_that_the_scan_shows_twice_counts_once(healthy: Campaign) -> None:
+    before = campaign_store.describe(campaign_id=healthy.pk, epoch=healthy.epoch)
+    with TemporaryTables() as tables:
+        read_redis(healthy.pk, tables)
+        tables.insert(INSERT_TICKETS, [("a", 1), ("c", 3)])
+        comparison = Comparison(healthy, tables, lags=partition_lags(), before=before)
+        comparison.compare_entries()
+
+    assert (comparison.ledger.tickets, comparison.ledger.issued, comparison.ledger.pending) == (3, 2, 1)
+    assert not comparison.ledger.differences
+
+
+def test_a_late_message_without_a_ticket_is_no_difference(healthy: Campaign) -> None:
+    rebuild(healthy)
+    publish_late(healthy, "late", 9, epoch=1)
+    ledger = ledger_of(healthy)
+
+    assert ledger.unread == 1
+    assert not ledger.differences
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -1,9 +1,6 @@
-import gc
 import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -12,20 +9,10 @@ from django.core.management.base import CommandError
 from coupons.errors import StateStale
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
-from coupons.reconciliation.differences import EXPLANATIONS, Ledger
+from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger
 from coupons.reconciliation.reconcile import Reconciliation
-from coupons.reconciliation.topic import MEANING, TopicLedger
+from coupons.reconciliation.temporary_tables import TemporaryTablesRefused
 from coupons.runtime.text import visible
-
-
-@contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """Millions of tuples come and go, no cycle among them: looking for some would be an eighth of the work."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class Command(CouponCommand):
@@ -33,8 +20,8 @@ class Command(CouponCommand):
         "Check the ledger of campaigns: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), "
         "compared user by user. Names every difference, says which heal by themselves and when, and gives the command "
         "for each other one. Exits 0 when it closes, 1 when it does not, 2 when it could not look (a part does not "
-        "answer, a campaign's state in Redis is not current, there is no such campaign). It changes nothing, needs "
-        "about 80 bytes of disk a ticket below TMPDIR, 350 more for each that is not plainly well, and little memory."
+        "answer, a campaign's state in Redis is not current, there is no such campaign). It changes nothing. "
+        "PostgreSQL compares, in temporary tables: BYTES bytes of its disk a ticket until the command ends."
     )
     examples = """
   manage.py reconcile_campaigns
@@ -50,12 +37,15 @@ class Command(CouponCommand):
         drafts = self._drafts(chosen)
         ledgers: list[Ledger] = []
         unseen: list[str] = []
-        with collector_at_rest(), Reconciliation(campaign_ids=[chosen] if chosen else None) as looking:
-            for campaign in looking.campaigns:
-                try:
-                    ledgers.append(looking.ledger_of(campaign))
-                except StateStale as error:
-                    unseen.append(str(error))
+        try:
+            with Reconciliation(campaign_ids=[chosen] if chosen else None) as looking:
+                for campaign in looking.campaigns:
+                    try:
+                        ledgers.append(looking.ledger_of(campaign))
+                    except StateStale as error:
+                        unseen.append(str(error))
+        except TemporaryTablesRefused as error:
+            raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
         ledgers += drafts
         topic = None if chosen else looking.topic
         closes = all(ledger.closes for ledger in ledgers) and (topic is None or topic.closes)
@@ -106,5 +96,5 @@ class Command(CouponCommand):
                 else:
                     self.stdout.write(f"  -> {ledger.command(found.kind)}")
         if topic is not None and not topic.closes:
-            self.stdout.write(f"topic: {topic.unrecorded} {MEANING}")
+            self.stdout.write(f"topic: {topic.unrecorded} {UNRECORDED}")
             self.stdout.write(f"    {' '.join(topic.examples)}")

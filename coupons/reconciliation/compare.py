@@ -1,0 +1,220 @@
+"""Compares what the sources say (temporary_tables.py) with the rows of PostgreSQL: each difference is one query.
+
+`ENTRIES` joins all of them in one statement, so coupons and failed events are of one moment, later than the tickets.
+Every user and sequence that any of them names is a row of `entry`, and the queries ask that table.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from itertools import islice
+from typing import Final, NamedTuple
+
+from django.conf import settings
+from django.db.models import Count, Q
+from django.db.models.functions import Now
+
+from coupons.admission.campaign_store import Description
+from coupons.campaigns.push import settings_of
+from coupons.messaging.positions import PARTITION_STEP
+from coupons.messaging.topics import PartitionLag
+from coupons.models import HELD_CODES, Campaign
+from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.second_look import SecondLook, Suspect
+from coupons.reconciliation.temporary_tables import TemporaryTables
+
+SUSPECTS_AT_ONCE = 1_000
+
+ENTRIES: Final = """
+INSERT INTO entry
+SELECT user_id, sequence,
+    bool_or(source = 'ticket'), bool_or(source = 'coupon'),
+    bool_or(source IN ('failed', 'refused', 'succeeded')), bool_or(source = 'failed'), bool_or(source = 'succeeded'),
+    bool_or(source IN ('read', 'unread', 'late')), bool_or(source IN ('unread', 'late')), bool_or(source = 'unread'),
+    bool_or(bool_or(source = 'ticket')) OVER of_user,
+    sum(count(*) FILTER (WHERE source = 'coupon')) OVER of_user,
+    max(max(score)) OVER of_user
+FROM (
+    SELECT user_id, sequence, 'ticket' AS source, NULL AS score FROM ticket
+    UNION ALL SELECT user_id, NULL, 'pending', score FROM pending
+    UNION ALL SELECT user_id, sequence, state, NULL FROM message WHERE campaign_id = %(campaign)s
+    UNION ALL SELECT user_id COLLATE "C", sequence, 'coupon', NULL FROM coupons_coupon WHERE campaign_id = %(campaign)s
+    UNION ALL SELECT user_id COLLATE "C", sequence,
+        CASE WHEN event_status = 'SUCCESS' THEN 'succeeded'
+            WHEN error_code = ANY (%(held_codes)s) THEN 'failed' ELSE 'refused' END, NULL
+        FROM coupons_faileventhistory
+        WHERE campaign_id = %(campaign)s AND user_id <> '' AND sequence IS NOT NULL
+    ORDER BY user_id, sequence -- sorted once, for the groups and for the window
+) AS said
+GROUP BY user_id, sequence
+WINDOW of_user AS (PARTITION BY user_id)
+"""
+
+# tickets, issued, failed, pending, lowest and highest sequence; unread; the highest sequence of all that holds one
+NUMBERS: Final = """
+SELECT count(*), count(*) FILTER (WHERE coupons > 0), count(*) FILTER (WHERE failed AND coupons = 0),
+    count(*) FILTER (WHERE score IS NOT NULL AND NOT failed AND coupons = 0), min(sequence), max(sequence),
+    (SELECT count(*) FROM entry WHERE unread),
+    (SELECT coalesce(max(sequence), 0) FROM entry WHERE ticket OR coupon OR failed)
+FROM entry WHERE ticket
+"""
+
+# Tickets that no row tells of.
+LOST: Final = """
+SELECT user_id, sequence FROM entry WHERE ticket AND coupons = 0 AND NOT failed AND score IS NULL
+"""
+PENDING_AND_READ: Final = """
+SELECT user_id, sequence FROM entry
+WHERE ticket AND coupons = 0 AND NOT failed AND score IS NOT NULL AND message AND NOT unread
+"""
+PENDING_WITHOUT_MESSAGE: Final = """
+SELECT user_id, sequence FROM entry
+WHERE ticket AND coupons = 0 AND NOT failed AND NOT message AND (score < %(young_from)s OR score >= %(first_position)s)
+"""
+PENDING_AND_WRITTEN: Final = """
+SELECT user_id, sequence FROM entry WHERE ticket AND score IS NOT NULL AND (coupons > 0 OR failed)
+"""
+PENDING_WITHOUT_TICKET: Final = "SELECT user_id, 0 FROM entry WHERE sequence IS NULL AND NOT admitted"
+
+# Rows and messages that no ticket tells of.
+COUPON_WITHOUT_TICKET: Final = "SELECT user_id, sequence FROM entry WHERE coupon AND NOT admitted"
+FAILED_WITHOUT_TICKET: Final = "SELECT user_id, sequence FROM entry WHERE failed AND NOT ticket AND coupons = 0"
+UNREAD_WITHOUT_TICKET: Final = """
+SELECT user_id, sequence FROM entry WHERE in_time AND NOT ticket AND NOT coupon AND NOT event
+"""
+READ_WITHOUT_ROW: Final = """
+SELECT user_id, sequence FROM entry WHERE message AND NOT unread AND NOT ticket AND NOT coupon AND NOT event
+"""
+SUCCESS_WITHOUT_COUPON: Final = "SELECT user_id, sequence FROM entry WHERE succeeded AND NOT coupon"
+
+# What needs no second look: each row is an example.
+STUCK_PROCESSING: Final = """
+SELECT user_id || ' #' || sequence FROM coupons_faileventhistory
+WHERE campaign_id = %(campaign)s AND event_status = 'PROCESSING' AND next_attempt_at < now()
+    AND user_id <> '' AND sequence IS NOT NULL
+"""
+USER_TWICE: Final = """
+SELECT DISTINCT user_id || ': ' || coupons || ' coupons' FROM entry WHERE coupon AND coupons > 1
+"""
+SEQUENCE_TWICE: Final = """
+SELECT '#' || sequence || ' of ' || min(user_id) || ' and ' || max(user_id) FROM entry WHERE ticket OR coupon
+GROUP BY sequence HAVING count(*) > 1
+"""
+OTHER_SEQUENCE: Final = """
+SELECT user_id || ' ticket #' || held.sequence || ', coupon #' || min(issued.sequence)
+FROM entry AS held JOIN entry AS issued USING (user_id)
+WHERE held.ticket AND NOT held.coupon AND held.coupons > 0 AND issued.coupon
+GROUP BY user_id, held.sequence
+"""
+HOLES: Final = """
+SELECT '#' || before + 1 || CASE WHEN sequence > before + 2 THEN ' to #' || sequence - 1 ELSE '' END
+FROM (
+    SELECT sequence, lag(sequence, 1, 0::bigint) OVER (ORDER BY sequence) AS before
+    FROM (
+        SELECT sequence FROM entry WHERE ticket OR coupon OR failed UNION ALL SELECT %(next_sequence)s
+    ) AS held
+    WHERE sequence BETWEEN 1 AND %(next_sequence)s
+) AS neighbours
+WHERE sequence > before + 1 ORDER BY sequence
+"""
+EXAMPLES: Final = {
+    Kind.STUCK_PROCESSING: STUCK_PROCESSING,
+    Kind.USER_TWICE: USER_TWICE,
+    Kind.SEQUENCE_TWICE: SEQUENCE_TWICE,
+    Kind.OTHER_SEQUENCE: OTHER_SEQUENCE,
+}
+
+
+class Check(NamedTuple):
+    """A query for suspects of a kind, and what is still so of those that are a difference."""
+
+    kind: Kind
+    suspects: str
+    still: Callable[[SecondLook, Suspect], bool]
+
+
+CHECKS: Final = (
+    Check(Kind.LOST, LOST, SecondLook.is_lost),
+    Check(Kind.UNWRITTEN, PENDING_AND_READ, SecondLook.is_stuck),
+    Check(Kind.UNPUBLISHED, PENDING_WITHOUT_MESSAGE, SecondLook.is_stuck),
+    Check(Kind.STALE_PENDING, PENDING_AND_WRITTEN, SecondLook.is_settled_late),
+    Check(Kind.PENDING_WITHOUT_TICKET, PENDING_WITHOUT_TICKET, SecondLook.is_not_admitted),
+    Check(Kind.NEVER_ADMITTED, COUPON_WITHOUT_TICKET, SecondLook.is_not_held),
+    Check(Kind.FAILED_WITHOUT_TICKET, FAILED_WITHOUT_TICKET, SecondLook.is_not_held),
+    Check(Kind.NOT_HELD, UNREAD_WITHOUT_TICKET, SecondLook.has_no_trace),
+    Check(Kind.UNRECORDED, READ_WITHOUT_ROW, SecondLook.has_no_trace),
+    Check(Kind.SUCCESS_WITHOUT_COUPON, SUCCESS_WITHOUT_COUPON, SecondLook.has_no_coupon),
+)
+# A suspect that is no difference has come while the sources were read, and is counted as what it was then.
+CAME_LATER: Final = {
+    Kind.LOST: ("pending",),
+    Kind.NEVER_ADMITTED: ("tickets", "issued"),
+    Kind.FAILED_WITHOUT_TICKET: ("tickets", "failed"),
+}
+
+
+class Comparison:
+    """Of one campaign whose tickets, pending users and messages are in the temporary tables.
+
+    `lags` are of before any source was read, `before` of before the tickets were. Raises as `SecondLook` does.
+    """
+
+    def __init__(
+        self, campaign: Campaign, tables: TemporaryTables, *, lags: Mapping[int, PartitionLag], before: Description
+    ) -> None:
+        self.ledger = Ledger(campaign.pk, campaign.name, campaign.quantity)
+        self._campaign, self._tables, self._lags = campaign, tables, lags
+        self._young_from_ms = before.now_ms - settings.RELAY_AFTER_MS
+        self._values = {
+            "campaign": campaign.pk,
+            "held_codes": list(HELD_CODES),
+            "young_from": self._young_from_ms,
+            "first_position": PARTITION_STEP,
+            "next_sequence": before.next_sequence,
+        }
+        self._highest_sequence = 0
+
+    def compare_entries(self) -> None:
+        """What each user and sequence tells."""
+        self._tables.run("TRUNCATE entry")
+        self._tables.run(ENTRIES, self._values)
+        ledger = self.ledger
+        ledger.tickets, ledger.issued, ledger.failed, ledger.pending, *others = self._tables.row(NUMBERS)
+        ledger.first_sequence, ledger.last_sequence, ledger.unread, self._highest_sequence = others
+        for check in CHECKS:
+            self._look_again(check)
+        # A rebuild leaves holes; without one there is none.
+        holes = Kind.GAP if self._campaign.epoch > 1 else Kind.VANISHED
+        for kind, query in (*EXAMPLES.items(), (holes, HOLES)):
+            for (example,) in self._tables.rows(query, self._values):
+                ledger.found(kind, example)
+
+    def _look_again(self, check: Check) -> None:
+        suspects = map(Suspect._make, self._tables.rows(check.suspects, self._values))
+        while chunk := list(islice(suspects, SUSPECTS_AT_ONCE)):
+            now = SecondLook(self._campaign, chunk, lags=self._lags, young_from_ms=self._young_from_ms)
+            for suspect in chunk:
+                if check.still(now, suspect):
+                    self.ledger.found(check.kind, str(suspect))
+                else:
+                    for number in CAME_LATER.get(check.kind, ()):
+                        setattr(self.ledger, number, getattr(self.ledger, number) + 1)
+
+    def compare_counts(self, after: Description) -> None:
+        """Counts and settings; `after` is of after the entries were compared."""
+        ledger = self.ledger
+        # One statement, so that count, rows and quantity are of one moment, and later than the tickets.
+        long_ago = Now() - timedelta(milliseconds=settings.RELAY_AFTER_MS)
+        counted = Campaign.objects.annotate(rows=Count("coupons"), at_rest=Q(updated_at__lt=long_ago)).get(
+            pk=self._campaign.pk
+        )
+        ledger.quantity, ledger.coupons = counted.quantity, counted.rows
+        if counted.issued_count != counted.rows:
+            ledger.found(Kind.COUNT_WRONG, f"issued_count {counted.issued_count}, coupons {counted.rows}")
+        if max(ledger.tickets, counted.rows) > counted.quantity:
+            text = f"{ledger.tickets} tickets, {counted.rows} coupons, quantity {counted.quantity}"
+            ledger.found(Kind.BEYOND_QUANTITY, text)
+        if after.next_sequence <= self._highest_sequence:
+            ledger.found(Kind.REDIS_BEHIND, f"#{after.next_sequence} is next, #{self._highest_sequence} is held")
+        if counted.at_rest and after.settings != settings_of(counted):
+            revision = f"revision {after.settings.revision}, PostgreSQL {counted.revision}"
+            ledger.found(Kind.SETTINGS_DIFFER, f"Redis has {revision}")

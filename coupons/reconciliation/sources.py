@@ -1,0 +1,94 @@
+"""Reads the topic and Redis into temporary tables (temporary_tables.py), and checks the messages of no campaign."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
+from uuid import UUID
+
+from django.conf import settings
+
+from coupons.admission.scan import scan_pending, scan_ticket_batches
+from coupons.messaging.kafka import headers_of
+from coupons.messaging.log import read_batches
+from coupons.messaging.messages import Place
+from coupons.messaging.positions import Position
+from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.topics import PartitionLag
+from coupons.models import Campaign, FailEventHistory
+from coupons.reconciliation.differences import Difference, Kind, TopicLedger
+from coupons.reconciliation.temporary_tables import INSERT_MESSAGES, INSERT_PENDING, INSERT_TICKETS, TemporaryTables
+from coupons.recovery.late import came_late
+from coupons.recovery.unverified import Unverified, unaccounted
+
+
+def read_redis(campaign_id: UUID, tables: TemporaryTables) -> None:
+    """A campaign's tickets, and after them who is pending, in place of the former campaign's. Raises GateUnavailable.
+
+    Redis is scanned, which blocks it for no longer than a thousand tickets take; so a ticket may come twice.
+    """
+    tables.run("TRUNCATE ticket, pending")
+    tables.insert(INSERT_TICKETS, chain.from_iterable(scan_ticket_batches(campaign_id)))
+    tables.insert(INSERT_PENDING, scan_pending(campaign_id))
+
+
+class TopicReader:
+    """Reads the topic once for all of these campaigns.
+
+    `unknown_keys` are their messages that are signed with a key which is not known here and may be a promise. With
+    `check_others` the campaigns are all that there are, and every other message that was read must have left a failed
+    event.
+    """
+
+    def __init__(self, lags: Mapping[int, PartitionLag], campaigns: Sequence[Campaign], *, check_others: bool) -> None:
+        self.ledger = TopicLedger()
+        self.unknown_keys = {campaign.pk: Difference(Kind.UNKNOWN_KEY) for campaign in campaigns}
+        self._stretches = {partition: (lag.start, lag.end) for partition, lag in lags.items()}
+        self._next_offsets = {partition: lag.next_offset for partition, lag in lags.items()}
+        self._campaigns = {campaign.pk: (str(campaign.pk), campaign.log_ends) for campaign in campaigns}
+        self._check_others = check_others
+
+    def read(self, tables: TemporaryTables) -> None:
+        """Raises LogUnavailable and database errors."""
+        tables.insert(INSERT_MESSAGES, self._rows())
+        # So that a campaign among many is compared without reading the others' messages.
+        tables.run("CREATE INDEX ON message (campaign_id)")
+        tables.run("ANALYZE message")
+
+    def _rows(self) -> Iterator[tuple[str, str, int, str]]:
+        for batch in read_batches(self._stretches):
+            places = open_places((message.value() or b"", headers_of(message)) for message in batch)
+            unknown: tuple[list[Unverified], list[Unverified]] = ([], [])  # read, unread
+            others: list[Position] = []
+            self.ledger.messages += len(batch)
+            for message, place in zip(batch, places, strict=True):
+                position = Position(message.partition() or 0, message.offset() or 0)
+                unread = position.offset >= self._next_offsets[position.partition]
+                self.ledger.unread += unread
+                if isinstance(place, Place) and place.campaign_id in self._campaigns:
+                    campaign_id, log_ends = self._campaigns[place.campaign_id]
+                    state = "unread" if unread else "read"
+                    if unread and came_late(place.epoch, position, log_ends):
+                        state = "late"
+                    yield campaign_id, place.user_id, place.sequence, state
+                elif isinstance(place, UnknownKey) and place.place and place.place.campaign_id in self._campaigns:
+                    unknown[unread].append(Unverified(place.key_id, place.place, position))
+                elif self._check_others and not unread:
+                    others.append(position)
+            self._note_unknown_keys(*unknown)
+            self._check_recorded(others)
+
+    def _note_unknown_keys(self, read: Iterable[Unverified], unread: Iterable[Unverified]) -> None:
+        """What may be a promise: every unread message, and of those that were read whose user has nothing."""
+        doubtful = list(unread)
+        by_campaign = attrgetter("place.campaign_id")
+        for campaign_id, messages in groupby(sorted(read, key=by_campaign), key=by_campaign):
+            doubtful += unaccounted(campaign_id, list(messages))
+        for message in doubtful:
+            self.unknown_keys[message.place.campaign_id].add(str(message))
+
+    def _check_recorded(self, positions: Collection[Position]) -> None:
+        for partition, group in groupby(sorted(positions), key=attrgetter("partition")):
+            offsets = [position.offset for position in group]
+            events = FailEventHistory.objects.filter(topic=settings.TOPIC, partition=partition, offset__in=offsets)
+            for offset in sorted({*offsets} - {*events.values_list("offset", flat=True)}):
+                self.ledger.found(f"{partition}@{offset}")

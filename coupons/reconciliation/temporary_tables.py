@@ -1,0 +1,112 @@
+"""The temporary tables in which PostgreSQL compares, in a session of their own that `close` ends.
+
+PostgreSQL drops them with the session, however this process ends. Nothing runs in a longer transaction: one that stays
+open holds back vacuum in the whole database, and idle_in_transaction_session_timeout ends it while Kafka or Redis is
+read. So a pooler in transaction mode must not stand between, as for the locks of recovery.
+
+Rows come as arrays: psycopg2 refuses COPY beside the callback that gives every wait an end (runtime/db_timeouts.py).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, Self
+
+import psycopg2.errors
+from django.db import ProgrammingError, connections
+
+from coupons.issuing.arrays import quoted_array
+from coupons.runtime.db_timeouts import answers_may_take
+
+ROWS_AT_ONCE = 10_000
+STATEMENT_SEC = 600  # ten million tickets take a tenth of it here; then the server ends the statement
+NETWORK_SEC = 2
+
+TABLES: Final = """
+-- state: read, unread, or late = unread and landed after a rebuild had read the topic (decision 0010)
+CREATE TEMPORARY TABLE message (campaign_id uuid, user_id text COLLATE "C", sequence bigint, state text);
+CREATE TEMPORARY TABLE ticket (user_id text COLLATE "C", sequence bigint);
+CREATE TEMPORARY TABLE pending (user_id text COLLATE "C", score double precision);
+-- One row for each user and sequence that any source names; compare.py fills it and asks it.
+CREATE TEMPORARY TABLE entry (
+    user_id text COLLATE "C",
+    sequence bigint,      -- NULL: the user is pending
+    ticket boolean,       -- Redis holds it
+    coupon boolean,
+    event boolean,        -- there is a failed event of any kind
+    failed boolean,       -- an open failed event holds the ticket
+    succeeded boolean,    -- a failed event ended in SUCCESS
+    message boolean,      -- the topic has one
+    unread boolean,       -- and the consumers have not read it
+    in_time boolean,      -- unread, and not late
+    -- of the user, whatever the sequence
+    admitted boolean,     -- has a ticket
+    coupons bigint,
+    score double precision -- NULL: not pending
+);
+"""
+INSERT_MESSAGES: Final = "INSERT INTO message SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[])"
+INSERT_TICKETS: Final = "INSERT INTO ticket SELECT * FROM unnest(%s::text[], %s::bigint[])"
+INSERT_PENDING: Final = "INSERT INTO pending SELECT * FROM unnest(%s::text[], %s::double precision[])"
+GRANT: Final = "SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)"
+
+Values = Mapping[str, Any]
+
+
+class TemporaryTablesRefused(Exception):
+    """PostgreSQL lets this user make no temporary tables; the text says what to grant."""
+
+
+class TemporaryTables:
+    """All raise database errors."""
+
+    def __init__(self) -> None:
+        """Raises TemporaryTablesRefused."""
+        self._connection = connections.create_connection("default")
+        try:
+            self.run(f"SET statement_timeout = {STATEMENT_SEC * 1000:.0f}")
+            self.run(TABLES)
+        except ProgrammingError as error:
+            refused = isinstance(error.__cause__, psycopg2.errors.InsufficientPrivilege)
+            grant = self.row(GRANT)[0] if refused else ""
+            self.close()
+            if refused:
+                raise TemporaryTablesRefused(f"PostgreSQL compares in temporary tables. Run once: {grant};") from error
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def insert(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """With one of the statements above; never all rows in memory."""
+        each = iter(rows)
+        while chunk := list(islice(each, ROWS_AT_ONCE)):
+            columns = [quoted_array(map(str, column)) for column in zip(*chunk, strict=True)]
+            # Only a Redis that somebody has tampered with has a NUL, which PostgreSQL takes in no text.
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement, [column.replace("\0", "\N{REPLACEMENT CHARACTER}") for column in columns])
+
+    def run(self, statement: str, values: Values | None = None) -> None:
+        with answers_may_take(STATEMENT_SEC + NETWORK_SEC), self._connection.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    def row(self, query: str, values: Values | None = None) -> tuple[Any, ...]:
+        """The only row of the query's result."""
+        [row] = self.rows(query, values)
+        return row
+
+    def rows(self, query: str, values: Values | None = None) -> Iterator[tuple[Any, ...]]:
+        """Never all of them in memory. PostgreSQL keeps the result, and no transaction is open between two rows."""
+        with self._connection.chunked_cursor() as cursor:
+            with answers_may_take(STATEMENT_SEC + NETWORK_SEC):
+                cursor.execute(query, values)
+            while rows := cursor.fetchmany(ROWS_AT_ONCE):
+                yield from rows
