@@ -51,6 +51,16 @@ def open_message(payload: bytes, headers: Headers) -> Ticket:
     return decode(payload)
 
 
+def read_ticket(payload: bytes, headers: Headers) -> tuple[Ticket | None, str | None]:
+    """The ticket that a message says, if any. With the id of an unknown key it is said without a proof."""
+    try:
+        return open_message(payload, headers), None
+    except UnknownKey as error:
+        return error.ticket, error.key_id
+    except InvalidMessage:
+        return None, None
+
+
 def _check(payload: bytes, headers: Headers) -> None:
     signatures = [value for name, value in headers if name == HEADER]
     if len(signatures) != 1:

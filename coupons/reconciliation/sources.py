@@ -10,15 +10,14 @@ from django.conf import settings
 from coupons.admission.scan import scan_pending, scan_ticket_batches
 from coupons.messaging.kafka import headers_of
 from coupons.messaging.log import read_batches
-from coupons.messaging.messages import Place
 from coupons.messaging.positions import Position
-from coupons.messaging.signing import UnknownKey, open_places
+from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
 from coupons.reconciliation.differences import Difference, Kind, TopicLedger
 from coupons.reconciliation.temporary_tables import INSERT_MESSAGES, INSERT_PENDING, INSERT_TICKETS, TemporaryTables
 from coupons.recovery.late import came_late
-from coupons.recovery.unverified import Unverified, unaccounted
+from coupons.recovery.unknown_keys import Unverified, unaccounted
 
 
 def read_redis(campaign_id: UUID, tables: TemporaryTables) -> None:
@@ -56,35 +55,36 @@ class TopicReader:
 
     def _rows(self) -> Iterator[tuple[str, str, int, str]]:
         for batch in read_batches(self._stretches):
-            places = open_places((message.value() or b"", headers_of(message)) for message in batch)
             unknown: tuple[list[Unverified], list[Unverified]] = ([], [])  # read, unread
             others: list[Position] = []
             self.ledger.messages += len(batch)
-            for message, place in zip(batch, places, strict=True):
+            for message in batch:
                 position = Position(message.partition() or 0, message.offset() or 0)
                 unread = position.offset >= self._next_offsets[position.partition]
                 self.ledger.unread += unread
-                if isinstance(place, Place) and place.campaign_id in self._campaigns:
-                    campaign_id, log_ends = self._campaigns[place.campaign_id]
+                ticket, key_id = read_ticket(message.value() or b"", headers_of(message))
+                if ticket is None or ticket.campaign_id not in self._campaigns:
+                    if self._check_others and not unread:
+                        others.append(position)
+                elif key_id is not None:
+                    unknown[unread].append(Unverified(key_id, ticket, position))
+                else:
+                    campaign_id, log_ends = self._campaigns[ticket.campaign_id]
                     state = "unread" if unread else "read"
-                    if unread and came_late(place.epoch, position, log_ends):
+                    if unread and came_late(ticket.epoch, position, log_ends):
                         state = "late"
-                    yield campaign_id, place.user_id, place.sequence, state
-                elif isinstance(place, UnknownKey) and place.place and place.place.campaign_id in self._campaigns:
-                    unknown[unread].append(Unverified(place.key_id, place.place, position))
-                elif self._check_others and not unread:
-                    others.append(position)
+                    yield campaign_id, ticket.user_id, ticket.sequence, state
             self._note_unknown_keys(*unknown)
             self._check_recorded(others)
 
     def _note_unknown_keys(self, read: Iterable[Unverified], unread: Iterable[Unverified]) -> None:
         """What may be a promise: every unread message, and of those that were read whose user has nothing."""
         doubtful = list(unread)
-        by_campaign = attrgetter("place.campaign_id")
+        by_campaign = attrgetter("ticket.campaign_id")
         for campaign_id, messages in groupby(sorted(read, key=by_campaign), key=by_campaign):
             doubtful += unaccounted(campaign_id, list(messages))
         for message in doubtful:
-            self.unknown_keys[message.place.campaign_id].add(str(message))
+            self.unknown_keys[message.ticket.campaign_id].add(str(message))
 
     def _check_recorded(self, positions: Collection[Position]) -> None:
         for partition, group in groupby(sorted(positions), key=attrgetter("partition")):

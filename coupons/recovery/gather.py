@@ -9,13 +9,13 @@ from uuid import UUID
 from coupons.admission.gate import Held
 from coupons.admission.rebuild import BuiltState, Rebuilding
 from coupons.admission.scan import scan_held
+from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, refused_payloads
 from coupons.messaging.log import LoggedMessage, read_log
-from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
-from coupons.messaging.signing import UnknownKey, open_message
+from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
-from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, refused_payloads
 from coupons.recovery.late import came_late
 from coupons.recovery.unknown_keys import Unverified, is_forged
 from coupons.runtime.failpoints import REBUILD_ENDS_ASKED, failpoint
@@ -54,7 +54,7 @@ def read_log_of(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys
     stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
     for message in read_log(stretches):
-        ticket, key_id = _opened(message)
+        ticket, key_id = read_ticket(message.payload, message.headers)
         if ticket is None or ticket.campaign_id not in log.tickets:
             continue  # the consumer makes a failed event of it
         campaign_id = ticket.campaign_id
@@ -65,16 +65,6 @@ def read_log_of(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys
         elif not is_forged(key_id, forged_keys):
             log.unverified[campaign_id].append(Unverified(key_id, ticket, message.position))
     return log
-
-
-def _opened(message: LoggedMessage) -> tuple[Ticket | None, str | None]:
-    """The ticket that it says, if any, and the id of the key that signed it, where that is not known."""
-    try:
-        return open_message(message.payload, message.headers), None
-    except UnknownKey as error:
-        return error.ticket, error.key_id
-    except InvalidMessage:
-        return None, None
 
 
 def _is_refused(message: LoggedMessage, refused: set[str]) -> bool:

@@ -16,13 +16,13 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Djang
 
 from coupons.admission.scan import scan_tickets
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, UnknownMessageKey
-from coupons.messaging.log import LoggedMessage, read_log
-from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.issuing.ticket_rows import written_sequences
+from coupons.messaging.log import read_log
+from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
-from coupons.messaging.signing import UnknownKey, open_message
+from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory
-from coupons.issuing.ticket_rows import written_sequences
 from coupons.recovery.late import came_late
 from coupons.recovery.stale import stale_campaigns
 
@@ -77,23 +77,12 @@ def unread_unverified(campaigns: Iterable[Campaign], *, within_sec: float) -> tu
     for seen, message in enumerate(read_log(stretches)):
         if time.monotonic() > until:
             return found, sum(lag.lag for lag in lags.values()) - seen
-        unverified = unverified_of(message)
-        if unverified is not None and unverified.ticket.campaign_id in log_ends:
-            ends = log_ends[unverified.ticket.campaign_id]
-            if not came_late(unverified.ticket.epoch, message.position, ends):
-                found[unverified.ticket.campaign_id].append(unverified)
+        ticket, key_id = read_ticket(message.payload, message.headers)
+        if ticket is None or key_id is None or ticket.campaign_id not in log_ends:
+            continue
+        if not came_late(ticket.epoch, message.position, log_ends[ticket.campaign_id]):
+            found[ticket.campaign_id].append(Unverified(key_id, ticket, message.position))
     return found, 0
-
-
-def unverified_of(message: LoggedMessage) -> Unverified | None:
-    """What this message says if it is signed with an unknown key, and says a ticket."""
-    try:
-        open_message(message.payload, message.headers)
-    except UnknownKey as error:
-        return None if error.ticket is None else Unverified(error.key_id, error.ticket, message.position)
-    except InvalidMessage:
-        pass
-    return None
 
 
 def is_forged(key_id: str, forged_keys: Collection[str]) -> bool:
