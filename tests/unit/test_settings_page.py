@@ -76,7 +76,7 @@ def test_the_settings_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(READ))
-def test_a_setting_stands_on_the_page_with_its_default_and_range(name: str) -> None:
+def test_the_page_has_each_setting_s_default_and_range(name: str) -> None:
     assert documented().get(name) == READ[name], f"docs/settings.md: correct the row of {name}"
 
 
@@ -84,7 +84,7 @@ def test_the_page_has_no_setting_that_nothing_reads() -> None:
     assert documented().keys() - READ.keys() == set()
 
 
-def test_the_example_of_an_env_file_names_settings_that_there_are() -> None:
+def test_env_example_names_settings_that_are_read() -> None:
     named = re.findall(r"^#?((?:COUPON|DJANGO)_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
     assert set(named) <= READ.keys()
@@ -95,5 +95,5 @@ def test_there_are_not_too_many() -> None:
     assert len([name for name in READ if name.startswith("COUPON_")]) <= MAX_SETTINGS
 
 
-def test_granian_waits_for_a_worker_as_long_as_the_worker_does_itself() -> None:
+def test_granian_waits_as_long_as_its_workers_do() -> None:
     assert re.findall(r"--workers-kill-timeout (\d+)", WEB) == [str(STOP_TIMEOUT_SEC)]
