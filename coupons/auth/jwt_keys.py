@@ -1,48 +1,69 @@
-"""The keys that users' tokens may be signed with: a folder with one file a key, named `<kid>.<algorithm>.<kind>`.
+"""The keys that users' tokens may be signed with, in the folder COUPON_JWT_KEYS_DIR:
 
-    2026-11.RS256.pem      a public key; also ES256 (P-256) and EdDSA (Ed25519)
+    2026-11.RS256.pem      a public key, whose kid is 2026-11; also ES256 (P-256) and EdDSA (Ed25519)
     legacy.HS256.secret    the secret itself, 32 bytes at least; the line break after a text is none of it
+    jwks.json              a JWK Set (RFC 7517), as issuers publish it: for any kid, also one that no file can have
 
-The file's name fixes the algorithm, so that a token cannot choose one. A file that is added or removed counts within
-REREAD_SEC in every process, without a restart: add the new key, let the issuer change over, remove the old one when
-its last token has expired.
+A key fixes its algorithm (by the file's name, or the entry's `alg` or type), so that a token cannot choose one. A file
+that is added, removed or replaced counts within REREAD_SEC in every process, without a restart: add the new key, let
+the issuer change over, remove the old one when its last token has expired. One bad file or entry costs itself alone.
 """
 
+import json
 import logging
 import os
 import re
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
 from jwt.algorithms import HMACAlgorithm
-from jwt.exceptions import InvalidKeyError
 
 logger = logging.getLogger(__name__)
 REREAD_SEC = 2.0
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
 MIN_RSA_BITS = 2048
+KEY_SET = "jwks.json"
+PRIVATE = "a private key belongs to the issuer alone"
 _NAME = re.compile(r"(?P<kid>[A-Za-z0-9._-]{1,64})\.(?P<algorithm>[A-Za-z0-9]+)\.(?P<kind>pem|secret)")
 
 
-class BadKeyFile(Exception):
-    """This file of the folder is no key; the text names it and says what it should be, and nothing of its content."""
+class BadKey(Exception):
+    """This file, or entry of the key set, is no key; the text names it and says what it should be, and nothing of its
+    content."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenKey:
-    algorithm: str
-    key: Any = None
+    """Equal to itself alone: a token that this key has verified is not verified by the next one of its kid."""
 
-    def __repr__(self) -> str:
-        return f"TokenKey({self.algorithm})"
+    algorithm: str
+    key: Any = field(repr=False)
+
+
+NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "HS256": (
+        f"a secret of {MIN_SECRET_BYTES} bytes at least",
+        lambda key: isinstance(key, bytes) and len(key) >= MIN_SECRET_BYTES,
+    ),
+    "RS256": (
+        f"RSA of {MIN_RSA_BITS} bits at least",
+        lambda key: isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS,
+    ),
+    "ES256": ("a P-256 key", lambda key: isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)),
+    "EdDSA": ("an Ed25519 key", lambda key: isinstance(key, Ed25519PublicKey)),
+}
 
 
 class TokenKeys:
@@ -78,74 +99,121 @@ class TokenKeys:
         return keys
 
 
-def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKeyFile]]:
-    """The good keys, and why the other files are none. One bad file costs itself alone."""
+def token_keys() -> TokenKeys | None:
+    """This process's; None when COUPON_JWT_KEYS_DIR is not set."""
+    folder: Path | None = settings.JWT_KEYS_DIR
+    return None if folder is None else _keys_of(folder)
+
+
+@cache
+def _keys_of(folder: Path) -> TokenKeys:
+    return TokenKeys(folder)
+
+
+def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
+    """The good keys, and why the other files and entries are none."""
     keys: dict[str, TokenKey] = {}
-    errors: list[BadKeyFile] = []
+    errors: list[BadKey] = []
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except OSError as error:
-        return {}, [BadKeyFile(f"{folder}: {error.strerror}")]
+        return {}, [BadKey(f"{folder}: {error.strerror}")]
     for file in files:
-        try:
-            kid, key = _read_key(file)
-            if kid in keys:
-                raise BadKeyFile(f"{file.name}: another file has the kid {kid!r} already; one of them must go.")
-            keys[kid] = key
-        except BadKeyFile as error:
-            errors.append(error)
+        with _collecting(errors):
+            for read in _readers(file):
+                with _collecting(errors):
+                    kid, key = read()
+                    if kid in keys:
+                        raise BadKey(f"{file.name}: there is another key of the kid {kid!r}; one of them must go.")
+                    keys[kid] = key
     return keys, errors
 
 
-def _read_key(file: Path) -> tuple[str, TokenKey]:
-    match = _NAME.fullmatch(file.name)
-    if match is None:
-        raise BadKeyFile(f"{file.name}: name it KID.ALGORITHM.pem or KID.HS256.secret, for example 2026-11.RS256.pem.")
-    algorithm, kind = match["algorithm"], match["kind"]
-    if (algorithm == "HS256") != (kind == "secret"):
-        raise BadKeyFile(f"{file.name}: HS256 takes a .secret, every other algorithm the public key as .pem.")
+@contextmanager
+def _collecting(errors: list[BadKey]) -> Iterator[None]:
+    try:
+        yield
+    except BadKey as error:
+        errors.append(error)
+
+
+def _readers(file: Path) -> list[Callable[[], tuple[str, TokenKey]]]:
+    """One for each key of the file, which raises BadKey for that key alone."""
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise BadKeyFile(f"{file.name}: {error.strerror}.") from None
-    if kind == "secret":
-        return match["kid"], TokenKey(algorithm, _secret(file.name, content))
-    return match["kid"], TokenKey(algorithm, _public_key(file.name, algorithm, content))
-
-
-def _secret(name: str, content: bytes) -> bytes:
-    # Only of a text: what looks like a blank at the end of random bytes is one of them.
-    secret = content.strip() if content.isascii() else content
-    if len(secret) < MIN_SECRET_BYTES:
-        raise BadKeyFile(f"{name}: a secret of HS256 has {MIN_SECRET_BYTES} bytes at least.")
-    hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
+        raise BadKey(f"{file.name}: {error.strerror}.") from None
+    if file.name != KEY_SET:
+        return [partial(_read_file, file.name, content)]
     try:
-        text = content.lstrip()
-        for end in range(len(text.rstrip()), len(text) + 1):  # a public key is one with blanks around it, too
-            hmac.prepare_key(text[:end])
-        return hmac.prepare_key(secret)
-    except InvalidKeyError:
-        raise BadKeyFile(f"{name}: this is a public key; as a secret it would let everybody sign.") from None
+        entries = json.loads(content)["keys"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        raise BadKey(f'{KEY_SET}: no JWK Set, which is {{"keys": [...]}}.')
+    return [partial(_read_entry, number, entry) for number, entry in enumerate(entries, start=1) if _is_to_sign(entry)]
 
 
-def _public_key(name: str, algorithm: str, content: bytes) -> Any:
+def _is_to_sign(entry: Any) -> bool:
+    """An issuer's set may have keys for encryption, too."""
+    return not isinstance(entry, dict) or entry.get("use", "sig") == "sig"
+
+
+def _read_file(name: str, content: bytes) -> tuple[str, TokenKey]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise BadKey(f"{name}: name it KID.ALGORITHM.pem, KID.HS256.secret or {KEY_SET}, e.g. 2026-11.RS256.pem.")
+    algorithm, kind = match["algorithm"], match["kind"]
+    if (algorithm == "HS256") != (kind == "secret"):
+        raise BadKey(f"{name}: HS256 takes a .secret, every other algorithm the public key as .pem.")
+    if kind == "secret":
+        # Only of a text: what looks like a blank at the end of random bytes is one of them.
+        return match["kid"], _checked(name, algorithm, content.strip() if content.isascii() else content)
     try:
         key = load_pem_public_key(content)
     except ValueError:
-        raise BadKeyFile(
-            f"{name}: no public key in PEM (-----BEGIN PUBLIC KEY-----); a private key belongs to the issuer alone."
-        ) from None
-    good = {
-        "RS256": isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS,
-        "ES256": isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1),
-        "EdDSA": isinstance(key, Ed25519PublicKey),
-    }
-    if algorithm not in good:
-        raise BadKeyFile(f"{name}: {algorithm} is none of HS256, {', '.join(good)}.")
-    if not good[algorithm]:
-        wanted = {"RS256": f"RSA of {MIN_RSA_BITS} bits at least", "ES256": "a P-256 key", "EdDSA": "an Ed25519 key"}
-        raise BadKeyFile(f"{name}: {algorithm} needs {wanted[algorithm]}.")
-    return key
+        raise BadKey(f"{name}: no public key in PEM (-----BEGIN PUBLIC KEY-----); {PRIVATE}.") from None
+    return match["kid"], _checked(name, algorithm, key)
+
+
+def _read_entry(number: int, entry: Any) -> tuple[str, TokenKey]:
+    name = f"{KEY_SET}, key {number}"
+    kid, algorithm = (entry.get("kid"), entry.get("alg")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(kid, str) or not kid:
+        raise BadKey(f"{name}: it has no kid.")
+    if algorithm is not None and algorithm not in list(NEEDED):
+        raise BadKey(f"{name}: its alg is none of {', '.join(NEEDED)}.")
+    if entry.get("kty") != "oct" and "d" in entry:
+        raise BadKey(f"{name}: {PRIVATE}.")
+    try:
+        key = jwt.PyJWK(entry)
+    except (jwt.PyJWTError, ValueError, TypeError, LookupError) as error:
+        raise BadKey(f"{name}: no JWK ({type(error).__name__}).") from None  # the text repeats the entry
+    return kid, _checked(name, key.algorithm_name, key.key)
+
+
+def _checked(name: str, algorithm: str, key: Any) -> TokenKey:
+    if algorithm not in NEEDED:
+        raise BadKey(f"{name}: {algorithm} is none of {', '.join(NEEDED)}.")
+    needed, is_good = NEEDED[algorithm]
+    if not is_good(key):
+        raise BadKey(f"{name}: {algorithm} needs {needed}.")
+    if algorithm == "HS256" and _is_public_key(key):
+        raise BadKey(f"{name}: this is a public key; as a secret it would let everybody sign.")
+    return TokenKey(algorithm, key)
+
+
+def _is_public_key(secret: bytes) -> bool:
+    """Also with blanks around it."""
+    hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
+    text = secret.lstrip()
+    try:
+        for end in range(len(text.rstrip()), len(text) + 1):
+            hmac.prepare_key(text[:end])
+        hmac.prepare_key(secret)
+    except jwt.InvalidKeyError:
+        return True
+    return False
 
 
 def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
@@ -156,17 +224,3 @@ def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     except OSError:  # a file that went away in between: the next look differs again
         return ()
     return tuple(sorted((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found))
-
-
-_held: dict[Path, TokenKeys] = {}
-
-
-def token_keys() -> TokenKeys | None:
-    """This process's; None when COUPON_JWT_KEYS_DIR is not set."""
-    folder: Path | None = settings.JWT_KEYS_DIR
-    if folder is None:
-        return None
-    keys = _held.get(folder)
-    if keys is None:
-        keys = _held.setdefault(folder, TokenKeys(folder))
-    return keys

@@ -61,7 +61,7 @@ def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
 
 @register("coupons")
 def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Every file of COUPON_JWT_KEYS_DIR is a key. The web server calls it at its start, too."""
+    """Every file of COUPON_JWT_KEYS_DIR is a key, or a set of keys. The web server calls it at its start, too."""
     if settings.JWT_KEYS_DIR is None:
         return []
     from coupons.auth.jwt_keys import read_keys  # only web processes need it, and only with the folder
@@ -70,7 +70,7 @@ def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
     hint = f"Correct or remove it in {settings.JWT_KEYS_DIR}."
     found: list[CheckMessage] = [Error(str(error), hint=hint, id="coupons.E008") for error in errors]
     if not keys and not errors:
-        hint = "Put the issuer's public key there, for example as 2026-11.RS256.pem."
+        hint = "Put the issuer's JWK Set there as jwks.json, or a public key, for example as 2026-11.RS256.pem."
         found.append(Error(f"COUPON_JWT_KEYS_DIR, {settings.JWT_KEYS_DIR}, has no key.", hint=hint, id="coupons.E009"))
     return found
 

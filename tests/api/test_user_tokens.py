@@ -5,17 +5,14 @@ import hashlib
 import hmac
 import json
 import time
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from django.conf import LazySettings
 
-from coupons.auth import jwt_keys
-from coupons.checks import configuration
 from coupons.models import Campaign
 from tests.support.http import Api, assert_problem, json_of
-from tests.support.issuer import AUDIENCE, ISSUER, Issuer, new_key, private_pem, public_der, public_pem
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.service import Service
 
 
@@ -259,78 +256,3 @@ def test_a_wrong_body_is_told_so(campaign: Campaign, issuer: Issuer) -> None:
     for user_id in (42, None, "", "a b", ["anna"]):
         assert_problem(anna.apply(campaign, user_id), 400, "invalid")
     assert_problem(anna.post(f"campaigns/{campaign.pk}/apply", ["anna"]), 400, "invalid")
-
-
-# --- the folder ---
-
-
-def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySettings) -> None:
-    settings.JWT_KEYS_DIR = tmp_path
-    assert [each.id for each in configuration.check_token_keys(None)] == ["coupons.E009"]
-    key = new_key("ES256")
-    wrong = {
-        "key.pem": (b"", "KID.ALGORITHM.pem"),
-        "a.RS256.pem": (public_pem(key), "RSA of 2048 bits"),
-        "b.ES256.pem": (private_pem(key), "no public key"),
-        "c.HS256.secret": (b"short", "32 bytes"),
-        "d.HS256.secret": (public_pem(key), "public key"),
-        "h.HS256.secret": (public_der(key), "public key"),
-        "e.HS256.pem": (public_pem(key), ".secret"),
-        "f.none.pem": (public_pem(key), "none of HS256"),
-        "g.EdDSA.pem": (public_pem(key), "Ed25519"),
-    }
-    for name, (content, _) in wrong.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "good.ES256.pem").write_bytes(public_pem(key))
-
-    found = {each.msg.partition(":")[0]: each.msg for each in configuration.check_token_keys(None)}
-
-    assert set(found) == set(wrong)
-    for name, (_, words) in wrong.items():
-        assert words in found[name]
-
-
-@pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"", b"\n"), (b"\n", b"")])
-def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, before: bytes, after: bytes) -> None:
-    """One of 43 ends with a byte that is a blank in ASCII."""
-    key = next(key for key in iter(lambda: new_key("ES256"), None) if public_der(key)[-1:].isspace())
-    (tmp_path / "a.HS256.secret").write_bytes(before + public_der(key) + after)
-
-    keys, errors = jwt_keys.read_keys(tmp_path)
-
-    assert not keys
-    assert "public key" in str(errors[0])
-
-
-@pytest.mark.parametrize(
-    ("content", "secret"),
-    [
-        pytest.param(b"0123456789abcdef" * 2 + b"\r\n", b"0123456789abcdef" * 2, id="a text"),
-        pytest.param(b"\n" + bytes(range(200, 230)) + b" ", b"\n" + bytes(range(200, 230)) + b" ", id="random bytes"),
-    ],
-)
-def test_the_line_break_after_a_text_is_none_of_the_secret(tmp_path: Path, content: bytes, secret: bytes) -> None:
-    (tmp_path / "a.HS256.secret").write_bytes(content)
-
-    keys, _ = jwt_keys.read_keys(tmp_path)
-
-    assert keys["a"].key == secret
-
-
-def test_two_files_of_one_kid_are_refused(tmp_path: Path) -> None:
-    for algorithm in ("ES256", "EdDSA"):
-        (tmp_path / f"a.{algorithm}.pem").write_bytes(public_pem(new_key(algorithm)))
-
-    keys, errors = jwt_keys.read_keys(tmp_path)
-
-    assert len(keys) == len(errors) == 1
-    assert "kid 'a'" in str(errors[0])
-
-
-def test_a_key_does_not_show_itself(tmp_path: Path) -> None:
-    issuer = Issuer(tmp_path)
-    issuer.add("a", "HS256")
-
-    keys, _ = jwt_keys.read_keys(tmp_path)
-
-    assert "secret" not in repr(keys)

@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 ISSUER = "https://accounts.shop.test"
 AUDIENCE = "coupons"
@@ -26,9 +27,13 @@ class Issuer:
             self._private[kid] = (algorithm, SECRET)
             (self.folder / f"{kid}.HS256.secret").write_text(SECRET + "\n")
             return
-        key = new_key(algorithm)
-        self._private[kid] = (algorithm, key)
+        key = self.keep(kid, algorithm, new_key(algorithm))
         (self.folder / f"{kid}.{algorithm}.pem").write_bytes(public_pem(key))
+
+    def keep(self, kid: str, algorithm: str, key: Any) -> Any:
+        """To sign with; its public part is the caller's to publish."""
+        self._private[kid] = (algorithm, key)
+        return key
 
     def remove(self, kid: str) -> None:
         algorithm, _ = self._private[kid]
@@ -53,10 +58,29 @@ def _sign(payload: dict[str, Any], key: Any, algorithm: str, kid: str) -> str:
     return str(jwt.PyJWS().encode(json.dumps(payload).encode(), key, algorithm, headers))
 
 
-def new_key(algorithm: str) -> Any:
+CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1()}
+
+
+def new_key(algorithm: str, *, bits: int = 2048) -> Any:
     if algorithm == "RS256":
-        return rsa.generate_private_key(65537, 2048)
-    return ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else ed25519.Ed25519PrivateKey.generate()
+        return rsa.generate_private_key(65537, bits)
+    return ed25519.Ed25519PrivateKey.generate() if algorithm == "EdDSA" else ec.generate_private_key(CURVES[algorithm])
+
+
+def private_jwk(key: Any, *, kid: str) -> dict[str, Any]:
+    kinds: dict[type, Any] = {rsa.RSAPrivateKey: RSAAlgorithm, ec.EllipticCurvePrivateKey: ECAlgorithm}
+    algorithm = next((made for kind, made in kinds.items() if isinstance(key, kind)), OKPAlgorithm)
+    return {**algorithm.to_jwk(key, as_dict=True), "kid": kid}
+
+
+def public_jwk(key: Any, *, kid: str) -> dict[str, Any]:
+    """As an issuer publishes it, but for the `alg` that some leave out."""
+    public = ("kty", "crv", "n", "e", "x", "y")
+    return {name: value for name, value in private_jwk(key, kid=kid).items() if name in (*public, "kid")}
+
+
+def secret_jwk(secret: str, *, kid: str) -> dict[str, Any]:
+    return {**HMACAlgorithm.to_jwk(secret, as_dict=True), "kid": kid}
 
 
 def public_pem(key: Any) -> bytes:
