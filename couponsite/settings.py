@@ -203,7 +203,7 @@ KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
-# Users' tokens: a folder with one file a key (coupons/auth/jwt_keys.py), and the claims of each token. Without the
+# Users' tokens: a folder with their keys (coupons/auth/jwt_keys.py), and the claims of each token. Without the
 # folder the API takes no user's token; without API keys as well it takes no request at all.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
 JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
@@ -211,7 +211,7 @@ JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for thi
 JWT_USER_CLAIM = env.required("COUPON_JWT_USER_CLAIM", default="sub")
 JWT_LEEWAY_SEC = 5  # how wrong the clocks of issuer and service may be
 
-# Requests a minute in each process (coupons/api/limits.py): of users with a token, of their addresses, and of services,
+# Requests a minute in each process (coupons/api/throttling.py): of users with a token, of their addresses, and of services,
 # where 0 means no limit. A proxy in front must be among the trusted ones, or it stands for all of its users.
 LIMITS = env.boolean("COUPON_LIMITS", default=True)
 LIMIT_USER_PER_MINUTE = env.integer("COUPON_LIMIT_USER_PER_MINUTE", default=120, least=1, most=1_000_000)

@@ -19,7 +19,7 @@ from pytest_django import DjangoDbBlocker
 
 from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.scripts import admission_redis
-from coupons.api import limits
+from coupons.api import throttling
 from coupons.api.circuit_breakers import kafka_breaker, postgresql_breaker, redis_breaker
 from coupons.auth.api_key_cache import api_key_cache
 from coupons.messaging import topics
@@ -109,7 +109,7 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
     for breaker in (kafka_breaker, redis_breaker, postgresql_breaker):
         breaker.succeeded()
-    limits.forget_all()
+    throttling.forget_all()
     made = Service(settings)
     made.patience.long()
     yield made

@@ -16,10 +16,10 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import serializers
 
 from coupons.api import views
-from coupons.api.limits import LimitedView
 from coupons.api.pagination import MAX_LIMIT, MAX_OFFSET
 from coupons.api.problems import CONTENT_TYPE, Code, Problem
 from coupons.api.serializers import CampaignSerializer
+from coupons.api.throttling import LimitedView
 from coupons.messaging.messages import USER_ID
 from coupons.models import CampaignState
 

@@ -7,7 +7,7 @@ from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, RequestFactory
 
-from coupons.api import limits
+from coupons.api import throttling
 from coupons.api.client_address import client_address
 from coupons.models import Campaign
 from couponsite.env import networks
@@ -20,7 +20,7 @@ from tests.support.service import Service
 @pytest.fixture(autouse=True)
 def low_limits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no time passes in which a bucket would fill."""
-    monkeypatch.setattr(limits._buckets, "_clock", Clock())
+    monkeypatch.setattr(throttling._buckets, "_clock", Clock())
     settings.LIMIT_USER_PER_MINUTE, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE = 6, 3
     settings.LIMIT_ADDRESS_PER_MINUTE, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = 12, 8
 

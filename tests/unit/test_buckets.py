@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from coupons.auth.buckets import Buckets
+from coupons.api.throttling import Buckets
 from tests.support.clocks import Clock
 
 
