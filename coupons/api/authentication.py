@@ -33,17 +33,13 @@ def caller_of_header(authorization: bytes) -> Caller | None:
     return caller_of_key(credentials)
 
 
-def authenticate(request: Request) -> Caller | None:
-    """Raises AuthenticationFailed, or KeysUnknown for the moment."""
-    try:
-        return caller_of_header(request._request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1"))
-    except NotKnown as error:
-        raise AuthenticationFailed(str(error)) from error
-
-
 class BearerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        caller = authenticate(request)
+        """Raises AuthenticationFailed, or KeysUnknown for the moment."""
+        try:
+            caller = caller_of_header(request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1"))
+        except NotKnown as error:
+            raise AuthenticationFailed(str(error)) from error
         return None if caller is None else (caller, None)
 
     def authenticate_header(self, request: Request) -> str:

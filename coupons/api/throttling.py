@@ -10,15 +10,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from coupons.api.authentication import authenticate
 from coupons.api.client_address import Address, client_address, counted_as
 from coupons.auth.caller import Caller
 from coupons.metrics import LIMITED
@@ -126,27 +126,38 @@ def count_stranger(address: Address | None) -> Noted | None:
     return _scarcest(_take_for_address(address, campaign="")) if settings.LIMITS else None
 
 
-class LimitedView(APIView):
-    """Every view of the API: its callers are counted once they are known, strangers by their address."""
+class CallerThrottle(BaseThrottle):
+    """Counts a known caller by user, address and campaign, anybody else by address."""
 
-    def perform_authentication(self, request: Request) -> None:
-        """With wrong credentials it raises, without any the permissions do. DRF would ask its one authenticator through
-        three properties; it still does where it has to say who is not let in."""
-        try:
-            request.user = authenticate(request)  # type: ignore[assignment]
-        except AuthenticationFailed:
-            _note(request, count_stranger(client_address(request)))
-            raise
-
-    def check_permissions(self, request: Request) -> None:
-        """Counted before what they may do: who asks in vain asks all the same."""
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Raises TooMany, which names the limit: DRF's own answer does not."""
         caller: object = request.user
         if isinstance(caller, Caller):
-            campaign = str(self.kwargs.get("campaign_id", ""))
-            _note(request, count_caller(caller, campaign=campaign, address=lambda: client_address(request)))
+            campaign = str(view.kwargs.get("campaign_id", ""))
+            noted = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
         else:
-            _note(request, count_stranger(client_address(request)))
-        super().check_permissions(request)
+            noted = count_stranger(client_address(request))
+        request.limit_noted = noted  # type: ignore[attr-defined]  # for the answer's headers
+        if noted is not None and (too_many := noted.too_many()) is not None:
+            raise too_many
+        return True
+
+
+class LimitedView(APIView):
+    """Every view of the API. DRF counts requests that it has let in; the others count here: who asks in vain asks."""
+
+    throttle_classes = [CallerThrottle]
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            self.check_throttles(request)
+            raise
+
+    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
+        self.check_throttles(request)
+        super().permission_denied(request, message, code)
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)
@@ -179,16 +190,6 @@ def _scarcest(taken: list[Noted]) -> Noted | None:
 
 def _take(key: Hashable, limit: int) -> Taken:
     return _buckets.take(key, limit=limit)
-
-
-def _note(request: Request, noted: Noted | None) -> None:
-    """Keeps it for the answer's headers; raises TooMany."""
-    if noted is None:
-        return
-    request.limit_noted = noted  # type: ignore[attr-defined]
-    error = noted.too_many()
-    if error is not None:
-        raise error
 
 
 def forget_all() -> None:
