@@ -211,8 +211,8 @@ JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for thi
 JWT_USER_CLAIM = env.required("COUPON_JWT_USER_CLAIM", default="sub")
 JWT_LEEWAY_SEC = 5  # how wrong the clocks of issuer and service may be
 
-# Requests a minute in each process (coupons/api/throttling.py): of users with a token, of their addresses, and of services,
-# where 0 means no limit. A proxy in front must be among the trusted ones, or it stands for all of its users.
+# Requests a minute in each process (coupons/api/throttling.py): of users with a token, of their addresses, and of
+# services, where 0 means no limit. A proxy in front must be among the trusted ones, or it stands for all of its users.
 LIMITS = env.boolean("COUPON_LIMITS", default=True)
 LIMIT_USER_PER_MINUTE = env.integer("COUPON_LIMIT_USER_PER_MINUTE", default=120, least=1, most=1_000_000)
 LIMIT_USER_CAMPAIGN_PER_MINUTE = env.integer(

@@ -16,7 +16,7 @@ from coupons.admission import gate
 from coupons.admission.admit import admit
 from coupons.admission.gate import Admission, Held
 from coupons.api.circuit_breakers import asking_kafka, asking_redis
-from coupons.api.refusals import EARLY_MS
+from coupons.api.problems import EARLY_MS
 from coupons.errors import GateUnavailable, Unconfirmed
 from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position

@@ -1,9 +1,13 @@
 """Every problem this API answers with (RFC 9457): its code, status and texts, buildable without a request."""
 
 import math
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+from coupons.admission.gate import Outcome
+from coupons.runtime.clock import moment_of
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -133,3 +137,32 @@ all the same, as its users are back so long after they asked, each at a fraction
 def retry_after(seconds: float) -> int:
     """The whole seconds after which `seconds` have passed."""
     return max(RETRY_SOON_SEC, math.ceil(seconds))
+
+
+FARTHEST_RETRY_SEC = 3600
+"""A campaign may be moved forward meanwhile. Whoever is back before the opening is told the rest of the way."""
+EARLY_MS = 100
+"""Who comes so little before the opening is not sent away for a whole second, but waits for it (accept.py).
+
+Retry-After counts on it: rounded up from this moment on, it brings everybody back from 100 ms before the opening to
+900 ms after it, and the way there and back (or a clock that is a little slow) does not make it later than a second.
+"""
+
+
+def refusal(outcome: Outcome, opens_at_ms: int | None, now_ms: int | None) -> Problem:
+    """What a refusal of the gate is to its user. `now_ms` is Redis's time; both numbers matter for NOT_OPEN alone."""
+    if outcome is Outcome.SOLD_OUT:
+        return Problem(Code.SOLD_OUT)
+    if outcome is Outcome.CLOSED:
+        return Problem(Code.CLOSED)
+    if outcome is Outcome.PAUSED:
+        return Problem(Code.PAUSED, "Admission goes on later.", RETRY_SOON_SEC)
+    opens_at_ms = opens_at_ms or 0
+    wait_ms = opens_at_ms - (now_ms or time.time() * 1000)
+    opens_at = moment_of(opens_at_ms).isoformat()
+    return Problem(
+        Code.NOT_OPEN,
+        f"It opens at {opens_at}.",
+        min(retry_after((wait_ms - EARLY_MS) / 1000), FARTHEST_RETRY_SEC),
+        {"opens_at": opens_at},
+    )

@@ -19,8 +19,7 @@ from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, conf
 from coupons.api import problem_responses
 from coupons.api.accept import ticket_of
 from coupons.api.circuit_breakers import asking_kafka, asking_redis
-from coupons.api.problems import Code, Problem
-from coupons.api.refusals import EARLY_MS, refusal
+from coupons.api.problems import EARLY_MS, Code, Problem, refusal
 from coupons.api.throttling import count_caller
 from coupons.auth.caller import Caller
 from coupons.errors import GateUnavailable, RetryLater, StateStale, Unconfirmed

@@ -17,7 +17,7 @@ from django.conf import settings
 from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.gate import Outcome
 from coupons.admission.refusal_state import RefusalState, refusal_states
-from coupons.api.refusals import refusal
+from coupons.api.problems import refusal
 from coupons.errors import GateUnavailable, one_line
 from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, contents_of
 from coupons.front.answers import Answer, headers_of, refused

@@ -6,8 +6,7 @@ import pytest
 
 from coupons.admission.gate import Outcome
 from coupons.admission.refusal_state import RefusalState
-from coupons.api.problems import retry_after
-from coupons.api.refusals import EARLY_MS, FARTHEST_RETRY_SEC, refusal
+from coupons.api.problems import EARLY_MS, FARTHEST_RETRY_SEC, refusal, retry_after
 from coupons.front.admitted_users import AdmittedUsers, filter_for
 from coupons.front.closed_campaigns import ClosedCampaign
 from tests.support.clocks import Clock
