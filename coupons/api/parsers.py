@@ -1,14 +1,18 @@
-"""Reading bodies: JSON as RFC 8259 has it and nothing that two readers could understand in two ways."""
+"""Reads what a request says, strictly: JSON bodies, and the `limit` and `offset` of a list."""
 
 import json
 from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import APIException, ParseError, ValidationError
+from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
 
 MAX_DEPTH = 8  # the deepest good body of this API has 1
+MAX_LIMIT = 100
+MAX_OFFSET = 1_000_000  # further down nobody pages; PostgreSQL would walk all rows before it
 
 
 class BodyTooLarge(APIException):
@@ -16,7 +20,10 @@ class BodyTooLarge(APIException):
 
 
 class StrictJSONParser(BaseParser):
-    """DRF's reads any size, takes the last of two members of one name, and NaN by a setting alone."""
+    """JSON as RFC 8259 has it and nothing that two readers could understand in two ways.
+
+    DRF's parser reads any size, takes the last of two members of one name, and NaN by a setting alone.
+    """
 
     media_type = "application/json"
 
@@ -66,3 +73,29 @@ def _depth(document: Any) -> int:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number)
+
+
+class StrictPagination(LimitOffsetPagination):
+    """Whole numbers in their range, or a 400 that names the one that is not.
+
+    DRF's pagination takes the default for anything that is no number, so a client's mistake looks like an answer.
+    """
+
+    default_limit = 50
+    max_limit = MAX_LIMIT
+
+    def get_limit(self, request: Request) -> int:
+        return _whole_number(request, "limit", least=1, most=MAX_LIMIT, default=self.default_limit)
+
+    def get_offset(self, request: Request) -> int:
+        return _whole_number(request, "offset", least=0, most=MAX_OFFSET, default=0)
+
+
+def _whole_number(request: Request, name: str, *, least: int, most: int, default: int) -> int:
+    given = request.query_params.getlist(name)
+    if not given:
+        return default
+    text = given[0]
+    if len(given) > 1 or not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= most:
+        raise ValidationError({name: [f"Give one whole number from {least} to {most}."]})
+    return int(text)

@@ -16,7 +16,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import serializers
 
 from coupons.api import views
-from coupons.api.pagination import MAX_LIMIT, MAX_OFFSET
+from coupons.api.parsers import MAX_LIMIT, MAX_OFFSET
 from coupons.api.problems import CONTENT_TYPE, Code, Problem
 from coupons.api.serializers import CampaignSerializer
 from coupons.api.throttling import LimitedView

@@ -17,7 +17,7 @@ from coupons.admission.gate import Admission, Outcome
 from coupons.api.accept import accept
 from coupons.api.authentication import caller_of, must_act_for, must_touch
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
-from coupons.api.pagination import StrictPagination
+from coupons.api.parsers import StrictPagination
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.problems import refusal
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
