@@ -86,7 +86,6 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["coupons.api.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.StrictJSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "coupons.api.negotiation.JSONNegotiation",
     "URL_FORMAT_OVERRIDE": None,
     "UNICODE_JSON": False,  # ASCII alone, the rest as \u202e: what a name holds cannot command a client's terminal
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
