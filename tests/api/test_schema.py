@@ -9,9 +9,9 @@ from django.test import Client
 from django.urls import get_resolver
 from drf_spectacular.validation import validate_schema
 
-from coupons.api import reference
 from coupons.api.problems import KINDS, Code, Problem
 from coupons.api.schema import document
+from tests.support import problem_table
 
 PARAMETER = re.compile(r"\(\?P<(\w+)>[^)]*\)|<str:(\w+)>")
 OPERATIONS = [
@@ -82,9 +82,9 @@ def test_a_problem_s_type_leads_to_what_it_means() -> None:
 
 
 def test_the_document_s_table_is_the_program_s() -> None:
-    text = reference.DOCUMENT.read_text()
+    text = problem_table.DOCUMENT.read_text()
 
-    assert reference.with_table(text) == text, "`.venv/bin/python -m coupons.api.reference` makes it anew"
+    assert problem_table.with_table(text) == text, "`.venv/bin/python -m tests.support.problem_table` makes it anew"
     assert "| `sold-out` | 409 |" in text
 
 

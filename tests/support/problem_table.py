@@ -1,4 +1,4 @@
-"""Keeps docs/api.md's table of problems in step with api/problems.py: `.venv/bin/python -m coupons.api.reference`."""
+"""Writes docs/api.md's table of problems: `.venv/bin/python -m tests.support.problem_table`."""
 
 import re
 import sys
