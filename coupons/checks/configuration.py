@@ -106,9 +106,9 @@ def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
 @register("coupons", deploy=True)
 def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """No unread message is signed with a key that is not known here."""
-    from coupons.recovery.unknown_keys import look_at_keys  # web processes do without the ledger
+    from coupons.recovery.unknown_keys import report_unknown_keys  # web processes do without the ledger
 
-    return look_at_keys()
+    return report_unknown_keys()
 
 
 @register("coupons", deploy=True)

@@ -17,10 +17,10 @@ from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
 from coupons.models import Campaign, PartitionOffset
 
 logger = logging.getLogger(__name__)
-GONE = PartitionLag(0, 0, None)
+MISSING_PARTITION = PartitionLag(0, 0, None)
 
 
-def look_at_logs() -> list[int]:
+def check_log_ends() -> list[int]:
     """Compare each partition with what was seen of it; returns those that were cut. Raises RetryLater, database errors.
 
     Repeats what it did not finish: a partition is remembered as cut until its tickets are marked as unpublished.
@@ -28,15 +28,15 @@ def look_at_logs() -> list[int]:
     # Before the ends are asked: a log that only grows ends behind each of these.
     seen = {row.partition: row for row in PartitionOffset.objects.filter(topic=settings.TOPIC)}
     lags, now_id = partition_lags(), topic_id()
-    cut = [number for number, row in seen.items() if _is_cut(row, lags.get(number, GONE), now_id)]
+    cut = [number for number, row in seen.items() if _is_cut(row, lags.get(number, MISSING_PARTITION), now_id)]
     for partition in cut:
-        row, lag = seen[partition], lags.get(partition, GONE)
+        row, lag = seen[partition], lags.get(partition, MISSING_PARTITION)
         was = max(row.end_offset, row.next_offset)
         logger.error("log.cut topic=%s partition=%d end=%d was=%d", settings.TOPIC, partition, lag.end, was)
     if cut:
         _mark_unpublished(cut)
         # Crash before this => the next look finds the same partitions cut, and does it again.
-        read_offsets.read_again({partition: lags.get(partition, GONE).start for partition in cut})
+        read_offsets.read_again({partition: lags.get(partition, MISSING_PARTITION).start for partition in cut})
     expired = read_offsets.pass_expired({number: lag.start for number, lag in lags.items() if number in seen})
     if expired:
         logger.error("log.expired topic=%s partitions=%s", settings.TOPIC, expired)

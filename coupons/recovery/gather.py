@@ -40,7 +40,7 @@ class Log:
             tickets[ticket.user_id] = (ticket.sequence, float(position.score))
 
 
-def read_log_of(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> Log:
+def read_logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> Log:
     """The messages that were not read, or all that the topic still has.
 
     Left out are messages that landed after a former rebuild had noted the end (late.py), and those that were recorded
@@ -71,7 +71,7 @@ def _is_refused(message: LoggedMessage, refused: set[str]) -> bool:
     return bool(refused) and sha256(message.payload).hexdigest() in refused
 
 
-def gather(campaign: Campaign, rebuilding: Rebuilding, logged: Logged) -> BuiltState:
+def build_state(campaign: Campaign, rebuilding: Rebuilding, logged: Logged) -> BuiltState:
     """Join the log, the old state in Redis, and PostgreSQL; each overrules those before it.
 
     A Redis of before the last rebuild (an old primary, older files) is left out: a ticket that only such a Redis has

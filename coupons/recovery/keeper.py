@@ -20,7 +20,7 @@ from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
-from coupons.recovery.unknown_keys import LOOK_SEC, closed_by_unknown_keys
+from coupons.recovery.unknown_keys import SCAN_SEC, find_blocked_campaigns
 from coupons.runtime.id_sequences import heal_id_sequences
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Keeper:
     def __init__(self, *, interval_sec: float, stop: threading.Event) -> None:
         self._interval_sec = interval_sec
         self._stop = stop
-        self._troubles: dict[str, str] = {}
+        self._failing_steps: dict[str, str] = {}
 
     def run(self) -> None:
         while not self._stop.is_set():
@@ -52,11 +52,11 @@ class Keeper:
         return all(outcomes)
 
     def _rebuild_stale(self) -> None:
-        stale = stale_campaigns(spare_opening=True)
+        stale = stale_campaigns(skip_opening=True)
         refused: dict[UUID, UnknownMessageKey] = {}
-        if self._troubles.get("rebuild") == UnknownMessageKey.__name__:
+        if self._failing_steps.get("rebuild") == UnknownMessageKey.__name__:
             # Look before the lock is taken and an epoch rises: an operator may be at the same rebuild.
-            refused = closed_by_unknown_keys(stale, within_sec=LOOK_SEC)
+            refused = find_blocked_campaigns(stale, within_sec=SCAN_SEC)
         if ready := [campaign_id for campaign_id in stale if campaign_id not in refused]:
             rebuild_campaigns(campaign_ids=ready, only_stale=True)
         for error in refused.values():
@@ -67,13 +67,13 @@ class Keeper:
             step()
         except (RetryLater, *DATABASE_DOWN) as error:
             reason = one_line(error)
-            if self._troubles.get(name) != type(error).__name__:
+            if self._failing_steps.get(name) != type(error).__name__:
                 logger.warning("keeper.waiting step=%s error=%s", name, reason)
-            self._troubles[name] = type(error).__name__
+            self._failing_steps[name] = type(error).__name__
             if isinstance(error, DATABASE_DOWN):
                 connection.close()  # a session that began read-only stays so when the server no longer is
             return False
-        if self._troubles.pop(name, None):
+        if self._failing_steps.pop(name, None):
             logger.info("keeper.recovered step=%s", name)
         return True
 

@@ -9,20 +9,20 @@ LogEnds = Mapping[str, Mapping[str, int]]
 REBUILDS_KEPT = 1_000
 
 
-def came_late(made_in: int | None, position: Position, log_ends: LogEnds) -> bool:
+def came_late(message_epoch: int | None, position: Position, log_ends: LogEnds) -> bool:
     """Whether a message that was made in this epoch, before a rebuild, landed after that rebuild had noted the topic's
     end.
 
     Then the rebuild did not see it, nobody was promised it, and its place has been given to somebody else since. It
     stays late for ever, also for the rebuilds that come later. A message that names no epoch is never late.
     """
-    if made_in is None:
+    if message_epoch is None:
         return False
-    next_rebuild = min((int(epoch) for epoch in log_ends if int(epoch) > made_in), default=None)
+    next_rebuild = min((int(epoch) for epoch in log_ends if int(epoch) > message_epoch), default=None)
     return next_rebuild is not None and position.offset >= log_ends[str(next_rebuild)].get(str(position.partition), 0)
 
 
-def with_ends(log_ends: LogEnds, epoch: int, ends: Mapping[int, int]) -> dict[str, dict[str, int]]:
+def add_log_ends(log_ends: LogEnds, epoch: int, ends: Mapping[int, int]) -> dict[str, dict[str, int]]:
     """These with one more rebuild's; of the oldest ones none is kept beyond REBUILDS_KEPT."""
     newest = sorted(map(int, log_ends))[-(REBUILDS_KEPT - 1) :]
     kept = {str(each): dict(log_ends[str(each)]) for each in newest}

@@ -20,7 +20,7 @@ from coupons.errors import DATABASE_DOWN, one_line
 
 logger = logging.getLogger(__name__)
 NAMESPACE = 0x636F7570  # "coup": keeps clear of other programs' locks in the same database
-HOLDER = """
+LOCK_HOLDER_SQL = """
 SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = %s AND objid::bigint = %s AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
@@ -32,61 +32,61 @@ class Work(IntEnum):
 
 
 @contextmanager
-def only_one(work: Work) -> Iterator[bool]:
+def work_lock(work: Work) -> Iterator[bool]:
     """True inside when nobody else does this work. Raises a database error when PostgreSQL does not answer."""
-    holder = connections.create_connection("default")
+    session = connections.create_connection("default")
     try:
-        mine = _lock(holder, work)
-        if not mine:
+        acquired = _lock(session, work)
+        if not acquired:
             yield False
             return
         try:
-            with _kept_busy(holder):
+            with _keep_alive(session):
                 yield True
         finally:
-            _unlock(holder, work)
+            _unlock(session, work)
     finally:
         # Crash before this => the server ends the lock with the session.
         with suppress(*DATABASE_DOWN):
-            holder.close()
+            session.close()
 
 
-def _lock(holder: BaseDatabaseWrapper, work: Work) -> bool:
-    with holder.cursor() as cursor:
+def _lock(session: BaseDatabaseWrapper, work: Work) -> bool:
+    with session.cursor() as cursor:
         cursor.execute("SELECT set_config('idle_session_timeout', %s, false)", [str(settings.WORK_LOCK_IDLE_MS)])
         cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [NAMESPACE, work])
         if cursor.fetchone() == (True,):
             return True
-        cursor.execute(HOLDER, [NAMESPACE, work])
+        cursor.execute(LOCK_HOLDER_SQL, [NAMESPACE, work])
         held_by = cursor.fetchone()
     logger.info("lock.held work=%s by_backend=%s", work.name.lower(), held_by[0] if held_by else "none any more")
     return False
 
 
-def _unlock(holder: BaseDatabaseWrapper, work: Work) -> None:
+def _unlock(session: BaseDatabaseWrapper, work: Work) -> None:
     """Whoever comes next has it at once. A session that is merely closed keeps it until its backend notices."""
-    with suppress(*DATABASE_DOWN), holder.cursor() as cursor:
+    with suppress(*DATABASE_DOWN), session.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [NAMESPACE, work])
 
 
 @contextmanager
-def _kept_busy(holder: BaseDatabaseWrapper) -> Iterator[None]:
+def _keep_alive(session: BaseDatabaseWrapper) -> Iterator[None]:
     done = threading.Event()
 
-    def keep_busy() -> None:
+    def keep_alive() -> None:
         try:
             while not done.wait(settings.WORK_LOCK_IDLE_MS / 1000 / 4):
-                with holder.cursor() as cursor:
+                with session.cursor() as cursor:
                     cursor.execute("SELECT 1")
         except DATABASE_DOWN as error:
             logger.warning("lock.lost error=%s", one_line(error))
 
-    holder.inc_thread_sharing()
-    thread = threading.Thread(target=keep_busy, name="lock-holder", daemon=True)
+    session.inc_thread_sharing()
+    thread = threading.Thread(target=keep_alive, name="work-lock", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()  # the connection is one thread's at a time
-        holder.dec_thread_sharing()
+        session.dec_thread_sharing()

@@ -31,11 +31,11 @@ from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, fin
 from coupons.campaigns.push import settings_of
 from coupons.errors import StateStale, UnknownMessageKey
 from coupons.models import Campaign
-from coupons.recovery.cut_logs import look_at_logs
-from coupons.recovery.gather import Log, gather, read_log_of
-from coupons.recovery.late import with_ends
-from coupons.recovery.locks import Work, only_one
-from coupons.recovery.stale import SLACK_SEC, note_rebuilt, still_stale
+from coupons.recovery.cut_logs import check_log_ends
+from coupons.recovery.gather import Log, build_state, read_logged_tickets
+from coupons.recovery.late import add_log_ends
+from coupons.recovery.locks import Work, work_lock
+from coupons.recovery.stale import SLACK_SEC, record_rebuilt, still_stale
 from coupons.recovery.unknown_keys import refuse_unaccounted
 from coupons.runtime.failpoints import (
     REBUILD_BEGUN,
@@ -78,20 +78,22 @@ def rebuild_campaigns(
     stay closed, and the next rebuild starts from the beginning. Raises UnknownMessageKey when only a message of an
     unknown key, and none of `forged_keys`, may know a promise: then that campaign stays closed.
     """
-    with only_one(Work.REBUILD) as mine:
-        if not mine:
+    with work_lock(Work.REBUILD) as acquired:
+        if not acquired:
             return None
         ids = list(campaign_ids)
         stale = still_stale(ids)
         ids = stale if only_stale else ids
         if not ids:
             return []
-        look_at_logs()  # how far a log that was cut since was read says nothing; and without Kafka no rebuild begins
+        check_log_ends()  # how far a log that was cut since was read says nothing; and without Kafka no rebuild begins
         started = time.monotonic()
         rebuildings = _begin(ids)
         sleep(promise_window_sec())
-        campaigns = {campaign_id: _still_mine(campaign_id, epoch) for campaign_id, (_, epoch) in rebuildings.items()}
-        log = read_log_of(list(campaigns.values()), whole_topic=whole_topic, forged_keys=forged_keys)
+        campaigns = {
+            campaign_id: _reload_campaign(campaign_id, epoch) for campaign_id, (_, epoch) in rebuildings.items()
+        }
+        log = read_logged_tickets(list(campaigns.values()), whole_topic=whole_topic, forged_keys=forged_keys)
         failpoint(REBUILD_LOG_READ)
         reports = []
         refused: list[UnknownMessageKey] = []
@@ -105,7 +107,7 @@ def rebuild_campaigns(
             reports.append(report)
             logger.info("rebuild.done epoch=%d %s", campaign.epoch, report)
         for report in reports:  # when all of them are open again
-            recount(report.campaign_id)
+            correct_issued_count(report.campaign_id)
         if refused:
             raise refused[0]
         return reports
@@ -130,38 +132,38 @@ def _raise_epoch(rebuilding: Rebuilding, former: int) -> int:
     """Above Redis's and PostgreSQL's, which may be an older copy. Raises StateStale when another rebuilder has
     begun."""
     epoch = max(former, rebuilding.epoch) + 1
-    mine = Campaign.objects.filter(pk=rebuilding.campaign_id, epoch=former)
-    _check_mine(rebuilding.campaign_id, mine.update(epoch=epoch, updated_at=Now()))
+    current = Campaign.objects.filter(pk=rebuilding.campaign_id, epoch=former)
+    _require_current_epoch(rebuilding.campaign_id, current.update(epoch=epoch, updated_at=Now()))
     return epoch
 
 
-def _still_mine(campaign_id: UUID, epoch: int) -> Campaign:
+def _reload_campaign(campaign_id: UUID, epoch: int) -> Campaign:
     """The row with the changes that operators made meanwhile. Raises StateStale when another rebuilder has begun
     since."""
     campaign = Campaign.objects.filter(pk=campaign_id, epoch=epoch).first()
-    _check_mine(campaign_id, campaign)
+    _require_current_epoch(campaign_id, campaign)
     return cast("Campaign", campaign)
 
 
-def _check_mine(campaign_id: UUID, found: object) -> None:
+def _require_current_epoch(campaign_id: UUID, found: object) -> None:
     if not found:
         message = f"campaign {campaign_id}: another rebuild began since, this one ends"
         raise StateStale(message, campaign_id=campaign_id, reason="epoch")
 
 
 def _swap_in(campaign: Campaign, rebuilding: Rebuilding, log: Log, *, was_stale: bool) -> BuiltState:
-    campaign = _still_mine(campaign.pk, campaign.epoch)
-    state = gather(campaign, rebuilding, log.tickets[campaign.pk])
+    campaign = _reload_campaign(campaign.pk, campaign.epoch)
+    state = build_state(campaign, rebuilding, log.tickets[campaign.pk])
     if was_stale:  # a current state has every ticket
         refuse_unaccounted(campaign.pk, log.unverified[campaign.pk], state.tickets)
     # Crash here => the next rebuild takes these ends for a former one's. No promise is lost by that: the window has
     # passed, so what lands from now on for an older epoch was promised to nobody.
-    log_ends = with_ends(campaign.log_ends, campaign.epoch, log.ends)
-    mine = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
-    _check_mine(campaign.pk, mine.update(log_ends=log_ends))
+    log_ends = add_log_ends(campaign.log_ends, campaign.epoch, log.ends)
+    current = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
+    _require_current_epoch(campaign.pk, current.update(log_ends=log_ends))
     finish_rebuild(rebuilding, epoch=campaign.epoch, settings=settings_of(campaign), state=state)
     failpoint(REBUILD_SWAPPED)
-    note_rebuilt(campaign.pk, campaign.epoch)
+    record_rebuilt(campaign.pk, campaign.epoch)
     return state
 
 
@@ -171,7 +173,7 @@ def promise_window_sec() -> float:
     return float(window_ms / 1000 + SLACK_SEC)
 
 
-def recount(campaign_id: UUID) -> None:
+def correct_issued_count(campaign_id: UUID) -> None:
     """Set issued_count right if rows were deleted, or written while the trigger was off: it would refuse good ones.
 
     Not while there are more coupons than the quantity, which the database could not store: that is raised first.

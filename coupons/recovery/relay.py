@@ -25,8 +25,8 @@ from coupons.messaging.positions import PARTITION_STEP, Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import PartitionLag, partition_lags
 from coupons.models import Campaign
-from coupons.recovery.cut_logs import look_at_logs
-from coupons.recovery.locks import Work, only_one
+from coupons.recovery.cut_logs import check_log_ends
+from coupons.recovery.locks import Work, work_lock
 from coupons.runtime.clock import moment_of
 from coupons.runtime.failpoints import RELAY_PUBLISHED, failpoint
 
@@ -50,14 +50,14 @@ class RelayReport:
 def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport | None:
     """One run over all loaded campaigns, or these; None when another relay is at work. Raises RetryLater."""
     report, until = RelayReport(), time.monotonic() + RUN_SEC
-    with only_one(Work.RELAY) as mine:
-        if not mine:
+    with work_lock(Work.RELAY) as acquired:
+        if not acquired:
             return None
         campaigns = Campaign.objects.filter(epoch__gt=0)
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
         # First: what this publishes would make a log that was cut as long as it was, and nobody would notice.
-        look_at_logs()
+        check_log_ends()
         # Before any ticket is looked at: what is pending below an offset that was read has its row, or needs a message.
         lags = partition_lags()
         for campaign_id, epoch in campaigns.values_list("pk", "epoch"):

@@ -20,13 +20,13 @@ SLACK_SEC = 1.0
 CampaignT = TypeVar("CampaignT", bound=Campaign)
 
 
-def stale_campaigns(*, spare_opening: bool = False) -> list[UUID]:
+def stale_campaigns(*, skip_opening: bool = False) -> list[UUID]:
     """Loaded campaigns whose state in Redis is not the current one. Raises GateUnavailable.
 
-    `spare_opening` leaves out those that were opened a moment ago and that Redis has not heard of. Opening commits to
+    `skip_opening` leaves out those that were opened a moment ago and that Redis has not heard of. Opening commits to
     PostgreSQL first; a rebuild that comes between would close for seconds what is about to open.
     """
-    opening = timedelta(seconds=settings.REDIS_SOCKET_TIMEOUT_MS / 1000 + SLACK_SEC if spare_opening else 0)
+    opening = timedelta(seconds=settings.REDIS_SOCKET_TIMEOUT_MS / 1000 + SLACK_SEC if skip_opening else 0)
     loaded = Campaign.objects.filter(epoch__gt=0).annotate(unchanged_for=Now() - F("updated_at")).defer("log_ends")
     stale = []
     for campaign, error in _not_current(loaded):
@@ -43,7 +43,7 @@ def still_stale(campaign_ids: Iterable[UUID]) -> list[UUID]:
     return [campaign.pk for campaign, _ in _not_current(campaigns)]
 
 
-def note_rebuilt(campaign_id: UUID, epoch: int) -> None:
+def record_rebuilt(campaign_id: UUID, epoch: int) -> None:
     """Crash before this => an older copy of Redis would be taken for a newer one; the next look notes it."""
     Campaign.objects.filter(pk=campaign_id, epoch=epoch).update(mended_epoch=epoch)
 
@@ -58,7 +58,7 @@ def _not_current(campaigns: Iterable[CampaignT]) -> Iterator[tuple[CampaignT, St
             if not (isinstance(answer, EpochAhead) and _has_risen(campaign)):
                 yield campaign, answer
         elif 1 < campaign.epoch != campaign.mended_epoch:
-            note_rebuilt(campaign.pk, campaign.epoch)  # its rebuilder died after the swap
+            record_rebuilt(campaign.pk, campaign.epoch)  # its rebuilder died after the swap
 
 
 def _has_risen(campaign: Campaign) -> bool:

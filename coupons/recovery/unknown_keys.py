@@ -28,7 +28,7 @@ from coupons.recovery.stale import stale_campaigns
 
 CHUNK = 1_000
 KEYS_NAMED = 5
-LOOK_SEC = 10.0  # at a start: about a million messages
+SCAN_SEC = 10.0  # at a start: about a million messages
 
 
 class Unverified(NamedTuple):
@@ -67,7 +67,9 @@ def _given_up(positions: Collection[Position]) -> set[Position]:
     return {Position(*place) for place in events.values_list("partition", "offset")}
 
 
-def unread_unverified(campaigns: Iterable[Campaign], *, within_sec: float) -> tuple[dict[UUID, list[Unverified]], int]:
+def find_unread_unverified(
+    campaigns: Iterable[Campaign], *, within_sec: float
+) -> tuple[dict[UUID, list[Unverified]], int]:
     """Of each of these campaigns; and how many unread messages it had no time to look at. Raises LogUnavailable."""
     log_ends = {campaign.pk: campaign.log_ends for campaign in campaigns}
     found: dict[UUID, list[Unverified]] = {campaign_id: [] for campaign_id in log_ends}
@@ -95,19 +97,19 @@ def refuse_unaccounted(campaign_id: UUID, messages: Sequence[Unverified], ticket
     strangers = [each for each in messages if each.ticket.user_id not in tickets]
     if left := unaccounted(campaign_id, strangers):
         raise UnknownMessageKey(
-            f"Campaign {campaign_id} stays closed, or promises would be lost. The topic has {in_words(left)} "
+            f"Campaign {campaign_id} stays closed, or promises would be lost. The topic has {describe_keys(left)} "
             "If nobody of yours has ever had that key, they are forged: `manage.py rebuild_admission --forged-key ID`."
         )
 
 
-def closed_by_unknown_keys(campaign_ids: Collection[UUID], *, within_sec: float) -> dict[UUID, UnknownMessageKey]:
+def find_blocked_campaigns(campaign_ids: Collection[UUID], *, within_sec: float) -> dict[UUID, UnknownMessageKey]:
     """Which of these stale campaigns a rebuild would refuse, and why, as far as there is time to look. Changes nothing.
 
     Raises RetryLater.
     """
     refused: dict[UUID, UnknownMessageKey] = {}
     if campaign_ids:
-        found, _ = unread_unverified(Campaign.objects.filter(pk__in=campaign_ids), within_sec=within_sec)
+        found, _ = find_unread_unverified(Campaign.objects.filter(pk__in=campaign_ids), within_sec=within_sec)
         for campaign_id, messages in found.items():
             try:
                 refuse_unaccounted(campaign_id, messages, dict(scan_tickets(campaign_id)) if messages else {})
@@ -116,7 +118,7 @@ def closed_by_unknown_keys(campaign_ids: Collection[UUID], *, within_sec: float)
     return refused
 
 
-def in_words(messages: Iterable[Unverified]) -> str:
+def describe_keys(messages: Iterable[Unverified]) -> str:
     """How many messages of which keys, and what to do."""
     counts = Counter(each.key_id for each in messages).most_common()
     keys = [f"{count} of key {key_id}" for key_id, count in counts[:KEYS_NAMED]]
@@ -129,19 +131,19 @@ def in_words(messages: Iterable[Unverified]) -> str:
     )
 
 
-def look_at_keys() -> Sequence[CheckMessage]:
+def report_unknown_keys() -> Sequence[CheckMessage]:
     """For `check --deploy`, before the service is started with other keys. Other checks name what is down."""
     try:
-        found, not_looked_at = unread_unverified(Campaign.objects.filter(epoch__gt=0), within_sec=LOOK_SEC)
+        found, unscanned = find_unread_unverified(Campaign.objects.filter(epoch__gt=0), within_sec=SCAN_SEC)
     except (RetryLater, *DATABASE_DOWN):
         return []
     messages: list[CheckMessage] = []
     if any(found.values()):
-        text = in_words(each for campaign in found.values() for each in campaign)
+        text = describe_keys(each for campaign in found.values() for each in campaign)
         hint = "If Redis is lost before they are read, their campaigns stay closed until the key is named."
         messages.append(Error(f"The topic has unread {text}", hint=hint, id="coupons.E018"))
-    if not_looked_at:
-        text = f"{not_looked_at} unread messages were not looked at for their keys: there was no time for more."
+    if unscanned:
+        text = f"{unscanned} unread messages were not looked at for their keys: there was no time for more."
         messages.append(Warning(text, hint="Look again when the consumer has caught up.", id="coupons.W006"))
     return messages
 
@@ -152,5 +154,5 @@ def refuse_unknown_keys() -> None:
 
     Raises RetryLater and database errors: then nobody could look.
     """
-    for error in closed_by_unknown_keys(stale_campaigns(), within_sec=LOOK_SEC).values():
+    for error in find_blocked_campaigns(stale_campaigns(), within_sec=SCAN_SEC).values():
         raise OperatorError(str(error))

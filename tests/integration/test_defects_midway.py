@@ -96,9 +96,9 @@ def test_an_opening_whose_load_did_not_come_is_rebuilt_into_being(service: Servi
         open_campaign(campaign_id=campaign.pk, actor="test")
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now())
-    assert not stale_campaigns(spare_opening=True), "its opener may still be about to load it"
+    assert not stale_campaigns(skip_opening=True), "its opener may still be about to load it"
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() + timedelta(hours=1))
-    assert stale_campaigns(spare_opening=True), "PostgreSQL's clock has stepped back: it may have been open for long"
+    assert stale_campaigns(skip_opening=True), "PostgreSQL's clock has stepped back: it may have been open for long"
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(hours=1))
     assert stale_campaigns() == [campaign.pk]

@@ -15,7 +15,12 @@ from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
 from coupons.reconciliation.differences import Kind, Ledger
 from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.rebuild import rebuild_campaigns
-from coupons.recovery.unknown_keys import closed_by_unknown_keys, look_at_keys, refuse_unknown_keys, unread_unverified
+from coupons.recovery.unknown_keys import (
+    find_blocked_campaigns,
+    find_unread_unverified,
+    refuse_unknown_keys,
+    report_unknown_keys,
+)
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, issued_users, publish, rebuild, were_read
 from tests.support.topic import read_topic, ticket_holders
@@ -128,7 +133,7 @@ def test_what_is_accounted_for_stops_no_rebuild(promised: Campaign, settings: La
 def test_a_rebuild_that_finds_the_ticket_in_redis_asks_for_no_key(promised: Campaign) -> None:
     """Redis was restarted with its files: the state is stale, and every ticket is there."""
     Campaign.objects.filter(pk=promised.pk).update(epoch=7, mended_epoch=1)
-    assert closed_by_unknown_keys([promised.pk], within_sec=30) == {}
+    assert find_blocked_campaigns([promised.pk], within_sec=30) == {}
 
     rebuild(promised)
 
@@ -210,16 +215,16 @@ def test_a_start_is_refused_while_only_such_messages_know_what_was_promised(prom
 
 
 def test_check_deploy_names_the_keys_of_unread_messages(promised: Campaign, settings: LazySettings) -> None:
-    [found] = look_at_keys()
+    [found] = report_unknown_keys()
     assert found.id == "coupons.E018"
     assert "1 of key 2025-0a0b0c0d" in found.msg
 
     name_the_key(settings)
 
-    assert look_at_keys() == []
+    assert report_unknown_keys() == []
 
 
 def test_a_look_has_an_end_and_says_what_it_left_out(promised: Campaign) -> None:
-    found, not_looked_at = unread_unverified([promised], within_sec=-1)
+    found, not_looked_at = find_unread_unverified([promised], within_sec=-1)
 
     assert (found, not_looked_at) == ({promised.pk: []}, 1)

@@ -3,7 +3,7 @@
 import pytest
 
 from coupons.messaging.positions import Position
-from coupons.recovery.late import REBUILDS_KEPT, came_late, with_ends
+from coupons.recovery.late import REBUILDS_KEPT, add_log_ends, came_late
 
 # The rebuild to epoch 2 found 10 messages in partition 0, that to epoch 3 found 20, that to epoch 5 found 30.
 LOG_ENDS = {"2": {"0": 10}, "3": {"0": 20}, "5": {"0": 30}}
@@ -35,7 +35,7 @@ def test_a_partition_that_a_rebuild_did_not_know_had_nothing_of_the_time_before(
 def test_the_ends_of_the_newest_rebuilds_are_kept() -> None:
     log_ends: dict[str, dict[str, int]] = {}
     for epoch in range(2, REBUILDS_KEPT + 12):
-        log_ends = with_ends(log_ends, epoch, {0: epoch})
+        log_ends = add_log_ends(log_ends, epoch, {0: epoch})
 
     assert len(log_ends) == REBUILDS_KEPT
     assert min(map(int, log_ends)) == 12
