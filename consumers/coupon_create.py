@@ -26,7 +26,7 @@ from coupons.runtime.failpoints import (
 from coupons.runtime.id_sequences import heals_id_sequences
 
 
-@handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.begin_reading)
+@handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.start_offsets)
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
     close_old_connections()  # outside requests Django never drops a connection that the server has closed
@@ -35,7 +35,7 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
         issued, failed = _write(batch, messages)
     except MessagesSkipped:
         # What retention has removed cannot be read again.
-        read_offsets.pass_expired({number: lag.start for number, lag in partition_lags().items()})
+        read_offsets.skip_expired({number: lag.start for number, lag in partition_lags().items()})
         raise
     except DATABASE_DOWN:
         # The next try must not meet the same session: one that began read-only stays so when the server no longer is.

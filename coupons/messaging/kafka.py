@@ -18,15 +18,15 @@ Headers = Sequence[Header]
 logger = logging.getLogger(__name__)
 librdkafka_log = logging.getLogger("coupons.librdkafka")
 # What a call that was in vain ends with: they tell that nobody answered, and never why.
-NO_ANSWER = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
-FAILURE = re.compile(r"FAIL \[.*?\] \[thrd:.*?\]: (.*)", re.DOTALL)
-FRESH_SEC = 30.0
-REPEAT_SEC = 10.0
+NO_ANSWER_CODES = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
+CONNECTION_FAILURE = re.compile(r"FAIL \[.*?\] \[thrd:.*?\]: (.*)", re.DOTALL)
+FAILURE_VALID_SEC = 30.0
+REPEAT_INTERVAL_SEC = 10.0
 MAX_LINES = 1_000
 # The beginning anew, where it happens, takes milliseconds.
 LOST_AFTER_SEC = 2.0
 # Who named a broker, as STATISTICS.md has it. The others are no servers: a group's coordinator, the client's own queue.
-SERVERS = ("learned", "configured")
+BROKER_SOURCES = ("learned", "configured")
 
 
 def is_fatal(error: KafkaError) -> bool:
@@ -42,7 +42,7 @@ def headers_of(message: Message) -> Headers:
 
 class ConnectionLog(logging.Filter):
     """Reads what librdkafka logs (at `poll`): remembers what the last connection failed of, and lets lines that differ
-    in numbers alone pass once in REPEAT_SEC. A broker that is not reached gives ten a second, of each client."""
+    in numbers alone pass once per interval. A broker that is not reached gives ten a second, of each client."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,28 +51,28 @@ class ConnectionLog(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         line, now = record.getMessage(), time.monotonic()
-        if failed := FAILURE.match(line):
+        if failed := CONNECTION_FAILURE.match(line):
             self._failure, self._failed_at = failed[1], now
         if len(self._passed_at) > MAX_LINES:
             self._passed_at.clear()
         kind = re.sub(r"\d+", "", line)
-        if now - self._passed_at.get(kind, -inf) < REPEAT_SEC:
+        if now - self._passed_at.get(kind, -inf) < REPEAT_INTERVAL_SEC:
             return False
         self._passed_at[kind] = now
         return True
 
     def last_failure(self) -> str:
-        return self._failure if time.monotonic() - self._failed_at < FRESH_SEC else ""
+        return self._failure if time.monotonic() - self._failed_at < FAILURE_VALID_SEC else ""
 
 
 connection_log = ConnectionLog()
 librdkafka_log.addFilter(connection_log)
 
 
-def why(error: KafkaError) -> str:
+def describe_error(error: KafkaError) -> str:
     """The error, and where it only says that nobody answered, what the last connection failed of: a certificate, a
     password. A client that nobody else polls must be polled before."""
-    reason = connection_log.last_failure() if error.code() in NO_ANSWER else ""
+    reason = connection_log.last_failure() if error.code() in NO_ANSWER_CODES else ""
     return f"{error.str()} ({reason})" if reason else error.str()
 
 
@@ -99,7 +99,7 @@ class BrokersLost(Exception):
 
 
 class KnownBrokers:
-    """The brokers that one client knows; `learn` gets each of its statistics. `are_lost` when they have named none for
+    """The brokers that one client knows; `update` gets each of its statistics. `are_lost` when they have named none for
     LOST_AFTER_SEC, by the client's own clock (a busy process may read them late).
 
     librdkafka drops a broker that metadata no longer name. When it was the last one it is to begin again with
@@ -111,8 +111,8 @@ class KnownBrokers:
         self.are_lost = False
         self._none_since_us: int | None = None
 
-    def learn(self, statistics: Mapping[str, Any]) -> None:
-        if any(broker.get("source") in SERVERS for broker in statistics.get("brokers", {}).values()):
+    def update(self, statistics: Mapping[str, Any]) -> None:
+        if any(broker.get("source") in BROKER_SOURCES for broker in statistics.get("brokers", {}).values()):
             self._none_since_us, self.are_lost = None, False
             return
         now_us = int(statistics.get("ts", 0))
@@ -123,6 +123,6 @@ class KnownBrokers:
     def on_statistics(self, document: str) -> None:
         """librdkafka's `stats_cb`. Never raises: that would come out of poll()."""
         try:
-            self.learn(json.loads(document))
+            self.update(json.loads(document))
         except (ValueError, TypeError, AttributeError):
             logger.exception("kafka.statistics_unreadable")

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import Headers, client_config, headers_of, why
+from coupons.messaging.kafka import Headers, client_config, describe_error, headers_of
 from coupons.messaging.positions import Position
 
 CHUNK = 1_000
@@ -21,24 +21,24 @@ class LoggedMessage(NamedTuple):
     headers: Headers = ()
 
 
-def read_log(stretches: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
+def read_log(ranges: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
     """Every message of the given partitions from an offset up to, and without, another: partition -> (from, to).
 
     Raises as `read_batches` does.
     """
-    for batch in read_batches(stretches):
+    for batch in read_batches(ranges):
         for message in batch:
             position = Position(message.partition() or 0, message.offset() or 0)
             yield LoggedMessage(position, message.value() or b"", headers_of(message))
 
 
-def read_batches(stretches: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
+def read_batches(ranges: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
     """The same as the client has them, as many at a time as there are.
 
     Raises LogUnavailable when the broker stays silent for `TOPIC_SILENCE_MS`, so a stretch is never read in part
     without the caller hearing of it.
     """
-    left = {partition: end for partition, (start, end) in stretches.items() if start < end}
+    left = {partition: end for partition, (start, end) in ranges.items() if start < end}
     if not left:
         return
     consumer = Consumer(
@@ -59,21 +59,21 @@ def read_batches(stretches: Mapping[int, tuple[int, int]]) -> Iterator[list[Mess
         )
     )
     try:
-        consumer.assign([TopicPartition(settings.TOPIC, number, stretches[number][0]) for number in left])
+        consumer.assign([TopicPartition(settings.TOPIC, number, ranges[number][0]) for number in left])
         yield from _read_until(consumer, left)
     except KafkaException as error:
-        raise LogUnavailable(f"Kafka, reading topic {settings.TOPIC}: {why(error.args[0])}") from error
+        raise LogUnavailable(f"Kafka, reading topic {settings.TOPIC}: {describe_error(error.args[0])}") from error
     finally:
         consumer.close()
 
 
 def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[list[Message]]:
-    heard_at = time.monotonic()
+    last_message_at = time.monotonic()
     while left:
         messages = consumer.consume(CHUNK, POLL_SEC)
         if messages:
-            heard_at = time.monotonic()
-        elif (silent_sec := time.monotonic() - heard_at) > settings.TOPIC_SILENCE_MS / 1000:
+            last_message_at = time.monotonic()
+        elif (silent_sec := time.monotonic() - last_message_at) > settings.TOPIC_SILENCE_MS / 1000:
             raise LogUnavailable(f"Kafka was silent for {silent_sec:.0f} s while topic {settings.TOPIC} was read")
         batch = []
         for message in messages:

@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
 STATISTICS_MS = 250
 LINGER_MS = 5
-STAY_MS = 50
+STICKY_PARTITION_MS = 50
 """So long messages, which have no key, go to one partition: one produce request for all of them (decision 0012)."""
-GATHER_SEC = 0.002
-REFUSALS_EVERY_SEC = 5.0
+REPORT_BATCHING_SEC = 0.002
+FAILURE_LOG_INTERVAL_SEC = 5.0
 
 
 class Publisher:
@@ -42,8 +42,8 @@ class Publisher:
         self._ready = threading.Event()
         self._brokers = KnownBrokers()
         self.is_broken = False
-        self._refused = 0
-        self._said_at = -REFUSALS_EVERY_SEC
+        self._failed_deliveries = 0
+        self._logged_at = -FAILURE_LOG_INTERVAL_SEC
         self._producer = Producer(
             client_config(
                 **{
@@ -51,7 +51,7 @@ class Publisher:
                     "enable.idempotence": True,
                     "compression.type": "lz4",
                     "linger.ms": LINGER_MS,
-                    "sticky.partitioning.linger.ms": STAY_MS,
+                    "sticky.partitioning.linger.ms": STICKY_PARTITION_MS,
                     # Above it a message is given up and its ticket stays pending: the relay publishes it again.
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
                     # Below the delivery time-out, so that a hanging broker is left and asked again within it.
@@ -82,7 +82,7 @@ class Publisher:
         except BufferError as error:  # the queue is full
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         except KafkaException as error:
-            self._note_if_fatal(error.args[0])
+            self._mark_broken_if_fatal(error.args[0])
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         return delivered
 
@@ -111,45 +111,45 @@ class Publisher:
             try:
                 served = self._producer.poll(POLL_SEC)
             except KafkaException as error:  # a fatal error comes out of here, once; the reports go on coming after it
-                self._note_if_fatal(error.args[0])
+                self._mark_broken_if_fatal(error.args[0])
                 served = 1
             if served:
                 # Let more reports come along: each wake-up of this thread takes the interpreter from a request.
-                time.sleep(GATHER_SEC)
+                time.sleep(REPORT_BATCHING_SEC)
 
     def _on_statistics(self, document: str) -> None:
         # What is raised here comes out of poll(), whose thread must not end by it.
         try:
             statistics = json.loads(document)
-            self._brokers.learn(statistics)
+            self._brokers.update(statistics)
             if self._brokers.are_lost:
-                self._note_broken("lost_brokers")
+                self._mark_broken("lost_brokers")
             if statistics.get("eos", {}).get("idemp_state") == "Assigned":
                 self._ready.set()
         except (ValueError, KeyError, TypeError, AttributeError):
             logger.exception("producer.statistics_unreadable")
 
-    def _note_if_fatal(self, error: KafkaError) -> None:
+    def _mark_broken_if_fatal(self, error: KafkaError) -> None:
         if is_fatal(error):
-            self._note_broken(f"failed_fatally error={error.str()}")
+            self._mark_broken(f"failed_fatally error={error.str()}")
 
-    def _note_broken(self, how: str) -> None:
+    def _mark_broken(self, how: str) -> None:
         if not self.is_broken:
             logger.error("producer.%s", how)
             self.is_broken = True
 
-    def _note_refusal(self, error: KafkaError) -> None:
-        self._refused += 1
-        if time.monotonic() - self._said_at > REFUSALS_EVERY_SEC:
-            logger.warning("producer.refused count=%d error=%s", self._refused, error.str())
-            self._said_at, self._refused = time.monotonic(), 0
+    def _log_failed_delivery(self, error: KafkaError) -> None:
+        self._failed_deliveries += 1
+        if time.monotonic() - self._logged_at > FAILURE_LOG_INTERVAL_SEC:
+            logger.warning("producer.refused count=%d error=%s", self._failed_deliveries, error.str())
+            self._logged_at, self._failed_deliveries = time.monotonic(), 0
 
     def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:
         if error is None:
             delivered.set_result(_position(message))
             return
-        self._note_if_fatal(error)
-        self._note_refusal(error)
+        self._mark_broken_if_fatal(error)
+        self._log_failed_delivery(error)
         delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
 

@@ -22,7 +22,7 @@ def next_offsets() -> dict[int, int]:
 
 
 @heals_id_sequences
-def begin_reading(committed: Mapping[int, int | None]) -> dict[int, int]:
+def start_offsets(committed: Mapping[int, int | None]) -> dict[int, int]:
     """Where reading goes on: for each partition the lower of the group's committed offset and the recorded one.
 
     Only of partitions for which that is not the group's. A partition that is read for the first time is recorded from
@@ -64,7 +64,7 @@ def advance(read: Mapping[int, tuple[int, int]]) -> None:
     PartitionOffset.objects.bulk_update(rows, ["next_offset"])
 
 
-def pass_expired(starts: Mapping[int, int]) -> list[int]:
+def skip_expired(starts: Mapping[int, int]) -> list[int]:
     """Go on at the beginning of the log where retention has removed what was not read; returns these partitions."""
     expired = []
     for partition, start in starts.items():
@@ -73,7 +73,7 @@ def pass_expired(starts: Mapping[int, int]) -> list[int]:
     return expired
 
 
-def read_again(starts: Mapping[int, int]) -> None:
+def rewind(starts: Mapping[int, int]) -> None:
     """These logs were cut or made anew: what they hold now is read from their beginning."""
     for partition, start in starts.items():
         _rows().filter(partition=partition).update(next_offset=Least(F("next_offset"), start), end_offset=start)

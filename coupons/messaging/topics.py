@@ -17,14 +17,14 @@ from django.conf import settings
 
 from coupons.errors import LogUnavailable
 from coupons.messaging import read_offsets
-from coupons.messaging.kafka import client_config, why
+from coupons.messaging.kafka import client_config, describe_error
 from coupons.runtime.process_local import ProcessLocal
 
 # A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
 # three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
-LEADER_COMES_UP = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+LEADER_PENDING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 # What the client remembers of a partition is not what the broker has, as after a broker lost its log.
-OUT_OF_DATE = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
+STALE_METADATA = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
 Answer = TypeVar("Answer")
 
@@ -185,10 +185,10 @@ def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, in
         futures = client.list_offsets(request, request_timeout=_timeout_sec())
         return {partition.partition: future.result().offset for partition, future in futures.items()}
 
-    return _ask_until_up(ask, about=f"offsets of topic {settings.TOPIC}", passing=LEADER_COMES_UP)
+    return _retry_while_passing(ask, about=f"offsets of topic {settings.TOPIC}", passing=LEADER_PENDING)
 
 
-def _ask_until_up(ask: Callable[[], Answer], *, about: str, passing: Collection[int]) -> Answer:
+def _retry_while_passing(ask: Callable[[], Answer], *, about: str, passing: Collection[int]) -> Answer:
     """Again and again for as long as one request may take, while the broker gives a reason that passes by itself."""
     deadline = time.monotonic() + _timeout_sec()
     while True:
@@ -203,10 +203,10 @@ def _ask_until_up(ask: Callable[[], Answer], *, about: str, passing: Collection[
 def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
     """What to raise. The next call asks with new clients if nobody has answered this one."""
     administrator().poll(0)  # it has no thread that does, and why it is not connected is told there
-    if error.code() < 0 or error.code() in OUT_OF_DATE:  # below 0 are librdkafka's own
+    if error.code() < 0 or error.code() in STALE_METADATA:  # below 0 are librdkafka's own
         # It may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics that would tell.
         administrator.forget()
-    return LogUnavailable(f"{what}: {why(error)}")
+    return LogUnavailable(f"{what}: {describe_error(error)}")
 
 
 def _timeout_sec() -> float:

@@ -36,8 +36,8 @@ def check_log_ends() -> list[int]:
     if cut:
         _mark_unpublished(cut)
         # Crash before this => the next look finds the same partitions cut, and does it again.
-        read_offsets.read_again({partition: lags.get(partition, MISSING_PARTITION).start for partition in cut})
-    expired = read_offsets.pass_expired({number: lag.start for number, lag in lags.items() if number in seen})
+        read_offsets.rewind({partition: lags.get(partition, MISSING_PARTITION).start for partition in cut})
+    expired = read_offsets.skip_expired({number: lag.start for number, lag in lags.items() if number in seen})
     if expired:
         logger.error("log.expired topic=%s partitions=%s", settings.TOPIC, expired)
     _remember(lags, now_id)

@@ -51,9 +51,9 @@ def read_logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool, for
     ends = {partition: lag.end for partition, lag in lags.items()}
     log = Log({each.pk: {} for each in campaigns}, {each.pk: [] for each in campaigns}, ends)
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
-    stretches = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
+    ranges = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
-    for message in read_log(stretches):
+    for message in read_log(ranges):
         ticket, key_id = read_ticket(message.payload, message.headers)
         if ticket is None or ticket.campaign_id not in log.tickets:
             continue  # the consumer makes a failed event of it

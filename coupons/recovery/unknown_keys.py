@@ -75,8 +75,8 @@ def find_unread_unverified(
     found: dict[UUID, list[Unverified]] = {campaign_id: [] for campaign_id in log_ends}
     lags = partition_lags()
     until = time.monotonic() + within_sec
-    stretches = {partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}
-    for seen, message in enumerate(read_log(stretches)):
+    ranges = {partition: (lag.next_offset, lag.end) for partition, lag in lags.items()}
+    for seen, message in enumerate(read_log(ranges)):
         if time.monotonic() > until:
             return found, sum(lag.lag for lag in lags.values()) - seen
         ticket, key_id = read_ticket(message.payload, message.headers)

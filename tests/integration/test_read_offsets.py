@@ -81,14 +81,14 @@ def test_a_partition_without_a_record_that_is_read_from_its_beginning_gets_one(s
 def test_reading_begins_at_the_lower_of_group_and_record(service: Service) -> None:
     were_read(Position(0, 3), Position(1, 3), Position(2, 3))
 
-    assert read_offsets.begin_reading({0: 9, 1: 4, 2: 1, 3: None, 4: 7}) == {0: 4}
+    assert read_offsets.start_offsets({0: 9, 1: 4, 2: 1, 3: None, 4: 7}) == {0: 4}
     assert offsets() == {0: 4, 1: 4, 2: 4, 3: 0, 4: 7}
 
 
 def test_what_retention_has_removed_is_passed(service: Service) -> None:
     were_read(Position(0, 3), Position(1, 30))
 
-    assert read_offsets.pass_expired({0: 10, 1: 10}) == [0]
+    assert read_offsets.skip_expired({0: 10, 1: 10}) == [0]
     assert offsets() == {0: 10, 1: 31}
 
 
@@ -113,7 +113,7 @@ def waiting(service: Service) -> Campaign:
     admit(campaign, "a", "b")
     for number, user in enumerate("ab", 1):
         publish_and_mark(campaign, user, number)
-    read_offsets.begin_reading(dict.fromkeys(range(4)))
+    read_offsets.start_offsets(dict.fromkeys(range(4)))
     assert check_log_ends() == []
     return campaign
 

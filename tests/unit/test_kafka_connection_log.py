@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from coupons.messaging import kafka
-from coupons.messaging.kafka import ConnectionLog, why
+from coupons.messaging.kafka import ConnectionLog, describe_error
 
 HANDSHAKE = "sasl_ssl://[::1]:9093/bootstrap: SSL handshake failed: certificate verify failed (after {}ms in state SSL)"
 
@@ -27,25 +27,25 @@ def logged(log: ConnectionLog, text: str, *, kind: str = "FAIL") -> bool:
 def test_an_error_that_says_nothing_says_what_the_last_connection_failed_of(log: ConnectionLog) -> None:
     logged(log, HANDSHAKE.format(1))
 
-    assert HANDSHAKE.format(1) in why(KafkaError(KafkaError._TRANSPORT))
-    assert HANDSHAKE.format(1) in why(KafkaError(KafkaError._TIMED_OUT))
+    assert HANDSHAKE.format(1) in describe_error(KafkaError(KafkaError._TRANSPORT))
+    assert HANDSHAKE.format(1) in describe_error(KafkaError(KafkaError._TIMED_OUT))
 
 
 def test_an_answer_of_the_broker_stands_for_itself(log: ConnectionLog) -> None:
     logged(log, HANDSHAKE.format(1))
 
-    assert "handshake" not in why(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS))
+    assert "handshake" not in describe_error(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS))
 
 
 def test_what_is_no_failure_and_what_is_long_ago_is_not_told(
     log: ConnectionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged(log, "retrying", kind="GETPID")
-    assert "retrying" not in why(KafkaError(KafkaError._TRANSPORT))
+    assert "retrying" not in describe_error(KafkaError(KafkaError._TRANSPORT))
 
     logged(log, HANDSHAKE.format(1))
-    monkeypatch.setattr(kafka, "FRESH_SEC", 0)
-    assert "handshake" not in why(KafkaError(KafkaError._TRANSPORT))
+    monkeypatch.setattr(kafka, "FAILURE_VALID_SEC", 0)
+    assert "handshake" not in describe_error(KafkaError(KafkaError._TRANSPORT))
 
 
 def test_lines_that_differ_in_numbers_alone_pass_once_in_a_while(
@@ -54,7 +54,7 @@ def test_lines_that_differ_in_numbers_alone_pass_once_in_a_while(
     assert [logged(log, HANDSHAKE.format(number)) for number in range(3)] == [True, False, False]
     assert logged(log, "Connection refused")
 
-    monkeypatch.setattr(kafka, "REPEAT_SEC", 0)
+    monkeypatch.setattr(kafka, "REPEAT_INTERVAL_SEC", 0)
     assert logged(log, HANDSHAKE.format(4))
 
 

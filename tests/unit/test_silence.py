@@ -46,8 +46,8 @@ class Scene:
             raise self.lags
         return self.lags
 
-    def _read(self, stretches: Mapping[int, tuple[int, int]]) -> Iterator[str]:
-        assert stretches == {0: (5, 9)}
+    def _read(self, ranges: Mapping[int, tuple[int, int]]) -> Iterator[str]:
+        assert ranges == {0: (5, 9)}
         return iter(["a message"] if self.is_readable else [])
 
 
