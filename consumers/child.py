@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 PARENT_WATCH_SEC = 0.5
 STOP_TIMEOUT_SEC = 30
 """A worker whose parent was killed may finish its batch; then its partitions go to others."""
-MISSING_SEC = 10.0
+MISSING_TOPIC_SEC = 10.0
 """A broker that has just started answers before it knows its topics; on a busy machine it took three seconds."""
 EXIT_HANGS = 71
 
 
-def start_when_ready(topic: str, stop: threading.Event, *, patient: bool) -> bool:
+def wait_for_topic(topic: str, stop: threading.Event, *, patient: bool) -> bool:
     """Wait until Kafka answers; False when stopped before.
 
-    A topic that stays missing for MISSING_SEC raises OperatorError, or is waited for by a patient child.
+    A topic that stays missing for MISSING_TOPIC_SEC raises OperatorError, or is waited for by a patient child.
     """
     backoff, missing_since = Backoff(first_sec=0.5, cap_sec=10), 0.0
     while not stop.is_set():
@@ -32,7 +32,7 @@ def start_when_ready(topic: str, stop: threading.Event, *, patient: bool) -> boo
                 return True
             missing = f"Kafka has no topic {topic}. Make it: manage.py create_topic"
             missing_since = missing_since or time.monotonic()
-            if not patient and time.monotonic() - missing_since >= MISSING_SEC:
+            if not patient and time.monotonic() - missing_since >= MISSING_TOPIC_SEC:
                 raise OperatorError(missing)
             raise LogUnavailable(missing)
         except RetryLater as error:
@@ -42,7 +42,7 @@ def start_when_ready(topic: str, stop: threading.Event, *, patient: bool) -> boo
     return False
 
 
-def end_now(exit_code: int) -> NoReturn:
+def exit_immediately(exit_code: int) -> NoReturn:
     """The end of a process in which a thread hangs: all that it wrote has been said, all that it did is committed."""
     sys.stdout.flush()
     sys.stderr.flush()

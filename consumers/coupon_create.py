@@ -30,7 +30,7 @@ from coupons.runtime.id_sequences import heals_id_sequences
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
     close_old_connections()  # outside requests Django never drops a connection that the server has closed
-    batch = open_batch(messages)
+    batch = decode_batch(messages)
     try:
         issued, failed = _write(batch, messages)
     except MessagesSkipped:
@@ -49,8 +49,8 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     return Handled(done=len(issued.written), duplicates=duplicates, failed=failed)
 
 
-class _Opened(NamedTuple):
-    """A batch whose messages are opened. Two messages may say the same ticket, so `carried_by` and `unverified` go by
+class _DecodedBatch(NamedTuple):
+    """A batch whose messages are opened. Two messages may say the same ticket, so `messages` and `unverified` go by
     the identity of the ticket.
 
     The ticket of an unknown key's message is among them. It may be a promise of a former key, and a forger wins nothing
@@ -58,13 +58,13 @@ class _Opened(NamedTuple):
     """
 
     tickets: list[Ticket]
-    carried_by: dict[int, Received]
+    messages: dict[int, Received]
     failures: list[Failure]
     unverified: dict[int, UnknownKey]
 
 
-def open_batch(messages: Sequence[Received]) -> _Opened:
-    batch = _Opened([], {}, [], {})
+def decode_batch(messages: Sequence[Received]) -> _DecodedBatch:
+    batch = _DecodedBatch([], {}, [], {})
     for message in messages:
         try:
             ticket = open_message(message.payload, message.headers)
@@ -75,12 +75,12 @@ def open_batch(messages: Sequence[Received]) -> _Opened:
             ticket = error.ticket
             batch.unverified[id(ticket)] = error
         batch.tickets.append(ticket)
-        batch.carried_by[id(ticket)] = message
+        batch.messages[id(ticket)] = message
     return batch
 
 
 @heals_id_sequences
-def _write(batch: _Opened, messages: Sequence[Received]) -> tuple[Issued[Ticket], int]:
+def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[Issued[Ticket], int]:
     """All or nothing: coupons, failed events, and how far each partition was read. Also returns how many failures are
     new."""
     failed = 0
@@ -103,9 +103,9 @@ def _read(messages: Sequence[Received]) -> dict[int, tuple[int, int]]:
     return {partition: (min(each), max(each) + 1) for partition, each in offsets.items()}
 
 
-def _refused(refusals: Sequence[Refusal[Ticket]], batch: _Opened) -> Iterator[Failure]:
+def _refused(refusals: Sequence[Refusal[Ticket]], batch: _DecodedBatch) -> Iterator[Failure]:
     for ticket, code, reason in refusals:
-        message, unverified = batch.carried_by[id(ticket)], batch.unverified.get(id(ticket))
+        message, unverified = batch.messages[id(ticket)], batch.unverified.get(id(ticket))
         if unverified is not None and not code.holds_ticket:
             yield _failure(message, unverified.code, str(unverified), {})
             continue

@@ -9,8 +9,8 @@ from consumers.registry import Received
 from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
-AGAIN_SEC = 2.0  # longer than a broker takes to confirm, so that a healthy one is asked once
-COMMITTED_SEC = 2.0  # a signal waits so long at most: librdkafka's calls hold back Python's handlers
+RESEND_AFTER_SEC = 2.0  # longer than a broker takes to confirm, so that a healthy one is asked once
+COMMITTED_TIMEOUT_SEC = 2.0  # a signal waits so long at most: librdkafka's calls hold back Python's handlers
 
 # After a rebalance the partition is somebody else's: the commit is void and the messages are delivered again there.
 REDELIVERED = frozenset(
@@ -51,7 +51,7 @@ def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
 
 def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int | None]:
     """The group's offset of each partition, None where it has none. Raises KafkaException."""
-    found = consumer.committed(partitions, timeout=COMMITTED_SEC)
+    found = consumer.committed(partitions, timeout=COMMITTED_TIMEOUT_SEC)
     for each in found:
         if each.error is not None:
             raise KafkaException(each.error)
@@ -76,10 +76,10 @@ class Commits:
         self._sent_at = self._clock()
         self._sent.update({(each.topic, each.partition): each.offset for each in offsets})
 
-    def send_lost_again(self) -> None:
+    def resend_lost(self) -> None:
         """A commit that got lost (a broker that hung) would leave its messages unread for ever where no more come."""
         lost = [TopicPartition(*each, offset) for each, offset in self._sent.items() if confirmed.get(each) != offset]
-        if lost and self._clock() - self._sent_at > AGAIN_SEC:
+        if lost and self._clock() - self._sent_at > RESEND_AFTER_SEC:
             self.send(lost)
 
     def forget(self, partitions: Collection[Partition]) -> None:

@@ -42,7 +42,7 @@ class Child:
         self._has_run = True
         logger.info("supervisor.started child=%d pid=%d", self.number, self.process.pid)
 
-    def died(self, exit_code: int) -> None:
+    def record_death(self, exit_code: int) -> None:
         now = time.monotonic()
         if now - self._started_at > HEALTHY_SEC:
             self._backoff.reset()
@@ -55,17 +55,17 @@ class Child:
 
 
 class Supervisor:
-    """Runs `concurrency` children of `command`. A child that exits with one of `final_exits`, or dies `max_deaths`
+    """Runs `concurrency` children of `command`. A child that exits with one of `final_exit_codes`, or dies `max_deaths`
     times in a row, ends them all.
 
     A child that is started again gets `--patient`: what is missing then was there before, and is waited for.
     """
 
     def __init__(
-        self, command: Sequence[str], *, concurrency: int, final_exits: frozenset[int], max_deaths: int
+        self, command: Sequence[str], *, concurrency: int, final_exit_codes: frozenset[int], max_deaths: int
     ) -> None:
         self._children = [Child(number, command) for number in range(1, concurrency + 1)]
-        self._final_exits = final_exits
+        self._final_exit_codes = final_exit_codes
         self._max_deaths = max_deaths
         self._stops = 0
         self._passed_on = 0
@@ -99,8 +99,8 @@ class Supervisor:
             if self._stops:
                 child.process = None
                 continue
-            child.died(exit_code)
-            if exit_code in self._final_exits or child.deaths_in_a_row >= self._max_deaths:
+            child.record_death(exit_code)
+            if exit_code in self._final_exit_codes or child.deaths_in_a_row >= self._max_deaths:
                 logger.error("supervisor.giving_up child=%d exit=%d", child.number, exit_code)
                 final = exit_code if exit_code > 0 else 1
         return final

@@ -14,12 +14,12 @@ from coupons.messaging.topics import partition_holders, partition_lags
 
 logger = logging.getLogger(__name__)
 REPORT_SEC = 5.0
-LOOK_SEC = 10.0
+CHECK_INTERVAL_SEC = 10.0
 SILENT_SEC = 60.0
 """Longer than a request of the client's may wait for an answer, and as long as a worker must have run before it ended
 to be started again at once, however often (supervisor.HEALTHY_SEC)."""
 
-Stretch = tuple[int, int]  # partition, first offset that was not read
+Backlog = tuple[int, int]  # partition, first offset that was not read
 
 
 class Progress:
@@ -81,29 +81,29 @@ class SilenceWatch:
     none. librdkafka comes into that state in more ways than are known, and no error says so (docs/decisions/0006). Only
     a new client helps, so the worker ends and is started again.
 
-    The worker calls `heard` when it gets a message, and `look` when it does not.
+    The worker calls `reset` when it gets a message, and `check` when it does not.
     """
 
     def __init__(self, group: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._group = group
         self._clock = clock
-        self._look_at = clock() + LOOK_SEC
-        self._waiting_since: dict[Stretch, float] = {}
+        self._check_at = clock() + CHECK_INTERVAL_SEC
+        self._waiting_since: dict[Backlog, float] = {}
 
-    def heard(self) -> None:
+    def reset(self) -> None:
         """It got a message, or has a reason to ask for none."""
-        self._look_at = self._clock() + LOOK_SEC
+        self._check_at = self._clock() + CHECK_INTERVAL_SEC
         self._waiting_since.clear()
 
-    def look(self, consumer: Consumer) -> None:
-        """Every LOOK_SEC at most. Raises ConsumerSilent when the same messages have waited for SILENT_SEC."""
+    def check(self, consumer: Consumer) -> None:
+        """Every CHECK_INTERVAL_SEC at most. Raises ConsumerSilent when the same messages have waited for SILENT_SEC."""
         now = self._clock()
-        if now < self._look_at:
+        if now < self._check_at:
             return
-        self._look_at = now + LOOK_SEC
+        self._check_at = now + CHECK_INTERVAL_SEC
         try:
             waiting = dict(self._waiting_for(consumer))
-            self._waiting_since = {stretch: self._waiting_since.get(stretch, now) for stretch in waiting}
+            self._waiting_since = {backlog: self._waiting_since.get(backlog, now) for backlog in waiting}
             for (partition, offset), since in self._waiting_since.items():
                 # What is left may be no message: the end of a transaction, of which no client tells.
                 if now - since >= SILENT_SEC and any(read_log({partition: (offset, waiting[partition, offset])})):
@@ -112,7 +112,7 @@ class SilenceWatch:
             self._waiting_since.clear()  # while that is down, the silence has its reason
             logger.info("consumer.not_looked error=%s", one_line(error))
 
-    def _waiting_for(self, consumer: Consumer) -> Iterator[tuple[Stretch, int]]:
+    def _waiting_for(self, consumer: Consumer) -> Iterator[tuple[Backlog, int]]:
         """What this consumer is to read, or nobody is, with the end of its partition."""
         close_old_connections()  # outside requests nobody else drops a connection that the server has closed
         unread = {number: lag for number, lag in partition_lags().items() if lag.lag}

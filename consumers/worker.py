@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_SEC = 0.5
 # Between two polls while there is nothing to do.
-IDLE_SEC = 0.005
-WAKE_SEC = 1.0
+IDLE_POLL_SEC = 0.005
+WAKE_INTERVAL_SEC = 1.0
 # After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
 LINGER_SEC = 0.05
 # A goodbye takes milliseconds. For a hanging broker to confirm what was committed, librdkafka waits a minute and more.
-LEAVE_SEC = 10.0
+LEAVE_TIMEOUT_SEC = 10.0
 
 
 class PoisonFlood(Exception):
@@ -38,8 +38,8 @@ class PoisonFlood(Exception):
 class Worker:
     """Runs one handler until `stop` is set. `consumer` is not subscribed yet.
 
-    `has_left` is False when the broker did not let the consumer go within LEAVE_SEC: a thread still waits for it then,
-    which nothing but the end of the process ends.
+    `has_left` is False when the broker did not let the consumer go in time: a thread still waits for it then, which
+    nothing but the end of the process ends.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Worker:
         self._commits = Commits(consumer, clock=clock)
         self._wake_at = 0.0
         self._assigned: set[Partition] = set()
-        self._unplaced: set[Partition] = set()  # assigned, and not yet compared with the handler's own record
-        self._place_at = 0.0
+        self._unaligned: set[Partition] = set()  # assigned, and not yet compared with the handler's own record
+        self._align_at = 0.0
         self._failed_beyond_written = 0
         self.has_left = True
 
@@ -104,10 +104,10 @@ class Worker:
 
         leaving = threading.Thread(target=close, name="leave", daemon=True)
         leaving.start()
-        leaving.join(LEAVE_SEC)
+        leaving.join(LEAVE_TIMEOUT_SEC)
         self.has_left = not leaving.is_alive()
         if not self.has_left:
-            logger.warning("consumer.not_left after=%ds outcome=redelivered", LEAVE_SEC)
+            logger.warning("consumer.not_left after=%ds outcome=redelivered", LEAVE_TIMEOUT_SEC)
         if errors:
             raise errors[0]
 
@@ -115,28 +115,28 @@ class Worker:
         if self._brokers.are_lost:
             # What is in hand comes again, to the one that follows.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
-        if self._unplaced and self._clock() >= self._place_at:
-            self._place()
+        if self._unaligned and self._clock() >= self._align_at:
+            self._align_offsets()
         if self._kept:
-            self._silence.heard()
+            self._silence.reset()
             self._wait_or_retry()
         else:
             batch = self._next_batch()
-            if self._unplaced and batch:
-                self._place()  # assigned by the very call that gave this batch
+            if self._unaligned and batch:
+                self._align_offsets()  # assigned by the very call that gave this batch
             if batch:
-                self._silence.heard()
+                self._silence.reset()
                 self._handle(batch)
             else:
-                self._commits.send_lost_again()
-                self._silence.look(self._consumer)
+                self._commits.resend_lost()
+                self._silence.check(self._consumer)
         self._progress.report_if_due(self._consumer)
 
     def _next_batch(self) -> list[Received]:
         allowed = self._rate.allowance(self._batch_size)
         if allowed == 0:
             # Short against max.poll.interval.ms, so the membership is safe without polling.
-            self._silence.heard()
+            self._silence.reset()
             self._stop.wait(min(self._rate.wait_sec(), MAX_WAIT_SEC))
             return []
         first = self._poll()
@@ -148,7 +148,7 @@ class Worker:
         if len(messages) < allowed:
             self._stop.wait(LINGER_SEC)
             messages += self._consumer.consume(allowed - len(messages), 0)
-        batch = [received for message in messages if (received := self._received(message)) is not None]
+        batch = [received for message in messages if (received := self._to_received(message)) is not None]
         self._rate.take(len(batch))
         return batch
 
@@ -159,12 +159,12 @@ class Worker:
         message = self._consumer.poll(0)
         if message is None:
             if self._clock() >= self._wake_at:
-                self._wake_at = self._clock() + WAKE_SEC
+                self._wake_at = self._clock() + WAKE_INTERVAL_SEC
                 offsets.wake(self._consumer)  # librdkafka's own thread, which may wait as long: it sends heartbeats
-            self._stop.wait(IDLE_SEC)
+            self._stop.wait(IDLE_POLL_SEC)
         return message
 
-    def _received(self, message: Message) -> Received | None:
+    def _to_received(self, message: Message) -> Received | None:
         error = message.error()
         if error is not None:
             _raise_if_fatal(error)
@@ -178,7 +178,7 @@ class Worker:
         try:
             handled = self._handler.handle(batch)
         except MessagesSkipped as error:
-            self._go_back(batch, error)
+            self._rewind(batch, error)
             return
         except (RetryLater, *DATABASE_DOWN) as error:
             self._keep(batch, error)
@@ -200,14 +200,14 @@ class Worker:
         self._kept = batch
         logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, one_line(error))
 
-    def _place(self) -> None:
+    def _align_offsets(self) -> None:
         """Begin where the handler's own record ends, if the group's offsets lie beyond it.
 
-        Nothing is paused for it: a batch that begins beyond the record is refused by the handler (`_go_back`), and
+        Nothing is paused for it: a batch that begins beyond the record is refused by the handler (`_rewind`), and
         partitions that were paused in the callback of their assignment were silent now and then, for ever.
         """
         topic, start_at = self._handler.topic, self._handler.start_at
-        partitions = [TopicPartition(*each) for each in sorted(self._unplaced)]
+        partitions = [TopicPartition(*each) for each in sorted(self._unaligned)]
         try:
             committed = offsets.committed(self._consumer, partitions)
             for partition, offset in (start_at(committed) if start_at else {}).items():
@@ -217,14 +217,14 @@ class Worker:
                 )
         except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
             # A seek is refused for a moment after an assignment; the others are down.
-            self._place_at = self._clock() + self._backoff.next_delay_sec()
+            self._align_at = self._clock() + self._backoff.next_delay_sec()
             logger.info("consumer.not_placed partitions=%s error=%s", _numbers(partitions), one_line(error))
             return
-        self._unplaced.clear()
+        self._unaligned.clear()
         if not self._kept:
             self._backoff.reset()
 
-    def _go_back(self, batch: list[Received], skipped: MessagesSkipped) -> None:
+    def _rewind(self, batch: list[Received], skipped: MessagesSkipped) -> None:
         """Give up the batch and read again from where the handler's record ends. Raises KafkaException."""
         logger.error("consumer.goes_back error=%s", one_line(skipped))
         for each in offsets.first_offsets(batch):
@@ -240,7 +240,7 @@ class Worker:
             # Everything is paused, so this returns events of the group and no messages.
             message = self._poll()
             if message is not None:
-                self._received(message)  # for its error, if it is one
+                self._to_received(message)  # for its error, if it is one
             return
         self._handle(self._kept)
 
@@ -264,7 +264,7 @@ class Worker:
         consumer.incremental_assign(list(partitions))  # before the pause below, which would have no effect otherwise
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._handler.start_at is not None:
-            self._unplaced |= {(partition.topic, partition.partition) for partition in partitions}
+            self._unaligned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._kept:
             consumer.pause(list(partitions))
         else:
@@ -276,7 +276,7 @@ class Worker:
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned -= gone
-        self._unplaced -= gone
+        self._unaligned -= gone
         self._commits.forget(gone)
         # Their new owner gets them. To commit them here would be accepted, and would rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]

@@ -160,17 +160,17 @@ def _numbers(partitions: Sequence[TopicPartition]) -> set[int]:
 
 
 class FakeWatch:
-    """Stands for the worker's SilenceWatch: keeps what it `said`; `verdict` is raised at a look."""
+    """Stands for the worker's SilenceWatch: keeps what it `said`; `verdict` is raised at a check."""
 
     verdict: Exception | None = None
 
     def __init__(self, group: str, *, clock: Clock) -> None:
         self.said: list[str] = []
 
-    def heard(self) -> None:
-        self.said.append("heard")
+    def reset(self) -> None:
+        self.said.append("reset")
 
-    def look(self, consumer: "FakeConsumer") -> None:
-        self.said.append("look")
+    def check(self, consumer: "FakeConsumer") -> None:
+        self.said.append("check")
         if self.verdict is not None:
             raise self.verdict

@@ -38,6 +38,6 @@ if __name__ == "__main__":
     from consumers import watch
     from consumers.management.commands import run_coupon_consumer
 
-    watch.LOOK_SEC, watch.SILENT_SEC = 0.3, 2.0
+    watch.CHECK_INTERVAL_SEC, watch.SILENT_SEC = 0.3, 2.0
     setattr(run_coupon_consumer, "Consumer", KINDS[sys.argv[1]])  # noqa: B010  mypy refuses the assignment
     execute_from_command_line(["manage.py", "run_coupon_consumer", "--solo"])

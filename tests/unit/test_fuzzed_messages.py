@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.coupon_create import open_batch
+from consumers.coupon_create import decode_batch
 from consumers.registry import Received
 from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Ticket, decode, is_user_id
@@ -56,12 +56,12 @@ def test_no_message_costs_its_neighbour(record_property: Callable[[str, object],
         batch = [*bad[:place], GOOD, *bad[place:]]
         received = [Received("t", 0, offset, payload, sign(payload)) for offset, payload in enumerate(batch)]
 
-        opened = open_batch(received)
+        opened = decode_batch(received)
 
         decoded += len(batch)
         assert len(opened.tickets) + len(opened.failures) == len(batch)
         assert TICKET in opened.tickets
-        assert [decode(opened.carried_by[id(ticket)].payload) for ticket in opened.tickets] == opened.tickets
+        assert [decode(opened.messages[id(ticket)].payload) for ticket in opened.tickets] == opened.tickets
 
     no_message_costs_its_neighbour()
     record_property("messages", decoded)

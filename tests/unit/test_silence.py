@@ -9,7 +9,7 @@ from django.db import OperationalError
 
 from consumers import watch
 from consumers.supervisor import HEALTHY_SEC
-from consumers.watch import LOOK_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
+from consumers.watch import CHECK_INTERVAL_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
 from coupons.errors import LogUnavailable
 from coupons.messaging.topics import PartitionLag
 from tests.support.clocks import Clock
@@ -39,7 +39,7 @@ class Scene:
     def pass_time(self, seconds: float) -> None:
         for _ in range(int(seconds)):
             self.clock.advance(1)
-            self.watch.look(cast("Consumer", Member()))
+            self.watch.check(cast("Consumer", Member()))
 
     def _lags(self) -> dict[int, PartitionLag]:
         if isinstance(self.lags, Exception):
@@ -56,7 +56,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-ENOUGH = SILENT_SEC + 2 * LOOK_SEC
+ENOUGH = SILENT_SEC + 2 * CHECK_INTERVAL_SEC
 
 
 def test_messages_of_its_own_partition_that_wait_for_long_are_its_fault(scene: Scene) -> None:
@@ -80,13 +80,13 @@ def test_those_that_another_holds_are_not(scene: Scene) -> None:
 def test_nor_is_a_partition_that_is_read_meanwhile(scene: Scene) -> None:
     for offset in range(5, 9):
         scene.lags = {0: PartitionLag(0, 9, offset)}
-        scene.pass_time(SILENT_SEC - LOOK_SEC)
+        scene.pass_time(SILENT_SEC - CHECK_INTERVAL_SEC)
 
 
 def test_nor_are_messages_that_have_waited_while_it_could_not_read(scene: Scene) -> None:
     for _ in range(5):
-        scene.pass_time(SILENT_SEC - LOOK_SEC)
-        scene.watch.heard()
+        scene.pass_time(SILENT_SEC - CHECK_INTERVAL_SEC)
+        scene.watch.reset()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_while_a_part_is_down_the_silence_has_its_reason(scene: Scene, error: Ex
     scene.pass_time(10 * ENOUGH)
 
     scene.lags = whole
-    scene.pass_time(SILENT_SEC - LOOK_SEC)
+    scene.pass_time(SILENT_SEC - CHECK_INTERVAL_SEC)
     with pytest.raises(ConsumerSilent):
         scene.pass_time(ENOUGH)
 

@@ -17,7 +17,7 @@ from consumers.supervisor import Supervisor
 logging.basicConfig(level="INFO", format="%(message)s")
 children, final, deaths, *command = sys.argv[1:]
 final_exits = frozenset({int(final)})
-sys.exit(Supervisor(command, concurrency=int(children), final_exits=final_exits, max_deaths=int(deaths)).run())
+sys.exit(Supervisor(command, concurrency=int(children), final_exit_codes=final_exits, max_deaths=int(deaths)).run())
 """
 # Each child leaves a file named by its pid, so that the test can count and signal it.
 WAITS = "import os, pathlib, signal; pathlib.Path(str(os.getpid())).touch(); signal.pause()"

@@ -367,7 +367,7 @@ def test_an_error_of_the_goodbye_ends_the_worker() -> None:
 
 
 def test_a_broker_that_does_not_let_it_go_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.worker.LEAVE_SEC", 0.05)
+    monkeypatch.setattr("consumers.worker.LEAVE_TIMEOUT_SEC", 0.05)
     answered = threading.Event()
     bench = Bench(assign(0), record(0))
     bench.consumer.on_close = lambda: answered.wait(20)
@@ -406,9 +406,9 @@ def test_a_worker_is_not_silent_while_it_gets_messages_or_may_not_ask_for_any() 
     waiting = Bench(assign(0), record(0), handler=Recorder(DOWN)).run()
     slow = Bench(assign(0), record(0), BatchEnd(), record(1), max_rate=1).run()
 
-    assert said_by(busy).count("heard") == 2
-    assert said_by(waiting).count("heard") > 2
-    assert said_by(slow).count("heard") > 2
+    assert said_by(busy).count("reset") == 2
+    assert said_by(waiting).count("reset") > 2
+    assert said_by(slow).count("reset") > 2
 
 
 def said_by(bench: Bench) -> list[str]:

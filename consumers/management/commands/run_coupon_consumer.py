@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import end_now, start_when_ready, stop_when_parent_dies
+from consumers.child import exit_immediately, stop_when_parent_dies, wait_for_topic
 from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.supervisor import MAX_DEATHS, Supervisor
@@ -87,7 +87,7 @@ class Command(CouponCommand):
             supervisor = Supervisor(
                 _child_command(options),
                 concurrency=options["concurrency"],
-                final_exits=frozenset({1, EXIT_POISON}),
+                final_exit_codes=frozenset({1, EXIT_POISON}),
                 max_deaths=MAX_DEATHS,
             )
             sys.exit(supervisor.run())
@@ -97,7 +97,7 @@ class Command(CouponCommand):
         stop_on_signals(stop)
         if options["child_of"] is not None:
             stop_when_parent_dies(options["child_of"], stop)
-        if not start_when_ready(handler.topic, stop, patient=options["patient"]):
+        if not wait_for_topic(handler.topic, stop, patient=options["patient"]):
             return
         if not options["patient"]:
             _check_keys()
@@ -114,7 +114,7 @@ class Command(CouponCommand):
         freeze_imported_objects()
         exit_code = self._run(worker)
         if not worker.has_left:
-            end_now(exit_code)
+            exit_immediately(exit_code)
         if exit_code:
             sys.exit(exit_code)
 
