@@ -10,7 +10,7 @@ from django.db import close_old_connections, connection, transaction
 from consumers.registry import Handled, Received, handles
 from coupons.errors import DATABASE_DOWN, MessagesSkipped
 from coupons.issuing.failed_events import Failure, record_failures
-from coupons.issuing.issue import Issued, Refusal, issue_coupons, settle_tickets
+from coupons.issuing.issue import IssueResult, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
 from coupons.messaging.messages import InvalidMessage, Ticket
 from coupons.messaging.signing import UnknownKey, open_message
@@ -80,7 +80,7 @@ def decode_batch(messages: Sequence[Received]) -> _DecodedBatch:
 
 
 @heals_id_sequences
-def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[Issued[Ticket], int]:
+def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueResult[Ticket], int]:
     """All or nothing: coupons, failed events, and how far each partition was read. Also returns how many failures are
     new."""
     failed = 0

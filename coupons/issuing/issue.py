@@ -23,7 +23,7 @@ from coupons.runtime.id_sequences import is_id_taken
 
 TicketT = TypeVar("TicketT", bound=IssuableTicket)
 # So few are not worth halving.
-ONE_BY_ONE = 8
+MAX_SINGLE_INSERTS = 8
 # The same for everybody, so that two batches with the same tickets or campaigns lock in one order.
 _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campaign_id", "sequence")
 _CAMPAIGN: Callable[[IssuableTicket], UUID] = attrgetter("campaign_id")
@@ -38,7 +38,7 @@ class Refusal(NamedTuple, Generic[TicketT]):
 
 
 @dataclass(slots=True)
-class Issued(Generic[TicketT]):
+class IssueResult(Generic[TicketT]):
     """What became of a batch: every ticket of it is in exactly one of the lists.
 
     `given_up` are tickets whose failed event an operator gave up: they stay so, and need no further event. `held` are
@@ -53,7 +53,7 @@ class Issued(Generic[TicketT]):
     epochs: dict[UUID, int] = field(default_factory=dict)
 
 
-def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
+def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     """Write the coupons of these tickets. Must run inside the caller's transaction, which also holds the FAIL rows.
 
     Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate could not tell, or a rebuild
@@ -64,9 +64,9 @@ def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
     of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)
     for campaign_id, group in groupby(tickets, key=_CAMPAIGN):
         of_campaign[campaign_id] += group
-    result: Issued[TicketT] = Issued(epochs=_epochs(of_campaign.keys()))
+    result: IssueResult[TicketT] = IssueResult(epochs=_epochs(of_campaign.keys()))
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
-    held, strangers = _ask_gate(known, result)
+    held, unheld = _ask_gate(known, result)
     candidates, repeats = _first_of_each(held)
     for campaign_id in of_campaign.keys() - known.keys():
         reason = "there is no such campaign, or it was never opened"
@@ -74,13 +74,13 @@ def issue_coupons(tickets: Sequence[TicketT]) -> Issued[TicketT]:
     _write(candidates, result)
     _sort_given_up(result)
     _sort_repeats(repeats, result)
-    _sort_strangers(strangers, result)
+    _sort_unheld(unheld, result)
     if result.written:
         _check_epochs(result)
     return result
 
 
-def settle_tickets(result: Issued[TicketT]) -> None:
+def settle_tickets(result: IssueResult[TicketT]) -> None:
     """Take off pending what the transaction committed. Raises RetryLater: then the caller repeats the whole batch."""
     # Crash before this => the coupons are there, the offset is not; the redelivery finds duplicates and settles them.
     ticket_store.settle_all(epochs=result.epochs, users=result.held)
@@ -90,35 +90,35 @@ def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
     return dict(Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).values_list("pk", "epoch"))
 
 
-def _ask_gate(known: Mapping[UUID, list[TicketT]], result: Issued[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
+def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
     """Those that the gate holds, and those that it does not."""
     all_held: list[TicketT] = []
-    strangers: list[TicketT] = []
+    unheld: list[TicketT] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
     for campaign_id, sequences in ticket_store.held_sequences(epochs=result.epochs, users=users).items():
         group = known[campaign_id]
         held = [ticket for ticket, sequence in zip(group, sequences, strict=True) if sequence == ticket.sequence]
         if len(held) < len(group):
             asked = zip(group, sequences, strict=True)
-            strangers += [ticket for ticket, sequence in asked if sequence != ticket.sequence]
+            unheld += [ticket for ticket, sequence in asked if sequence != ticket.sequence]
         if held:
             result.held[campaign_id] = [ticket.user_id for ticket in held]
             all_held += held
-    return all_held, strangers
+    return all_held, unheld
 
 
 def _first_of_each(held: list[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
     """One message of each ticket, and the further ones of the same batch."""
     first: dict[tuple[UUID, str], TicketT] = {}
-    repeats = [ticket for ticket in held if first.setdefault(_owner(ticket), ticket) is not ticket]
+    repeats = [ticket for ticket in held if first.setdefault(_user_key(ticket), ticket) is not ticket]
     return list(first.values()), repeats
 
 
-def _owner(ticket: IssuableTicket) -> tuple[UUID, str]:
+def _user_key(ticket: IssuableTicket) -> tuple[UUID, str]:
     return ticket.campaign_id, ticket.user_id
 
 
-def _write(tickets: list[TicketT], result: Issued[TicketT]) -> None:
+def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
     """All in one statement; if PostgreSQL refuses it, without those that are there already, as often as there are some
     (another process may write the same tickets at this moment); what it refuses then, part by part.
 
@@ -136,13 +136,13 @@ def _write(tickets: list[TicketT], result: Issued[TicketT]) -> None:
         tickets = fresh
 
 
-def _write_parts(tickets: list[TicketT], result: Issued[TicketT]) -> None:
+def _write_parts(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
     """Halve what was refused as a whole until the refused ones are found: each alone is told its own reason.
 
     It ends as one by one in this order would: a part is written exactly when each of it would be. But one refused
     ticket among many costs a statement for each halving and not one for each of its neighbours.
     """
-    size = len(tickets) // 2 if len(tickets) > ONE_BY_ONE else 1
+    size = len(tickets) // 2 if len(tickets) > MAX_SINGLE_INSERTS else 1
     for start in range(0, len(tickets), size):
         part = tickets[start : start + size]
         refusal = _insert(part)
@@ -179,7 +179,7 @@ def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
     return FailCode.DATABASE_REFUSED, reason
 
 
-def _without_existing(tickets: list[TicketT], result: Issued[TicketT]) -> list[TicketT]:
+def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
     """Sort out what is there already: the same ticket is a duplicate, another one of the user a conflict."""
     existing = _existing_sequences(tickets)
     fresh = []
@@ -195,7 +195,7 @@ def _without_existing(tickets: list[TicketT], result: Issued[TicketT]) -> list[T
     return fresh
 
 
-def _sort_given_up(result: Issued[TicketT]) -> None:
+def _sort_given_up(result: IssueResult[TicketT]) -> None:
     """Refused tickets that an operator gave up: the database refuses them for that too (migration 0008)."""
     refused = [refusal.ticket for refusal in result.refused if refusal.code.holds_ticket]
     if not refused:
@@ -204,27 +204,27 @@ def _sort_given_up(result: Issued[TicketT]) -> None:
         campaign_id__in={ticket.campaign_id for ticket in refused}, user_id__in={ticket.user_id for ticket in refused}
     )
     given_up = set(events.values_list("campaign_id", "user_id", "sequence"))
-    result.given_up = [ticket for ticket in refused if (*_owner(ticket), ticket.sequence) in given_up]
+    result.given_up = [ticket for ticket in refused if (*_user_key(ticket), ticket.sequence) in given_up]
     stay_so = {id(ticket) for ticket in result.given_up}
     result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in stay_so]
 
 
-def _sort_repeats(repeats: list[TicketT], result: Issued[TicketT]) -> None:
+def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
     """A further message of a ticket shares the verdict of the first: it is a duplicate only of a coupon."""
     if not repeats:
         return
-    refused = {_owner(refusal.ticket): refusal for refusal in result.refused}
-    given_up = {_owner(ticket) for ticket in result.given_up}
+    refused = {_user_key(refusal.ticket): refusal for refusal in result.refused}
+    given_up = {_user_key(ticket) for ticket in result.given_up}
     for ticket in repeats:
-        if (refusal := refused.get(_owner(ticket))) is not None:
+        if (refusal := refused.get(_user_key(ticket))) is not None:
             result.refused.append(Refusal(ticket, refusal.code, refusal.reason))
-        elif _owner(ticket) in given_up:
+        elif _user_key(ticket) in given_up:
             result.given_up.append(ticket)
         else:
             result.duplicates.append(ticket)
 
 
-def _sort_strangers(tickets: list[TicketT], result: Issued[TicketT]) -> None:
+def _sort_unheld(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
     """Tickets that the gate does not hold: duplicates if their coupon exists, else late or forged."""
     existing = _existing_sequences(tickets) if tickets else {}
     for ticket in tickets:
@@ -242,7 +242,7 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
     return {(row[0], row[1]): row[2] for row in rows.values_list("campaign_id", "user_id", "sequence")}
 
 
-def _check_epochs(result: Issued[TicketT]) -> None:
+def _check_epochs(result: IssueResult[TicketT]) -> None:
     """The trigger holds the campaigns' rows by now: an epoch that is still the same cannot rise before the commit."""
     written_to = {campaign_id for campaign_id, _ in groupby(result.written, key=_CAMPAIGN)}
     for campaign_id, epoch in _epochs(written_to).items():

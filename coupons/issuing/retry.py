@@ -22,7 +22,7 @@ from django.utils import timezone
 from coupons import audit
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
 from coupons.issuing.failed_events import retry_delay_sec
-from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
+from coupons.issuing.issue import IssueResult, issue_coupons, settle_tickets
 from coupons.models import Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 from coupons.runtime.clock import from_now
 from coupons.runtime.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISSUED, RETRY_SETTLED, failpoint
@@ -59,7 +59,7 @@ class _Claim(NamedTuple):
     event: FailEventHistory
     due_at: datetime | None
 
-    def still_mine(self) -> QuerySet[FailEventHistory]:
+    def claimed_row(self) -> QuerySet[FailEventHistory]:
         """The row, unless another run has taken it up: that raises the number of attempts."""
         return FailEventHistory.objects.filter(
             pk=self.event.pk, event_status=EventStatus.PROCESSING, attempts=self.event.attempts
@@ -72,7 +72,7 @@ class _Outcome:
 
     code: FailCode | None
     reason: str = ""
-    issued: Issued[_Ticket] | None = None
+    issued: IssueResult[_Ticket] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class _Run:
     """Who retries and, if a person wants it, why; and what came of it."""
 
     actor: str
-    decided: str | None = None
+    reason: str | None = None
     report: RetryReport = field(default_factory=RetryReport)
     stale: dict[UUID, StateStale] = field(default_factory=dict)
     """Campaigns of which nothing can be issued now. The rest of the run leaves their rows alone."""
@@ -116,7 +116,7 @@ def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") 
 
     Rows that are SUCCESS, given up or being retried are left alone. Raises as `retry_due_events` does.
     """
-    run = _Run(actor, decided=reason)
+    run = _Run(actor, reason=reason)
     for pk in sorted(event_ids):
         chosen = FailEventHistory.objects.filter(pk=pk, event_status=EventStatus.FAIL)
         claim = _claim(chosen.exclude(campaign__in=run.stale))
@@ -167,7 +167,7 @@ def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
     """Issue and finish in one transaction. `refused` is why PostgreSQL did not take the coupon: it fails again."""
     started_at = timezone.now()
     with transaction.atomic():
-        if not claim.still_mine().select_for_update(no_key=True).exists():
+        if not claim.claimed_row().select_for_update(no_key=True).exists():
             run.report.lost += 1
             return
         outcome = _Outcome(FailCode.DATABASE_REFUSED, refused) if refused else _issue(claim.event)
@@ -180,9 +180,9 @@ def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
             error_code=outcome.code or "",
             error_message=outcome.reason,
         )
-        if run.decided is not None:
+        if run.reason is not None:
             what = f"Retried now: {f'{outcome.code} again' if outcome.code else 'issued'}"
-            audit.record(actor=run.actor, row=claim.event, what=what, reason=run.decided)
+            audit.record(actor=run.actor, row=claim.event, what=what, reason=run.reason)
     # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
     failpoint(RETRY_COMMITTED)
     if outcome.issued is not None:
@@ -212,7 +212,7 @@ def _issue(event: FailEventHistory) -> _Outcome:
 def _finish(claim: _Claim, outcome: _Outcome) -> None:
     attempts, code = claim.event.attempts, outcome.code
     again = code is not None and code.retried_by_itself and attempts < settings.RETRY_MAX_ATTEMPTS
-    claim.still_mine().update(
+    claim.claimed_row().update(
         event_status=EventStatus.SUCCESS if code is None else EventStatus.FAIL,
         error_code=claim.event.error_code if code is None else code,
         next_attempt_at=from_now(retry_delay_sec(attempts)) if again else None,
@@ -223,7 +223,7 @@ def _finish(claim: _Claim, outcome: _Outcome) -> None:
 def _release(claim: _Claim) -> None:
     """Give the row back untried, due as before, if PostgreSQL can still be told so. Else the lease ends."""
     try:
-        claim.still_mine().update(
+        claim.claimed_row().update(
             event_status=EventStatus.FAIL, attempts=F("attempts") - 1, next_attempt_at=claim.due_at, updated_at=Now()
         )
     except DATABASE_DOWN as error:

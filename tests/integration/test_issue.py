@@ -11,14 +11,14 @@ from coupons.admission import campaign_store
 from coupons.errors import GateUnavailable, StateStale
 from coupons.issuing import insert
 from coupons.issuing.insert import new_codes
-from coupons.issuing.issue import Issued, issue_coupons, settle_tickets
+from coupons.issuing.issue import IssueResult, issue_coupons, settle_tickets
 from coupons.messaging.messages import Ticket
 from coupons.models import Campaign, Coupon, FailCode
 from tests.support.service import Service
 from tests.support.tickets import admit, held, insert_coupons, issue, issued_users, ticket
 
 
-def refusals(result: Issued[Ticket]) -> dict[str, FailCode]:
+def refusals(result: IssueResult[Ticket]) -> dict[str, FailCode]:
     return {refusal.ticket.user_id: refusal.code for refusal in result.refused}
 
 
@@ -243,9 +243,9 @@ def test_a_user_id_is_written_as_it_is_whatever_it_means_to_postgresql(service: 
 
 def test_issuing_nothing_is_nothing(service: Service) -> None:
     with transaction.atomic():
-        result: Issued[Ticket] = issue_coupons([])
+        result: IssueResult[Ticket] = issue_coupons([])
 
-    assert result == Issued()
+    assert result == IssueResult()
 
 
 def test_codes_are_26_letters_and_digits_and_never_the_same() -> None:

@@ -13,7 +13,7 @@ from consumers.coupon_create import save_coupons
 from consumers.registry import Handled, Received
 from coupons.admission import gate, ticket_store
 from coupons.admission.gate import Held
-from coupons.issuing.issue import Issued, issue_coupons
+from coupons.issuing.issue import IssueResult, issue_coupons
 from coupons.messaging import topics
 from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
@@ -53,7 +53,7 @@ def pending_users(campaign: Campaign) -> list[str]:
     return [ticket.user_id for ticket in found]
 
 
-def issue(*tickets: Ticket) -> Issued[Ticket]:
+def issue(*tickets: Ticket) -> IssueResult[Ticket]:
     """Committed, and not settled: as a consumer that was killed after its commit."""
     with transaction.atomic():
         return issue_coupons(list(tickets))
