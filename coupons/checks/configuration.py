@@ -12,7 +12,7 @@ from coupons.errors import RetryLater
 from coupons.messaging import topics
 from coupons.runtime.failpoints import reason_against
 
-WANTED_OF_REDIS = {
+REDIS_SETTINGS = {
     "maxmemory-policy": ("noeviction", "an evicted ticket closes its campaign until it is rebuilt"),
     "appendonly": ("yes", "a restart would lose what was admitted since the last snapshot"),
     "appendfsync": ("always", "a crash of the host would lose the last second of promises"),
@@ -76,7 +76,7 @@ def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
 
 
 @register("coupons", deploy=True)
-def check_callers(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+def check_credentials(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     if settings.API_KEYS or settings.JWT_KEYS_DIR is not None:
         return []
     hint = "Set a key, or the folder with the keys of users' tokens."
@@ -115,12 +115,12 @@ def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
 def check_redis(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """The Redis that admits keeps what it was told."""
     try:
-        found: Any = admission_redis().config_get(*WANTED_OF_REDIS)
+        found: Any = admission_redis().config_get(*REDIS_SETTINGS)
     except RedisError as error:
         # A managed Redis may forbid CONFIG; then its own settings page must be looked at.
         return [Warning(f"Redis could not be asked for its settings: {error}", id="coupons.W003")]
     return [
         Warning(f"Redis: {name} is {found.get(name)}, should be {wanted}.", hint=f"Else {why}.", id="coupons.W004")
-        for name, (wanted, why) in WANTED_OF_REDIS.items()
+        for name, (wanted, why) in REDIS_SETTINGS.items()
         if found.get(name) != wanted
     ]

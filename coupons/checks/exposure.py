@@ -14,11 +14,11 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 MIN_SECRET_CHARACTERS = 32
 MIN_DISTINCT_CHARACTERS = 10
 # What stands in examples and in projects made by a command, in any spelling.
-WORDS_OF_NO_SECRET = (
+PLACEHOLDER_WORDS = (
     "django-insecure", "insecure-", "-insecure", "change-me", "change_me", "changeme", "replace-me", "replace_me",
     "replaceme", "secret-key", "secret_key", "secretkey", "your-secret", "your_secret", "example", "placeholder",
 )  # fmt: skip
-HOW_TO_MAKE_ONE = 'Make one: python -c "import secrets; print(secrets.token_urlsafe(50))"'
+HOW_TO_GENERATE = 'Make one: python -c "import secrets; print(secrets.token_urlsafe(50))"'
 
 
 @register("coupons")
@@ -32,7 +32,7 @@ def check_exposure(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]
 def _secret() -> list[CheckMessage]:
     named = [("DJANGO_SECRET_KEY", settings.SECRET_KEY)]
     named += [("DJANGO_SECRET_KEY_FALLBACKS", secret) for secret in settings.SECRET_KEY_FALLBACKS]
-    hint = f"It signs sessions and messages. {HOW_TO_MAKE_ONE}"
+    hint = f"It signs sessions and messages. {HOW_TO_GENERATE}"
     weak = [(name, reason) for name, secret in named if (reason := weakness_of(secret)) is not None]
     return [Error(f"{name} {reason}.", hint=hint, id="coupons.E017") for name, reason in weak]
 
@@ -43,7 +43,7 @@ def weakness_of(secret: str) -> str | None:
         return f"has fewer than {MIN_SECRET_CHARACTERS} characters"
     if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
         return f"has fewer than {MIN_DISTINCT_CHARACTERS} different characters"
-    if any(word in secret.lower() for word in WORDS_OF_NO_SECRET):
+    if any(word in secret.lower() for word in PLACEHOLDER_WORDS):
         return "is one of an example or of a project made by a command"
     return None
 

@@ -19,7 +19,7 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging.kafka import client_config
 
 DOCUMENT = "docs/deploy/security.md"
-FALSE_OF_LIBRDKAFKA = ("false", "f", "0")
+LIBRDKAFKA_FALSE = ("false", "f", "0")
 
 
 @register("coupons")
@@ -42,7 +42,7 @@ def check_encryption(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
     hint = f"See {DOCUMENT}. Where nobody else is in the network, name the host in COUPON_PLAINTEXT_HOSTS."
     return [
         Warning(f"{setting}: passwords, user ids and coupons go to {host} in plain text.", hint=hint, id="coupons.W011")
-        for setting, host in (*_plain_redis(), *_plain_postgresql(), *_plain_kafka())
+        for setting, host in (*_plaintext_redis(), *_plaintext_postgresql(), *_plaintext_kafka())
         if not _is_local(host) and host not in settings.PLAINTEXT_HOSTS
     ]
 
@@ -53,17 +53,17 @@ def check_verification(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
     hint = f"See {DOCUMENT}. Encryption alone hides nothing from somebody who answers in the server's place."
     return [
         Warning(f"{setting}: {why}, so anybody may answer in the server's place.", hint=hint, id="coupons.W012")
-        for setting, why in (*_credulous_redis(), *_credulous_postgresql(), *_credulous_kafka())
+        for setting, why in (*_unverified_redis(), *_unverified_postgresql(), *_unverified_kafka())
     ]
 
 
-def _plain_redis() -> Iterator[tuple[str, str]]:
+def _plaintext_redis() -> Iterator[tuple[str, str]]:
     parts = urlsplit(settings.REDIS_URL)
     if parts.scheme == "redis":
         yield "REDIS_URL", parts.hostname or ""
 
 
-def _credulous_redis() -> Iterator[tuple[str, str]]:
+def _unverified_redis() -> Iterator[tuple[str, str]]:
     pool = admission_redis().connection_pool
     connection = pool.connection_class(**pool.connection_kwargs)
     if isinstance(connection, SSLConnection):
@@ -73,39 +73,39 @@ def _credulous_redis() -> Iterator[tuple[str, str]]:
             yield "REDIS_URL", "ssl_check_hostname is false"
 
 
-def _plain_postgresql() -> Iterator[tuple[str, str]]:
+def _plaintext_postgresql() -> Iterator[tuple[str, str]]:
     if _ssl_mode() in ("disable", "allow", "prefer"):
         yield from (("DATABASE_URL", host) for host in settings.DATABASES["default"]["HOST"].split(","))
 
 
-def _credulous_postgresql() -> Iterator[tuple[str, str]]:
+def _unverified_postgresql() -> Iterator[tuple[str, str]]:
     if _ssl_mode() in ("require", "verify-ca"):
         yield "DATABASE_URL", f"sslmode is {_ssl_mode()}"
 
 
 def _ssl_mode() -> str:
     options = settings.DATABASES["default"]["OPTIONS"]
-    otherwise = "verify-full" if options.get("sslrootcert") == "system" else "prefer"  # libpq's defaults
-    return str(options.get("sslmode", otherwise))
+    default = "verify-full" if options.get("sslrootcert") == "system" else "prefer"  # libpq's defaults
+    return str(options.get("sslmode", default))
 
 
-def _plain_kafka() -> Iterator[tuple[str, str]]:
+def _plaintext_kafka() -> Iterator[tuple[str, str]]:
     if _kafka("security.protocol", "plaintext").endswith("plaintext"):
         for server in settings.KAFKA_BOOTSTRAP_SERVERS.split(","):
             yield "COUPON_KAFKA_CLIENT_CONFIG", urlsplit(f"//{server.strip().rpartition('://')[2]}").hostname or ""
 
 
-def _credulous_kafka() -> Iterator[tuple[str, str]]:
+def _unverified_kafka() -> Iterator[tuple[str, str]]:
     if _kafka("security.protocol", "plaintext").endswith("plaintext"):
         return
-    if _kafka("enable.ssl.certificate.verification", "true") in FALSE_OF_LIBRDKAFKA:
+    if _kafka("enable.ssl.certificate.verification", "true") in LIBRDKAFKA_FALSE:
         yield "COUPON_KAFKA_CLIENT_CONFIG", "enable.ssl.certificate.verification is false"
     if _kafka("ssl.endpoint.identification.algorithm", "https") == "none":
         yield "COUPON_KAFKA_CLIENT_CONFIG", "ssl.endpoint.identification.algorithm is none"
 
 
-def _kafka(name: str, otherwise: str) -> str:
-    return str(settings.KAFKA_CLIENT_CONFIG.get(name, otherwise)).lower()
+def _kafka(name: str, default: str) -> str:
+    return str(settings.KAFKA_CLIENT_CONFIG.get(name, default)).lower()
 
 
 def _is_local(host: str) -> bool:

@@ -39,7 +39,7 @@ def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(
 def test_a_service_without_a_key_is_warned_that_nobody_gets_in(settings: LazySettings) -> None:
     settings.API_KEYS = []
 
-    assert ids(configuration.check_callers(None)) == ["coupons.W001"]
+    assert ids(configuration.check_credentials(None)) == ["coupons.W001"]
 
 
 def test_a_good_topic_and_a_good_redis_have_nothing_to_say(service: Service) -> None:
