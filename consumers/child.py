@@ -1,4 +1,4 @@
-"""What a worker process does before it works, and how it notices that its parent is gone."""
+"""Waits for the topic before a worker starts, and stops the worker when its parent process dies."""
 
 import logging
 import os
@@ -16,14 +16,14 @@ PARENT_WATCH_SEC = 0.5
 STOP_TIMEOUT_SEC = 30
 """A worker whose parent was killed may finish its batch; then its partitions go to others."""
 MISSING_TOPIC_SEC = 10.0
-"""A broker that has just started answers before it knows its topics; on a busy machine it took three seconds."""
+"""A broker that has just started answers before it knows its topics; that took three seconds on a busy machine."""
 EXIT_HANGS = 71
 
 
 def wait_for_topic(topic: str, stop: threading.Event, *, patient: bool) -> bool:
-    """Wait until Kafka answers; False when stopped before.
+    """Waits until Kafka answers and has the topic. Returns False when stopped before.
 
-    A topic that stays missing for MISSING_TOPIC_SEC raises OperatorError, or is waited for by a patient child.
+    Raises OperatorError when the topic stays missing for MISSING_TOPIC_SEC; a patient child goes on waiting.
     """
     backoff, missing_since = Backoff(first_sec=0.5, cap_sec=10), 0.0
     while not stop.is_set():
@@ -43,14 +43,14 @@ def wait_for_topic(topic: str, stop: threading.Event, *, patient: bool) -> bool:
 
 
 def exit_immediately(exit_code: int) -> NoReturn:
-    """The end of a process in which a thread hangs: all that it wrote has been said, all that it did is committed."""
+    """Ends a process in which a thread hangs, after flushing its output. All its work must be committed."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
 
 
 def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:
-    """A parent that was killed passes no stop on; its children finish their batch and leave by themselves."""
+    """A killed parent passes no stop on, so its children notice: they finish their batch and leave the group."""
 
     def watch() -> None:
         while os.getppid() == parent_pid:
@@ -59,7 +59,7 @@ def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:
         logger.warning("consumer.parent_gone pid=%d", parent_pid)
         stop.set()
         time.sleep(STOP_TIMEOUT_SEC)
-        # Nobody is left to kill a worker that hangs, and it would hold its partitions.
+        # No parent is left to kill a worker that hangs, and the worker would hold its partitions.
         logger.error("consumer.not_finished after=%ds", STOP_TIMEOUT_SEC)
         os._exit(EXIT_HANGS)
 

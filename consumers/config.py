@@ -1,4 +1,4 @@
-"""The consumer's librdkafka settings; each that differs from its default carries its reason."""
+"""The consumer's librdkafka settings. Each value that differs from the default carries its reason."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +13,20 @@ def consumer_config(group: str, on_statistics: Callable[[str], None]) -> dict[st
     common = client_config(
         **{
             "group.id": group,
-            # Offsets move only after the database has committed; nothing may move them by itself.
+            # The worker commits offsets after the database has committed; nothing else may move them.
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "on_commit": on_commit,
-            # Only the statistics say that the client has lost its brokers.
+            # Only the statistics show that the client has lost its brokers.
             "statistics.interval.ms": 1_000,
             "stats_cb": on_statistics,
-            # A new group starts with the oldest message: a promise may be in it.
+            # A new group starts with the oldest message, which may be a promise.
             "auto.offset.reset": "earliest",
-            # Memory of one process: prefetch at most 4 MiB (default 64 MiB), which are ten large batches.
+            # Memory: prefetch at most 4 MiB (default 64 MiB), enough for ten large batches.
             "queued.max.messages.kbytes": 4 * 1024,
-            # An answer is compressed, six times as large in memory; the default, 1 MiB a partition, cost 17 MiB more.
+            # A compressed response grows sixfold in memory; the default, 1 MiB a partition, cost 17 MiB more.
             "fetch.message.max.bytes": 128 * 1024,
-            # A broker without new messages answers after this; the default, 500, is also how long a leave can take.
+            # A broker without new messages answers after this time; leaving can take as long (default 500).
             "fetch.wait.max.ms": 100,
         }
     )
@@ -36,9 +36,9 @@ def consumer_config(group: str, on_statistics: Callable[[str], None]) -> dict[st
         return {**common, "group.protocol": "consumer"}
     return {
         **common,
-        # Cooperative: a rebalance takes only the partitions that move.
+        # Cooperative: a rebalance interrupts only the partitions that move.
         "partition.assignment.strategy": "cooperative-sticky",
-        # A worker that was killed gives its partitions back after 6 s instead of 45 s.
+        # The group reassigns a killed worker's partitions after 6 s instead of 45 s.
         "session.timeout.ms": 6_000,
         "heartbeat.interval.ms": 2_000,
     }

@@ -1,4 +1,4 @@
-"""The handler of topic coupon_create: tickets become coupons, what cannot becomes a FAIL row, in one transaction."""
+"""Handles topic coupon_create: writes each ticket as a coupon or as a FAIL row, in one transaction."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,17 +28,17 @@ from coupons.runtime.id_sequences import heals_id_sequences
 
 @handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.start_offsets)
 def save_coupons(messages: Sequence[Received]) -> Handled:
-    """Issue the tickets of a batch and record what cannot be issued. Idempotent: a redelivery changes nothing."""
+    """Issues the tickets of a batch, and records those that cannot be issued. Idempotent on redelivery."""
     close_old_connections()  # outside requests Django never drops a connection that the server has closed
     batch = decode_batch(messages)
     try:
         issued, failed = _write(batch, messages)
     except MessagesSkipped:
-        # What retention has removed cannot be read again.
+        # Messages that retention has removed cannot be read again.
         read_offsets.skip_expired({number: lag.start for number, lag in partition_lags().items()})
         raise
     except DATABASE_DOWN:
-        # The next try must not meet the same session: one that began read-only stays so when the server no longer is.
+        # The next try needs a new session: one that began read-only stays read-only when the server no longer is.
         connection.close()
         raise
     # Crash here => committed, but pending in Redis and not committed in Kafka: the redelivery settles it.
@@ -50,11 +50,11 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
 
 
 class _DecodedBatch(NamedTuple):
-    """A batch whose messages are opened. Two messages may say the same ticket, so `messages` and `unverified` go by
-    the identity of the ticket.
+    """A batch, decoded. Two messages may carry equal tickets, so the keys of `messages` and `unverified` are the
+    `id()`s of the ticket objects.
 
-    The ticket of an unknown key's message is among them. It may be a promise of a former key, and a forger wins nothing
-    by it: a ticket that the gate holds is its user's coupon, whoever says so.
+    `tickets` includes those of messages that are signed with an unknown key. Such a message may be a promise under a
+    former key, and a forger gains nothing: a ticket that the gate holds is its user's coupon, whoever sent the message.
     """
 
     tickets: list[Ticket]
@@ -81,8 +81,8 @@ def decode_batch(messages: Sequence[Received]) -> _DecodedBatch:
 
 @heals_id_sequences
 def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueResult[Ticket], int]:
-    """All or nothing: coupons, failed events, and how far each partition was read. Also returns how many failures are
-    new."""
+    """Writes all or nothing: coupons, failed events, and the offset up to which each partition was read. Also returns
+    how many failures are new."""
     failed = 0
     with transaction.atomic():
         issued = issue_coupons(batch.tickets)
@@ -96,7 +96,7 @@ def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueRes
 
 
 def _read(messages: Sequence[Received]) -> dict[int, tuple[int, int]]:
-    """Of each partition, the first offset of the batch and the one after its last."""
+    """Returns, for each partition, the first offset of the batch and the one after its last."""
     offsets: defaultdict[int, list[int]] = defaultdict(list)
     for message in messages:
         offsets[message.partition].append(message.offset)

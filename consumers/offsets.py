@@ -1,4 +1,4 @@
-"""The offsets that a batch stands for, and committing them."""
+"""Computes the offsets of a batch, and commits them."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable
@@ -9,10 +9,10 @@ from consumers.registry import Received
 from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
-RESEND_AFTER_SEC = 2.0  # longer than a broker takes to confirm, so that a healthy one is asked once
-COMMITTED_TIMEOUT_SEC = 2.0  # a signal waits so long at most: librdkafka's calls hold back Python's handlers
+RESEND_AFTER_SEC = 2.0  # longer than a broker takes to confirm, so a healthy one gets each commit once
+COMMITTED_TIMEOUT_SEC = 2.0  # a signal may wait this long: Python runs no handler during a librdkafka call
 
-# After a rebalance the partition is somebody else's: the commit is void and the messages are delivered again there.
+# After a rebalance another member owns the partition: the commit is void, and that member gets the messages again.
 REDELIVERED = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -28,12 +28,12 @@ REDELIVERED = frozenset(
 
 
 Partition = tuple[str, int]  # topic and number
-# What the broker has confirmed to this process.
+# The offsets that the broker has confirmed to this process.
 confirmed: dict[Partition, int] = {}
 
 
 def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
-    """Of each partition, the offset after its last message."""
+    """Returns the offset after the last message of each partition."""
     last: dict[tuple[str, int], int] = {}
     for topic, partition, offset, _, _ in messages:
         if offset >= last.get((topic, partition), 0):
@@ -42,7 +42,7 @@ def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
 
 
 def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
-    """Of each partition, the offset of its first message."""
+    """Returns the offset of the first message of each partition."""
     first: dict[tuple[str, int], int] = {}
     for topic, partition, offset, _, _ in messages:
         first[topic, partition] = min(offset, first.get((topic, partition), offset))
@@ -50,7 +50,7 @@ def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
 
 
 def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int | None]:
-    """The group's offset of each partition, None where it has none. Raises KafkaException."""
+    """Returns the group's offset of each partition, None where it has none. Raises KafkaException."""
     found = consumer.committed(partitions, timeout=COMMITTED_TIMEOUT_SEC)
     for each in found:
         if each.error is not None:
@@ -59,51 +59,51 @@ def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int,
 
 
 class Commits:
-    """The commits of one worker, sent without waiting. What is not committed is delivered again.
+    """Sends the commits of one worker without waiting. Kafka delivers uncommitted messages again.
 
-    Never the synchronous form: it waits without a time-out, and did so for ever after a broker's restart.
+    Never uses the synchronous form, which has no time-out: it waited for ever after a broker's restart.
     """
 
     def __init__(self, consumer: Consumer, *, clock: Callable[[], float]) -> None:
         self._consumer = consumer
         self._clock = clock
-        self._sent: dict[Partition, int] = {}  # of partitions that are still assigned
+        self._sent: dict[Partition, int] = {}  # for partitions that are still assigned
         self._sent_at = 0.0
 
     def send(self, offsets: list[TopicPartition]) -> None:
-        """`on_commit` hears how it ended."""
+        """`on_commit` gets the result."""
         self._consumer.commit(offsets=offsets, asynchronous=True)
         self._sent_at = self._clock()
         self._sent.update({(each.topic, each.partition): each.offset for each in offsets})
 
     def resend_lost(self) -> None:
-        """A commit that got lost (a broker that hung) would leave its messages unread for ever where no more come."""
+        """Repeats lost commits, as of a broker that hung: in a quiet partition the lag would stay for ever."""
         lost = [TopicPartition(*each, offset) for each, offset in self._sent.items() if confirmed.get(each) != offset]
         if lost and self._clock() - self._sent_at > RESEND_AFTER_SEC:
             self.send(lost)
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """They were revoked."""
+        """Drops partitions that were revoked."""
         for partition in partitions:
             self._sent.pop(partition, None)
 
 
 def wake(consumer: Consumer) -> None:
-    """Have librdkafka's own thread look for work: a commit of nothing. Calls that wait for its answer, as `assignment`
-    does, hold the interpreter's lock meanwhile, and without a time-out."""
+    """Wakes librdkafka's own thread by committing nothing. Calls that wait for an answer, such as `assignment`, would
+    hold the interpreter's lock meanwhile, without a time-out."""
     consumer.commit(offsets=[], asynchronous=True)
 
 
 def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-    """librdkafka's `on_commit`, called from poll(). A later commit or a redelivery puts right what failed; the worker
-    repeats, when it is idle, what is not confirmed."""
-    if not offsets:  # what `wake` has sent
+    """The client calls this from poll(). A later commit or a redelivery makes up for one that failed; an idle worker
+    repeats unconfirmed ones."""
+    if not offsets:  # sent by `wake`
         return
     if error is None:
         confirmed.update({(each.topic, each.partition): each.offset for each in offsets if each.error is None})
     errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
     for cause in errors[:1]:
         if is_fatal(cause):
-            raise KafkaException(cause)  # comes out of the worker's poll()
+            raise KafkaException(cause)  # the worker's poll() raises it
         outcome = "redelivered" if cause.code() in REDELIVERED else "later"
         logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())

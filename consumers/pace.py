@@ -1,4 +1,4 @@
-"""How fast a worker may go (`--max-rate`), and how long it waits before it tries again."""
+"""Limits the rate of a worker (`--max-rate`), and spaces its retries."""
 
 import random
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class RateLimit:
-    """A bucket of at most one second's messages: the database gets what it can take, the topic keeps the rest.
+    """A token bucket that holds at most one second's messages. The topic keeps what the database cannot take yet.
 
     `rate` is in messages/s, 0 = no limit; `clock` is monotonic, in seconds.
     """
@@ -18,31 +18,31 @@ class RateLimit:
         self._filled_at = clock()
 
     def allowance(self, wanted: int) -> int:
-        """How many messages may be taken now, at most `wanted`."""
+        """Returns how many messages may be taken now, at most `wanted`."""
         if not self._rate:
             return wanted
         self._fill()
         return min(wanted, int(self._tokens))
 
     def take(self, count: int) -> None:
-        """Count them as taken now, which may be long after they were allowed: a poll waits for its first message."""
+        """Counts messages as taken now. They may have been allowed long before: a poll waits for its first message."""
         self._fill()
         self._tokens -= count
 
     def _fill(self) -> None:
         now = self._clock()
-        # At least one whole message fits in, or a rate below 1 would never let any through.
+        # The bucket holds at least one whole message, or a rate below 1 would let none through.
         capacity = max(self._rate, 1.0)
         self._tokens = min(self._tokens + (now - self._filled_at) * self._rate, capacity)
         self._filled_at = now
 
     def wait_sec(self) -> float:
-        """Until the next message may be taken."""
+        """Returns the time until the next message may be taken."""
         return max((1 - self._tokens) / self._rate, 0.0) if self._rate else 0.0
 
 
 class Backoff:
-    """Delays in seconds that double from `first` to `cap`, each spread over half of itself."""
+    """Delays that double from `first_sec` to `cap_sec`, each shortened at random by up to half."""
 
     def __init__(self, *, first_sec: float, cap_sec: float) -> None:
         self._first_sec = first_sec

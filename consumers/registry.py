@@ -1,20 +1,21 @@
-"""Which function handles which topic. A new topic is one decorated function; the worker does not change.
+"""Maps topics to their handlers. A new topic needs one decorated function; the worker does not change.
 
     @handles("coupon_create", group="group_1")
     def save_coupons(messages: Sequence[Received]) -> Handled: ...
 
-A handler gets a batch in the order of each partition. When it returns, the batch is done and its offsets are committed;
-so everything must be durable by then. It raises
+A handler gets a batch that keeps the order within each partition. When it returns, the worker commits the offsets of
+the batch, so everything must be durable by then. It raises
 
-- `RetryLater`, or one of `DATABASE_DOWN`: a part is down. The worker pauses its partitions, keeps polling, and gives
-  the same batch again later. The handler must therefore be idempotent.
+- `RetryLater`, or one of `DATABASE_DOWN`: a part is down. The worker pauses its partitions, keeps polling, and passes
+  the same batch again later. So the handler must be idempotent.
 - anything else: a defect. The worker process ends without committing, and is started again.
 
-What is wrong with a single message is the handler's own business: it records it and counts it as `failed`.
+The handler deals with a single bad message by itself: it records the message and counts it as `failed`.
 
-A handler that keeps its own record of what was read says so with `start_at`: it gets the group's committed offset of
-each partition that was assigned (None: there is none), and returns those at which reading shall begin instead. It
-raises `MessagesSkipped` for a batch that begins beyond its record, and the worker goes back.
+A handler that keeps its own record of the offsets read registers a function as `start_at`. The function gets the
+group's committed offset of each assigned partition (None: there is none), and returns the partitions that must start at
+another offset. Such a handler raises `MessagesSkipped` for a batch that begins beyond its record, and the worker
+rewinds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from coupons.messaging.kafka import Headers
 
 
 class Received(NamedTuple):
-    """One message as it came from the topic."""
+    """One message as the topic delivered it."""
 
     topic: str
     partition: int
@@ -36,7 +37,7 @@ class Received(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What became of a batch, in messages. `failed` counts what is newly recorded, not what was recorded before."""
+    """The result of a batch, in messages. `failed` leaves out failures that an earlier delivery recorded."""
 
     done: int
     duplicates: int = 0
@@ -59,7 +60,7 @@ _handlers: dict[str, Handler] = {}
 
 
 def handles(topic: str, *, group: str, start_at: StartAt | None = None) -> Callable[[HandlerFunction], HandlerFunction]:
-    """Register the decorated function for a topic. A second one for the same topic is a mistake and raises."""
+    """Registers the decorated function for a topic. Raises ValueError when the topic has a handler already."""
 
     def register(function: HandlerFunction) -> HandlerFunction:
         if topic in _handlers:
@@ -71,7 +72,7 @@ def handles(topic: str, *, group: str, start_at: StartAt | None = None) -> Calla
 
 
 def handler_of(topic: str) -> Handler:
-    """Raises LookupError that names the topics that have one."""
+    """Raises LookupError, which names the topics that have a handler."""
     try:
         return _handlers[topic]
     except KeyError:

@@ -1,6 +1,6 @@
-"""The parent of `run_coupon_consumer`: keeps N worker processes running and passes a stop on to them.
+"""The parent process of `run_coupon_consumer`: keeps N worker processes running and passes stop signals on to them.
 
-It opens no client of its own, and each child is a new program (no fork), so nothing of librdkafka is shared.
+It opens no client, and starts each child as a new program (no fork), so the processes share nothing of librdkafka.
 """
 
 import logging
@@ -15,14 +15,14 @@ from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 WATCH_SEC = 0.2
-# A child that lived so long before it died had nothing wrong with its start: the delays begin anew.
+# A child that lived this long had a good start: its delays begin anew.
 HEALTHY_SEC = 60.0
 # After minutes of back-off something is wrong that no new start heals: what supervises the consumer must notice.
 MAX_DEATHS = 20
 
 
 class Child:
-    """One worker process and when it may be started again."""
+    """One worker process, and when it may be started again."""
 
     def __init__(self, number: int, command: Sequence[str]) -> None:
         self.number = number
@@ -58,7 +58,8 @@ class Supervisor:
     """Runs `concurrency` children of `command`. A child that exits with one of `final_exit_codes`, or dies `max_deaths`
     times in a row, ends them all.
 
-    A child that is started again gets `--patient`: what is missing then was there before, and is waited for.
+    A child that is started again gets `--patient`: a topic that is missing then was there before, and the child waits
+    for it.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Supervisor:
         self._wake = SignalEvent()
 
     def run(self) -> int:
-        """Until a signal, or a final exit of a child; returns the exit code."""
+        """Runs until a signal or a final exit of a child. Returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         exit_code = 0
         while True:
-            exit_code = self._reap() or exit_code  # reaps in any case: the others end one by one
+            exit_code = self._reap() or exit_code  # reaps while it stops, too: the children end one by one
             if exit_code and not self._stops:
                 self._stops = 1
             self._pass_on_stops()
@@ -90,7 +91,7 @@ class Supervisor:
             self._wake.clear()
 
     def _reap(self) -> int:
-        """Notice children that ended; the exit code if it is one that ends everything, else 0."""
+        """Collects children that ended. Returns the exit code if it ends the others too, else 0."""
         final = 0
         for child in self._children:
             exit_code = None if child.process is None else child.process.poll()
@@ -112,7 +113,7 @@ class Supervisor:
                 child.start()
 
     def _pass_on_stops(self) -> None:
-        """First stop: SIGTERM, finish the batch. Second: SIGKILL, stop now; what is uncommitted comes again."""
+        """The first stop sends SIGTERM: finish the batch. The second sends SIGKILL: the batch is delivered again."""
         while self._passed_on < min(self._stops, 2):
             number = signal.SIGTERM if self._passed_on == 0 else signal.SIGKILL
             self._passed_on += 1

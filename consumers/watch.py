@@ -1,4 +1,4 @@
-"""Watches how a worker gets on: log lines about its progress, and whether its client is silent for good."""
+"""Logs the progress of a worker, and detects a client that is silent for good."""
 
 import logging
 import time
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 REPORT_SEC = 5.0
 CHECK_INTERVAL_SEC = 10.0
 SILENT_SEC = 60.0
-"""Longer than a request of the client's may wait for an answer, and as long as a worker must have run before it ended
-to be started again at once, however often (supervisor.HEALTHY_SEC)."""
+"""Longer than any request of the client waits for an answer. At least supervisor.HEALTHY_SEC, so that a worker that
+ends as silent is restarted at once, however often."""
 
-Backlog = tuple[int, int]  # partition, first offset that was not read
+Backlog = tuple[int, int]  # partition, first unread offset
 
 
 class Progress:
@@ -59,7 +59,7 @@ class Progress:
 
 
 def _lag(consumer: Consumer) -> str:
-    """Messages of this worker's partitions that it has not read, by what the client last heard of the log's end."""
+    """Returns how many messages of its partitions the worker has not read, by the log ends in the client's cache."""
     try:
         positions: list[TopicPartition] = consumer.position(consumer.assignment())
         behind = 0
@@ -73,12 +73,12 @@ def _lag(consumer: Consumer) -> str:
 
 
 class ConsumerSilent(Exception):
-    """Another client reads the messages that wait for this one."""
+    """Messages wait for this client. Another client can read them, and this one gets none."""
 
 
 class SilenceWatch:
-    """Notices a client that is silent for good: messages wait in partitions that no other member holds, and it gets
-    none. librdkafka comes into that state in more ways than are known, and no error says so (docs/decisions/0006). Only
+    """Detects a client that is silent for good: messages wait in partitions that no other member holds, and it gets
+    none. librdkafka gets into that state in more ways than are known, and reports no error (docs/decisions/0006). Only
     a new client helps, so the worker ends and is started again.
 
     The worker calls `reset` when it gets a message, and `check` when it does not.
@@ -91,12 +91,12 @@ class SilenceWatch:
         self._waiting_since: dict[Backlog, float] = {}
 
     def reset(self) -> None:
-        """It got a message, or has a reason to ask for none."""
+        """Starts anew: the worker got a message, or has a reason not to ask for one."""
         self._check_at = self._clock() + CHECK_INTERVAL_SEC
         self._waiting_since.clear()
 
     def check(self, consumer: Consumer) -> None:
-        """Every CHECK_INTERVAL_SEC at most. Raises ConsumerSilent when the same messages have waited for SILENT_SEC."""
+        """Checks once per CHECK_INTERVAL_SEC. Raises ConsumerSilent when the same messages wait for SILENT_SEC."""
         now = self._clock()
         if now < self._check_at:
             return
@@ -105,16 +105,16 @@ class SilenceWatch:
             waiting = dict(self._waiting_for(consumer))
             self._waiting_since = {backlog: self._waiting_since.get(backlog, now) for backlog in waiting}
             for (partition, offset), since in self._waiting_since.items():
-                # What is left may be no message: the end of a transaction, of which no client tells.
+                # The backlog may hold no message: a transaction's end has an offset, and no client returns it.
                 if now - since >= SILENT_SEC and any(read_log({partition: (offset, waiting[partition, offset])})):
                     raise ConsumerSilent(f"partition {partition}, offset {offset}: unread for {now - since:.0f} s")
         except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
-            self._waiting_since.clear()  # while that is down, the silence has its reason
+            self._waiting_since.clear()  # an outage explains the silence
             logger.info("consumer.not_looked error=%s", one_line(error))
 
     def _waiting_for(self, consumer: Consumer) -> Iterator[tuple[Backlog, int]]:
-        """What this consumer is to read, or nobody is, with the end of its partition."""
-        close_old_connections()  # outside requests nobody else drops a connection that the server has closed
+        """Yields the backlog of each partition that this member holds, or no member, and where the partition ends."""
+        close_old_connections()  # outside requests Django never drops a connection that the server has closed
         unread = {number: lag for number, lag in partition_lags().items() if lag.lag}
         if not unread:
             return

@@ -1,7 +1,7 @@
-"""One worker process: polls a batch, hands it over, commits its offsets, and sits out what is down.
+"""One worker process: polls a batch, passes it to the handler, commits its offsets, and waits while a part is down.
 
-The order of a step is the promise: handle (which commits to the database), then commit the offset. When a part is down
-the batch is kept, the partitions are paused and polling goes on, so that the group does not throw the worker out.
+The order of a step carries the promise: the handler commits to the database, then the worker commits the offset. When a
+part is down the worker keeps the batch, pauses its partitions and goes on polling, so that it stays in the group.
 """
 
 import logging
@@ -22,24 +22,24 @@ from coupons.messaging.kafka import BrokersLost, KnownBrokers, headers_of, is_fa
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_SEC = 0.5
-# Between two polls while there is nothing to do.
+# Between two polls while no message waits.
 IDLE_POLL_SEC = 0.005
 WAKE_INTERVAL_SEC = 1.0
-# After the first message of a batch, so long for more to come along: latency when idle, batches when busy.
+# After the first message of a batch the worker waits for more: low latency when idle, large batches when busy.
 LINGER_SEC = 0.05
-# A goodbye takes milliseconds. For a hanging broker to confirm what was committed, librdkafka waits a minute and more.
+# Leaving takes milliseconds. When the broker hangs, librdkafka waits a minute and more for it to confirm commits.
 LEAVE_TIMEOUT_SEC = 10.0
 
 
 class PoisonFlood(Exception):
-    """Too many messages could not be written: something is wrong with their producer or with this program."""
+    """Too many messages could not be written: their producer or this program has a defect."""
 
 
 class Worker:
-    """Runs one handler until `stop` is set. `consumer` is not subscribed yet.
+    """Runs one handler until `stop` is set. Subscribes `consumer`, which must be new.
 
-    `has_left` is False when the broker did not let the consumer go in time: a thread still waits for it then, which
-    nothing but the end of the process ends.
+    `has_left` is False when the broker did not let the consumer go in time. Then a thread still waits for the broker,
+    and only the end of the process ends it.
     """
 
     def __init__(
@@ -65,20 +65,22 @@ class Worker:
         self._clock = clock
         self._backoff = Backoff(first_sec=0.2, cap_sec=10)
         self._progress = Progress(clock=clock)
-        self._kept: list[Received] = []  # a batch that is to be tried again
+        self._kept: list[Received] = []  # the batch to try again
         self._retry_at = 0.0
         self._commits = Commits(consumer, clock=clock)
         self._wake_at = 0.0
         self._assigned: set[Partition] = set()
-        self._unaligned: set[Partition] = set()  # assigned, and not yet compared with the handler's own record
+        self._unaligned: set[Partition] = set()  # assigned, not yet compared with the handler's record
         self._align_at = 0.0
         self._failed_beyond_written = 0
         self.has_left = True
 
     def run(self) -> None:
-        """Until stopped: the batch in hand is finished, then the group is left. Raises KafkaException,
-        BrokersLost and ConsumerSilent when the client cannot go on, PoisonFlood, and whatever a handler raises that is
-        no "retry later"."""
+        """Runs until stopped, finishes the batch in hand, then leaves the group.
+
+        Raises KafkaException, BrokersLost and ConsumerSilent when the client cannot go on, PoisonFlood, and any error
+        of the handler other than "retry later".
+        """
         self._consumer.subscribe(
             [self._handler.topic],
             on_assign=self._on_assign,
@@ -89,17 +91,17 @@ class Worker:
             while not self._stop.is_set():
                 self._step()
         finally:
-            # Crash before this => the group notices after the session time-out and delivers again what is uncommitted.
+            # Crash before this => the group notices at the session time-out, and delivers uncommitted messages again.
             self._leave()
 
     def _leave(self) -> None:
-        """Raises what close() raises: a callback's error comes out of it."""
+        """Closes the consumer. Raises what close() raises, which includes an error of a callback."""
         errors: list[BaseException] = []
 
         def close() -> None:
             try:
                 self._consumer.close()
-            except BaseException as error:  # noqa: BLE001  it is raised by the thread that waits
+            except BaseException as error:  # noqa: BLE001  the waiting thread raises it again
                 errors.append(error)
 
         leaving = threading.Thread(target=close, name="leave", daemon=True)
@@ -107,13 +109,13 @@ class Worker:
         leaving.join(LEAVE_TIMEOUT_SEC)
         self.has_left = not leaving.is_alive()
         if not self.has_left:
-            logger.warning("consumer.not_left after=%ds outcome=redelivered", LEAVE_TIMEOUT_SEC)
+            logger.warning("consumer.leave_timed_out after=%ds outcome=redelivered", LEAVE_TIMEOUT_SEC)
         if errors:
             raise errors[0]
 
     def _step(self) -> None:
         if self._brokers.are_lost:
-            # What is in hand comes again, to the one that follows.
+            # The next process gets the batch in hand again.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
         if self._unaligned and self._clock() >= self._align_at:
             self._align_offsets()
@@ -123,7 +125,7 @@ class Worker:
         else:
             batch = self._next_batch()
             if self._unaligned and batch:
-                self._align_offsets()  # assigned by the very call that gave this batch
+                self._align_offsets()  # the call that returned this batch assigned them
             if batch:
                 self._silence.reset()
                 self._handle(batch)
@@ -135,7 +137,7 @@ class Worker:
     def _next_batch(self) -> list[Received]:
         allowed = self._rate.allowance(self._batch_size)
         if allowed == 0:
-            # Short against max.poll.interval.ms, so the membership is safe without polling.
+            # Short against max.poll.interval.ms, so the worker stays in the group without polling.
             self._silence.reset()
             self._stop.wait(min(self._rate.wait_sec(), MAX_WAIT_SEC))
             return []
@@ -153,14 +155,16 @@ class Worker:
         return batch
 
     def _poll(self) -> Message | None:
-        """The next message, or None after a moment. Never waits in librdkafka, which does so by the wall clock (its
-        issue 2145): when that is set back by an hour, `poll` returns an hour later and no signal is handled until then.
+        """Returns the next message, or None after a moment.
+
+        Never waits in librdkafka, which waits by the wall clock (its issue 2145): when the clock is set back by an
+        hour, `poll` returns an hour later, and Python handles no signal until then.
         """
         message = self._consumer.poll(0)
         if message is None:
             if self._clock() >= self._wake_at:
                 self._wake_at = self._clock() + WAKE_INTERVAL_SEC
-                offsets.wake(self._consumer)  # librdkafka's own thread, which may wait as long: it sends heartbeats
+                offsets.wake(self._consumer)  # librdkafka's own thread may wait as long, and it sends the heartbeats
             self._stop.wait(IDLE_POLL_SEC)
         return message
 
@@ -171,7 +175,7 @@ class Worker:
             return None
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if topic is None or partition is None or offset is None or (topic, partition) not in self._assigned:
-            return None  # revoked within the same call: its new owner gets it
+            return None  # revoked within the same call: the new owner reads it
         return Received(topic, partition, offset, message.value() or b"", headers_of(message))
 
     def _handle(self, batch: list[Received]) -> None:
@@ -183,7 +187,7 @@ class Worker:
         except (RetryLater, *DATABASE_DOWN) as error:
             self._keep(batch, error)
             return
-        # Crash here => the batch is in the database and comes again; the handler finds duplicates.
+        # Crash here => the batch is in the database and is delivered again; the handler finds duplicates.
         self._commits.send(offsets.next_offsets(batch))
         self._progress.add(handled, batch)
         self._count_failed(handled)
@@ -191,7 +195,7 @@ class Worker:
             self._resume()
 
     def _keep(self, batch: list[Received], error: Exception) -> None:
-        """Pause everything and try the same batch again later. A pause throws away what was fetched ahead, so it is
+        """Pauses all partitions and tries the same batch again later. A pause discards prefetched messages, so it is
         for outages, not for the rate limit."""
         delay_sec = self._backoff.next_delay_sec()
         self._retry_at = self._clock() + delay_sec
@@ -201,10 +205,10 @@ class Worker:
         logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, one_line(error))
 
     def _align_offsets(self) -> None:
-        """Begin where the handler's own record ends, if the group's offsets lie beyond it.
+        """Seeks to the end of the handler's own record where the group's offset lies beyond it.
 
-        Nothing is paused for it: a batch that begins beyond the record is refused by the handler (`_rewind`), and
-        partitions that were paused in the callback of their assignment were silent now and then, for ever.
+        Pauses no partition: the handler refuses a batch that begins beyond its record (`_rewind`), and partitions that
+        were paused in the callback of their assignment sometimes stayed silent for ever.
         """
         topic, start_at = self._handler.topic, self._handler.start_at
         partitions = [TopicPartition(*each) for each in sorted(self._unaligned)]
@@ -216,31 +220,31 @@ class Worker:
                     "consumer.offset_was_moved partition=%d group=%s read=%d", partition, committed[partition], offset
                 )
         except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
-            # A seek is refused for a moment after an assignment; the others are down.
+            # librdkafka refuses a seek for a moment after an assignment; the other errors are outages.
             self._align_at = self._clock() + self._backoff.next_delay_sec()
-            logger.info("consumer.not_placed partitions=%s error=%s", _numbers(partitions), one_line(error))
+            logger.info("consumer.offsets_not_aligned partitions=%s error=%s", _numbers(partitions), one_line(error))
             return
         self._unaligned.clear()
         if not self._kept:
             self._backoff.reset()
 
     def _rewind(self, batch: list[Received], skipped: MessagesSkipped) -> None:
-        """Give up the batch and read again from where the handler's record ends. Raises KafkaException."""
+        """Drops the batch and reads again from the end of the handler's record. Raises KafkaException."""
         logger.error("consumer.goes_back error=%s", one_line(skipped))
         for each in offsets.first_offsets(batch):
             offset = skipped.next_offsets.get(each.partition, each.offset)
             self._consumer.seek(TopicPartition(each.topic, each.partition, offset))
         if self._kept:
             self._resume()
-        self._stop.wait(MAX_WAIT_SEC)  # what cannot be put right at once must not be tried in a loop
+        self._stop.wait(MAX_WAIT_SEC)  # no busy loop while the cause persists
 
     def _wait_or_retry(self) -> None:
         wait_sec = self._retry_at - self._clock()
         if wait_sec > 0:
-            # Everything is paused, so this returns events of the group and no messages.
+            # All partitions are paused, so this returns events of the group and no messages.
             message = self._poll()
             if message is not None:
-                self._to_received(message)  # for its error, if it is one
+                self._to_received(message)  # raises if the error is fatal
             return
         self._handle(self._kept)
 
@@ -251,7 +255,7 @@ class Worker:
         logger.info("consumer.resumed")
 
     def _count_failed(self, handled: Handled) -> None:
-        """A message that was written makes up for one that was not: good ones in between must not hide a flood."""
+        """Each written message offsets one failed message: a few good ones in between do not hide a flood."""
         written = handled.done + handled.duplicates
         self._failed_beyond_written = max(self._failed_beyond_written + handled.failed - written, 0)
         if self._failed_beyond_written > self._poison_limit:
@@ -261,15 +265,15 @@ class Worker:
             )
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        consumer.incremental_assign(list(partitions))  # before the pause below, which would have no effect otherwise
+        consumer.incremental_assign(list(partitions))  # before the pause below, which has no effect otherwise
         self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._handler.start_at is not None:
             self._unaligned |= {(partition.topic, partition.partition) for partition in partitions}
         if self._kept:
             consumer.pause(list(partitions))
         else:
-            # librdkafka keeps a pause beyond the end of an assignment: what was revoked while all was paused, and
-            # comes back, would be silent for ever.
+            # librdkafka keeps a pause when a partition is revoked: one that was revoked while paused, and comes back,
+            # would be silent for ever.
             consumer.resume(list(partitions))
         logger.info("consumer.assigned partitions=%s", _numbers(partitions))
 
@@ -278,7 +282,7 @@ class Worker:
         self._assigned -= gone
         self._unaligned -= gone
         self._commits.forget(gone)
-        # Their new owner gets them. To commit them here would be accepted, and would rewind the new owner.
+        # The new owner gets these messages. The broker would accept a commit from here, and rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
         consumer.incremental_unassign(list(partitions))
         if self._kept and not kept:
@@ -288,7 +292,7 @@ class Worker:
 
 
 def _raise_if_fatal(error: KafkaError) -> None:
-    # The consumer's own fatal error comes once; after it poll() is silent for ever.
+    # The consumer reports its own fatal error once; after that poll() is silent for ever.
     if is_fatal(error) or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         raise KafkaException(error)
     if error.code() != KafkaError._PARTITION_EOF:

@@ -23,22 +23,22 @@ from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 EXIT_POISON = 3
-EXIT_DEFECT = 70  # sysexits.h: EX_SOFTWARE; the parent starts such a child again
+EXIT_DEFECT = 70  # sysexits.h: EX_SOFTWARE; the supervisor starts such a child again
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 class Command(CouponCommand):
     help = (
-        "Take tickets from Kafka and write them to PostgreSQL as coupons, at the pace that it can take. "
-        "First SIGTERM or Ctrl-C: finish the batch, commit, leave the group. Second: stop now. "
-        "A worker process that dies is started again. Exits 1 when the topic is missing, or Redis is lost and unread "
-        "messages are signed with a key which is not known here; 3 when too many messages could not be written."
+        "Read tickets from Kafka and write them to PostgreSQL as coupons, at the pace that PostgreSQL can take. "
+        "The first SIGTERM or Ctrl-C finishes the batch, commits and leaves the group; the second stops at once. "
+        "A worker process that dies is started again. Exits 1 when the topic is missing, or when Redis has lost its "
+        "data and unread messages are signed with an unknown key; 3 when too many messages could not be written."
     )
     examples = """
   manage.py run_coupon_consumer
   manage.py run_coupon_consumer --concurrency 4 --batch-size 1000
   manage.py run_coupon_consumer --max-rate 200 --loglevel DEBUG     (at most 200 rows/s in all)
-  manage.py run_coupon_consumer --solo                              (one process, as containers like it)
+  manage.py run_coupon_consumer --solo                              (one process, for a container)
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -52,7 +52,7 @@ class Command(CouponCommand):
             "--batch-size",
             type=whole_number(1, 10_000),
             default=settings.CONSUMER_BATCH_SIZE,
-            help="messages at most in one transaction (default %(default)s)",
+            help="most messages in one transaction (default %(default)s)",
         )
         parser.add_argument(
             "--max-rate",
@@ -68,8 +68,8 @@ class Command(CouponCommand):
             help="default %(default)s",
         )
         parser.add_argument("--topic", default=settings.TOPIC, help="a topic with a handler (default %(default)s)")
-        parser.add_argument("--solo", action="store_true", help="work in this process, without a parent")
-        parser.add_argument("--child-of", type=int, help="used by the parent: end when this process does")
+        parser.add_argument("--solo", action="store_true", help="work in this process, without a supervisor")
+        parser.add_argument("--child-of", type=int, help="used by the supervisor: end when this process ends")
         parser.add_argument("--patient", action="store_true", help="wait for a topic that is missing")
 
     def run(self, **options: Any) -> None:
@@ -125,21 +125,21 @@ class Command(CouponCommand):
             self.stderr.write(self.style.ERROR(str(error)))
             return EXIT_POISON
         except BrokersLost as error:
-            logger.error("consumer.lost_brokers exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  no defect of ours
+            logger.error("consumer.lost_brokers exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  a restart helps
             return EXIT_DEFECT
         except ConsumerSilent as error:
-            logger.error("consumer.silent exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  no defect of ours
+            logger.error("consumer.silent exit=%d error=%s", EXIT_DEFECT, error)  # noqa: TRY400  a restart helps
             return EXIT_DEFECT
         except Exception:
-            # A fatal error of the client, or a defect. Nothing of the batch in hand is committed, so it comes again.
+            # A fatal error of the client, or a defect. The batch in hand is not committed, so it is delivered again.
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
             return EXIT_DEFECT
         return 0
 
 
 def _check_keys() -> None:
-    """Raises OperatorError. A part that is down stops nobody: the worker waits for it, and the rebuild looks as
-    well."""
+    """Raises OperatorError. An outage does not prevent the start: the worker waits for the part, and a rebuild checks
+    the keys as well."""
     try:
         refuse_unknown_keys()
     except (RetryLater, *DATABASE_DOWN) as error:
