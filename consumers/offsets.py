@@ -77,7 +77,7 @@ class Commits:
         self._sent.update({(each.topic, each.partition): each.offset for each in offsets})
 
     def resend_lost(self) -> None:
-        """Repeats lost commits, as of a broker that hung: in a quiet partition the lag would stay for ever."""
+        """Repeats commits that were lost, as in a broker that hung: a quiet partition would show a lag for ever."""
         lost = [TopicPartition(*each, offset) for each, offset in self._sent.items() if confirmed.get(each) != offset]
         if lost and self._clock() - self._sent_at > RESEND_AFTER_SEC:
             self.send(lost)
@@ -89,7 +89,7 @@ class Commits:
 
 
 def wake(consumer: Consumer) -> None:
-    """Wakes librdkafka's own thread by committing nothing. Calls that wait for an answer, such as `assignment`, would
+    """Wakes librdkafka's own thread with an empty commit. Calls that wait for that thread, such as `assignment`, would
     hold the interpreter's lock meanwhile, without a time-out."""
     consumer.commit(offsets=[], asynchronous=True)
 

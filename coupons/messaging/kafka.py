@@ -1,5 +1,4 @@
-"""What every Kafka client of this program shares: its settings, why it cannot reach its broker, and whether it ever
-will again."""
+"""Shared by all Kafka clients of this program: settings, the cause of a failed connection, and lost brokers."""
 
 import json
 import logging
@@ -17,32 +16,32 @@ Headers = Sequence[Header]
 
 logger = logging.getLogger(__name__)
 librdkafka_log = logging.getLogger("coupons.librdkafka")
-# What a call that was in vain ends with: they tell that nobody answered, and never why.
+# These codes report that no broker answered, and not why.
 NO_ANSWER_CODES = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
 CONNECTION_FAILURE = re.compile(r"FAIL \[.*?\] \[thrd:.*?\]: (.*)", re.DOTALL)
 FAILURE_VALID_SEC = 30.0
 REPEAT_INTERVAL_SEC = 10.0
 MAX_LINES = 1_000
-# The beginning anew, where it happens, takes milliseconds.
+# A client that does start again with bootstrap.servers takes milliseconds.
 LOST_AFTER_SEC = 2.0
-# Who named a broker, as STATISTICS.md has it. The others are no servers: a group's coordinator, the client's own queue.
+# Sources of real brokers, by librdkafka's STATISTICS.md. Others are a group's coordinator or the client's own queue.
 BROKER_SOURCES = ("learned", "configured")
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Whether the client is of no use any more. Its own fatal error has code _FATAL, and then fatal() is False."""
+    """Returns whether the client is of no more use. Its own fatal error has code _FATAL, and then fatal() is False."""
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def headers_of(message: Message) -> Headers:
-    """librdkafka gives a list, or None; the client's types also allow a dictionary."""
+    """Returns a message's headers. The client returns a list or None; its types also allow a dictionary."""
     found = message.headers() or ()
     return list(found.items()) if isinstance(found, dict) else found
 
 
 class ConnectionLog(logging.Filter):
-    """Reads what librdkafka logs (at `poll`): remembers what the last connection failed of, and lets lines that differ
-    in numbers alone pass once per interval. A broker that is not reached gives ten a second, of each client."""
+    """Filters what librdkafka logs (at `poll`): remembers why the last connection failed, and passes lines that differ
+    only in numbers once per interval. A client that cannot reach its broker logs ten lines a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,8 +69,8 @@ librdkafka_log.addFilter(connection_log)
 
 
 def describe_error(error: KafkaError) -> str:
-    """The error, and where it only says that nobody answered, what the last connection failed of: a certificate, a
-    password. A client that nobody else polls must be polled before."""
+    """Returns the error's text. Where it only says that no broker answered, adds why the last connection failed: a
+    certificate, a password. A client without a polling thread must be polled before."""
     reason = connection_log.last_failure() if error.code() in NO_ANSWER_CODES else ""
     return f"{error.str()} ({reason})" if reason else error.str()
 
@@ -81,12 +80,12 @@ def client_config(**more: Any) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS,
         "client.id": "coupons",
-        # A broker that was restarted is to be found again in a second, not after librdkafka's default of 10 s.
+        # Reconnect to a restarted broker within a second, not after librdkafka's default of 10 s.
         "reconnect.backoff.max.ms": 1_000,
         # Notice a broker that is cut off without a reset; default: never.
         "socket.keepalive.enable": True,
-        # An answer that was lost on a link that stays. By default a client waits a minute for it, in silence: a group's
-        # member for who coordinates it, an idempotent producer for its id.
+        # Limits the wait for an answer that was lost on a link that stays up. By default a client waits a minute in
+        # silence: a group's member for its coordinator, an idempotent producer for its id.
         "socket.timeout.ms": 10_000,
         "logger": librdkafka_log,
         **settings.KAFKA_CLIENT_CONFIG,
@@ -95,16 +94,16 @@ def client_config(**more: Any) -> dict[str, Any]:
 
 
 class BrokersLost(Exception):
-    """A client that connects to nobody any more: only a new one helps."""
+    """The client does not connect to any broker again: only a new client helps."""
 
 
 class KnownBrokers:
-    """The brokers that one client knows; `update` gets each of its statistics. `are_lost` when they have named none for
-    LOST_AFTER_SEC, by the client's own clock (a busy process may read them late).
+    """Tracks the brokers that one client knows, from its statistics.
 
-    librdkafka drops a broker that metadata no longer name. When it was the last one it is to begin again with
-    bootstrap.servers, and sometimes does not: such a client is connected to no broker for ever, and no error says so
-    (docs/decisions/0006).
+    `are_lost` becomes true when the statistics name no broker for LOST_AFTER_SEC, by the client's own clock (a busy
+    process may read them late). librdkafka drops a broker that the metadata no longer name. After the last one it
+    should start again with bootstrap.servers, and sometimes does not: such a client stays without a broker for ever,
+    and reports no error (docs/decisions/0006).
     """
 
     def __init__(self) -> None:
@@ -121,7 +120,7 @@ class KnownBrokers:
         self.are_lost = now_us - self._none_since_us >= LOST_AFTER_SEC * 1_000_000
 
     def on_statistics(self, document: str) -> None:
-        """librdkafka's `stats_cb`. Never raises: that would come out of poll()."""
+        """Serves as librdkafka's `stats_cb`. Never raises: poll() would raise the error."""
         try:
             self.update(json.loads(document))
         except (ValueError, TypeError, AttributeError):

@@ -1,4 +1,4 @@
-"""Reads a stretch of the topic without being a member of any group."""
+"""Reads a range of the topic without joining a consumer group."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from coupons.messaging.kafka import Headers, client_config, describe_error, head
 from coupons.messaging.positions import Position
 
 CHUNK = 1_000
-POLL_SEC = 0.05  # the last messages of a stretch wait so long for more
+POLL_SEC = 0.05  # how long the last messages of a range wait for more
 
 
 class LoggedMessage(NamedTuple):
@@ -22,7 +22,7 @@ class LoggedMessage(NamedTuple):
 
 
 def read_log(ranges: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
-    """Every message of the given partitions from an offset up to, and without, another: partition -> (from, to).
+    """Yields every message of the given ranges: partition -> (first offset, offset after the last).
 
     Raises as `read_batches` does.
     """
@@ -33,10 +33,10 @@ def read_log(ranges: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
 
 
 def read_batches(ranges: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
-    """The same as the client has them, as many at a time as there are.
+    """Yields the same messages in batches, as the client returns them.
 
-    Raises LogUnavailable when the broker stays silent for `TOPIC_SILENCE_MS`, so a stretch is never read in part
-    without the caller hearing of it.
+    Raises LogUnavailable when the broker stays silent for TOPIC_SILENCE_MS: the caller always notices a range
+    that was read in part.
     """
     left = {partition: end for partition, (start, end) in ranges.items() if start < end}
     if not left:
@@ -44,16 +44,16 @@ def read_batches(ranges: Mapping[int, tuple[int, int]]) -> Iterator[list[Message
     consumer = Consumer(
         client_config(
             **{
-                "group.id": "coupons-log-reader",  # librdkafka wants one; it never subscribes and never commits
+                "group.id": "coupons-log-reader",  # librdkafka requires one; this client never subscribes or commits
                 "enable.auto.commit": False,
-                "enable.partition.eof": True,  # the end of a partition may be a gap, and no message says so
-                "auto.offset.reset": "earliest",  # what retention has removed cannot be read: go on after it
-                # Memory: by default 100,000 messages of each partition are fetched ahead, a MiB of each at a time, and
-                # as librdkafka's objects short messages take many times of that.
+                "enable.partition.eof": True,  # a partition may end with a gap, which no message shows
+                "auto.offset.reset": "earliest",  # go on after messages that retention has removed
+                # Memory: by default librdkafka prefetches 100,000 messages of each partition, 1 MiB at a time, and its
+                # objects for short messages take many times their size.
                 "queued.min.messages": 2_000,
                 "queued.max.messages.kbytes": 4 * 1024,
                 "fetch.message.max.bytes": 128 * 1024,
-                # A partition whose queue is that full rests for a second by default, and is read empty in milliseconds.
+                # By default a partition with a full queue pauses for a second; its queue empties in milliseconds.
                 "fetch.queue.backoff.ms": 1,
             }
         )

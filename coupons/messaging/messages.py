@@ -2,7 +2,7 @@
 
     {"v":1,"campaign_id":"0198...","user_id":"42","sequence":37,"admitted_at":"2026-12-01T01:00:00.123Z","trace":"..."}
 
-msgspec checks every field while it reads the JSON, faster than `json.loads` reads it alone.
+msgspec checks every field while it parses the JSON, and is still faster than `json.loads`.
 """
 
 import re
@@ -16,14 +16,14 @@ from coupons.models import MAX_USER_ID_LENGTH, FailCode
 
 VERSION = 1
 USER_ID = re.compile(rf"[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}")
-MAX_SEQUENCE = 2**53 - 1  # what JSON and Lua carry without loss
+MAX_SEQUENCE = 2**53 - 1  # the largest integer that JSON and Lua keep exact
 MAX_PAYLOAD_BYTES = 4096  # a good message has under 500
 
 
 class Ticket(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="v", tag=VERSION):
-    """An admitted user: the place in the order, when Redis gave it, and in which epoch (older messages do not say).
+    """An admitted user: the sequence, when Redis gave it, and in which epoch (older messages have none).
 
-    `trace` is the request's id, for people who follow one through the topic; the relay writes its own name there.
+    `trace` is the request's id, to follow a request through the topic; the relay writes its own name there.
     """
 
     campaign_id: UUID
@@ -35,9 +35,9 @@ class Ticket(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_fiel
 
 
 class InvalidMessage(Exception):
-    """The bytes can never be read as a ticket. The caller records them as a FAIL row and goes on.
+    """The bytes are no valid ticket and never will be. The caller records them as a FAIL row and goes on.
 
-    `named` holds what could be read of campaign_id, user_id and sequence: for the operator, not to be acted upon.
+    `named` holds the readable ones of campaign_id, user_id and sequence: for an operator to see, not to act upon.
     """
 
     def __init__(self, code: FailCode, reason: str, named: dict[str, Any] | None = None) -> None:
@@ -51,7 +51,7 @@ _decoder = msgspec.json.Decoder(Ticket)
 
 
 def is_user_id(text: object) -> bool:
-    """Numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters (docs/design.md)."""
+    """Accepts numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters of A-Z a-z 0-9 . _ : @ | + -"""
     return isinstance(text, str) and USER_ID.fullmatch(text) is not None
 
 
@@ -60,7 +60,7 @@ def encode(ticket: Ticket) -> bytes:
 
 
 def decode(payload: bytes | None) -> Ticket:
-    """The ticket in a message; InvalidMessage for anything else, whatever the bytes. Unknown fields are ignored."""
+    """Returns the ticket in a message. Raises InvalidMessage for all other bytes. Ignores unknown fields."""
     if not payload:
         raise InvalidMessage(FailCode.INVALID_MESSAGE, "the message is empty")
     if len(payload) > MAX_PAYLOAD_BYTES:
@@ -73,7 +73,7 @@ def decode(payload: bytes | None) -> Ticket:
 
 
 def _invalid(payload: bytes, error: Exception) -> InvalidMessage:
-    """Reads the document once more, without its types, to say what it names."""
+    """Parses the payload once more, without types, to report the fields that it names."""
     try:
         fields = msgspec.json.decode(payload)
     except (msgspec.DecodeError, RecursionError):

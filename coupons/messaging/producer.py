@@ -1,7 +1,7 @@
-"""Publishes tickets to the topic. Only Kafka's acknowledgement counts; a time-out says nothing about the log.
+"""Publishes tickets to the topic. Only Kafka's acknowledgement counts: after a time-out the message may be in the log.
 
-`publisher()` is the process's own producer, made on first use after any fork: librdkafka's threads do not survive one,
-and a child's flush() on its parent's producer would wait for reports that never come.
+Each process makes its own producer on first use, and anew after a fork: librdkafka's threads do not survive a fork, and
+a child's flush() on its parent's producer would wait for reports that never come.
 """
 
 import json
@@ -26,7 +26,7 @@ POLL_SEC = 0.1
 STATISTICS_MS = 250
 LINGER_MS = 5
 STICKY_PARTITION_MS = 50
-"""So long messages, which have no key, go to one partition: one produce request for all of them (decision 0012)."""
+"""How long messages, which have no key, go to one partition, so that one request carries them (decision 0012)."""
 REPORT_BATCHING_SEC = 0.002
 FAILURE_LOG_INTERVAL_SEC = 5.0
 
@@ -34,7 +34,7 @@ FAILURE_LOG_INTERVAL_SEC = 5.0
 class Publisher:
     """A producer, and the thread that polls it so that delivery reports arrive without traffic.
 
-    `is_broken` when it will never deliver again; what it was given is refused, and may be in the log all the same.
+    `is_broken` when it will never deliver again. Its queued messages fail then, and may be in the log all the same.
     """
 
     def __init__(self) -> None:
@@ -52,12 +52,12 @@ class Publisher:
                     "compression.type": "lz4",
                     "linger.ms": LINGER_MS,
                     "sticky.partitioning.linger.ms": STICKY_PARTITION_MS,
-                    # Above it a message is given up and its ticket stays pending: the relay publishes it again.
+                    # Later the producer drops a message and its ticket stays pending: the relay publishes it again.
                     "delivery.timeout.ms": settings.DELIVERY_TIMEOUT_MS,
-                    # Below the delivery time-out, so that a hanging broker is left and asked again within it.
+                    # Below the delivery time-out, so that the producer leaves a hanging broker and tries again.
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
-                    # Only the statistics say when the producer has its id and so can send (`wait_until_ready`), and
-                    # that no broker is left.
+                    # Only the statistics show when the producer has its id and so can send (`wait_until_ready`),
+                    # and when it has lost its brokers.
                     "statistics.interval.ms": STATISTICS_MS,
                     "stats_cb": self._on_statistics,
                 }
@@ -67,9 +67,9 @@ class Publisher:
         self._thread.start()
 
     def publish(self, ticket: Ticket) -> Future[Position | None]:
-        """Queue the ticket's message. The result comes in the producer's thread: where the message lies, None when the
-        broker has it and did not say where (an idempotent producer's second try), or LogUnavailable; it may be in the
-        log all the same."""
+        """Queues the ticket's message. The producer's thread sets the result: the message's position, or None when the
+        broker has the message and did not say where (an idempotent producer's second try), or LogUnavailable. Then the
+        message may be in the log all the same."""
         delivered: Future[Position | None] = Future()
         try:
             payload = encode(ticket)
@@ -87,15 +87,15 @@ class Publisher:
         return delivered
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
-        """Wait until the broker has given this producer its id; False when it has not by then.
+        """Waits until the broker has given this producer its id. Returns False after the time-out.
 
-        librdkafka asks for it once a second, so the first message of a new producer would take longer than the accept
-        timeout: a process calls this before it serves.
+        librdkafka asks for the id once a second, so the first message of a new producer would take longer than the
+        accept timeout. A process calls this before it serves.
         """
         return self._ready.wait(timeout_sec)
 
     def flush(self, timeout_sec: float) -> int:
-        """Wait for what is queued; returns how many messages are still without a report."""
+        """Waits for the queued messages. Returns how many are still without a report."""
         return int(self._producer.flush(timeout_sec))
 
     def close(self) -> None:
@@ -110,15 +110,15 @@ class Publisher:
         while not self._stopped:
             try:
                 served = self._producer.poll(POLL_SEC)
-            except KafkaException as error:  # a fatal error comes out of here, once; the reports go on coming after it
+            except KafkaException as error:  # poll() raises a fatal error once; reports still arrive after it
                 self._mark_broken_if_fatal(error.args[0])
                 served = 1
             if served:
-                # Let more reports come along: each wake-up of this thread takes the interpreter from a request.
+                # Let more reports arrive: each wake-up of this thread takes the interpreter from a request.
                 time.sleep(REPORT_BATCHING_SEC)
 
     def _on_statistics(self, document: str) -> None:
-        # What is raised here comes out of poll(), whose thread must not end by it.
+        # An error raised here comes out of poll() and would end its thread.
         try:
             statistics = json.loads(document)
             self._brokers.update(statistics)
@@ -162,12 +162,11 @@ _publishers = ProcessLocal(Publisher, close=Publisher.close)
 
 
 def publisher() -> Publisher:
-    """This process's publisher. One that librdkafka gave up (a fatal error), or that has lost its brokers, is replaced
-    by a new one."""
+    """Returns this process's publisher. Replaces one that had a fatal error or has lost its brokers."""
     made = _publishers()
     return _publishers.replace(made) if made.is_broken else made
 
 
 def close_publisher() -> None:
-    """Flush and forget this process's publisher, if it has one."""
+    """Flushes and drops this process's publisher, if it has one."""
     _publishers.reset()

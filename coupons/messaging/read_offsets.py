@@ -1,7 +1,7 @@
-"""How far the consumers have read each partition, kept in PostgreSQL with the rows that the messages became.
+"""Records in PostgreSQL how far the consumers have read each partition, along with the rows that they write.
 
-The group's offsets in Kafka only say where a consumer begins: anybody can move them, and a broker can lose them. The
-rebuild, the relay and the ledger go by what is recorded here.
+The group's offsets in Kafka only tell a consumer where to begin: any client can move them, and a broker can lose them.
+The rebuild, the relay and the ledger rely on this record.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from coupons.runtime.id_sequences import heals_id_sequences
 
 
 def next_offsets() -> dict[int, int]:
-    """Of each partition that was ever read: everything below is a coupon or a failed event."""
+    """Returns the next offset of each partition ever read. Every message below it is a coupon or a failed event."""
     return dict(_rows().values_list("partition", "next_offset"))
 
 
 @heals_id_sequences
 def start_offsets(committed: Mapping[int, int | None]) -> dict[int, int]:
-    """Where reading goes on: for each partition the lower of the group's committed offset and the recorded one.
+    """Returns the recorded offset of each partition where it is below the group's committed offset.
 
-    Only of partitions for which that is not the group's. A partition that is read for the first time is recorded from
-    the group's offset on, or from the beginning when the group has none.
+    Reading must begin there. Records a partition that is read for the first time at the group's offset, or at its
+    beginning when the group has none.
     """
     with transaction.atomic():
         for partition, offset in committed.items():
@@ -42,13 +42,13 @@ def start_offsets(committed: Mapping[int, int | None]) -> dict[int, int]:
 
 
 def advance(read: Mapping[int, tuple[int, int]]) -> None:
-    """Record that batches were read: partition -> first offset, and the one after the last. In their transaction.
+    """Records that batches were read: partition -> first offset, and the one after the last. Runs in their transaction.
 
-    A batch that begins earlier than the record moves it back: its messages are being read again, and the record says
-    no more than what this reader has seen. Raises MessagesSkipped when one begins later: no message is passed over.
+    A batch that begins below the record moves the record back: its messages are read again, and the record covers only
+    what this reader has seen. Raises MessagesSkipped when a batch begins beyond the record, so that none is left out.
     """
     rows = list(_rows().filter(partition__in=read).select_for_update().order_by("partition"))
-    rows += [  # PostgreSQL has lost them: all there is must be read
+    rows += [  # PostgreSQL has lost these rows: the whole log must be read
         PartitionOffset.objects.create(topic=settings.TOPIC, partition=partition, next_offset=0)
         for partition in read.keys() - {row.partition for row in rows}
     ]
@@ -65,7 +65,7 @@ def advance(read: Mapping[int, tuple[int, int]]) -> None:
 
 
 def skip_expired(starts: Mapping[int, int]) -> list[int]:
-    """Go on at the beginning of the log where retention has removed what was not read; returns these partitions."""
+    """Moves on to the start of each log whose unread messages retention has removed. Returns these partitions."""
     expired = []
     for partition, start in starts.items():
         if _rows().filter(partition=partition, next_offset__lt=start).update(next_offset=start):
@@ -74,7 +74,7 @@ def skip_expired(starts: Mapping[int, int]) -> list[int]:
 
 
 def rewind(starts: Mapping[int, int]) -> None:
-    """These logs were cut or made anew: what they hold now is read from their beginning."""
+    """Moves back to the start of logs that were cut or made anew, so that what they hold now is read."""
     for partition, start in starts.items():
         _rows().filter(partition=partition).update(next_offset=Least(F("next_offset"), start), end_offset=start)
 

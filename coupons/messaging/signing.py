@@ -1,13 +1,12 @@
 """Signs and verifies messages: each carries an HMAC-SHA256 of its payload, and the id of its key.
 
-The consumer issues only what the gate holds, so a forged message mints nothing by itself. But a rebuild reads the
-unread part of the topic, and what it finds there becomes tickets: it and the ledger take only what was signed. The
-payload names campaign, user, sequence and epoch, so a signed message that is produced again says what it said the first
-time, and counts once.
+The consumer issues only what the gate holds, so a forged message mints nothing by itself. But a rebuild turns unread
+messages into tickets, so the rebuild and the ledger take only signed messages. The payload names campaign, user,
+sequence and epoch, so a signed message that is replayed carries the same ticket, and counts once.
 
-The first key signs, all of them verify. A key's id ends with the fingerprint of its secret, so a message that is signed
-with a key which is not known here (`UnknownKey`: a former key, perhaps) is told apart from a forged one.
-docs/decisions/0015 says what becomes of each, docs/runbook.md how a key is changed.
+The first key signs, all keys verify. A key's id ends with the fingerprint of its secret, so a message of an unknown key
+(`UnknownKey`: perhaps a former key) differs from a forged one. docs/decisions/0015 explains what happens to each,
+docs/runbook.md how to change a key.
 """
 
 import hmac
@@ -28,25 +27,25 @@ _HEXADECIMAL = re.compile(rb"[0-9a-f]{64}")
 
 
 class UnknownKey(InvalidMessage):
-    """A message that is signed with a key which is not known here. `ticket` is what it says, without a proof."""
+    """A message that is signed with a key which is not known here. `ticket` is its content, unverified."""
 
     def __init__(self, key_id: str, payload: bytes) -> None:
         super().__init__(FailCode.UNAUTHENTIC, f"the message is signed with key {key_id}, which is not known here")
         self.key_id = key_id
         self.ticket: Ticket | None = None
-        with suppress(InvalidMessage):  # the service has never published such a message
+        with suppress(InvalidMessage):  # the service never publishes such a message
             self.ticket = decode(payload)
 
 
 def sign(payload: bytes) -> list[Header]:
-    """The message's headers: `signature: hmac-sha256 <key id> <hex>`."""
+    """Returns the message's headers: `signature: hmac-sha256 <key id> <hex>`."""
     key_id, secret = next(iter(settings.MESSAGE_KEYS.items()))
     return [(HEADER, b"%b %b %b" % (SCHEME, key_id.encode(), _mac(secret, payload)))]
 
 
 def open_message(payload: bytes, headers: Headers) -> Ticket:
-    """The ticket of a message that this service has published. Raises InvalidMessage for anything else, which names
-    nothing of a message that is not authentic; of these UnknownKey where another key may have signed it."""
+    """Returns the ticket of a message that this service has published. Raises InvalidMessage for any other message, and
+    UnknownKey when another key may have signed it. Errors name no fields of a message that is not authentic."""
     _check(payload, headers)
     return decode(payload)
 
@@ -64,11 +63,11 @@ def read_ticket(payload: bytes, headers: Headers) -> tuple[Ticket | None, str | 
 def _check(payload: bytes, headers: Headers) -> None:
     signatures = [value for name, value in headers if name == HEADER]
     if len(signatures) != 1:
-        reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: somebody else has published it"
+        reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: this service has not published it"
         raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
     match = _SIGNATURE.fullmatch(signatures[0]) if isinstance(signatures[0], bytes) else None
     if match is None:
-        reason = f"the message's signature is no '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
+        reason = f"the message's signature does not have the form '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
         raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
     key_id, mac = match[1].decode(), match[2]
     secret = settings.MESSAGE_KEYS.get(key_id)
@@ -81,8 +80,8 @@ def _check(payload: bytes, headers: Headers) -> None:
 
 
 def _secrets_named(name: str) -> Iterator[bytes]:
-    """Messages of before December 2026 name their key without its fingerprint, and the derived key signed with its
-    bytes, which are hexadecimal text now."""
+    """Yields the secrets for messages from before December 2026. They name their key without its fingerprint, and the
+    derived key, now hexadecimal text, signed as raw bytes."""
     for key_id, secret in settings.MESSAGE_KEYS.items():
         if key_id.rpartition("-")[0] == name:
             yield secret

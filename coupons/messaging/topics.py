@@ -1,4 +1,4 @@
-"""The topic as an administrator sees it: made with its settings, looked at, its offsets and what was read."""
+"""Administers the topic: creates it, compares its settings, and reads its offsets and the group's progress."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,10 +20,10 @@ from coupons.messaging import read_offsets
 from coupons.messaging.kafka import client_config, describe_error
 from coupons.runtime.process_local import ProcessLocal
 
-# A partition has no leader for a moment when another broker takes it over, or its topic has just been made (tried:
+# A partition has no leader for a moment when another broker takes it over, or its topic is new (measured:
 # three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
 LEADER_PENDING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-# What the client remembers of a partition is not what the broker has, as after a broker lost its log.
+# The client's cached state of a partition is out of date, as after a broker lost its log.
 STALE_METADATA = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
 Answer = TypeVar("Answer")
@@ -33,7 +33,7 @@ administrator = ProcessLocal(lambda: AdminClient(client_config()), close=lambda 
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """Of one partition: where the log begins and ends, and up to where it was read (None: not read yet)."""
+    """Where the log of one partition begins and ends, and the offset up to which it was read (None: not yet)."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class PartitionLag:
 
     @property
     def next_offset(self) -> int:
-        """The first message that may not be in PostgreSQL. A log that ends before it is another log by now."""
+        """The first message that may not be in PostgreSQL. A log that ends before `read` is another log by now."""
         return self.start if self.read is None or self.read > self.end else max(self.read, self.start)
 
     @property
@@ -50,20 +50,20 @@ class PartitionLag:
 
 
 def topic_settings() -> dict[str, str]:
-    """The topic's settings that the promise depends on."""
+    """Returns the topic's settings that the promise depends on."""
     return {
         # Never compaction: the key is the user, and a user's tickets of two campaigns are two messages.
         "cleanup.policy": "delete",
         "retention.ms": str(settings.TOPIC_RETENTION_MS),
         "min.insync.replicas": str(settings.TOPIC_MIN_INSYNC_REPLICAS),
-        # By the broker's clock. By the producer's, Kafka's default, all messages of a host whose clock is an hour ahead
-        # are refused (INVALID_TIMESTAMP), and those of one that is a month behind are soon removed as too old.
+        # Time-stamps by the broker's clock. By the producer's, Kafka's default, the broker refuses messages of a host
+        # whose clock is an hour ahead (INVALID_TIMESTAMP), and soon removes those of one that is a month behind.
         "message.timestamp.type": "LogAppendTime",
     }
 
 
 def create_topic() -> bool:
-    """Make the topic and wait until the broker that is asked knows it; False when it is there already.
+    """Creates the topic and waits until the broker knows it. Returns False when the topic exists.
 
     Raises LogUnavailable.
     """
@@ -73,7 +73,7 @@ def create_topic() -> bool:
         replication_factor=settings.TOPIC_REPLICATION,
         config=topic_settings(),
     )
-    client = administrator()  # held until it has answered: another thread may drop it
+    client = administrator()  # keeps the client alive: another thread may drop it
     try:
         made = client.create_topics([topic], operation_timeout=_timeout_sec(), request_timeout=_timeout_sec())
         made[settings.TOPIC].result()
@@ -98,7 +98,7 @@ def _wait_until_known() -> None:
 
 
 def partition_count() -> int | None:
-    """How many partitions the topic has; None when there is no such topic. Raises LogUnavailable."""
+    """Returns the number of partitions, or None when there is no such topic. Raises LogUnavailable."""
     try:
         topic = administrator().list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
     except KafkaException as error:
@@ -111,7 +111,7 @@ def partition_count() -> int | None:
 
 
 def topic_id() -> str:
-    """Kafka's own id of the topic, which another topic of the same name does not have. Raises LogUnavailable."""
+    """Returns Kafka's id of the topic, which a later topic of the same name does not share. Raises LogUnavailable."""
     client = administrator()
     asked = TopicCollection([settings.TOPIC])
     try:
@@ -122,7 +122,7 @@ def topic_id() -> str:
 
 
 def settings_that_differ() -> dict[str, tuple[str, str]]:
-    """Of an existing topic: setting -> (what it is, what it should be)."""
+    """Compares an existing topic with `topic_settings`: setting -> (actual value, expected value)."""
     resource = ConfigResource(ResourceType.TOPIC, settings.TOPIC)
     client = administrator()
     try:
@@ -134,23 +134,23 @@ def settings_that_differ() -> dict[str, tuple[str, str]]:
 
 
 def partition_lags() -> dict[int, PartitionLag]:
-    """Start, end and what was read (read_offsets.py) of every partition. What was read is asked first, then the ends.
+    """Returns start, end and read offset (read_offsets.py) of every partition. Asks for what was read before the ends.
 
-    Raises LogUnavailable, also for a topic that does not exist, and database errors.
+    Raises LogUnavailable, also when the topic does not exist, and database errors.
     """
     read = read_offsets.next_offsets()
     count = _existing_partition_count()
     try:
         return _lags(count, read)
     except LogUnavailable:
-        # Of a topic that is deleted meanwhile librdkafka says many things, and none of them what to do.
+        # For a topic that is deleted meanwhile, librdkafka reports many errors, and none says what to do.
         _existing_partition_count()
         raise
 
 
 def partition_holders(group: str) -> dict[int, str]:
-    """Partition -> id of the group's member that holds it; those that nobody holds are not in it. Raises
-    LogUnavailable, also while the group's coordinator comes up."""
+    """Returns partition -> id of the group's member that holds it, without partitions that have no holder. Raises
+    LogUnavailable, also while the group's coordinator starts."""
     client = administrator()
     try:
         described = client.describe_consumer_groups([group], request_timeout=_timeout_sec())[group].result()
@@ -189,7 +189,7 @@ def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, in
 
 
 def _retry_while_passing(ask: Callable[[], Answer], *, about: str, passing: Collection[int]) -> Answer:
-    """Again and again for as long as one request may take, while the broker gives a reason that passes by itself."""
+    """Repeats a request while the broker reports an error that passes by itself, for the time of one request."""
     deadline = time.monotonic() + _timeout_sec()
     while True:
         try:
@@ -201,10 +201,10 @@ def _retry_while_passing(ask: Callable[[], Answer], *, about: str, passing: Coll
 
 
 def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
-    """What to raise. The next call asks with new clients if nobody has answered this one."""
-    administrator().poll(0)  # it has no thread that does, and why it is not connected is told there
-    if error.code() < 0 or error.code() in STALE_METADATA:  # below 0 are librdkafka's own
-        # It may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics that would tell.
+    """Returns the error to raise. The next call makes a new client if no broker answered this one."""
+    administrator().poll(0)  # no thread polls it, and poll() logs why a connection failed
+    if error.code() < 0 or error.code() in STALE_METADATA:  # codes below 0 are librdkafka's own
+        # The client may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics to show it.
         administrator.forget()
     return LogUnavailable(f"{what}: {describe_error(error)}")
 
