@@ -1,6 +1,6 @@
-"""Failed events: recorded when a message cannot become a coupon, and given up when an operator decides so.
+"""Records failed events when messages cannot become coupons, and gives them up when an operator decides so.
 
-`record_failures` is the only maker of FailEventHistory rows; retry.py tries them again.
+Only `record_failures` creates FailEventHistory rows; retry.py retries them.
 """
 
 import logging
@@ -28,7 +28,7 @@ MAX_DELAY_SEC = 6 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One message that failed. `named` is what it says of campaign_id, user_id and sequence, whatever that is."""
+    """One message that failed. `named` holds its campaign_id, user_id and sequence, unchecked."""
 
     code: FailCode
     reason: str
@@ -44,19 +44,19 @@ class Failure:
 
     @property
     def message(self) -> tuple[str, int, int, str]:
-        """What makes it this message; the unique constraint of the table."""
+        """Identifies the message, as the table's unique constraint does."""
         return self.topic, self.partition, self.offset, self.payload_hash
 
 
 class RecordedMeanwhile(RetryLater):
-    """Another process has just recorded one of these messages. The caller rolls back and finds it there next time."""
+    """Another process has just recorded one of these messages. The caller rolls back and finds it on the next try."""
 
 
 def record_failures(failures: Sequence[Failure]) -> int:
-    """Write a FAIL row for each that has none yet; returns how many. The caller commits before the offset.
+    """Writes a FAIL row for each message that has none yet. Returns how many. The caller commits before the offset.
 
-    Without ON CONFLICT: only the same message again is a redelivery, and any other conflict is an error. Raises
-    RecordedMeanwhile, and IntegrityError: then nothing of the caller's transaction may stay.
+    Avoids ON CONFLICT: only the same message again is a redelivery, and any other conflict is an error. Raises
+    RecordedMeanwhile or IntegrityError; then the caller must roll back.
     """
     fresh = _unrecorded(failures)
     known = _known_campaigns(fresh)
@@ -70,7 +70,7 @@ def record_failures(failures: Sequence[Failure]) -> int:
 
 
 def _unrecorded(failures: Sequence[Failure]) -> list[Failure]:
-    """One of each message, without those that an earlier delivery has recorded."""
+    """Returns one failure per message, without those that an earlier delivery has recorded."""
     fresh = {failure.message: failure for failure in failures}
     for topic, partition in {message[:2] for message in fresh}:
         offsets = [message[2] for message in fresh if message[:2] == (topic, partition)]
@@ -111,7 +111,7 @@ def _uuid(value: object) -> UUID | None:
 
 
 def _text(value: object, limit: int) -> str:
-    """What a column can take of it: PostgreSQL's text has no NUL, UTF-8 no lone surrogates."""
+    """Returns what a column can store: PostgreSQL's text allows no NUL, and UTF-8 no lone surrogates."""
     text = "" if value is None else str(value)
     return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()[:limit]
 
@@ -121,13 +121,13 @@ def _sequence(value: object) -> int | None:
 
 
 def retry_delay_sec(attempts: int) -> float:
-    """Doubles with each attempt up to 6 hours, spread over half of itself: a crowd must not come back as one."""
+    """Doubles with each attempt up to 6 hours, with jitter of up to half, so that a crowd of retries spreads out."""
     delay = min(settings.RETRY_BASE_DELAY_SEC * 2**attempts, MAX_DELAY_SEC)
     return random.uniform(delay / 2, delay)
 
 
 def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
-    """Returns how many. Left alone are rows that are not FAIL, and those whose ticket has its coupon after all.
+    """Gives up failed events. Returns how many. Skips rows that are not FAIL, and those whose ticket has its coupon.
 
     Raises OperatorError without a reason.
     """
@@ -137,8 +137,8 @@ def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
     with transaction.atomic():
         chosen = still_failing.filter(pk__in=event_ids).select_for_update(no_key=True).defer("payload").order_by("pk")
         campaigns = {event.campaign_id for event in chosen} - {None}
-        # The trigger on the coupon table takes these rows too, then looks for given-up tickets (migration 0008). So
-        # either it sees this decision, or the coupon is committed and seen below.
+        # The trigger on the coupon table locks these rows too, then looks for given-up tickets (migration 0008). So
+        # either it sees this decision, or the coupon is committed and the query below finds it.
         list(Campaign.objects.filter(pk__in=campaigns).select_for_update(no_key=True).order_by("pk"))
         coupon = Coupon.objects.filter(
             campaign=OuterRef("campaign"), user_id=OuterRef("user_id"), sequence=OuterRef("sequence")

@@ -1,4 +1,4 @@
-"""The one statement that writes coupons."""
+"""Writes coupons, with the only statement that does."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -15,21 +15,21 @@ CODE_LENGTH: Final = 26
 ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _LETTER_OF = bytes(ALPHABET[byte % len(ALPHABET)] for byte in range(256))  # 32 divides 256: each letter as likely
 
-# Table and columns are the model's, so a renamed field cannot be forgotten here; issued_at is the column's default.
-# bulk_create does the same at half the speed: it makes an object and a piece of SQL a row (docs/decisions/0007).
+# Table and columns come from the model, so the statement follows a renamed field; issued_at is the column's default.
+# bulk_create is half as fast: it makes an object and a piece of SQL for each row (docs/decisions/0007).
 _TABLE = connection.ops.quote_name(Coupon._meta.db_table)
 _COLUMNS = ", ".join(
     connection.ops.quote_name(getattr(Coupon, name).field.attname)
     for name in ("campaign", "user_id", "sequence", "code")
 )
 _INSERT = (
-    f"INSERT INTO {_TABLE} ({_COLUMNS}) "  # noqa: S608  no value of anybody's in it
+    f"INSERT INTO {_TABLE} ({_COLUMNS}) "  # noqa: S608  no value from outside in it
     "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[])"
 )
 
 
 class IssuableTicket(Protocol):
-    """What issuing needs to know of a ticket; the Ticket of messaging is one."""
+    """The fields that issuing needs; messaging.Ticket has them."""
 
     @property
     def campaign_id(self) -> UUID: ...
@@ -40,7 +40,7 @@ class IssuableTicket(Protocol):
 
 
 def insert_coupons(tickets: Sequence[IssuableTicket]) -> None:
-    """Insert all or none, in this order. Raises IntegrityError, DataError or ValueError (a NUL byte)."""
+    """Inserts all or none, in this order. Raises IntegrityError, DataError or ValueError (a NUL byte)."""
     columns = [
         array(_campaigns(tickets)),
         quoted_array([ticket.user_id for ticket in tickets]),
@@ -52,27 +52,27 @@ def insert_coupons(tickets: Sequence[IssuableTicket]) -> None:
 
 
 def new_codes(count: int) -> list[str]:
-    """130 random bits each, as 26 characters A-Z and 2-7."""
+    """Returns random codes of 130 bits each, as 26 characters A-Z and 2-7."""
     letters = token_bytes(CODE_LENGTH * count).translate(_LETTER_OF).decode()
     return [letters[start : start + CODE_LENGTH] for start in range(0, len(letters), CODE_LENGTH)]
 
 
 def _campaigns(tickets: Sequence[IssuableTicket]) -> Iterator[str]:
-    """Of each ticket; written out once for all that follow each other, which is the slow part of it."""
+    """Yields each ticket's campaign id as text. Formats it once per run of equal ids, because that is slow."""
     for campaign_id, same in groupby(map(attrgetter("campaign_id"), tickets)):
         text = str(campaign_id)
         yield from (text for _ in same)
 
 
 def array(items: Iterable[str]) -> str:
-    """PostgreSQL's text of an array of items without special characters: numbers, UUIDs, codes.
+    """Formats a PostgreSQL array of items without special characters: numbers, UUIDs, codes.
 
-    One string is one constant to the parser; a Python list, which psycopg2 writes out item by item, took four times as
+    PostgreSQL parses one string as one constant. A Python list, which psycopg2 writes item by item, took four times as
     long (docs/decisions/0022).
     """
     return "{" + ",".join(items) + "}"
 
 
 def quoted_array(texts: Iterable[str]) -> str:
-    """Of any texts: within the quotes only these two characters mean anything."""
+    """Formats a PostgreSQL array of any texts. Within quotes only backslash and quote need an escape."""
     return array('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts)

@@ -1,8 +1,7 @@
-"""Writes tickets as coupons: the only writer of Coupon. A batch is one transaction; what cannot be written is told.
+"""Writes tickets as coupons: the only writer of Coupon. A batch is one transaction. Returns the refused tickets.
 
-Only what the gate holds is issued, so a forged or late message mints nothing; and the transaction commits only if no
-rebuild began since the gate was asked, so a rebuild never misses a coupon. PostgreSQL's own constraints stand behind
-both.
+Issues only what the gate holds, so a forged or late message mints nothing. The transaction commits only if no rebuild
+began since the gate answered, so a rebuild never misses a coupon. PostgreSQL's own constraints back both rules.
 """
 
 from collections import defaultdict
@@ -22,9 +21,9 @@ from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, Fai
 from coupons.runtime.id_sequences import is_id_taken
 
 TicketT = TypeVar("TicketT", bound=IssuableTicket)
-# So few are not worth halving.
+# A batch of this size is written one by one: halving would not pay.
 MAX_SINGLE_INSERTS = 8
-# The same for everybody, so that two batches with the same tickets or campaigns lock in one order.
+# All writers use this order, so that two batches with the same tickets or campaigns do not lock crosswise.
 _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campaign_id", "sequence")
 _CAMPAIGN: Callable[[IssuableTicket], UUID] = attrgetter("campaign_id")
 
@@ -39,10 +38,10 @@ class Refusal(NamedTuple, Generic[TicketT]):
 
 @dataclass(slots=True)
 class IssueResult(Generic[TicketT]):
-    """What became of a batch: every ticket of it is in exactly one of the lists.
+    """The result of a batch. Each ticket is in exactly one of the four lists.
 
-    `given_up` are tickets whose failed event an operator gave up: they stay so, and need no further event. `held` are
-    all that the gate held, by campaign: each of them is a coupon or a FAIL row once the caller commits.
+    `given_up` lists tickets whose failed event an operator gave up: they need no further event. `held` lists all users
+    whose ticket the gate held, by campaign: each has a coupon or a FAIL row once the caller commits.
     """
 
     written: list[TicketT] = field(default_factory=list)
@@ -54,10 +53,10 @@ class IssueResult(Generic[TicketT]):
 
 
 def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
-    """Write the coupons of these tickets. Must run inside the caller's transaction, which also holds the FAIL rows.
+    """Writes the coupons of these tickets. Must run inside the caller's transaction, which also writes the FAIL rows.
 
-    Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate could not tell, or a rebuild
-    began) and django.db.OperationalError: then the caller rolls back, keeps its offset and does the same again; and
+    Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate did not answer, or a rebuild
+    began) or django.db.OperationalError: the caller rolls back, keeps its offset and repeats the batch. Raises
     IntegrityError when PostgreSQL chose an id that is taken (runtime/id_sequences.py). After the commit the caller
     calls `settle_tickets`.
     """
@@ -81,7 +80,7 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
 
 
 def settle_tickets(result: IssueResult[TicketT]) -> None:
-    """Take off pending what the transaction committed. Raises RetryLater: then the caller repeats the whole batch."""
+    """Removes committed tickets from pending. Raises RetryLater: then the caller repeats the whole batch."""
     # Crash before this => the coupons are there, the offset is not; the redelivery finds duplicates and settles them.
     ticket_store.settle_all(epochs=result.epochs, users=result.held)
 
@@ -91,7 +90,7 @@ def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
 
 
 def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
-    """Those that the gate holds, and those that it does not."""
+    """Returns the tickets that the gate holds, and those that it does not."""
     all_held: list[TicketT] = []
     unheld: list[TicketT] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
@@ -108,7 +107,7 @@ def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT])
 
 
 def _first_of_each(held: list[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
-    """One message of each ticket, and the further ones of the same batch."""
+    """Returns the first message of each user's ticket, and the repeats in the same batch."""
     first: dict[tuple[UUID, str], TicketT] = {}
     repeats = [ticket for ticket in held if first.setdefault(_user_key(ticket), ticket) is not ticket]
     return list(first.values()), repeats
@@ -119,11 +118,11 @@ def _user_key(ticket: IssuableTicket) -> tuple[UUID, str]:
 
 
 def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
-    """All in one statement; if PostgreSQL refuses it, without those that are there already, as often as there are some
-    (another process may write the same tickets at this moment); what it refuses then, part by part.
+    """Writes all in one statement. If PostgreSQL refuses it, leaves out tickets that exist already and tries again, as
+    long as it finds some (another process may write the same tickets at this moment). Then writes part by part.
 
-    Part by part comes last because it holds campaigns' rows while it inserts more. Who has inserted the same tickets
-    and waits for such a row is in a deadlock with it; PostgreSQL breaks it, and the batch is tried again.
+    Part by part comes last because it holds rows of campaigns while it inserts more. A process that has inserted the
+    same tickets and waits for such a row is in a deadlock with it; PostgreSQL breaks it, and the batch is tried again.
     """
     while tickets:
         if _insert(tickets) is None:
@@ -137,10 +136,10 @@ def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
 
 
 def _write_parts(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
-    """Halve what was refused as a whole until the refused ones are found: each alone is told its own reason.
+    """Halves a refused batch until it finds the refused tickets, each with its own reason.
 
-    It ends as one by one in this order would: a part is written exactly when each of it would be. But one refused
-    ticket among many costs a statement for each halving and not one for each of its neighbours.
+    The result is the same as one by one in this order: a part is written exactly when each of its tickets would be. But
+    one refused ticket among many costs one statement per halving, not one per neighbour.
     """
     size = len(tickets) // 2 if len(tickets) > MAX_SINGLE_INSERTS else 1
     for start in range(0, len(tickets), size):
@@ -151,18 +150,18 @@ def _write_parts(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
         elif len(part) > 1:
             _write_parts(part, result)
         elif refusal[0] is not FailCode.CONFLICT or _without_existing(part, result):
-            # Else another process wrote this very ticket since we looked, and it is sorted in as a duplicate now.
+            # Else another process has written this ticket meanwhile, and it is listed as a duplicate now.
             result.refused.append(Refusal(part[0], *refusal))
 
 
 def _insert(tickets: Sequence[IssuableTicket]) -> tuple[FailCode, str] | None:
-    """Insert all or none; why not, if none."""
+    """Inserts all or none. Returns the reason if none."""
     try:
         with transaction.atomic():
             insert_coupons(sorted(tickets, key=_WRITING_ORDER))
     except IntegrityError as error:
         if is_id_taken(error):
-            raise  # it says something about the table, not about these tickets
+            raise  # a fault of the table, not of these tickets
         return _refusal_of(error)
     except (DataError, ValueError) as error:  # a NUL byte is a ValueError under psycopg2
         return FailCode.DATABASE_REFUSED, str(error).strip()
@@ -180,7 +179,7 @@ def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
 
 
 def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
-    """Sort out what is there already: the same ticket is a duplicate, another one of the user a conflict."""
+    """Returns tickets of users without a coupon. One equal to the coupon is a duplicate, another is a conflict."""
     existing = _existing_sequences(tickets)
     fresh = []
     for ticket in tickets:
@@ -196,7 +195,7 @@ def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> l
 
 
 def _sort_given_up(result: IssueResult[TicketT]) -> None:
-    """Refused tickets that an operator gave up: the database refuses them for that too (migration 0008)."""
+    """Moves tickets that an operator gave up out of `refused`: the database refuses those, too (migration 0008)."""
     refused = [refusal.ticket for refusal in result.refused if refusal.code.holds_ticket]
     if not refused:
         return
@@ -210,7 +209,7 @@ def _sort_given_up(result: IssueResult[TicketT]) -> None:
 
 
 def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
-    """A further message of a ticket shares the verdict of the first: it is a duplicate only of a coupon."""
+    """Gives each repeat the result of its first message. Only a repeat of a ticket with a coupon is a duplicate."""
     if not repeats:
         return
     refused = {_user_key(refusal.ticket): refusal for refusal in result.refused}
@@ -225,7 +224,7 @@ def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
 
 
 def _sort_unheld(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
-    """Tickets that the gate does not hold: duplicates if their coupon exists, else late or forged."""
+    """Sorts tickets that the gate does not hold: duplicates if their coupon exists, else late or forged."""
     existing = _existing_sequences(tickets) if tickets else {}
     for ticket in tickets:
         if existing.get((ticket.campaign_id, ticket.user_id)) == ticket.sequence:
@@ -243,7 +242,8 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
 
 
 def _check_epochs(result: IssueResult[TicketT]) -> None:
-    """The trigger holds the campaigns' rows by now: an epoch that is still the same cannot rise before the commit."""
+    """Raises StateStale if an epoch has risen. The trigger has locked the campaigns' rows by now, so an epoch that is
+    unchanged cannot rise before the commit."""
     written_to = {campaign_id for campaign_id, _ in groupby(result.written, key=_CAMPAIGN)}
     for campaign_id, epoch in _epochs(written_to).items():
         if epoch != result.epochs[campaign_id]:

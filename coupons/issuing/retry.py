@@ -1,8 +1,8 @@
-"""Retries failed events: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. It never adds one.
+"""Retries failed events: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with the new error. Never creates events.
 
-One event at a time. A run claims the next due row (SKIP LOCKED, so two runs share the work) and gives it a lease. Then
-one transaction issues its coupon and finishes the row; SUCCESS is written only if that transaction sees the coupon. A
-run that is killed leaves one row in PROCESSING; when its lease ends the next run takes it up again.
+A run handles one event at a time. It claims the next due row (SKIP LOCKED, so two runs share the work) and gives it a
+lease. Then one transaction issues the coupon and finishes the row; it writes SUCCESS only if it sees the coupon. A
+killed run leaves one row in PROCESSING; when the lease ends, the next run takes the row over.
 """
 
 import logging
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RetryReport:
-    """What a run did, in rows."""
+    """The result of a run, in rows."""
 
     succeeded: int = 0
     failed: int = 0
@@ -54,13 +54,13 @@ class _Ticket(NamedTuple):
 
 
 class _Claim(NamedTuple):
-    """A row that this run may work on until its lease ends, and when it was due. `event.attempts` counts this one."""
+    """A row that this run holds until its lease ends, and when it was due. `event.attempts` counts this attempt."""
 
     event: FailEventHistory
     due_at: datetime | None
 
     def claimed_row(self) -> QuerySet[FailEventHistory]:
-        """The row, unless another run has taken it up: that raises the number of attempts."""
+        """Selects the row unless another run has taken it over, which raises the number of attempts."""
         return FailEventHistory.objects.filter(
             pk=self.event.pk, event_status=EventStatus.PROCESSING, attempts=self.event.attempts
         )
@@ -68,7 +68,7 @@ class _Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """No code: the coupon is there. `issued` is to be settled after the commit."""
+    """The result of one attempt. Without a code the coupon exists. The caller settles `issued` after the commit."""
 
     code: FailCode | None
     reason: str = ""
@@ -77,16 +77,16 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Who retries and, if a person wants it, why; and what came of it."""
+    """A run: its actor, the reason if an operator started it, and its report."""
 
     actor: str
     reason: str | None = None
     report: RetryReport = field(default_factory=RetryReport)
     stale: dict[UUID, StateStale] = field(default_factory=dict)
-    """Campaigns of which nothing can be issued now. The rest of the run leaves their rows alone."""
+    """Campaigns whose coupons cannot be issued now. The rest of the run skips their rows."""
 
     def end(self) -> RetryReport:
-        """Raises StateStale if there was any."""
+        """Returns the report. Raises StateStale if a campaign was stale."""
         if self.stale:
             campaign_id, error = next(iter(self.stale.items()))
             message = "; ".join(str(each) for each in self.stale.values())
@@ -95,11 +95,11 @@ class _Run:
 
 
 def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambda: False) -> RetryReport:
-    """Retry at most `limit` rows that are due, or until `stop` says so.
+    """Retries at most `limit` due rows, or until `stop` returns True.
 
-    Raises RetryLater or OperationalError when a part is down; of these StateStale at the end, when all other campaigns'
-    rows were tried. A row that was claimed and not tried is due again at once, or, if that could not be written, when
-    its lease ends.
+    Raises RetryLater or OperationalError when a part is down; StateStale comes last, after the rows of all other
+    campaigns. A row that was claimed and not tried is due again at once, or, if that cannot be written, when its lease
+    ends.
     """
     run = _Run(actor)
     while run.report.tried < limit and not stop():
@@ -112,9 +112,9 @@ def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambd
 
 
 def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") -> RetryReport:
-    """A person's decision to retry these rows whatever their due time; each that was tried notes who wanted it and why.
+    """Retries these rows at an operator's request, whatever their due time. The audit records actor and reason.
 
-    Rows that are SUCCESS, given up or being retried are left alone. Raises as `retry_due_events` does.
+    Skips rows that are SUCCESS, given up or being retried. Raises as `retry_due_events` does.
     """
     run = _Run(actor, reason=reason)
     for pk in sorted(event_ids):
@@ -126,7 +126,7 @@ def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") 
 
 
 def _claim(chosen: QuerySet[FailEventHistory]) -> _Claim | None:
-    """Take the first of these rows for this run, in a transaction of its own; None when there is none that is free."""
+    """Claims the first free row for this run, in a transaction of its own. Returns None when no row is free."""
     with transaction.atomic():
         free = chosen.filter(given_up_at__isnull=True).defer("payload").select_for_update(skip_locked=True, no_key=True)
         event = free.first()
@@ -151,7 +151,7 @@ def _retry(claim: _Claim, run: _Run) -> None:
         except DATABASE_DOWN:
             raise
         except DatabaseError as error:
-            # Such as a constraint that is checked at the commit: PostgreSQL refuses this very row.
+            # PostgreSQL refuses this row, for example by a constraint that it checks at the commit.
             _try(claim, run, refused=one_line(error))
     except StateStale as error:
         logger.warning("retry.left_alone event=%d error=%s", claim.event.pk, one_line(error))
@@ -164,7 +164,7 @@ def _retry(claim: _Claim, run: _Run) -> None:
 
 @heals_id_sequences
 def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
-    """Issue and finish in one transaction. `refused` is why PostgreSQL did not take the coupon: it fails again."""
+    """Issues and finishes in one transaction. `refused` is why PostgreSQL refused the coupon: the event fails again."""
     started_at = timezone.now()
     with transaction.atomic():
         if not claim.claimed_row().select_for_update(no_key=True).exists():
@@ -183,10 +183,10 @@ def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
         if run.reason is not None:
             what = f"Retried now: {f'{outcome.code} again' if outcome.code else 'issued'}"
             audit.record(actor=run.actor, row=claim.event, what=what, reason=run.reason)
-    # Crash here => the row is done; a ticket that is pending still is settled by the relay, which finds the row.
+    # Crash here => the row is done; the relay finds it and settles a ticket that is still pending.
     failpoint(RETRY_COMMITTED)
     if outcome.issued is not None:
-        with suppress(StateStale):  # whoever rebuilds the campaign reads the rows, and finds nothing pending
+        with suppress(StateStale):  # the rebuild reads the rows, and finds nothing pending
             settle_tickets(outcome.issued)
     failpoint(RETRY_SETTLED)
     pk, attempt = claim.event.pk, claim.event.attempts
@@ -196,7 +196,7 @@ def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
 
 
 def _issue(event: FailEventHistory) -> _Outcome:
-    """What issuing says of the event's ticket now."""
+    """Tries to issue the event's ticket."""
     known_as = FailCode(event.error_code)
     if event.campaign_id is None or not event.user_id or event.sequence is None:
         return _Outcome(known_as, "The message names no ticket, so there is nothing to issue.")
@@ -221,7 +221,7 @@ def _finish(claim: _Claim, outcome: _Outcome) -> None:
 
 
 def _release(claim: _Claim) -> None:
-    """Give the row back untried, due as before, if PostgreSQL can still be told so. Else the lease ends."""
+    """Returns the row untried, due as before. If PostgreSQL does not answer, the lease ends instead."""
     try:
         claim.claimed_row().update(
             event_status=EventStatus.FAIL, attempts=F("attempts") - 1, next_attempt_at=claim.due_at, updated_at=Now()
