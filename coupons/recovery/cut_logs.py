@@ -1,8 +1,8 @@
-"""Notices a log that is shorter than it was, and what is pending there is published again at once.
+"""Detects a log that is shorter than it was, so that the relay publishes the tickets pending there again at once.
 
-A partition that lost messages (a disk, an unclean election, a topic made anew) has forgotten winners whom Redis still
-holds. Each look is compared with the furthest end that was seen before. Without it they would wait until a consumer has
-read past their former offsets, and be lost if Redis lost its data before that.
+A partition that lost messages (a disk, an unclean election, a topic made anew) lacks tickets that Redis still holds.
+Each check compares the log's end with the furthest end seen before. Without it these tickets would wait until a
+consumer has read past their former offsets, and would be lost if Redis lost its data before that.
 """
 
 import logging
@@ -21,11 +21,11 @@ MISSING_PARTITION = PartitionLag(0, 0, None)
 
 
 def check_log_ends() -> list[int]:
-    """Compare each partition with what was seen of it; returns those that were cut. Raises RetryLater, database errors.
+    """Compares each partition with its recorded end. Returns those that were cut. Raises RetryLater, database errors.
 
-    Repeats what it did not finish: a partition is remembered as cut until its tickets are marked as unpublished.
+    Repeats unfinished work: a partition counts as cut until its tickets are marked as unpublished.
     """
-    # Before the ends are asked: a log that only grows ends behind each of these.
+    # Read before the ends: a log that only grows ends at or beyond each of these.
     seen = {row.partition: row for row in PartitionOffset.objects.filter(topic=settings.TOPIC)}
     lags, now_id = partition_lags(), topic_id()
     cut = [number for number, row in seen.items() if _is_cut(row, lags.get(number, MISSING_PARTITION), now_id)]
@@ -35,7 +35,7 @@ def check_log_ends() -> list[int]:
         logger.error("log.cut topic=%s partition=%d end=%d was=%d", settings.TOPIC, partition, lag.end, was)
     if cut:
         _mark_unpublished(cut)
-        # Crash before this => the next look finds the same partitions cut, and does it again.
+        # Crash before this => the next check finds the same partitions cut, and does it again.
         read_offsets.rewind({partition: lags.get(partition, MISSING_PARTITION).start for partition in cut})
     expired = read_offsets.skip_expired({number: lag.start for number, lag in lags.items() if number in seen})
     if expired:
@@ -49,7 +49,7 @@ def _is_cut(row: PartitionOffset, lag: PartitionLag, now_id: str) -> bool:
 
 
 def _mark_unpublished(partitions: list[int]) -> None:
-    """Of every campaign whose state is current; a rebuild reads the log anyway."""
+    """Marks tickets of every campaign whose state is current. A rebuild of the others reads the log anyway."""
     for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
         try:
             for partition in partitions:
@@ -59,7 +59,7 @@ def _mark_unpublished(partitions: list[int]) -> None:
 
 
 def _remember(lags: dict[int, PartitionLag], now_id: str) -> None:
-    """Rows that a consumer writes at this moment are left out: it proves by itself how far the log goes."""
+    """Records the ends. Skips rows that a consumer writes at this moment: its offset shows how far the log goes."""
     with transaction.atomic():
         free = PartitionOffset.objects.filter(topic=settings.TOPIC).select_for_update(skip_locked=True)
         rows = [row for row in free.order_by("partition") if row.partition in lags]

@@ -1,4 +1,4 @@
-"""Gathers what a rebuild builds a campaign's state from: the topic, what Redis still has, and PostgreSQL."""
+"""Builds a campaign's state for a rebuild, from the topic, the remaining state in Redis, and PostgreSQL."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -22,31 +22,31 @@ from coupons.runtime.failpoints import REBUILD_ENDS_ASKED, failpoint
 
 logger = logging.getLogger(__name__)
 
-Logged = dict[str, tuple[int, float]]  # user -> sequence, and score of the message's position
+Logged = dict[str, tuple[int, float]]  # user -> sequence and the score of the message's position
 
 
 @dataclass(slots=True)
 class Log:
-    """What the topic says, by campaign: tickets, and messages of unknown keys; and where each partition ended."""
+    """The topic's tickets and messages of unknown keys, by campaign, and where each partition ended."""
 
     tickets: dict[UUID, Logged]
     unverified: dict[UUID, list[Unverified]]
     ends: dict[int, int]
 
     def add(self, ticket: Ticket, position: Position) -> None:
-        """Of two tickets of a user the later one counts."""
+        """Adds a ticket. Of two tickets of a user the later one counts."""
         tickets = self.tickets[ticket.campaign_id]
         if ticket.sequence >= tickets.get(ticket.user_id, (0, 0.0))[0]:
             tickets[ticket.user_id] = (ticket.sequence, float(position.score))
 
 
 def read_logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> Log:
-    """The messages that were not read, or all that the topic still has.
+    """Reads the unread messages, or with `whole_topic` all that the topic still has.
 
-    Left out are messages that landed after a former rebuild had noted the end (late.py), and those that were recorded
-    as refused, even if their bytes are published once more: no user was promised such a ticket.
+    Leaves out messages that landed after a former rebuild had noted the end (late.py), and those that were recorded as
+    refused, even if their bytes are published once more: no user was promised such a ticket.
     """
-    lags = partition_lags()  # what was read first, then the ends
+    lags = partition_lags()  # read offsets first, then the ends
     failpoint(REBUILD_ENDS_ASKED)
     ends = {partition: lag.end for partition, lag in lags.items()}
     log = Log({each.pk: {} for each in campaigns}, {each.pk: [] for each in campaigns}, ends)
@@ -72,10 +72,10 @@ def _is_refused(message: LoggedMessage, refused: set[str]) -> bool:
 
 
 def build_state(campaign: Campaign, rebuilding: Rebuilding, logged: Logged) -> BuiltState:
-    """Join the log, the old state in Redis, and PostgreSQL; each overrules those before it.
+    """Joins the log, the old state in Redis, and PostgreSQL. Each source overrules those before it.
 
-    A Redis of before the last rebuild (an old primary, older files) is left out: a ticket that only such a Redis has
-    was never promised, and its sequence may have been given to another user since.
+    Ignores a Redis from before the last rebuild (an old primary, older files): a ticket that only such a Redis has was
+    never promised, and another user may have its sequence by now.
     """
     campaign_id = campaign.pk
     state = BuiltState()
@@ -100,16 +100,16 @@ def build_state(campaign: Campaign, rebuilding: Rebuilding, logged: Logged) -> B
 
 
 def _unlogged_score(ticket: Held) -> float:
-    """The score of a ticket without a message among those that were read: 0, so that the relay publishes it, unless a
-    row of PostgreSQL overrules it. A position in Redis belongs to a message that was read before, or that landed too
-    late for this rebuild and for all others; only the time of an admission still says something."""
+    """Returns the score of a ticket whose message was not among those read: the time of its admission, or 0, so that
+    the relay publishes it unless a row of PostgreSQL overrules it. A position in Redis is of no use: it belongs to a
+    message that was read before, or that landed too late for this rebuild and all others."""
     return 0.0 if ticket.on_its_way else ticket.score or 0.0
 
 
 def _separate_shared_sequences(state: BuiltState) -> None:
-    """One sequence for two users would leave one of them in conflict for ever: the user with a row keeps it, else the
-    first found; the other gets the next sequence and is published again. Only a Redis that was tampered with, or that
-    went back further than the promise covers (docs/decisions/0013), has such."""
+    """Gives two users of one sequence a sequence each, or one of them would be in conflict for ever. The user with a
+    row keeps it, else the first found; the other gets the next sequence and a new message. Only a Redis that was
+    tampered with, or that went back further than the promise covers (docs/decisions/0013), has such tickets."""
     owners: dict[int, str] = {}
     moving: list[str] = []
     for user_id, sequence in state.tickets.items():

@@ -1,8 +1,8 @@
-"""Looks every two seconds whether something needs care: id sequences that lag, logs that were cut, a state to rebuild,
-operators' changes to push again, tickets to relay.
+"""Repairs what it finds every two seconds: id sequences that lag, logs that were cut, states to rebuild, operators'
+changes to push again, tickets to relay.
 
-Several keepers may run: the rebuild and the relay take advisory locks, a push is idempotent by revision. A round that
-finds a part down does what the other parts allow and says so once, not every two seconds.
+Several keepers may run: the rebuild and the relay take advisory locks, and a push is idempotent by revision. When a
+part is down, a round does what the other parts allow, and logs the outage once, not every two seconds.
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """`run` until `stop` is set; `round` is one look at everything."""
+    """Runs rounds until `stop` is set. `round` runs every step once."""
 
     def __init__(self, *, interval_sec: float, stop: threading.Event) -> None:
         self._interval_sec = interval_sec
@@ -40,7 +40,7 @@ class Keeper:
             self._stop.wait(self._interval_sec)
 
     def round(self) -> bool:
-        """True when every step could be done. A rebuild goes before what finds a stale state."""
+        """Returns True when every step succeeded. The rebuild comes before the steps that a stale state would stop."""
         close_old_connections()
         steps: list[tuple[str, Callable[[], object]]] = [
             ("id_sequences", heal_id_sequences),
@@ -55,7 +55,7 @@ class Keeper:
         stale = stale_campaigns(skip_opening=True)
         refused: dict[UUID, UnknownMessageKey] = {}
         if self._failing_steps.get("rebuild") == UnknownMessageKey.__name__:
-            # Look before the lock is taken and an epoch rises: an operator may be at the same rebuild.
+            # Check before taking the lock and raising an epoch: an operator may run the same rebuild.
             refused = find_blocked_campaigns(stale, within_sec=SCAN_SEC)
         if ready := [campaign_id for campaign_id in stale if campaign_id not in refused]:
             rebuild_campaigns(campaign_ids=ready, only_stale=True)
@@ -71,7 +71,7 @@ class Keeper:
                 logger.warning("keeper.waiting step=%s error=%s", name, reason)
             self._failing_steps[name] = type(error).__name__
             if isinstance(error, DATABASE_DOWN):
-                connection.close()  # a session that began read-only stays so when the server no longer is
+                connection.close()  # a session that began read-only stays read-only when the server no longer is
             return False
         if self._failing_steps.pop(name, None):
             logger.info("keeper.recovered step=%s", name)
@@ -79,12 +79,12 @@ class Keeper:
 
 
 def _push_again() -> None:
-    """Look without a lock first: a row's lock stops the consumers of its campaign."""
+    """Compares without a lock first: a locked row stops the consumers of its campaign."""
     campaigns = list(Campaign.objects.filter(epoch__gt=0).defer("log_ends"))
     described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns})
     for campaign in campaigns:
         description = described[campaign.pk]
-        # One that is not current is the rebuild's, which takes over what PostgreSQL says.
+        # The rebuild handles a stale campaign, and takes over PostgreSQL's settings.
         if not isinstance(description, StateStale) and not in_step(campaign, description):
             with suppress(StateStale):
                 push_again(campaign.pk)

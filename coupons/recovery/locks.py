@@ -1,9 +1,9 @@
-"""One at a time, among all hosts: advisory locks of PostgreSQL, each held by a connection of its own.
+"""Lets one process at a time do a piece of work, on all hosts: advisory locks of PostgreSQL, each on its own session.
 
-The lock ends with that connection: at once when its process dies, and `WORK_LOCK_IDLE_MS` after its process has
-stopped (SIGSTOP, a host that hangs), since then the thread that keeps it busy has stopped, too. Somebody else takes the
-work over. Whoever goes on later does no harm: a rebuild is swapped in only by the rebuilder that began last, and a
-message that is relayed twice is a duplicate. A pooler in transaction mode must not stand between.
+The lock ends with its session: at once when its process dies, and WORK_LOCK_IDLE_MS after its process has
+stopped (SIGSTOP, a host that hangs), because the thread that keeps the session alive stops too. Another process takes
+the work over. One that goes on later does no harm: only the rebuilder that began last swaps its state in, and a message
+that is relayed twice is a duplicate. A connection pooler in transaction mode must not stand between.
 """
 
 import logging
@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from coupons.errors import DATABASE_DOWN, one_line
 
 logger = logging.getLogger(__name__)
-NAMESPACE = 0x636F7570  # "coup": keeps clear of other programs' locks in the same database
+NAMESPACE = 0x636F7570  # "coup": differs from other programs' locks in the same database
 LOCK_HOLDER_SQL = """
 SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = %s AND objid::bigint = %s AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -33,7 +33,7 @@ class Work(IntEnum):
 
 @contextmanager
 def work_lock(work: Work) -> Iterator[bool]:
-    """True inside when nobody else does this work. Raises a database error when PostgreSQL does not answer."""
+    """Yields True when no other process does this work. Raises a database error when PostgreSQL does not answer."""
     session = connections.create_connection("default")
     try:
         acquired = _lock(session, work)
@@ -64,7 +64,7 @@ def _lock(session: BaseDatabaseWrapper, work: Work) -> bool:
 
 
 def _unlock(session: BaseDatabaseWrapper, work: Work) -> None:
-    """Whoever comes next has it at once. A session that is merely closed keeps it until its backend notices."""
+    """Frees the lock at once. A session that is merely closed keeps it until its backend notices."""
     with suppress(*DATABASE_DOWN), session.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [NAMESPACE, work])
 
@@ -88,5 +88,5 @@ def _keep_alive(session: BaseDatabaseWrapper) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()  # the connection is one thread's at a time
+        thread.join()  # only one thread at a time may use the session
         session.dec_thread_sharing()

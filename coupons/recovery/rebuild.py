@@ -1,18 +1,18 @@
-"""Makes the Redis state of campaigns right again after Redis lost or rewound it.
+"""Rebuilds the Redis state of campaigns after Redis lost or rewound it.
 
-Every promise lies in Redis and in Kafka, so what Redis still has, what was not read yet, and what PostgreSQL
-has, together hold every ticket. The order is the proof:
+Every promise is in Redis and in Kafka. So the remaining state in Redis, the unread messages and PostgreSQL together
+hold every ticket. The order is the proof:
 
-1. one rebuilder: an advisory lock, and a token in Redis that a later rebuilder takes over;
-2. the epoch rises in PostgreSQL: a consumer's transaction that asked the gate before cannot commit any more, and a
-   process that knows the new epoch takes the old state for stale;
-3. wait until no answer can be given any more for what was admitted before, so all that was promised is in the log;
-4. note what PostgreSQL has of the topic, then where it ends, and read between;
-5. read Coupon and failed events last: what the consumer took from the topic meanwhile is there;
-6. one script swaps the new state in, if the token is still this rebuilder's.
+1. One rebuilder works: it holds an advisory lock, and a token in Redis that a later rebuilder takes over.
+2. The epoch rises in PostgreSQL: a consumer's transaction that asked the gate before can no longer commit, and a
+   process that knows the new epoch treats the old state as stale.
+3. The rebuilder waits until no admission from before can be promised any more, so every promise is in the log.
+4. It notes how far PostgreSQL has the topic, then where the topic ends, and reads the messages between.
+5. It reads coupons and failed events last: what the consumer took from the topic meanwhile is there.
+6. One script swaps the new state in, if the token is still this rebuilder's.
 
-A rebuilder that stood still may go on when another one has finished. So each write names what it began with: the epoch
-in PostgreSQL, the token in Redis. What it no longer finds there ends it.
+A rebuilder that stood still may go on when another one has finished. So each write names what it began with, the epoch
+in PostgreSQL or the token in Redis, and a rebuilder ends when it no longer finds that.
 """
 
 import logging
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RebuildReport:
-    """Of one campaign: what its state holds now, in tickets, and how long the rebuild took."""
+    """One campaign's tickets after a rebuild, and how long the rebuild took."""
 
     campaign_id: UUID
     tickets: int
@@ -69,14 +69,14 @@ def rebuild_campaigns(
     forged_keys: Collection[str] = (),
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[RebuildReport] | None:
-    """Rebuild these campaigns in one pass, also if they were current; None when another rebuilder is at work.
+    """Rebuilds these campaigns in one pass, current ones too. Returns None when another rebuilder is at work.
 
-    `only_stale`: not those that another rebuilder has made current since the caller looked.
+    Until the end they answer 503. `only_stale` skips those that another rebuilder has made current meanwhile.
+    `whole_topic` also reads messages that were read already, for rows that PostgreSQL has lost.
 
-    Until it is through they answer 503. `whole_topic`: read also what was read already, for rows that PostgreSQL has
-    lost. Raises RetryLater when Redis or Kafka does not answer, or when another rebuilder has begun since: then they
-    stay closed, and the next rebuild starts from the beginning. Raises UnknownMessageKey when only a message of an
-    unknown key, and none of `forged_keys`, may know a promise: then that campaign stays closed.
+    Raises RetryLater when Redis or Kafka does not answer, or when another rebuilder has begun since: the campaigns stay
+    closed, and the next rebuild starts from the beginning. Raises UnknownMessageKey when only a message of an unknown
+    key, which is not one of `forged_keys`, may carry a promise: that campaign stays closed.
     """
     with work_lock(Work.REBUILD) as acquired:
         if not acquired:
@@ -86,7 +86,7 @@ def rebuild_campaigns(
         ids = stale if only_stale else ids
         if not ids:
             return []
-        check_log_ends()  # how far a log that was cut since was read says nothing; and without Kafka no rebuild begins
+        check_log_ends()  # a cut log makes its read offset void; and without Kafka no rebuild begins
         started = time.monotonic()
         rebuildings = _begin(ids)
         sleep(promise_window_sec())
@@ -101,12 +101,12 @@ def rebuild_campaigns(
             try:
                 state = _swap_in(campaign, rebuildings[campaign_id][0], log, was_stale=campaign_id in stale)
             except UnknownMessageKey as error:
-                refused.append(error)  # the others open
+                refused.append(error)  # the other campaigns open
                 continue
             report = RebuildReport(campaign_id, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("rebuild.done epoch=%d %s", campaign.epoch, report)
-        for report in reports:  # when all of them are open again
+        for report in reports:  # after all campaigns are open again
             correct_issued_count(report.campaign_id)
         if refused:
             raise refused[0]
@@ -114,11 +114,11 @@ def rebuild_campaigns(
 
 
 def _begin(campaign_ids: Collection[UUID]) -> dict[UUID, tuple[Rebuilding, int]]:
-    """Close the campaigns in Redis, then raise their epochs in PostgreSQL; returns the new epochs."""
+    """Closes the campaigns in Redis, then raises their epochs in PostgreSQL. Returns the new epochs."""
     token = uuid4().hex
     former = dict(Campaign.objects.filter(pk__in=campaign_ids).values_list("pk", "epoch"))
     rebuildings = {campaign_id: begin_rebuild(campaign_id=campaign_id, token=token) for campaign_id in former}
-    # Crash from here on => closed with a risen epoch, which is stale; the next rebuild begins anew.
+    # Crash from here on => the campaigns are closed and stale; the next rebuild begins anew.
     failpoint(REBUILD_BEGUN)
     begun = {
         campaign_id: (rebuilding, _raise_epoch(rebuilding, former[campaign_id]))
@@ -129,8 +129,8 @@ def _begin(campaign_ids: Collection[UUID]) -> dict[UUID, tuple[Rebuilding, int]]
 
 
 def _raise_epoch(rebuilding: Rebuilding, former: int) -> int:
-    """Above Redis's and PostgreSQL's, which may be an older copy. Raises StateStale when another rebuilder has
-    begun."""
+    """Raises the epoch above Redis's and PostgreSQL's, either of which may be an older copy. Raises StateStale when
+    another rebuilder has begun."""
     epoch = max(former, rebuilding.epoch) + 1
     current = Campaign.objects.filter(pk=rebuilding.campaign_id, epoch=former)
     _require_current_epoch(rebuilding.campaign_id, current.update(epoch=epoch, updated_at=Now()))
@@ -138,8 +138,7 @@ def _raise_epoch(rebuilding: Rebuilding, former: int) -> int:
 
 
 def _reload_campaign(campaign_id: UUID, epoch: int) -> Campaign:
-    """The row with the changes that operators made meanwhile. Raises StateStale when another rebuilder has begun
-    since."""
+    """Returns the row with operators' changes since. Raises StateStale when another rebuilder has begun."""
     campaign = Campaign.objects.filter(pk=campaign_id, epoch=epoch).first()
     _require_current_epoch(campaign_id, campaign)
     return cast("Campaign", campaign)
@@ -154,10 +153,10 @@ def _require_current_epoch(campaign_id: UUID, found: object) -> None:
 def _swap_in(campaign: Campaign, rebuilding: Rebuilding, log: Log, *, was_stale: bool) -> BuiltState:
     campaign = _reload_campaign(campaign.pk, campaign.epoch)
     state = build_state(campaign, rebuilding, log.tickets[campaign.pk])
-    if was_stale:  # a current state has every ticket
+    if was_stale:  # a current state holds every ticket
         refuse_unaccounted(campaign.pk, log.unverified[campaign.pk], state.tickets)
-    # Crash here => the next rebuild takes these ends for a former one's. No promise is lost by that: the window has
-    # passed, so what lands from now on for an older epoch was promised to nobody.
+    # Crash here => the next rebuild takes these ends for a former rebuild's. That loses no promise: the window has
+    # passed, so a message of an older epoch that lands from now on is no promise.
     log_ends = add_log_ends(campaign.log_ends, campaign.epoch, log.ends)
     current = Campaign.objects.filter(pk=campaign.pk, epoch=campaign.epoch)
     _require_current_epoch(campaign.pk, current.update(log_ends=log_ends))
@@ -168,21 +167,22 @@ def _swap_in(campaign: Campaign, rebuilding: Rebuilding, log: Log, *, was_stale:
 
 
 def promise_window_sec() -> float:
-    """After so long nobody is told "accepted" any more for what was admitted before the epoch rose."""
+    """Returns how long an admission from before the epoch rose may still be answered with "accepted"."""
     window_ms = settings.ACCEPT_TIMEOUT_MS + settings.REDIS_SOCKET_TIMEOUT_MS + settings.REDIS_REPLICA_LAG_MS
     return float(window_ms / 1000 + SLACK_SEC)
 
 
 def correct_issued_count(campaign_id: UUID) -> None:
-    """Set issued_count right if rows were deleted, or written while the trigger was off: it would refuse good ones.
+    """Corrects issued_count after rows were deleted, or written while the trigger was off.
 
-    Not while there are more coupons than the quantity, which the database could not store: that is raised first.
+    A wrong count makes the database refuse good coupons. Skips a campaign with more coupons than its quantity, a count
+    that the database cannot store: an operator raises the quantity first.
     """
     counted, coupons = _counts(campaign_id)
     if counted == coupons:
         return
     with transaction.atomic():
-        # The trigger takes this lock too, so what counts next has seen every insert or waits for it.
+        # The trigger takes this lock too, so the next count sees every insert or waits for it.
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
         counted, coupons = _counts(campaign_id)
         if coupons > campaign.quantity:
@@ -192,7 +192,7 @@ def correct_issued_count(campaign_id: UUID) -> None:
 
 
 def _counts(campaign_id: UUID) -> tuple[int, int]:
-    """issued_count, and the number of coupons, of one moment."""
+    """Returns issued_count and the number of coupons, at one moment."""
     return (
         Campaign.objects.filter(pk=campaign_id).annotate(rows=Count("coupons")).values_list("issued_count", "rows")[0]
     )

@@ -1,10 +1,10 @@
-"""Publishes again what is pending and not, or no longer, on its way.
+"""Publishes pending tickets again whose message is not, or no longer, on its way.
 
-A ticket's score says which (messaging/positions.py): older than `RELAY_AFTER_MS` and never acknowledged, or as far
-in the future, since Redis's clock has stepped back; or acknowledged at an offset that the consumers have read, so its
-message came by and left no row; or at an offset that the topic does not have (any more). What lies in the topic and
-waits for a slow consumer is none of these, so it is not published again however long it waits. A second message of a
-ticket is a duplicate to the consumer, never a coupon.
+A ticket's score shows it (messaging/positions.py). The ticket was never acknowledged and is older than
+RELAY_AFTER_MS, or as far in the future, because Redis's clock has stepped back. Or its message lies at an offset
+that the consumers have read, and left no row. Or it lies at an offset that the topic does not have (any more). The
+relay never repeats a message that waits in the topic for a slow consumer. A second message of a ticket is a duplicate
+to the consumer, never a coupon.
 """
 
 import logging
@@ -32,23 +32,23 @@ from coupons.runtime.failpoints import RELAY_PUBLISHED, failpoint
 
 logger = logging.getLogger(__name__)
 LIMIT = 1_000  # tickets of one campaign and reason at a time
-RUN_SEC = 10.0  # the rest comes next time: a keeper has more to look at
+RUN_SEC = 10.0  # the next run does the rest: a keeper has other steps
 
 
 @dataclass(slots=True)
 class RelayReport:
-    """What a run did, in tickets."""
+    """The result of a run, in tickets."""
 
     published: int = 0
     unacknowledged: int = 0
-    settled: int = 0  # a row was there after all; only Redis had not heard of it
+    settled: int = 0  # its row existed; only Redis still had it as pending
 
     def __str__(self) -> str:
         return f"{self.published} published again, {self.settled} settled, {self.unacknowledged} not acknowledged"
 
 
 def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport | None:
-    """One run over all loaded campaigns, or these; None when another relay is at work. Raises RetryLater."""
+    """Relays for all loaded campaigns, or these. Returns None when another relay is at work. Raises RetryLater."""
     report, until = RelayReport(), time.monotonic() + RUN_SEC
     with work_lock(Work.RELAY) as acquired:
         if not acquired:
@@ -56,9 +56,9 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
         campaigns = Campaign.objects.filter(epoch__gt=0)
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
-        # First: what this publishes would make a log that was cut as long as it was, and nobody would notice.
+        # First: what the relay publishes could make a cut log as long as before, and hide the cut.
         check_log_ends()
-        # Before any ticket is looked at: what is pending below an offset that was read has its row, or needs a message.
+        # Read before any ticket: a ticket that is still pending below a read offset has its row, or needs a message.
         lags = partition_lags()
         for campaign_id, epoch in campaigns.values_list("pk", "epoch"):
             try:
@@ -72,7 +72,7 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
 
 
 def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], report: RelayReport) -> bool:
-    """True when there may be more that can be published now."""
+    """Returns True when there may be more to publish now."""
     description = campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
     if description.pending == 0:
         return False
@@ -91,7 +91,7 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
 
 
 def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, now_ms: int) -> list[Held]:
-    """Pending tickets that nobody will issue as things stand."""
+    """Returns pending tickets that no consumer will issue unless they are published again."""
 
     def between(least: int, greatest: int) -> list[Held]:
         return ticket_store.pending_between(
@@ -106,7 +106,7 @@ def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, n
         stuck += between(first, first + lag.next_offset - 1)
         beyond_the_end += between(first + lag.end, first + PARTITION_STEP - 1)
     if beyond_the_end:
-        # What was published since the ends were read looks like this too, so they are read once more.
+        # A ticket published since the ends were read looks the same, so the relay reads the ends once more.
         now = partition_lags()
         stuck += [ticket for ticket in beyond_the_end if _is_beyond(ticket.position, now)]
     return stuck
@@ -120,7 +120,7 @@ def _is_beyond(position: Position | None, lags: Mapping[int, PartitionLag]) -> b
 
 
 def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, report: RelayReport) -> None:
-    """In the order of admission, as far as one partition keeps it."""
+    """Publishes in the order of admission, as far as one partition keeps it."""
     in_order = sorted(tickets, key=lambda ticket: ticket.sequence)
     deliveries = {}
     for held in in_order:
@@ -132,7 +132,7 @@ def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, re
     for place, delivery in deliveries.items():
         with suppress(LogUnavailable):
             acknowledged[place] = delivery.result(deadline - time.monotonic())
-    # Crash here => the messages are in the topic and not marked; the next run publishes duplicates, no coupon is lost.
+    # Crash here => the messages are in the topic and not marked; the next run publishes duplicates. No coupon is lost.
     failpoint(RELAY_PUBLISHED)
     positions = {place: position for place, position in acknowledged.items() if position is not None}
     if positions:

@@ -1,4 +1,4 @@
-"""Finds the campaigns whose state in Redis is not the current one."""
+"""Finds campaigns whose state in Redis is stale."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -21,30 +21,31 @@ CampaignT = TypeVar("CampaignT", bound=Campaign)
 
 
 def stale_campaigns(*, skip_opening: bool = False) -> list[UUID]:
-    """Loaded campaigns whose state in Redis is not the current one. Raises GateUnavailable.
+    """Returns loaded campaigns whose state in Redis is stale. Raises GateUnavailable.
 
-    `skip_opening` leaves out those that were opened a moment ago and that Redis has not heard of. Opening commits to
-    PostgreSQL first; a rebuild that comes between would close for seconds what is about to open.
+    `skip_opening` leaves out those that were opened a moment ago and that Redis does not have yet. Opening commits to
+    PostgreSQL first; a rebuild in between would close a campaign for seconds that is about to open.
     """
     opening = timedelta(seconds=settings.REDIS_SOCKET_TIMEOUT_MS / 1000 + SLACK_SEC if skip_opening else 0)
     loaded = Campaign.objects.filter(epoch__gt=0).annotate(unchanged_for=Now() - F("updated_at")).defer("log_ends")
     stale = []
     for campaign, error in _not_current(loaded):
         if campaign.epoch == 1 and error.reason == "missing" and timedelta() <= campaign.unchanged_for < opening:
-            continue  # negative when PostgreSQL's clock has stepped back: it may have been open for long
+            continue  # negative after PostgreSQL's clock has stepped back: the campaign may have been open for long
         logger.warning("rebuild.stale reason=%s", error)
         stale.append(campaign.pk)
     return stale
 
 
 def still_stale(campaign_ids: Iterable[UUID]) -> list[UUID]:
-    """Those of these campaigns whose state is not the current one."""
+    """Returns those of these campaigns whose state is stale."""
     campaigns = Campaign.objects.filter(pk__in=list(campaign_ids)).defer("log_ends")
     return [campaign.pk for campaign, _ in _not_current(campaigns)]
 
 
 def record_rebuilt(campaign_id: UUID, epoch: int) -> None:
-    """Crash before this => an older copy of Redis would be taken for a newer one; the next look notes it."""
+    """Records the end of a rebuild. Crash before this => an older copy of Redis would pass for a newer one; the next
+    check records it."""
     Campaign.objects.filter(pk=campaign_id, epoch=epoch).update(mended_epoch=epoch)
 
 
@@ -54,7 +55,7 @@ def _not_current(campaigns: Iterable[CampaignT]) -> Iterator[tuple[CampaignT, St
     for campaign in campaigns:
         answer = answers[campaign.pk]
         if isinstance(answer, StateStale):
-            # One whose epoch has risen was rebuilt since it was read.
+            # A campaign whose epoch has risen was rebuilt since its row was read.
             if not (isinstance(answer, EpochAhead) and _has_risen(campaign)):
                 yield campaign, answer
         elif 1 < campaign.epoch != campaign.mended_epoch:
@@ -62,5 +63,5 @@ def _not_current(campaigns: Iterable[CampaignT]) -> Iterator[tuple[CampaignT, St
 
 
 def _has_risen(campaign: Campaign) -> bool:
-    """An epoch rises in PostgreSQL first. Where it has not, PostgreSQL is an older copy: a dump was restored."""
+    """Returns whether the epoch has risen in PostgreSQL, where it rises first. If not, a dump was restored there."""
     return Campaign.objects.filter(pk=campaign.pk, epoch__gt=campaign.epoch).exists()

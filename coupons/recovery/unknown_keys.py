@@ -1,7 +1,7 @@
-"""Messages that are signed with a key which is not known here (docs/decisions/0015).
+"""Handles messages that are signed with a key which is not known here (docs/decisions/0015).
 
-Where the gate's state is current, the gate decides about them, so the consumer reads them. Where Redis is lost, such a
-message may be all that is left of a promise. Then nobody but the operator can tell a former key from a forger's.
+While the gate's state is current, the gate decides about such messages, so the consumer reads them. After Redis has
+lost its data, one may be all that is left of a promise, and only an operator can tell a former key from a forger's.
 """
 
 import time
@@ -28,11 +28,11 @@ from coupons.recovery.stale import stale_campaigns
 
 CHUNK = 1_000
 KEYS_NAMED = 5
-SCAN_SEC = 10.0  # at a start: about a million messages
+SCAN_SEC = 10.0  # enough for about a million messages
 
 
 class Unverified(NamedTuple):
-    """What such a message says, without a proof."""
+    """The content of such a message, unverified."""
 
     key_id: str
     ticket: Ticket
@@ -43,8 +43,8 @@ class Unverified(NamedTuple):
 
 
 def unaccounted(campaign_id: UUID, messages: Sequence[Unverified]) -> list[Unverified]:
-    """Those that may be a lost promise: the user has neither coupon nor a failed event that holds the ticket, and no
-    operator has given up the failed event of the message."""
+    """Returns messages that may be a lost promise: the user has neither a coupon nor a failed event that holds the
+    ticket, and no operator has given up the failed event of the message."""
     left: list[Unverified] = []
     for start in range(0, len(messages), CHUNK):
         chunk = messages[start : start + CHUNK]
@@ -70,7 +70,7 @@ def _given_up(positions: Collection[Position]) -> set[Position]:
 def find_unread_unverified(
     campaigns: Iterable[Campaign], *, within_sec: float
 ) -> tuple[dict[UUID, list[Unverified]], int]:
-    """Of each of these campaigns; and how many unread messages it had no time to look at. Raises LogUnavailable."""
+    """Returns the unread ones by campaign, and how many unread messages it had no time for. Raises LogUnavailable."""
     log_ends = {campaign.pk: campaign.log_ends for campaign in campaigns}
     found: dict[UUID, list[Unverified]] = {campaign_id: [] for campaign_id in log_ends}
     lags = partition_lags()
@@ -88,24 +88,24 @@ def find_unread_unverified(
 
 
 def is_forged(key_id: str, forged_keys: Collection[str]) -> bool:
-    """Whether the operator has said so: by the key's id, or by a pattern such as `*`."""
+    """Returns whether the operator has named the key as forged, by its id or by a pattern such as `*`."""
     return any(fnmatchcase(key_id, pattern) for pattern in forged_keys)
 
 
 def refuse_unaccounted(campaign_id: UUID, messages: Sequence[Unverified], tickets: Mapping[str, int]) -> None:
-    """Raises UnknownMessageKey if one of them names a user without any of these tickets."""
-    strangers = [each for each in messages if each.ticket.user_id not in tickets]
-    if left := unaccounted(campaign_id, strangers):
+    """Raises UnknownMessageKey if a message names a user without one of these tickets and may be a lost promise."""
+    without_ticket = [each for each in messages if each.ticket.user_id not in tickets]
+    if left := unaccounted(campaign_id, without_ticket):
         raise UnknownMessageKey(
             f"Campaign {campaign_id} stays closed, or promises would be lost. The topic has {describe_keys(left)} "
-            "If nobody of yours has ever had that key, they are forged: `manage.py rebuild_admission --forged-key ID`."
+            "If that key was never yours, they are forged: `manage.py rebuild_admission --forged-key ID`."
         )
 
 
 def find_blocked_campaigns(campaign_ids: Collection[UUID], *, within_sec: float) -> dict[UUID, UnknownMessageKey]:
-    """Which of these stale campaigns a rebuild would refuse, and why, as far as there is time to look. Changes nothing.
+    """Returns which of these stale campaigns a rebuild would refuse, and why, as far as the time allows.
 
-    Raises RetryLater.
+    Changes nothing. Raises RetryLater.
     """
     refused: dict[UUID, UnknownMessageKey] = {}
     if campaign_ids:
@@ -119,7 +119,7 @@ def find_blocked_campaigns(campaign_ids: Collection[UUID], *, within_sec: float)
 
 
 def describe_keys(messages: Iterable[Unverified]) -> str:
-    """How many messages of which keys, and what to do."""
+    """Describes how many messages of which keys there are, and what to do."""
     counts = Counter(each.key_id for each in messages).most_common()
     keys = [f"{count} of key {key_id}" for key_id, count in counts[:KEYS_NAMED]]
     if others := counts[KEYS_NAMED:]:
@@ -132,7 +132,7 @@ def describe_keys(messages: Iterable[Unverified]) -> str:
 
 
 def report_unknown_keys() -> Sequence[CheckMessage]:
-    """For `check --deploy`, before the service is started with other keys. Other checks name what is down."""
+    """Serves `check --deploy`, before the service starts with other keys. Other checks report outages."""
     try:
         found, unscanned = find_unread_unverified(Campaign.objects.filter(epoch__gt=0), within_sec=SCAN_SEC)
     except (RetryLater, *DATABASE_DOWN):
@@ -140,19 +140,19 @@ def report_unknown_keys() -> Sequence[CheckMessage]:
     messages: list[CheckMessage] = []
     if any(found.values()):
         text = describe_keys(each for campaign in found.values() for each in campaign)
-        hint = "If Redis is lost before they are read, their campaigns stay closed until the key is named."
+        hint = "If Redis loses its data before they are read, their campaigns stay closed until the key is named."
         messages.append(Error(f"The topic has unread {text}", hint=hint, id="coupons.E018"))
     if unscanned:
-        text = f"{unscanned} unread messages were not looked at for their keys: there was no time for more."
-        messages.append(Warning(text, hint="Look again when the consumer has caught up.", id="coupons.W006"))
+        text = f"{unscanned} unread messages were not checked for unknown keys: the time was up."
+        messages.append(Warning(text, hint="Check again when the consumer has caught up.", id="coupons.W006"))
     return messages
 
 
 def refuse_unknown_keys() -> None:
-    """Raises OperatorError when Redis is lost and perhaps only messages of an unknown key know what was promised: no
-    consumer could go on before an operator has named the key. Where Redis is current, the gate decides about them.
+    """Raises OperatorError when Redis has lost its data and perhaps only messages of an unknown key carry its promises:
+    no consumer could go on until an operator names the key. While Redis is current, the gate decides about them.
 
-    Raises RetryLater and database errors: then nobody could look.
+    Raises RetryLater and database errors when a part is down.
     """
     for error in find_blocked_campaigns(stale_campaigns(), within_sec=SCAN_SEC).values():
         raise OperatorError(str(error))
