@@ -1,4 +1,4 @@
-"""System checks. Those of the settings run with every command; those that ask the servers with `check --deploy`."""
+"""System checks. Checks of settings run with every command, checks that ask the servers with `check --deploy`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +21,12 @@ REDIS_SETTINGS = {
 
 @register("coupons")
 def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Time-outs that only make sense in relation to each other."""
+    """Checks that time-outs which depend on each other fit together."""
     rules = [
         (
             settings.REDIS_SOCKET_TIMEOUT_MS < settings.ACCEPT_TIMEOUT_MS,
             "COUPON_REDIS_SOCKET_TIMEOUT_MS is not below COUPON_ACCEPT_TIMEOUT_MS.",
-            "A Redis that hangs would use up the whole time, and Kafka would never be waited for.",
+            "A Redis that hangs would use up the whole time, and leave none for Kafka.",
             "coupons.E001",
         ),
         (
@@ -51,7 +51,7 @@ def check_former_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckM
 
 @register("coupons")
 def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Every command runs this at its start, a consumer's worker process too; the web server calls it by itself."""
+    """Refuses failpoints outside of tests. Every command, each consumer process and the web server run this."""
     if settings.FAILPOINTS is None:
         return []
     reason = reason_against(settings.DATABASES["default"]["NAME"])
@@ -61,7 +61,7 @@ def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
 
 @register("coupons")
 def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Every file of COUPON_JWT_KEYS_DIR is a key, or a set of keys. The web server calls it at its start, too."""
+    """Checks that every file of COUPON_JWT_KEYS_DIR is a key, or a set of keys. The web server calls this at its start, too."""
     if settings.JWT_KEYS_DIR is None:
         return []
     from coupons.auth.jwt_keys import read_keys  # only web processes need it, and only with the folder
@@ -80,19 +80,20 @@ def check_credentials(app_configs: object, **kwargs: Any) -> Sequence[CheckMessa
     if settings.API_KEYS or settings.JWT_KEYS_DIR is not None:
         return []
     hint = "Set a key, or the folder with the keys of users' tokens."
-    return [Warning("COUPON_API_KEYS and COUPON_JWT_KEYS_DIR are empty: nobody gets in.", hint=hint, id="coupons.W001")]
+    text = "COUPON_API_KEYS and COUPON_JWT_KEYS_DIR are empty: only keys of `create_api_key` get in."
+    return [Warning(text, hint=hint, id="coupons.W001")]
 
 
 @register("coupons", deploy=True)
 def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """The topic is there, with the settings that the promise depends on."""
+    """Checks that the topic exists and has the settings that the promise depends on."""
     try:
         if topics.partition_count() is None:
             hint = "manage.py create_topic makes it."
             return [Error(f"Kafka has no topic {settings.TOPIC}.", hint=hint, id="coupons.E004")]
         differing = topics.settings_that_differ()
     except RetryLater as error:
-        return [Error(f"Kafka could not be asked: {error}", id="coupons.E005")]
+        return [Error(f"Kafka did not answer: {error}", id="coupons.E005")]
     return [
         Warning(
             f"Topic {settings.TOPIC}: {name} is {found}, should be {wanted}.",
@@ -105,20 +106,20 @@ def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
 
 @register("coupons", deploy=True)
 def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """No unread message is signed with a key that is not known here."""
-    from coupons.recovery.unknown_keys import report_unknown_keys  # web processes do without the ledger
+    """Checks that no unread message is signed with an unknown key."""
+    from coupons.recovery.unknown_keys import report_unknown_keys  # web processes do without recovery
 
     return report_unknown_keys()
 
 
 @register("coupons", deploy=True)
 def check_redis(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """The Redis that admits keeps what it was told."""
+    """Checks that the Redis of the gate keeps its data."""
     try:
         found: Any = admission_redis().config_get(*REDIS_SETTINGS)
     except RedisError as error:
-        # A managed Redis may forbid CONFIG; then its own settings page must be looked at.
-        return [Warning(f"Redis could not be asked for its settings: {error}", id="coupons.W003")]
+        # A managed Redis may forbid CONFIG; its own settings page shows the values.
+        return [Warning(f"Redis did not show its settings: {error}", id="coupons.W003")]
     return [
         Warning(f"Redis: {name} is {found.get(name)}, should be {wanted}.", hint=f"Else {why}.", id="coupons.W004")
         for name, (wanted, why) in REDIS_SETTINGS.items()

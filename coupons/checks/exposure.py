@@ -1,7 +1,7 @@
-"""System checks of what stands between this service and everybody: it does not start where that is nothing.
+"""System checks that refuse to start with settings that expose the service.
 
-With DJANGO_DEBUG on they say nothing. Failpoints have a check of their own (configuration.py), which asks for more: a
-database that is a test's, DEBUG or not. COUPON_TRUSTED_PROXIES is refused when it is read (couponsite/env.py).
+With DJANGO_DEBUG on they pass. The check of failpoints is stricter (configuration.py): it requires a test database,
+with DEBUG or without. couponsite/env.py checks COUPON_TRUSTED_PROXIES when it reads it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 MIN_SECRET_CHARACTERS = 32
 MIN_DISTINCT_CHARACTERS = 10
-# What stands in examples and in projects made by a command, in any spelling.
+# Words in secrets of examples and of project templates, in any spelling.
 PLACEHOLDER_WORDS = (
     "django-insecure", "insecure-", "-insecure", "change-me", "change_me", "changeme", "replace-me", "replace_me",
     "replaceme", "secret-key", "secret_key", "secretkey", "your-secret", "your_secret", "example", "placeholder",
@@ -23,7 +23,7 @@ HOW_TO_GENERATE = 'Make one: python -c "import secrets; print(secrets.token_urls
 
 @register("coupons")
 def check_exposure(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Every command runs this at its start; the web server calls it by itself."""
+    """Every command runs this at its start, and the web server calls it."""
     if settings.DEBUG:
         return []
     return [*_secret(), *_hosts(), *_origins()]
@@ -38,13 +38,13 @@ def _secret() -> list[CheckMessage]:
 
 
 def weakness_of(secret: str) -> str | None:
-    """Why this secret can be guessed; the answer repeats nothing of it."""
+    """Returns why the secret can be guessed, without repeating any of it. Returns None for a strong one."""
     if len(secret) < MIN_SECRET_CHARACTERS:
         return f"has fewer than {MIN_SECRET_CHARACTERS} characters"
     if len(set(secret)) < MIN_DISTINCT_CHARACTERS:
         return f"has fewer than {MIN_DISTINCT_CHARACTERS} different characters"
     if any(word in secret.lower() for word in PLACEHOLDER_WORDS):
-        return "is one of an example or of a project made by a command"
+        return "is a placeholder of an example or of a project template"
     return None
 
 
@@ -78,7 +78,7 @@ def _is_one_origin(text: str) -> bool:
 
 @register("coupons", deploy=True)
 def check_proxies(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Not an error: the API works without."""
+    """Warns only: the API works without a proxy."""
     if not settings.HTTPS or settings.TRUSTED_PROXIES:
         return []
     hint = "Name the proxy that ends TLS, or set COUPON_HTTPS=false where there is none."

@@ -1,6 +1,6 @@
-"""System checks of the way to the servers: what is not encrypted, and what is encrypted and believes anybody.
+"""System checks of the connections to the servers: each must be encrypted, and each server must prove its name.
 
-`docs/deploy/security.md` has the lines that none of them minds. No message shows a URL: it holds a password.
+`docs/deploy/security.md` has settings that pass. No message shows a URL, because it holds a password.
 """
 
 import ssl
@@ -24,13 +24,13 @@ LIBRDKAFKA_FALSE = ("false", "f", "0")
 
 @register("coupons")
 def check_kafka_client(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """librdkafka takes COUPON_KAFKA_CLIENT_CONFIG. The web server calls it at its start, too."""
+    """Checks that librdkafka accepts COUPON_KAFKA_CLIENT_CONFIG. The web server calls this at its start, too."""
     if not settings.KAFKA_CLIENT_CONFIG:
         return []
     try:
         AdminClient(client_config())
     except KafkaException as error:
-        hint = f"Files must be there and readable by this user. {DOCUMENT} has whole lines for TLS and SASL."
+        hint = f"Files must exist and be readable by this user. {DOCUMENT} has lines to copy for TLS and SASL."
         reason = error.args[0].str()
         return [Error(f"COUPON_KAFKA_CLIENT_CONFIG is refused: {reason}.", hint=hint, id="coupons.E011")]
     return []
@@ -38,8 +38,8 @@ def check_kafka_client(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
 
 @register("coupons", deploy=True)
 def check_encryption(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Each server is reached by TLS, on this machine, or in a network that COUPON_PLAINTEXT_HOSTS names."""
-    hint = f"See {DOCUMENT}. Where nobody else is in the network, name the host in COUPON_PLAINTEXT_HOSTS."
+    """Checks that each server is reached by TLS, on this machine, or in a network that COUPON_PLAINTEXT_HOSTS names."""
+    hint = f"See {DOCUMENT}. In a network of your own, name the host in COUPON_PLAINTEXT_HOSTS."
     return [
         Warning(f"{setting}: passwords, user ids and coupons go to {host} in plain text.", hint=hint, id="coupons.W011")
         for setting, host in (*_plaintext_redis(), *_plaintext_postgresql(), *_plaintext_kafka())
@@ -49,10 +49,10 @@ def check_encryption(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
 
 @register("coupons", deploy=True)
 def check_verification(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Whoever is spoken to by TLS has shown a certificate for that very name."""
-    hint = f"See {DOCUMENT}. Encryption alone hides nothing from somebody who answers in the server's place."
+    """Checks that each TLS client requires a certificate for the server's very name."""
+    hint = f"See {DOCUMENT}. Encryption alone does not protect from a host that poses as the server."
     return [
-        Warning(f"{setting}: {why}, so anybody may answer in the server's place.", hint=hint, id="coupons.W012")
+        Warning(f"{setting}: {why}, so any host may pose as the server.", hint=hint, id="coupons.W012")
         for setting, why in (*_unverified_redis(), *_unverified_postgresql(), *_unverified_kafka())
     ]
 
@@ -109,7 +109,7 @@ def _kafka(name: str, default: str) -> str:
 
 
 def _is_local(host: str) -> bool:
-    """This machine: by name, by a loopback address, or by a socket's path."""
+    """Returns whether the host is this machine: by name, by a loopback address, or by a socket's path."""
     if host in ("", "localhost") or host.startswith("/"):
         return True
     try:
