@@ -20,9 +20,9 @@ class CampaignState(models.TextChoices):
 class Campaign(models.Model):
     """One first-come-first-served offer.
 
-    `revision` rises with every change that Redis must hear of; `epoch` rises with every rebuild (0 = never loaded), and
-    `mended_epoch` follows it when that rebuild has ended: what Redis shows of an older one is an older copy.
-    `issued_count` is kept by a trigger on the coupon table (migration 0002), never by this program.
+    `revision` rises with every change that Redis must get. `epoch` rises with every rebuild (0 = never loaded), and
+    `mended_epoch` follows when that rebuild has ended: a Redis with a lower epoch is an older copy. A trigger on the
+    coupon table keeps `issued_count` (migration 0002), never this program.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -67,7 +67,7 @@ class Campaign(models.Model):
 
 
 class Coupon(models.Model):
-    """One issued coupon. Rows are never changed and never deleted.
+    """One issued coupon. Rows are never changed or deleted.
 
     The index of `coupon_one_per_user` starts with the user, so it also serves an operator's search by user.
     """

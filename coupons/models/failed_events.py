@@ -1,4 +1,4 @@
-"""Messages that could not become coupons, and what was tried since."""
+"""Messages that could not become coupons, and their retries."""
 
 from django.db import models
 from django.db.models import Q
@@ -14,7 +14,7 @@ class EventStatus(models.TextChoices):
 
 
 class FailCode(models.TextChoices):
-    """Why a message could not become a coupon, and who may do something about it."""
+    """Why a message could not become a coupon, whether it may be a promise, and whether a retry can help."""
 
     INVALID_MESSAGE = "invalid-message"
     UNAUTHENTIC = "unauthentic"
@@ -27,7 +27,7 @@ class FailCode(models.TextChoices):
 
     @property
     def holds_ticket(self) -> bool:
-        """Whether the gate held this ticket when the row was written: somebody may have been promised a coupon."""
+        """Whether the gate held this ticket when the row was written, so that it may have been promised."""
         return self in HELD_CODES
 
     @property
@@ -41,13 +41,13 @@ GIVEN_UP = Q(given_up_at__isnull=False)
 
 
 class FailEventHistory(models.Model):
-    """One message that could not become a coupon as it stood, and everything that was tried since.
+    """One message that could not become a coupon at first.
 
     The database itself refuses SUCCESS while the ticket has no coupon, and a coupon for a ticket that was given up
     (migration 0008).
 
-    `next_attempt_at` is when the scheduled retry takes it up: NULL waits for an operator. While a retry works on it
-    the status is PROCESSING and `next_attempt_at` the end of that run's lease, after which another run takes over.
+    The scheduled retry takes a row up at `next_attempt_at`; NULL waits for an operator. While a retry works on the row,
+    the status is PROCESSING and `next_attempt_at` is the end of that run's lease. After it another run takes over.
     """
 
     campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, null=True, blank=True, db_index=False)
@@ -83,11 +83,11 @@ class FailEventHistory(models.Model):
             models.Index(fields=("user_id", "campaign"), name="failevent_by_user"),
             models.Index(fields=("campaign", "id"), name="failevent_by_campaign"),
             models.Index(fields=("error_code", "id"), name="failevent_by_code"),
-            # What stays small however large the history grows: the retry's queue, the ledger's, the operators' list.
+            # Partial indexes stay small while the history grows: for the retry, the ledger and the operators' list.
             models.Index(fields=("next_attempt_at",), name="failevent_due", condition=Q(next_attempt_at__isnull=False)),
             models.Index(fields=("campaign", "user_id"), name="failevent_open", condition=~Q(event_status="SUCCESS")),
             models.Index(fields=("id",), name="failevent_open_newest", condition=~Q(event_status="SUCCESS")),
-            # The trigger on the coupon table asks it at every insert (migration 0008).
+            # The trigger on the coupon table uses this one at every insert (migration 0008).
             models.Index(fields=("campaign", "user_id"), name="failevent_given_up", condition=GIVEN_UP),
         ]
         permissions = [
@@ -100,7 +100,7 @@ class FailEventHistory(models.Model):
 
 
 class FailAttempt(models.Model):
-    """One retry of a failed event: when, by whom, and what it said."""
+    """One retry of a failed event: its time, actor and result."""
 
     event = models.ForeignKey(FailEventHistory, on_delete=models.PROTECT, related_name="tried")
     started_at = models.DateTimeField()

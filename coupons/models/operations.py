@@ -1,4 +1,4 @@
-"""What running the service needs: offsets that were read, API keys, the audit, log-ins, scheduled jobs."""
+"""Records for running the service: read offsets, API keys, the audit, log-in attempts, scheduled jobs."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -7,12 +7,12 @@ from django.db.models.functions import Now
 
 
 class PartitionOffset(models.Model):
-    """How far the consumers have read a partition: everything below `next_offset` is a coupon or a failed event.
+    """How far the consumers have read a partition: every message below `next_offset` is a coupon or a failed event.
 
-    Written in the transaction that writes those rows, so it is right whatever becomes of the group's offsets in Kafka:
-    the rebuild, the relay and the ledger read this one. `end_offset` is the furthest end of the log that a keeper has
-    seen, and `topic_id` Kafka's own id of the topic then; a log that ends earlier was cut, and one with another id was
-    made anew (coupons/recovery/cut_logs.py).
+    The transaction that writes those rows writes this one, so it stays right whatever happens to the group's offsets in
+    Kafka. The rebuild, the relay and the ledger rely on it. `end_offset` is the furthest end of the log that a keeper
+    has seen, and `topic_id` is Kafka's id of the topic at that time. A log that ends earlier was cut, and one with
+    another id was made anew (coupons/recovery/cut_logs.py).
     """
 
     topic = models.CharField(max_length=249)
@@ -29,7 +29,7 @@ class PartitionOffset(models.Model):
 
 
 class Scope(models.TextChoices):
-    """What a caller may do. A user with a token has APPLY and READ, for the one user that it names."""
+    """The rights of a caller. A user with a token has APPLY and READ, for the one user that the token names."""
 
     APPLY = "apply"
     READ = "read"
@@ -37,9 +37,9 @@ class Scope(models.TextChoices):
 
 
 class ApiKey(models.Model):
-    """A service's credentials: what it may do and until when. The key itself is shown once and stored nowhere.
+    """A service's credentials: its rights and their end. The key is shown once, and only its digest is stored.
 
-    A random secret of 256 bits needs no slow hash: nobody guesses it, and every request would pay for one.
+    A random secret of 256 bits needs no slow hash: it cannot be guessed, and every request would pay for the hash.
     """
 
     name = models.CharField(max_length=100, help_text="Which service has it")
@@ -60,7 +60,7 @@ class ApiKey(models.Model):
         ordering = ("-id",)
         constraints = [
             models.CheckConstraint(name="apikey_has_a_scope", condition=Q(scopes__len__gte=1)),
-            # An empty list means none of them, and must not be read as all of them.
+            # An empty list means no campaign, and must not be taken for all campaigns.
             models.CheckConstraint(
                 name="apikey_campaigns_not_empty", condition=Q(campaigns__isnull=True) | Q(campaigns__len__gte=1)
             ),
@@ -72,10 +72,10 @@ class ApiKey(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who did what, when and why. Written in the transaction of what was done (coupons/audit.py).
+    """One act of an operator: actor, act, time and reason. Written in the transaction of the act (coupons/audit.py).
 
-    Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE (migration 0007). They name what they are about and
-    point to nothing, so that they outlive it.
+    Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE (migration 0007). They name their object without a
+    foreign key, so that they outlive it.
     """
 
     at = models.DateTimeField(db_default=Now())
@@ -99,7 +99,7 @@ class AuditEntry(models.Model):
 
 
 class LogInCount(models.Model):
-    """Attempts to log in, of one address, one name, one browser or all (coupons/admin/log_in_counts.py)."""
+    """Counts attempts to log in: by address, by name, by browser, or all (coupons/admin/log_in_counts.py)."""
 
     key = models.CharField(
         max_length=64, primary_key=True, help_text="A hash: what people type there may be a password"
@@ -115,7 +115,7 @@ class LogInCount(models.Model):
 
 
 class JobRun(models.Model):
-    """The last run of a scheduled job, one row a job: cron swallows output and exit codes, this does not."""
+    """The last run of a scheduled job, one row per job. cron swallows output and exit codes, so this row keeps them."""
 
     name = models.CharField(max_length=64, primary_key=True)
     started_at = models.DateTimeField()
