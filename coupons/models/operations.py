@@ -42,18 +42,20 @@ class ApiKey(models.Model):
     A random secret of 256 bits needs no slow hash: it cannot be guessed, and every request would pay for the hash.
     """
 
-    name = models.CharField(max_length=100, help_text="Which service has it")
-    prefix = models.CharField(max_length=8, unique=True, editable=False, help_text="What logs and people call it")
+    name = models.CharField(max_length=100, help_text="The service that uses the key")
+    prefix = models.CharField(max_length=8, unique=True, editable=False, help_text="Names the key in logs")
     digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the key, in hex")
     scopes = ArrayField(models.CharField(max_length=10, choices=Scope))
-    campaigns = ArrayField(models.UUIDField(), null=True, blank=True, help_text="The only ones it may touch; NULL: all")
+    campaigns = ArrayField(
+        models.UUIDField(), null=True, blank=True, help_text="The only campaigns of the key; NULL: all"
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     created_by = models.CharField(max_length=150, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_by = models.CharField(max_length=150, blank=True, editable=False)
     revoked_reason = models.TextField(blank=True, editable=False)
-    last_used_at = models.DateTimeField(null=True, editable=False, help_text="Within a minute or so")
+    last_used_at = models.DateTimeField(null=True, editable=False, help_text="Accurate to about a minute")
 
     class Meta:
         verbose_name = "API key"
@@ -80,15 +82,15 @@ class AuditEntry(models.Model):
 
     at = models.DateTimeField(db_default=Now())
     actor = models.CharField(max_length=150, help_text="A user of the admin, manage.py:USER, or api:KEY")
-    kind = models.CharField(max_length=60, help_text="The model of what it is about: coupons.campaign")
+    kind = models.CharField(max_length=60, help_text="The model of the object: coupons.campaign")
     object_id = models.CharField(max_length=64)
-    object_name = models.CharField(max_length=250, help_text="As it was called then")
+    object_name = models.CharField(max_length=250, help_text="The name of the object at that time")
     what = models.TextField()
     reason = models.TextField(blank=True)
 
     class Meta:
         verbose_name = "audit entry"
-        verbose_name_plural = "audit: who did what"
+        verbose_name_plural = "audit entries"
         indexes = [
             models.Index(fields=("kind", "object_id", "id"), name="audit_by_object"),
             models.Index(fields=("actor", "id"), name="audit_by_actor"),
@@ -102,7 +104,7 @@ class LogInCount(models.Model):
     """Counts attempts to log in: by address, by name, by browser, or all (coupons/admin/log_in_counts.py)."""
 
     key = models.CharField(
-        max_length=64, primary_key=True, help_text="A hash: what people type there may be a password"
+        max_length=64, primary_key=True, help_text="A hash, because people may type a password there"
     )
     attempts = models.PositiveIntegerField()
     until = models.DateTimeField(db_index=True)
@@ -120,7 +122,7 @@ class JobRun(models.Model):
     name = models.CharField(max_length=64, primary_key=True)
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
-    succeeded = models.BooleanField(null=True, help_text="Empty while it runs, or when it was killed")
+    succeeded = models.BooleanField(null=True, help_text="Empty while the job runs, or when it was killed")
     result = models.TextField(blank=True)
 
     class Meta:
