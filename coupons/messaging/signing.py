@@ -67,7 +67,7 @@ def _check(payload: bytes, headers: Headers) -> None:
         raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
     match = _SIGNATURE.fullmatch(signatures[0]) if isinstance(signatures[0], bytes) else None
     if match is None:
-        reason = f"the message's signature does not have the form '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
+        reason = f"the message's signature is not '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
         raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
     key_id, mac = match[1].decode(), match[2]
     secret = settings.MESSAGE_KEYS.get(key_id)

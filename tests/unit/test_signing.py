@@ -137,7 +137,7 @@ _SIGNATURE = b"hmac-sha256 new " + _ZEROS
         ([], "0 headers"),
         ([("Signature", _SIGNATURE)], "0 headers"),
         ([(HEADER, _SIGNATURE), (HEADER, _SIGNATURE)], "2 headers"),
-        ([(HEADER, None)], "is no 'hmac-sha256 <key id>"),
+        ([(HEADER, None)], "is not 'hmac-sha256 <key id>"),
         ([(HEADER, b"")], "is no"),
         ([(HEADER, b"hmac-md5 new " + _ZEROS)], "is no"),
         ([(HEADER, b"hmac-sha256")], "is no"),
