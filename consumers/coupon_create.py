@@ -54,7 +54,7 @@ class _DecodedBatch(NamedTuple):
     `id()`s of the ticket objects.
 
     `tickets` includes those of messages that are signed with an unknown key. Such a message may be a promise under a
-    former key, and a forger gains nothing: a ticket that the gate holds is its user's coupon, whoever sent the message.
+    former key, and a forger gains nothing: a ticket that the gate holds is its user's coupon, however it arrived.
     """
 
     tickets: list[Ticket]

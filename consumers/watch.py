@@ -110,7 +110,7 @@ class SilenceWatch:
                     raise ConsumerSilent(f"partition {partition}, offset {offset}: unread for {now - since:.0f} s")
         except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
             self._waiting_since.clear()  # an outage explains the silence
-            logger.info("consumer.not_looked error=%s", one_line(error))
+            logger.info("consumer.silence_not_checked error=%s", one_line(error))
 
     def _waiting_for(self, consumer: Consumer) -> Iterator[tuple[Backlog, int]]:
         """Yields the backlog of each partition that this member holds, or no member, and where the partition ends."""

@@ -129,12 +129,12 @@ def _publish(campaign_id: UUID, epoch: int, tickets: list[Held], now_ms: int, re
         deliveries[held.user_id, held.sequence] = publisher().publish(message)
     deadline = time.monotonic() + settings.DELIVERY_TIMEOUT_MS / 1000 + 1
     acknowledged = {}
-    for place, delivery in deliveries.items():
+    for key, delivery in deliveries.items():
         with suppress(LogUnavailable):
-            acknowledged[place] = delivery.result(deadline - time.monotonic())
+            acknowledged[key] = delivery.result(deadline - time.monotonic())
     # Crash here => the messages are in the topic and not marked; the next run publishes duplicates. No coupon is lost.
     failpoint(RELAY_PUBLISHED)
-    positions = {place: position for place, position in acknowledged.items() if position is not None}
+    positions = {key: position for key, position in acknowledged.items() if position is not None}
     if positions:
         ticket_store.mark_published(campaign_id=campaign_id, epoch=epoch, positions=positions)
     report.published += len(acknowledged)

@@ -64,7 +64,7 @@ def _given_up(positions: Collection[Position]) -> set[Position]:
         offset__in=[each.offset for each in positions],
         given_up_at__isnull=False,
     )
-    return {Position(*place) for place in events.values_list("partition", "offset")}
+    return {Position(*each) for each in events.values_list("partition", "offset")}
 
 
 def find_unread_unverified(

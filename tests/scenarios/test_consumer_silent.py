@@ -45,7 +45,7 @@ def test_one_that_has_nothing_to_read_stays(service: Service) -> None:
     silent.says("coupon consumer, pid")
     hold(5, lambda: silent.exit_code is None, "it stays")
 
-    assert "consumer.not_looked" not in silent.output
+    assert "consumer.silence_not_checked" not in silent.output
     assert silent.stop() == 0
     assert consumer.stop() == 0
 
@@ -62,6 +62,6 @@ def test_one_whose_messages_another_holds_stays(service: Service) -> None:
     hold(6, lambda: silent.exit_code is None, "it stays")
 
     assert unread() > 0
-    assert "consumer.not_looked" not in silent.output
+    assert "consumer.silence_not_checked" not in silent.output
     assert silent.stop() == 0
     assert slow.stop() == 0
