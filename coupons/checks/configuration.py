@@ -61,7 +61,7 @@ def check_failpoints(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
 
 @register("coupons")
 def check_token_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that every file of COUPON_JWT_KEYS_DIR is a key, or a set of keys. The web server calls this at its start, too."""
+    """Checks that every file of COUPON_JWT_KEYS_DIR is a key, or a set of keys. The web server does so at its start."""
     if settings.JWT_KEYS_DIR is None:
         return []
     from coupons.auth.jwt_keys import read_keys  # only web processes need it, and only with the folder
