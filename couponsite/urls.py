@@ -10,7 +10,7 @@ admin.autodiscover()
 
 # They take over what Django has registered by now.
 from coupons.admin.log_in import log_in  # noqa: E402
-from coupons.admin.people import OwnPasswordView  # noqa: E402
+from coupons.admin.users import OwnPasswordView  # noqa: E402
 
 admin.site.site_header = "Coupons"
 admin.site.site_title = "Coupons"

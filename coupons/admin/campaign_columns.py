@@ -9,8 +9,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from coupons.admin import live
-from coupons.admin.live import Live
+from coupons.admin import live_state
+from coupons.admin.live_state import LiveState
 from coupons.admin.pages import TitledChangeList, badge, moment_column, moment_text, number
 from coupons.models import Campaign, CampaignState
 
@@ -23,7 +23,7 @@ class CampaignChangeList(TitledChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list = list(self.result_list)
-        seen = live.look(self.result_list)
+        seen = live_state.read_live_states(self.result_list)
         for campaign in self.result_list:
             campaign.live = seen[campaign.pk]
 
@@ -80,6 +80,6 @@ class CampaignColumns:
         return badge(seen.redis, seen.kind)
 
 
-def _live(campaign: Any) -> Live:
-    seen: Live = campaign.live
+def _live(campaign: Any) -> LiveState:
+    seen: LiveState = campaign.live
     return seen

@@ -15,12 +15,12 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST
 
-from coupons.admin import live
+from coupons.admin import live_state
 from coupons.admin.campaign_columns import CampaignChangeList, CampaignColumns
 from coupons.admin.campaign_form import EDITABLE, CampaignForm
 from coupons.admin.pages import OperatorAdmin, actor_of, campaign_url, database_down
-from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
-from coupons.admin.steps import STEPS, Step, steps_for, take_step
+from coupons.admin.reasons import ReasonActionForm, ReasonField, read_reason
+from coupons.admin.transitions import TRANSITIONS, Transition, run_transition, transitions_for
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
@@ -33,21 +33,21 @@ class CloseForm(forms.Form):
     reason = ReasonField(rows=4)
 
 
-def step_action(name: str) -> Any:
-    """The list's action for one step. Closing is final, so it asks first."""
+def transition_action(name: str) -> Any:
+    """The list's action for one transition. Closing is final, so it asks first."""
 
     def act(page: "CampaignAdmin", request: HttpRequest, chosen: QuerySet[Campaign]) -> HttpResponse | None:
         campaigns = list(chosen[: MAX_AT_ONCE + 1])
         if len(campaigns) > MAX_AT_ONCE:
             messages.error(request, f"Choose {MAX_AT_ONCE} campaigns at most; nothing was changed.")
         elif name == "close":
-            return page.ask_to_close(request, campaigns)
-        elif reason := reason_of(request):
-            take_step(request, STEPS[name], campaigns, reason)
+            return page.confirm_close(request, campaigns)
+        elif reason := read_reason(request):
+            run_transition(request, TRANSITIONS[name], campaigns, reason)
         return None
 
     act.__name__ = f"{name}_campaigns"
-    description = f"{STEPS[name].label} the selected campaigns{' …' if name == 'close' else ''}"
+    description = f"{TRANSITIONS[name].label} the selected campaigns{' …' if name == 'close' else ''}"
     return admin.action(act, permissions=["operate"], description=description)
 
 
@@ -55,7 +55,7 @@ def step_action(name: str) -> Any:
 class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
     form = CampaignForm
     action_form = ReasonActionForm
-    actions = tuple(step_action(name) for name in STEPS)
+    actions = tuple(transition_action(name) for name in TRANSITIONS)
     list_display = (
         "name", "state_badge", "redis", "window", "admitted", "pending", "issued", "open_events",
     )  # fmt: skip
@@ -70,20 +70,20 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
     change_form_template = "admin/coupons/campaign/change_form.html"
 
     def get_urls(self) -> list[URLPattern]:
-        """The steps' addresses stand before Django's, which take any path for an object's id."""
+        """The transitions' addresses stand before Django's, which take any path for an object's id."""
         wrap = self.admin_site.admin_view
-        steps = [
+        transitions = [
             path(
                 f"<uuid:campaign_id>/{name}/",
-                wrap(self.step_view),
+                wrap(self.transition_view),
                 {"name": name},
                 f"coupons_campaign_{name}",
             )
-            for name in STEPS
+            for name in TRANSITIONS
             if name != "close"
         ]
         return [
-            *steps,
+            *transitions,
             path("close/", wrap(self.close_view), name="coupons_campaign_close"),
             *super().get_urls(),
         ]
@@ -138,8 +138,8 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         if obj is None:
             return [(None, {"fields": (*EDITABLE, "reason")})]
         if not self.has_change_permission(request, obj):
-            return [(None, {"fields": ("name", "quantity", "opens", "closes")}), _facts()]
-        return [(None, {"fields": (*EDITABLE, "reason", "revision")}), _facts()]
+            return [(None, {"fields": ("name", "quantity", "opens", "closes")}), _record_fieldset()]
+        return [(None, {"fields": (*EDITABLE, "reason", "revision")}), _record_fieldset()]
 
     def save_model(self, request: HttpRequest, obj: Campaign, form: Any, change: bool) -> None:
         """Never a plain save: raises what changeform_view shows."""
@@ -161,13 +161,13 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
             return HttpResponseRedirect(campaign_url(obj.pk))
         return super().response_post_save_add(request, obj)
 
-    # --- the steps ------------------------------------------------------------------------------------
+    # --- the transitions ------------------------------------------------------------------------------------
     @method_decorator(require_POST)
-    def step_view(self, request: HttpRequest, campaign_id: UUID, name: str) -> HttpResponse:
+    def transition_view(self, request: HttpRequest, campaign_id: UUID, name: str) -> HttpResponse:
         if not self.has_operate_permission(request):
             raise PermissionDenied
-        if reason := reason_of(request):
-            take_step(request, STEPS[name], Campaign.objects.filter(pk=campaign_id), reason)
+        if reason := read_reason(request):
+            run_transition(request, TRANSITIONS[name], Campaign.objects.filter(pk=campaign_id), reason)
         return HttpResponseRedirect(campaign_url(campaign_id))
 
     def close_view(self, request: HttpRequest) -> HttpResponse:
@@ -178,16 +178,16 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         campaigns = list(Campaign.objects.filter(pk__in=_uuids(given[:MAX_AT_ONCE])))
         form = CloseForm(request.POST) if request.method == "POST" else CloseForm()
         if campaigns and not form.is_valid():
-            return self.ask_to_close(request, campaigns, form)
-        take_step(request, STEPS["close"], campaigns, form.cleaned_data["reason"] if campaigns else "")
+            return self.confirm_close(request, campaigns, form)
+        run_transition(request, TRANSITIONS["close"], campaigns, form.cleaned_data["reason"] if campaigns else "")
         if len(campaigns) == 1:
             return HttpResponseRedirect(campaign_url(campaigns[0].pk))
         return HttpResponseRedirect(reverse("admin:coupons_campaign_changelist"))
 
-    def ask_to_close(
+    def confirm_close(
         self, request: HttpRequest, campaigns: list[Campaign], form: CloseForm | None = None
     ) -> HttpResponse:
-        seen = live.look(campaigns)
+        seen = live_state.read_live_states(campaigns)
         context = {
             **self.admin_site.each_context(request),
             "title": "Close for good?",
@@ -204,9 +204,13 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
     ) -> HttpResponse:
         campaign = context.get("original")
         if campaign is not None:
-            context["live"] = live.look([campaign])[campaign.pk]
+            context["live"] = live_state.read_live_states([campaign])[campaign.pk]
             may = self.has_operate_permission(request)
-            context["steps"] = [(step, _step_url(step, campaign)) for step in steps_for(campaign)] if may else []
+            context["transitions"] = (
+                [(transition, _transition_url(transition, campaign)) for transition in transitions_for(campaign)]
+                if may
+                else []
+            )
             context["state_badge"] = self.state_badge(campaign)
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -217,15 +221,15 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
 _REFUSAL = "coupons.refusal"  # where changeform_view leaves it for the form that get_form builds
 
 
-def _facts() -> tuple[str, dict[str, Any]]:
+def _record_fieldset() -> tuple[str, dict[str, Any]]:
     return "Record", {"fields": ("id", "revision_text", "created", "updated")}
 
 
-def _step_url(step: Step, campaign: Campaign) -> str:
+def _transition_url(transition: Transition, campaign: Campaign) -> str:
     """Where its button leads: closing asks first."""
-    if step.name == "close":
+    if transition.name == "close":
         return f"{reverse('admin:coupons_campaign_close')}?ids={campaign.pk}"
-    return reverse(f"admin:coupons_campaign_{step.name}", args=[campaign.pk])
+    return reverse(f"admin:coupons_campaign_{transition.name}", args=[campaign.pk])
 
 
 def _uuids(texts: list[str]) -> list[UUID]:

@@ -13,7 +13,7 @@ from coupons.models import EventStatus, FailEventHistory
 MAX_AT_ONCE = 500  # a retry takes a few milliseconds, and the operator waits for all of them
 
 
-def undecided(event_ids: Sequence[int]) -> list[int]:
+def open_to_decision(event_ids: Sequence[int]) -> list[int]:
     """Those that may be retried or given up: not SUCCESS, not given up, not being retried at this moment."""
     events = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL)
     return list(events.filter(given_up_at__isnull=True).order_by("pk").values_list("pk", flat=True))
@@ -21,27 +21,27 @@ def undecided(event_ids: Sequence[int]) -> list[int]:
 
 def retry_now(request: HttpRequest, event_ids: Sequence[int], reason: str) -> None:
     with errors_as_messages(request, about="Retry"):
-        report = retry_events_now(event_ids=undecided(event_ids), actor=actor_of(request), reason=reason)
-        _say_retried(request, report, left_alone=len(event_ids) - report.succeeded - report.failed)
+        report = retry_events_now(event_ids=open_to_decision(event_ids), actor=actor_of(request), reason=reason)
+        _report_retried(request, report, skipped=len(event_ids) - report.succeeded - report.failed)
 
 
 def give_up(request: HttpRequest, event_ids: Sequence[int], reason: str) -> None:
     with errors_as_messages(request, about="Give up"):
-        given_up = give_up_events(event_ids=undecided(event_ids), actor=actor_of(request), reason=reason)
+        given_up = give_up_events(event_ids=open_to_decision(event_ids), actor=actor_of(request), reason=reason)
         if given_up:
             messages.success(request, f"Given up: {_events(given_up)}.")
-        _say_left_alone(request, len(event_ids) - given_up)
+        _report_skipped(request, len(event_ids) - given_up)
 
 
-def _say_retried(request: HttpRequest, report: RetryReport, *, left_alone: int) -> None:
+def _report_retried(request: HttpRequest, report: RetryReport, *, skipped: int) -> None:
     if report.succeeded:
         messages.success(request, f"Retried: {_events(report.succeeded)} succeeded.")
     if report.failed:
         messages.warning(request, f"Retried: {_events(report.failed)} failed again; each shows why.")
-    _say_left_alone(request, left_alone)
+    _report_skipped(request, skipped)
 
 
-def _say_left_alone(request: HttpRequest, count: int) -> None:
+def _report_skipped(request: HttpRequest, count: int) -> None:
     if count:
         messages.info(
             request, f"Left alone: {_events(count)} that succeeded, were given up or are being retried already."

@@ -18,11 +18,11 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from coupons.admin import jobs
-from coupons.admin.decisions import MAX_AT_ONCE, give_up, retry_now, undecided
+from coupons.admin.decisions import MAX_AT_ONCE, give_up, open_to_decision, retry_now
 from coupons.admin.filters import CampaignFilter, StatusFilter
 from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge, campaign_link, moment_column
 from coupons.admin.payloads import readable_payload
-from coupons.admin.reasons import ReasonActionForm, ReasonField, reason_of
+from coupons.admin.reasons import ReasonActionForm, ReasonField, read_reason
 from coupons.models import EventStatus, FailCode, FailEventHistory
 from coupons.runtime.text import visible
 
@@ -91,19 +91,21 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
     # --- decisions --------------------------------------------------------------------------------------
     @admin.action(permissions=["retry"], description="Retry the selected events now")
     def retry_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> None:
-        if reason := reason_of(request):
-            retry_now(request, _ids(request, chosen), reason)
+        if reason := read_reason(request):
+            retry_now(request, _selected_ids(request, chosen), reason)
 
     @admin.action(permissions=["give_up"], description="Give up the selected events, with a reason …")
     def give_up_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse:
-        ids = ",".join(str(event_id) for event_id in _ids(request, chosen))
-        return self._ask_reason(request, ReasonForm(initial={"ids": ids, "reason": request.POST.get("reason", "")}))
+        ids = ",".join(str(event_id) for event_id in _selected_ids(request, chosen))
+        return self._confirm_give_up(
+            request, ReasonForm(initial={"ids": ids, "reason": request.POST.get("reason", "")})
+        )
 
     @method_decorator(require_POST)
     def retry_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
         if not self.has_retry_permission(request):
             raise PermissionDenied
-        if reason := reason_of(request):
+        if reason := read_reason(request):
             retry_now(request, [event_id], reason)
         return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_change", args=[event_id]))
 
@@ -112,18 +114,18 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         if not self.has_give_up_permission(request):
             raise PermissionDenied
         if request.method != "POST":
-            return self._ask_reason(request, ReasonForm(initial={"ids": request.GET.get("ids", "")}))
+            return self._confirm_give_up(request, ReasonForm(initial={"ids": request.GET.get("ids", "")}))
         form = ReasonForm(request.POST)
         if not form.is_valid():
-            return self._ask_reason(request, form)
+            return self._confirm_give_up(request, form)
         ids = form.event_ids
         give_up(request, ids, form.cleaned_data["reason"])
         if len(ids) == 1:
             return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_change", args=ids))
         return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_changelist"))
 
-    def _ask_reason(self, request: HttpRequest, form: ReasonForm) -> HttpResponse:
-        ids = undecided(form.event_ids)
+    def _confirm_give_up(self, request: HttpRequest, form: ReasonForm) -> HttpResponse:
+        ids = open_to_decision(form.event_ids)
         events = FailEventHistory.objects.filter(pk__in=ids).defer("payload").select_related("campaign")
         context = {
             **self.admin_site.each_context(request),
@@ -211,7 +213,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         return visible(event.campaign_ref) or NOTHING
 
 
-def _ids(request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> list[int]:
+def _selected_ids(request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> list[int]:
     ids = list(chosen.values_list("pk", flat=True)[: MAX_AT_ONCE + 1])
     if len(ids) > MAX_AT_ONCE:
         messages.info(request, f"The first {MAX_AT_ONCE} of the selected events were taken; repeat it for the others.")

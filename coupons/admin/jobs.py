@@ -36,11 +36,11 @@ def _warning(name: str, run: JobRun | None, now: datetime) -> str:
     if now - run.started_at <= OVERDUE_AFTER:
         return ""
     if run.finished_at is None:
-        return f"{name} began {_ago(now - run.started_at)} ago and has not ended: it may have been killed."
-    return f"{name} ran last {_ago(now - run.started_at)} ago. Is cron running, or `make jobs`?"
+        return f"{name} began {_format_age(now - run.started_at)} ago and has not ended: it may have been killed."
+    return f"{name} ran last {_format_age(now - run.started_at)} ago. Is cron running, or `make jobs`?"
 
 
-def _ago(age: timedelta) -> str:
+def _format_age(age: timedelta) -> str:
     minutes = int(age.total_seconds() // 60)
     if minutes < 120:
         return f"{minutes} minutes"

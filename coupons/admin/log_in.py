@@ -23,9 +23,9 @@ from coupons.api.client_address import client_address
 
 logger = logging.getLogger(__name__)
 SALT = "coupons: a browser in which this user has logged in"
-KNOWN_FOR_SEC = 365 * 24 * 3600
+BROWSER_COOKIE_MAX_AGE_SEC = 365 * 24 * 3600
 # A hash keeps a core busy for half a second; more threads of a process than these never do so at once.
-_hashing = threading.BoundedSemaphore(2)
+_hash_slots = threading.BoundedSemaphore(2)
 
 
 class LogInForm(AdminAuthenticationForm):
@@ -40,25 +40,27 @@ class LogInForm(AdminAuthenticationForm):
             return self._try(name)
         except TooManyAttempts as error:
             self.retry_after_sec = math.ceil(error.wait_sec)
-            logger.warning("log_in.refused limit=%s address=%s", error.limit, client_address(_of(self)))
+            logger.warning("log_in.refused limit=%s address=%s", error.limit, client_address(_request_of(self)))
             minutes = math.ceil(error.wait_sec / 60)
             text = f"Too many attempts. Try again in {minutes} minute{'' if minutes == 1 else 's'}."
             raise ValidationError(text, code="too_many") from None
 
     def _try(self, name: str) -> dict[str, Any]:
-        browser = known_browser(_of(self), name)
-        keys = count_attempt(name=name, address=client_address(_of(self)), browser=browser)
-        if not _hashing.acquire(blocking=browser is not None):
+        browser = known_browser(_request_of(self), name)
+        keys = count_attempt(name=name, address=client_address(_request_of(self)), browser=browser)
+        if not _hash_slots.acquire(blocking=browser is not None):
             raise TooManyAttempts("at once", 1)
         try:
             cleaned = super().clean()
         except ValidationError:
             # A name that nobody has may be a password in the wrong field.
             known = get_user_model().objects.filter(username=name).exists()
-            logger.warning("log_in.failed user=%s address=%s", name if known else "-", client_address(_of(self)))
+            logger.warning(
+                "log_in.failed user=%s address=%s", name if known else "-", client_address(_request_of(self))
+            )
             raise
         finally:
-            _hashing.release()
+            _hash_slots.release()
         give_back(keys)
         return cleaned
 
@@ -80,7 +82,7 @@ def log_in(request: HttpRequest) -> HttpResponse:
 def known_browser(request: HttpRequest, name: str) -> str | None:
     """The id of a browser in which this very user has logged in before. It opens nothing: it is a limit of its own."""
     try:
-        known = signing.loads(request.COOKIES.get(_cookie_name(), ""), salt=SALT, max_age=KNOWN_FOR_SEC)
+        known = signing.loads(request.COOKIES.get(_cookie_name(), ""), salt=SALT, max_age=BROWSER_COOKIE_MAX_AGE_SEC)
     except signing.BadSignature:
         return None
     return str(known["browser"]) if known["user"] == name else None
@@ -89,7 +91,7 @@ def known_browser(request: HttpRequest, name: str) -> str | None:
 def _remember(response: HttpResponse, name: str) -> None:
     value = signing.dumps({"user": name, "browser": secrets.token_hex(8)}, salt=SALT)
     response.set_cookie(
-        _cookie_name(), value, max_age=KNOWN_FOR_SEC, secure=settings.HTTPS, httponly=True, samesite="Lax"
+        _cookie_name(), value, max_age=BROWSER_COOKIE_MAX_AGE_SEC, secure=settings.HTTPS, httponly=True, samesite="Lax"
     )
 
 
@@ -97,7 +99,7 @@ def _cookie_name() -> str:
     return "__Host-known" if settings.HTTPS else "known"
 
 
-def _of(form: LogInForm) -> HttpRequest:
+def _request_of(form: LogInForm) -> HttpRequest:
     request = form.request
     assert request is not None, "Django's view always gives it"  # noqa: S101  for the type checker
     return request

@@ -13,7 +13,7 @@ from django.db import connection
 from coupons.api.client_address import Address, counted_as
 
 WINDOW_SEC = 15 * 60
-OF_BROWSER, OF_ADDRESS, OF_NAME, OF_ALL = ("browser", 10), ("address", 20), ("name", 30), ("all", 300)
+BROWSER_LIMIT, ADDRESS_LIMIT, NAME_LIMIT, TOTAL_LIMIT = ("browser", 10), ("address", 20), ("name", 30), ("all", 300)
 
 COUNT = """
 INSERT INTO coupons_logincount AS counted (key, attempts, until)
@@ -24,7 +24,7 @@ ON CONFLICT (key) DO UPDATE SET
 RETURNING attempts, extract(epoch FROM until - now())
 """
 GIVE_BACK = "UPDATE coupons_logincount SET attempts = attempts - 1 WHERE key = ANY(%s) AND attempts > 0"
-FORGET = "DELETE FROM coupons_logincount WHERE until <= now()"
+DELETE_EXPIRED = "DELETE FROM coupons_logincount WHERE until <= now()"
 
 
 class TooManyAttempts(Exception):
@@ -43,7 +43,7 @@ def count_attempt(*, name: str, address: Address | None, browser: str | None) ->
     """
     keys: list[str] = []
     with connection.cursor() as cursor:
-        cursor.execute(FORGET)
+        cursor.execute(DELETE_EXPIRED)
         for (what, limit), value in _counters(name, address, browser):
             key = sha256(f"{what}:{value}".encode()).hexdigest()
             cursor.execute(COUNT, {"key": key, "window": WINDOW_SEC})
@@ -61,7 +61,7 @@ def give_back(keys: Sequence[str]) -> None:
 
 def _counters(name: str, address: Address | None, browser: str | None) -> list[tuple[tuple[str, int], str]]:
     if browser is not None:
-        return [(OF_BROWSER, browser)]
-    shared = [(OF_NAME, name.casefold()), (OF_ALL, "")]
+        return [(BROWSER_LIMIT, browser)]
+    shared = [(NAME_LIMIT, name.casefold()), (TOTAL_LIMIT, "")]
     whole = counted_as(address)
-    return shared if whole is None else [(OF_ADDRESS, whole), *shared]
+    return shared if whole is None else [(ADDRESS_LIMIT, whole), *shared]

@@ -28,16 +28,16 @@ def readable_payload(payload: bytes) -> ReadablePayload:
         text = payload.decode()
     except UnicodeDecodeError:
         return ReadablePayload("not UTF-8, as a hex dump", size, _hex_dump(payload))
-    raw = _cut(text)
+    raw = _truncate(text)
     try:
         document = json.loads(text)
         indented = json.dumps(document, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return ReadablePayload("text", size, raw)
-    return ReadablePayload("JSON", size, _cut(indented), raw)
+    return ReadablePayload("JSON", size, _truncate(indented), raw)
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     shown = visible(text[:MAX_TEXT_SHOWN])
     left = len(text) - MAX_TEXT_SHOWN
     return shown if left <= 0 else f"{shown}\n… {left:,} more characters"

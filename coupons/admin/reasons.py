@@ -9,13 +9,13 @@ from django.http import HttpRequest
 
 from coupons.audit import MAX_REASON
 
-SAY_WHY = "Say why: it is kept with what you did, for whoever asks later."
+REASON_REQUIRED = "Say why: it is kept with what you did, for whoever asks later."
 
 
 class ReasonField(forms.CharField):
     def __init__(self, *, rows: int = 2, **kwargs: Any) -> None:
         widget = forms.Textarea(attrs={"rows": rows, "cols": 80})
-        super().__init__(max_length=MAX_REASON, widget=widget, error_messages={"required": SAY_WHY}, **kwargs)
+        super().__init__(max_length=MAX_REASON, widget=widget, error_messages={"required": REASON_REQUIRED}, **kwargs)
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -33,9 +33,9 @@ class ReasonActionForm(ActionForm):
     )
 
 
-def reason_of(request: HttpRequest) -> str:
+def read_reason(request: HttpRequest) -> str:
     """The one beside a button or an action. Empty: the person was told to give one, and nothing may be done."""
     reason = " ".join(request.POST.get("reason", "").split())[:MAX_REASON]
     if not reason:
-        messages.error(request, f"{SAY_WHY} Nothing was changed.")
+        messages.error(request, f"{REASON_REQUIRED} Nothing was changed.")
     return reason

@@ -18,19 +18,19 @@ def test_an_operator_logs_in_and_opens_and_closes_a_campaign_by_its_buttons(serv
     with browser() as page:
         log_in(page, live_server.url)
         page.open(live_server.url + campaign_page(campaign))
-        page.type_into("#step-reason", "it is ten")
-        page.click(".coupon-steps button[formaction$='/open/']")
+        page.type_into("#transition-reason", "it is ten")
+        page.click(".coupon-buttons button[formaction$='/open/']")
 
         assert page.text(".messagelist .success") == "Test is opened."
         assert re.search(r"Admitted\s+0\s+Remaining\s+100", page.text(".coupon-panel"))
         assert page.text(".coupon-panel-head .coupon-badge") == "open"
 
-        page.click(".coupon-steps .coupon-danger")
+        page.click(".coupon-buttons .coupon-danger")
         page.type_into("#id_reason", "all are gone")
         page.click("input.coupon-danger")
 
         assert page.text(".messagelist .success") == "Test is closed."
-        assert page.count(".coupon-steps") == 0
+        assert page.count(".coupon-buttons") == 0
     assert Campaign.objects.get().state == CampaignState.CLOSED
 
 

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from coupons.admin.steps import STEPS
+from coupons.admin.transitions import TRANSITIONS
 from coupons.admission import campaign_store, gate
 from coupons.campaigns import lifecycle
 from coupons.campaigns.push import push_change
@@ -23,8 +23,8 @@ from tests.support.operators import (
     messages_of,
     run_action,
     sign_in,
-    step_address,
     text_of,
+    transition_address,
 )
 from tests.support.service import Service
 
@@ -71,7 +71,7 @@ def test_a_new_campaign_is_a_draft_and_its_page_offers_to_open_it(operator: Clie
     campaign = Campaign.objects.get()
     assert (campaign.name, campaign.quantity, campaign.state) == ("Ten sharp", 100, CampaignState.DRAFT)
     assert page.context["original"] == campaign
-    assert [step.name for step, _ in page.context["steps"]] == ["open"]
+    assert [step.name for step, _ in page.context["transitions"]] == ["open"]
     assert history_of(campaign) == ["Created as a draft with quantity 100: spring"]
 
 
@@ -87,7 +87,7 @@ def test_a_window_that_ends_before_it_begins_is_an_error_beside_its_field(operat
 def test_a_button_opens_the_campaign_in_postgresql_and_redis(service: Service, operator: Client) -> None:
     campaign = service.campaign(opened=False)
 
-    page = act(operator, step_address(campaign, "open"))
+    page = act(operator, transition_address(campaign, "open"))
 
     assert state_of(campaign) == CampaignState.OPEN
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == "open"
@@ -101,7 +101,7 @@ def test_a_button_pauses_and_resumes(service: Service, operator: Client, step: s
     if step == "resume":
         lifecycle.pause_campaign(campaign_id=campaign.pk, actor="test")
 
-    act(operator, step_address(campaign, step))
+    act(operator, transition_address(campaign, step))
 
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == state == state_of(campaign)
 
@@ -121,7 +121,7 @@ def test_the_confirmation_closes_it_for_good(service: Service, operator: Client)
     page = act(operator, reverse(CLOSE), ids=campaign.pk)
 
     assert state_of(campaign) == CampaignState.CLOSED
-    assert page.context["steps"] == []
+    assert page.context["transitions"] == []
     assert "_save" not in page.content.decode()
     assert history_of(campaign) == ["Closed: because"]
 
@@ -129,7 +129,7 @@ def test_the_confirmation_closes_it_for_good(service: Service, operator: Client)
 def test_no_step_is_taken_by_a_get(service: Service, operator: Client) -> None:
     campaign = service.campaign()
 
-    assert operator.get(step_address(campaign, "pause")).status_code == 405
+    assert operator.get(transition_address(campaign, "pause")).status_code == 405
     assert state_of(campaign) == CampaignState.OPEN
 
 
@@ -137,24 +137,24 @@ def test_no_step_is_taken_without_the_csrf_token(service: Service, operator: Cli
     campaign = service.campaign()
     operator.handler.enforce_csrf_checks = True
 
-    assert act(operator, step_address(campaign, "pause")).status_code == 403
+    assert act(operator, transition_address(campaign, "pause")).status_code == 403
     assert state_of(campaign) == CampaignState.OPEN
 
 
 @pytest.mark.parametrize("state", CampaignState)
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", TRANSITIONS)
 def test_a_step_is_offered_exactly_where_lifecycle_allows_it(service: Service, name: str, state: str) -> None:
     campaign = service.campaign()
     Campaign.objects.filter(pk=campaign.pk).update(state=state)
     try:
-        STEPS[name].act(campaign_id=campaign.pk, actor="test", reason="because")
+        TRANSITIONS[name].act(campaign_id=campaign.pk, actor="test", reason="because")
         allowed = True
     except PushDidNotArrive:
         allowed = True  # a draft that was loaded before: only this test makes one
     except OperatorError:
         allowed = False
 
-    assert (state in STEPS[name].offered_in) is allowed
+    assert (state in TRANSITIONS[name].offered_in) is allowed
 
 
 def test_an_action_of_the_list_takes_each_campaign_by_itself(service: Service, operator: Client) -> None:
@@ -232,7 +232,7 @@ def test_a_push_that_does_not_arrive_is_a_warning_and_the_change_is_saved(servic
     campaign = service.campaign()
     service.stack("stop", "redis")
 
-    page = act(operator, step_address(campaign, "pause"))
+    page = act(operator, transition_address(campaign, "pause"))
 
     assert state_of(campaign) == CampaignState.PAUSED
     (message,) = messages_of(page)
@@ -260,17 +260,17 @@ def test_who_may_only_look_sees_the_counts_and_no_way_to_change_anything(service
     page = viewer.get(campaign_page(campaign))
 
     assert "Admitted 2 Remaining 8 Pending 2 Issued 0" in text_of(page)
-    assert page.context["steps"] == []
+    assert page.context["transitions"] == []
     assert "_save" not in page.content.decode()
     assert viewer.get(reverse(CAMPAIGNS)).context["action_form"] is None
 
 
-@pytest.mark.parametrize("step", [name for name in STEPS if name != "close"])
+@pytest.mark.parametrize("step", [name for name in TRANSITIONS if name != "close"])
 def test_who_may_only_look_cannot_take_a_step(service: Service, step: str) -> None:
     campaign = service.campaign(opened=False)
     viewer = sign_in(*VIEW)
 
-    assert act(viewer, step_address(campaign, step)).status_code == 403
+    assert act(viewer, transition_address(campaign, step)).status_code == 403
     assert act(viewer, reverse(CLOSE), ids=campaign.pk).status_code == 403
     assert state_of(campaign) == CampaignState.DRAFT
 

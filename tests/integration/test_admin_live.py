@@ -9,8 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from coupons.admin import live
-from coupons.admin.live import RedisState
+from coupons.admin import live_state
+from coupons.admin.live_state import RedisState
 from coupons.admission import campaign_store, gate, scripts
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -20,8 +20,8 @@ from tests.support.operators import CAMPAIGNS, COUPONS, EVENTS, JOBS, VIEW, sign
 from tests.support.service import Service
 
 
-def seen(campaign: Campaign) -> live.Live:
-    return live.look([Campaign.objects.get(pk=campaign.pk)])[campaign.pk]
+def seen(campaign: Campaign) -> live_state.LiveState:
+    return live_state.read_live_states([Campaign.objects.get(pk=campaign.pk)])[campaign.pk]
 
 
 def issue(campaign: Campaign, count: int) -> None:
@@ -99,7 +99,7 @@ def test_the_list_asks_a_redis_that_hangs_only_once(service: Service, monkeypatc
     monkeypatch.setattr(scripts, "run_each", run_each)
     service.stack("pause", "redis")
 
-    found = live.look(campaigns)
+    found = live_state.read_live_states(campaigns)
 
     assert {each.redis for each in found.values()} == {RedisState.SILENT}
     assert asked == ["describe"]

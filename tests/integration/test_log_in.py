@@ -57,7 +57,7 @@ def test_who_guesses_from_many_addresses_is_stopped_too(db: None) -> None:
 
 
 def test_many_names_are_many_guesses_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_in_counts, "OF_ALL", ("all", 50))
+    monkeypatch.setattr(log_in_counts, "TOTAL_LIMIT", ("all", 50))
 
     answers = [guess("x", name=f"name{number}", address=f"81.2.69.{number}") for number in range(60)]
 
@@ -168,7 +168,7 @@ def test_a_hash_is_not_made_once_a_limit_is_reached(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_more_than_two_threads_of_a_process_are_busy_with_strangers(db: None) -> None:
-    with log_in._hashing, log_in._hashing:
+    with log_in._hash_slots, log_in._hash_slots:
         answer = guess(RIGHT)
 
     assert (answer.status_code, answer["Retry-After"]) == (429, "1")

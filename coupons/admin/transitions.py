@@ -19,7 +19,7 @@ class _Act(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Transition:
     """`offered_in` decides which buttons are shown; lifecycle, under the row's lock, what is done."""
 
     name: str
@@ -32,36 +32,36 @@ class Step:
         return self.name.capitalize()
 
 
-STEPS = {
-    step.name: step
-    for step in (
-        Step("open", "opened", (CampaignState.DRAFT,), lifecycle.open_campaign),
-        Step("pause", "paused", (CampaignState.OPEN,), lifecycle.pause_campaign),
-        Step("resume", "resumed", (CampaignState.PAUSED,), lifecycle.resume_campaign),
-        Step("close", "closed", (CampaignState.OPEN, CampaignState.PAUSED), lifecycle.close_campaign),
+TRANSITIONS = {
+    transition.name: transition
+    for transition in (
+        Transition("open", "opened", (CampaignState.DRAFT,), lifecycle.open_campaign),
+        Transition("pause", "paused", (CampaignState.OPEN,), lifecycle.pause_campaign),
+        Transition("resume", "resumed", (CampaignState.PAUSED,), lifecycle.resume_campaign),
+        Transition("close", "closed", (CampaignState.OPEN, CampaignState.PAUSED), lifecycle.close_campaign),
     )
 }
 
 
-def steps_for(campaign: Campaign) -> list[Step]:
-    return [step for step in STEPS.values() if campaign.state in step.offered_in]
+def transitions_for(campaign: Campaign) -> list[Transition]:
+    return [transition for transition in TRANSITIONS.values() if campaign.state in transition.offered_in]
 
 
-def take_step(request: HttpRequest, step: Step, campaigns: Iterable[Campaign], reason: str) -> None:
+def run_transition(request: HttpRequest, transition: Transition, campaigns: Iterable[Campaign], reason: str) -> None:
     """Each campaign by itself: one that cannot be moved does not keep the others from it."""
     for campaign in campaigns:
         with errors_as_messages(request, about=campaign.name):
-            note = _take(step, campaign.pk, actor_of(request), reason)
+            note = _take(transition, campaign.pk, actor_of(request), reason)
             if note:
-                messages.warning(request, f"{campaign.name} is {step.done}. {note}")
+                messages.warning(request, f"{campaign.name} is {transition.done}. {note}")
             else:
-                messages.success(request, f"{campaign.name} is {step.done}.")
+                messages.success(request, f"{campaign.name} is {transition.done}.")
 
 
-def _take(step: Step, campaign_id: UUID, actor: str, reason: str) -> str:
+def _take(transition: Transition, campaign_id: UUID, actor: str, reason: str) -> str:
     """Empty, or what the operator should know although it is done."""
     try:
-        step.act(campaign_id=campaign_id, actor=actor, reason=reason)
+        transition.act(campaign_id=campaign_id, actor=actor, reason=reason)
     except PushDidNotArrive as error:
         return str(error)
     return ""

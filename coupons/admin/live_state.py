@@ -26,7 +26,7 @@ class RedisState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveState:
     """Counts are None where nobody knows them. `open_events` stops at MAX_COUNTED + 1."""
 
     redis: RedisState
@@ -51,7 +51,7 @@ class Live:
         return _KINDS[self.redis]
 
 
-def look(campaigns: Sequence[Campaign]) -> dict[UUID, Live]:
+def read_live_states(campaigns: Sequence[Campaign]) -> dict[UUID, LiveState]:
     """One query, and one round trip to Redis for each hundred of them."""
     open_events = _open_events([campaign.pk for campaign in campaigns])
     loaded = {campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0}
@@ -63,16 +63,16 @@ def look(campaigns: Sequence[Campaign]) -> dict[UUID, Live]:
     return {each.pk: _live(each, answers.get(each.pk), open_events.get(each.pk, 0)) for each in campaigns}
 
 
-def _live(campaign: Campaign, answer: Description | RetryLater | None, open_events: int) -> Live:
+def _live(campaign: Campaign, answer: Description | RetryLater | None, open_events: int) -> LiveState:
     issued = campaign.issued_count
     if isinstance(answer, Description):
         state, text = _compare(campaign, answer)
         quantity = answer.settings.quantity
-        return Live(state, text, quantity, issued, open_events, answer.admitted, answer.pending)
+        return LiveState(state, text, quantity, issued, open_events, answer.admitted, answer.pending)
     if campaign.epoch == 0:
         text = "A draft is loaded into Redis when it is opened."
-        return Live(RedisState.NOT_LOADED, text, campaign.quantity, issued, open_events, 0, 0)
-    return Live(*_unknown(campaign, answer), campaign.quantity, issued, open_events)
+        return LiveState(RedisState.NOT_LOADED, text, campaign.quantity, issued, open_events, 0, 0)
+    return LiveState(*_unknown(campaign, answer), campaign.quantity, issued, open_events)
 
 
 def _compare(campaign: Campaign, answer: Description) -> tuple[RedisState, str]:

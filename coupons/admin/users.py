@@ -55,7 +55,7 @@ class _Audited(AuditedHistory):
 
     def _record(self, request: HttpRequest, obj: Model, message: Any) -> None:
         sentence = LogEntry(change_message=json.dumps(message)).get_change_message()
-        what = f"{sentence} {_rights_of(obj)}".strip()
+        what = f"{sentence} {_describe_rights(obj)}".strip()
         audit.record(actor=actor_of(request), row=obj, what=what, reason=request.POST["reason"])
 
 
@@ -103,7 +103,7 @@ class OwnPasswordView(PasswordChangeView):
             return super().form_valid(form)
 
 
-def _rights_of(row: Model) -> str:
+def _describe_rights(row: Model) -> str:
     """What the change has led to: names of fields alone do not say who may do what now."""
     if isinstance(row, Group):
         return f"May now: {', '.join(sorted(row.permissions.values_list('codename', flat=True))) or 'nothing'}."
