@@ -1,4 +1,4 @@
-"""The operators' pages, a module each; pages.py is what they share. They present; lifecycle and retry decide."""
+"""The operators' pages, one module each; pages.py has what they share. Pages present; lifecycle and retry decide."""
 
 from coupons.admin import api_keys, audit_log, campaigns, coupons, failed_events, jobs, users
 

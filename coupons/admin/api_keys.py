@@ -1,4 +1,4 @@
-"""API keys: made here and shown once, revoked with a reason. Nothing is edited, so that old log lines stay true."""
+"""The API keys' pages: create a key, show it once, revoke it. Keys are never edited, so old log lines stay true."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ MAX_CAMPAIGNS = 200  # the newest ones, on the form and on a key's page
 
 
 class KeyForm(forms.Form):
-    name = forms.CharField(max_length=100, widget=AdminTextInputWidget, help_text="Which service has it.")
+    name = forms.CharField(max_length=100, widget=AdminTextInputWidget, help_text="The service that uses the key.")
     scopes = forms.MultipleChoiceField(
         choices=[
             (Scope.APPLY, "apply: for any user"),
@@ -42,13 +42,15 @@ class KeyForm(forms.Form):
             (Scope.MANAGE, "manage: create, open, change and close campaigns"),
         ],
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose what it may do."},
+        error_messages={"required": "Select at least one scope."},
     )
     campaigns = forms.ModelMultipleChoiceField(
-        queryset=Campaign.objects.none(), required=False, help_text="The only ones it may touch. None chosen: all."
+        queryset=Campaign.objects.none(),
+        required=False,
+        help_text="Limits the key to these campaigns. Select none to allow all.",
     )
     expires_at = forms.SplitDateTimeField(
-        required=False, widget=AdminSplitDateTime, help_text="Empty: it is good until it is revoked."
+        required=False, widget=AdminSplitDateTime, help_text="Leave empty for a key that is valid until it is revoked."
     )
 
     reason = ReasonField()
@@ -63,7 +65,7 @@ class KeyForm(forms.Form):
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
         if expires_at is not None and expires_at <= timezone.now():
-            raise forms.ValidationError("It must be later than now.")
+            raise forms.ValidationError("The time must be in the future.")
         return expires_at
 
 
@@ -75,7 +77,7 @@ class RevokeForm(forms.Form):
 class ApiKeyAdmin(OperatorAdmin[ApiKey]):
     list_display = ("name", "prefix", "state", "may", "limited_to", "expires", "used")
     search_fields = ("name__icontains", "prefix__exact")
-    search_help_text = "A part of the name, or the prefix that a log line shows"
+    search_help_text = "A part of the name, or the prefix shown in logs"
     sortable_by = ()
     fieldsets = (
         (None, {"fields": ("name", "prefix", "state", "may", "limited_to", "expires", "used")}),
@@ -91,7 +93,7 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
         view = self.admin_site.admin_view(self.revoke_view)
         return [path("<int:key_id>/revoke/", view, name="coupons_apikey_revoke"), *super().get_urls()]
 
-    # --- who may what ---------------------------------------------------------------------------------
+    # --- permissions ----------------------------------------------------------------------------------
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("coupons.revoke_apikey")
 
@@ -101,7 +103,7 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
     def has_view_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return self.has_revoke_permission(request) or super().has_view_permission(request, obj)
 
-    # --- make -----------------------------------------------------------------------------------------
+    # --- create ---------------------------------------------------------------------------------------
     @method_decorator(csrf_protect)
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -156,7 +158,7 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
         context["may_revoke"] = context["original"].revoked_at is None and self.has_revoke_permission(request)
         return super().render_change_form(request, context, *args, **kwargs)
 
-    # --- what is shown --------------------------------------------------------------------------------
+    # --- display --------------------------------------------------------------------------------------
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         return super().get_queryset(request).order_by("-id")
 
@@ -166,7 +168,7 @@ class ApiKeyAdmin(OperatorAdmin[ApiKey]):
             return badge("revoked", "bad")
         if row.expires_at is not None and row.expires_at <= timezone.now():
             return badge("expired", "plain")
-        return badge("good", "good")
+        return badge("valid", "good")
 
     @admin.display
     def may(self, row: ApiKey) -> str:

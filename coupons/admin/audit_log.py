@@ -1,4 +1,4 @@
-"""Who did what, when and why: to look at and to search. Nobody edits it, a superuser neither; PostgreSQL refuses it."""
+"""Shows and searches the audit. Nothing can edit it, not even a superuser: PostgreSQL refuses the change."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
     list_display = ("moment", "actor", "what", "about", "reason_text")
     paginator = OrderedPaginator
     ordering = ("-id",)
-    search_fields = ("actor__exact", "object_id__exact")  # get_search_results says how
-    search_help_text = "A whole user name (or manage.py:USER, api:KEY), or the whole id of what it is about"
+    search_fields = ("actor__exact", "object_id__exact")  # only shows the search field; get_search_results searches
+    search_help_text = "A complete user name (or manage.py:USER, api:KEY), or the complete id of the changed object"
     fields = ("moment", "actor", "what", "about", "object_id", "reason_text")
 
     moment = moment_column("at", "at")
@@ -28,7 +28,7 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Exact, so that two indexes serve it."""
+        """Compares exactly, so that two indexes serve the search."""
         term = search_term.strip()
         if term:
             kinds = ["coupons.campaign", "coupons.faileventhistory", "coupons.apikey", "auth.user", "auth.group"]

@@ -1,4 +1,4 @@
-"""The columns of the campaigns' list: what PostgreSQL stores, and what Redis says of the campaigns on this page."""
+"""The columns of the campaign list: values from PostgreSQL, and counts from Redis for the campaigns on this page."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _STATE_KINDS = {CampaignState.DRAFT: "plain", CampaignState.OPEN: "good", Campai
 
 
 class CampaignChangeList(TitledChangeList):
-    """Looks at the campaigns of the page that is shown, and at no others."""
+    """Reads from Redis the campaigns of the page that is shown, and no others."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -1,4 +1,4 @@
-"""The form for a campaign's name, quantity and window. It checks what a page can; lifecycle has the last word."""
+"""The form for a campaign's name, quantity and window. It checks the input; lifecycle makes the final decision."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ else:  # at runtime ModelForm takes no parameters
 
 
 class CampaignForm(_ModelForm):
-    """`refusal` is what lifecycle has just answered to the same values: shown as the form's error.
+    """`refusal` is the text with which lifecycle has just refused the same values; the form shows it as its error.
 
-    `revision` is the one that the page showed, so that nobody overwrites what somebody else changed meanwhile.
+    `revision` is the revision that the page showed. The form refuses to overwrite a newer change with it.
     """
 
     refusal = ""
@@ -46,26 +46,28 @@ class CampaignForm(_ModelForm):
         now = timezone.localtime().strftime("%Y-%m-%d %H:%M:%S")
         self.fields[
             "quantity"
-        ].help_text = f"1 to {MAX_QUANTITY:,}. It can be raised at any time, and lowered down to the users who are in."
+        ].help_text = (
+            f"1 to {MAX_QUANTITY:,}. You can raise it at any time, and lower it to the number of admitted users."
+        )
         self.fields["opens_at"].help_text = f"In {zone}; it is {now} now."
-        self.fields["closes_at"].help_text = f"In {zone}. Empty: it stays open until somebody closes it."
+        self.fields["closes_at"].help_text = f"In {zone}. Leave empty to keep the campaign open until it is closed."
         if self.adding:
             self.fields["opens_at"].required = False
-            self.fields["opens_at"].help_text += " Empty: at once when it is opened."
+            self.fields["opens_at"].help_text += " Leave empty to admit users as soon as the campaign is opened."
         else:
             self.initial["revision"] = self.instance.revision
-            self.initial["name"] = visible(self.instance.name)  # as the page shows it: else saving would rename it
+            self.initial["name"] = visible(self.instance.name)  # as the page shows it, or saving would rename it
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
         opens_at, closes_at = values.get("opens_at"), values.get("closes_at")
         if opens_at and closes_at and closes_at <= opens_at:
-            self.add_error("closes_at", "It must be later than opens at.")
+            self.add_error("closes_at", "The closing time must be later than the opening time.")
         if not self.adding and values.get("revision") != self.instance.revision:
             self.add_error(
                 None,
-                "Somebody has changed this campaign since you opened this page, so nothing was saved. "
-                "Open the page again and repeat your change.",
+                "This campaign was changed after you opened this page, so nothing was saved. "
+                "Reload the page and repeat your change.",
             )
         if self.refusal:
             self.add_error(self._field_of(self.refusal), self.refusal)
@@ -77,7 +79,7 @@ class CampaignForm(_ModelForm):
         return {field: self.cleaned_data[field] for field in self.changed_data if field in EDITABLE}
 
     def _field_of(self, text: str) -> str | None:
-        """The field that an error of lifecycle names, if any."""
+        """Finds the form field that lifecycle's error text names, if any."""
         found = _NAMED_FIELD.search(text)
         field = (found[1] or found[2]) if found else None
         return field if field in self.fields else None

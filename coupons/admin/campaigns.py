@@ -1,4 +1,4 @@
-"""Campaigns: create, edit, open, pause, resume and close, always through lifecycle; and what is true of them."""
+"""The campaigns' pages: create, edit, open, pause, resume and close, always through lifecycle, and show live counts."""
 
 from typing import Any, cast
 from uuid import UUID
@@ -34,12 +34,12 @@ class CloseForm(forms.Form):
 
 
 def transition_action(name: str) -> Any:
-    """The list's action for one transition. Closing is final, so it asks first."""
+    """Makes the list's action for one transition. Closing is final, so it asks for confirmation."""
 
     def act(page: "CampaignAdmin", request: HttpRequest, chosen: QuerySet[Campaign]) -> HttpResponse | None:
         campaigns = list(chosen[: MAX_AT_ONCE + 1])
         if len(campaigns) > MAX_AT_ONCE:
-            messages.error(request, f"Choose {MAX_AT_ONCE} campaigns at most; nothing was changed.")
+            messages.error(request, f"Select at most {MAX_AT_ONCE} campaigns. Nothing was changed.")
         elif name == "close":
             return page.confirm_close(request, campaigns)
         elif reason := read_reason(request):
@@ -64,13 +64,13 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
     list_max_show_all = 50
     lookups = ("state__exact",)
     search_fields = ("name__icontains", "id__exact")
-    search_help_text = "A part of the name, or the whole id"
+    search_help_text = "A part of the name, or the complete id"
     sortable_by = ("name", "state_badge", "window")
     readonly_fields = ("id", "revision_text", "created", "updated")
     change_form_template = "admin/coupons/campaign/change_form.html"
 
     def get_urls(self) -> list[URLPattern]:
-        """The transitions' addresses stand before Django's, which take any path for an object's id."""
+        """Puts the transitions' URLs before Django's, which match any path as an object's id."""
         wrap = self.admin_site.admin_view
         transitions = [
             path(
@@ -88,12 +88,12 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
             *super().get_urls(),
         ]
 
-    # --- who may what ---------------------------------------------------------------------------------
+    # --- permissions ----------------------------------------------------------------------------------
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("coupons.operate_campaign")
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
-        """Who operates a campaign may edit it, until it is closed."""
+        """Operators may edit a campaign until it is closed."""
         return self.has_operate_permission(request) and (obj is None or obj.state != CampaignState.CLOSED)
 
     def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
@@ -108,9 +108,9 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Django's view without the transaction around it: lifecycle must commit before it tells Redis.
+        """Runs Django's view without a transaction: lifecycle must commit before it pushes the change to Redis.
 
-        What lifecycle refuses is shown by the same form, built once more with the refusal as its error.
+        When lifecycle refuses, the view builds the form again with the refusal as its error.
         """
         try:
             return self._changeform(request, object_id, form_url, extra_context)
@@ -142,7 +142,7 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         return [(None, {"fields": (*EDITABLE, "reason", "revision")}), _record_fieldset()]
 
     def save_model(self, request: HttpRequest, obj: Campaign, form: Any, change: bool) -> None:
-        """Never a plain save: raises what changeform_view shows."""
+        """Saves through lifecycle, never directly. changeform_view shows the errors that it raises."""
         actor, reason = actor_of(request), form.cleaned_data["reason"]
         if not change:
             values = {field: form.cleaned_data[field] for field in EDITABLE}
@@ -156,12 +156,12 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         obj.refresh_from_db()
 
     def response_post_save_add(self, request: HttpRequest, obj: Campaign) -> HttpResponseRedirect:
-        """To the new campaign's page, where it can be opened."""
+        """Redirects to the new campaign's page, where it can be opened."""
         if self.has_view_permission(request, obj):
             return HttpResponseRedirect(campaign_url(obj.pk))
         return super().response_post_save_add(request, obj)
 
-    # --- the transitions ------------------------------------------------------------------------------------
+    # --- transitions ----------------------------------------------------------------------------------
     @method_decorator(require_POST)
     def transition_view(self, request: HttpRequest, campaign_id: UUID, name: str) -> HttpResponse:
         if not self.has_operate_permission(request):
@@ -171,7 +171,7 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         return HttpResponseRedirect(campaign_url(campaign_id))
 
     def close_view(self, request: HttpRequest) -> HttpResponse:
-        """GET asks, POST closes; `ids` are the campaigns, and `reason` says why."""
+        """GET asks for confirmation, POST closes the campaigns `ids` for the given `reason`."""
         if not self.has_operate_permission(request):
             raise PermissionDenied
         given = (request.POST if request.method == "POST" else request.GET).getlist("ids")
@@ -198,7 +198,7 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         }
         return TemplateResponse(request, "admin/coupons/campaign/close.html", context)
 
-    # --- what is shown --------------------------------------------------------------------------------
+    # --- display --------------------------------------------------------------------------------------
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
@@ -218,7 +218,7 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin[Campaign]):
         return CampaignChangeList
 
 
-_REFUSAL = "coupons.refusal"  # where changeform_view leaves it for the form that get_form builds
+_REFUSAL = "coupons.refusal"  # the key in request.META by which changeform_view hands the refusal to get_form
 
 
 def _record_fieldset() -> tuple[str, dict[str, Any]]:
@@ -226,7 +226,7 @@ def _record_fieldset() -> tuple[str, dict[str, Any]]:
 
 
 def _transition_url(transition: Transition, campaign: Campaign) -> str:
-    """Where its button leads: closing asks first."""
+    """Returns the URL of the transition's button. Closing leads to a confirmation page."""
     if transition.name == "close":
         return f"{reverse('admin:coupons_campaign_close')}?ids={campaign.pk}"
     return reverse(f"admin:coupons_campaign_{transition.name}", args=[campaign.pk])

@@ -1,6 +1,6 @@
-"""Issued coupons: to look at and to search, by user or code. Nobody edits them.
+"""Shows and searches issued coupons, by user or code; read-only.
 
-A code is money: it is shown to who has the right `see_code`, others see its last characters.
+A code is worth money: users with the permission `see_code` see it, others see its last characters.
 """
 
 from typing import Any
@@ -23,20 +23,20 @@ class CouponAdmin(ReadOnlyAdmin[Coupon]):
     list_select_related = ("campaign",)
     paginator = OrderedPaginator
     lookups = (CampaignFilter.parameter_name,)
-    search_fields = ("user_id__exact", "code__exact")  # get_search_results says how
-    search_help_text = "A whole user id or a whole code"
+    search_fields = ("user_id__exact", "code__exact")  # only shows the search field; get_search_results searches
+    search_help_text = "A complete user id or a complete code"
     fields = ("code", "user_id", "campaign_name", "sequence", "issued")
 
     issued = moment_column("issued_at", "issued at")
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        return _shown_to(request, self.list_display)
+        return _visible_columns(request, self.list_display)
 
     def get_fields(self, request: HttpRequest, obj: Coupon | None = None) -> Any:
-        return _shown_to(request, self.fields)
+        return _visible_columns(request, self.fields)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Newest first; within one campaign the last admitted first. Both are the order of an index."""
+        """Sorts newest first; within one campaign the last admitted first. An index serves each order."""
         if request.GET.get(CampaignFilter.parameter_name):
             return ("campaign_id", "-sequence")
         return ("-id",)
@@ -44,7 +44,7 @@ class CouponAdmin(ReadOnlyAdmin[Coupon]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Exact, so that two indexes serve it. A code may be typed in lower case."""
+        """Compares exactly, so that two indexes serve the search. A code may be typed in lower case."""
         term = search_term.strip()
         if term:
             queryset = queryset.filter(Q(user_id=term) | Q(code=term.upper()))
@@ -59,7 +59,7 @@ class CouponAdmin(ReadOnlyAdmin[Coupon]):
         return campaign_link(coupon.campaign)
 
 
-def _shown_to(request: HttpRequest, columns: tuple[str, ...]) -> tuple[str, ...]:
+def _visible_columns(request: HttpRequest, columns: tuple[str, ...]) -> tuple[str, ...]:
     if request.user.has_perm("coupons.see_code"):
         return columns
     return tuple("end_of_code" if column == "code" else column for column in columns)

@@ -1,4 +1,4 @@
-"""Retry now and give up: an operator's decisions, the outcome as a message."""
+"""Runs an operator's decisions on failed events, retry now or give up, and reports the outcome as messages."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ MAX_AT_ONCE = 500  # a retry takes a few milliseconds, and the operator waits fo
 
 
 def open_to_decision(event_ids: Sequence[int]) -> list[int]:
-    """Those that may be retried or given up: not SUCCESS, not given up, not being retried at this moment."""
+    """Filters the events that can be retried or given up: not SUCCESS, not given up, not being retried now."""
     events = FailEventHistory.objects.filter(pk__in=event_ids, event_status=EventStatus.FAIL)
     return list(events.filter(given_up_at__isnull=True).order_by("pk").values_list("pk", flat=True))
 
@@ -37,14 +37,14 @@ def _report_retried(request: HttpRequest, report: RetryReport, *, skipped: int) 
     if report.succeeded:
         messages.success(request, f"Retried: {_events(report.succeeded)} succeeded.")
     if report.failed:
-        messages.warning(request, f"Retried: {_events(report.failed)} failed again; each shows why.")
+        messages.warning(request, f"Retried: {_events(report.failed)} failed again. Each event's page shows the error.")
     _report_skipped(request, skipped)
 
 
 def _report_skipped(request: HttpRequest, count: int) -> None:
     if count:
         messages.info(
-            request, f"Left alone: {_events(count)} that succeeded, were given up or are being retried already."
+            request, f"Skipped: {_events(count)} that already succeeded, were given up or are being retried now."
         )
 
 

@@ -1,4 +1,4 @@
-"""Failed events: what failed and why, what was tried; retry now, or give up with a reason. Nothing is edited."""
+"""Shows failed events, their errors and attempts. An operator retries an event or gives it up; rows are read-only."""
 
 import re
 from typing import Any
@@ -26,7 +26,7 @@ from coupons.admin.reasons import ReasonActionForm, ReasonField, read_reason
 from coupons.models import EventStatus, FailCode, FailEventHistory
 from coupons.runtime.text import visible
 
-MAX_SHOWN = 100  # attempts on an event's page, events on the page that asks for a reason
+MAX_SHOWN = 100  # attempts on an event's page, events on the page that confirms giving up
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")
 
 
@@ -40,7 +40,7 @@ class ReasonForm(forms.Form):
 
 
 class FailedEventChangeList(IndexedChangeList):
-    """Leaves the long columns in the database: a payload may be a megabyte."""
+    """Does not load the long columns: a payload may be a megabyte."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
@@ -58,8 +58,8 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
     list_select_related = ("campaign",)
     lookups = (CampaignFilter.parameter_name, StatusFilter.parameter_name, "error_code__exact")
     ordering = ("-id",)
-    search_fields = ("user_id__exact",)  # get_search_results says how
-    search_help_text = f"A whole user id, or a message's position: 3@1234 or {settings.TOPIC}[3]@1234"
+    search_fields = ("user_id__exact",)  # only shows the search field; get_search_results searches
+    search_help_text = f"A complete user id, or a message's position: 3@1234 or {settings.TOPIC}[3]@1234"
     fieldsets = (
         (None, {"fields": ("status", "code", "error_text", "campaign_name", "user", "sequence", "attempts")}),
         ("Message", {"fields": ("position", "campaign_ref_text", "payload_hash", "failed", "changed")}),
@@ -69,7 +69,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
     change_form_template = "admin/coupons/faileventhistory/change_form.html"
 
     def get_urls(self) -> list[URLPattern]:
-        """The decisions' addresses stand before Django's, which take any path for an object's id."""
+        """Puts the decisions' URLs before Django's, which match any path as an object's id."""
         wrap = self.admin_site.admin_view
         return [
             path("<int:event_id>/retry/", wrap(self.retry_view), name="coupons_faileventhistory_retry"),
@@ -77,7 +77,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
             *super().get_urls(),
         ]
 
-    # --- who may what -----------------------------------------------------------------------------------
+    # --- permissions ------------------------------------------------------------------------------------
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("coupons.retry_failed_event")
 
@@ -110,7 +110,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_change", args=[event_id]))
 
     def give_up_view(self, request: HttpRequest) -> HttpResponse:
-        """GET asks for the reason, POST gives up; `ids` are the events."""
+        """GET asks for the reason, POST gives up the events `ids`."""
         if not self.has_give_up_permission(request):
             raise PermissionDenied
         if request.method != "POST":
@@ -140,14 +140,14 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         }
         return TemplateResponse(request, "admin/coupons/faileventhistory/give_up.html", context)
 
-    # --- what is shown ----------------------------------------------------------------------------------
+    # --- display ----------------------------------------------------------------------------------------
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return FailedEventChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Exact, so that an index serves it. A position may also be somebody's user id: then both are found."""
+        """Compares exactly, so that an index serves the search. A term may be both a position and a user id."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -175,7 +175,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
 
     @admin.display
     def position(self, event: FailEventHistory) -> str:
-        """As the search takes it; the usual topic goes without saying."""
+        """Writes the position as the search accepts it, without the name of the configured topic."""
         place = f"{event.partition}@{event.offset}"
         return place if event.topic == settings.TOPIC else f"{event.topic}[{event.partition}]@{event.offset}"
 
@@ -192,7 +192,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         if event.given_up_at is not None:
             return badge("FAIL, given up", "plain")
         if event.next_attempt_at is None:
-            return badge("FAIL, waits for you", "bad")
+            return badge("FAIL, needs a decision", "bad")
         due = timezone.localtime(event.next_attempt_at)
         return badge(f"FAIL, retry {due:%m-%d %H:%M}", "warn")
 
@@ -208,7 +208,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
     def error_text(self, event: FailEventHistory) -> str:
         return visible(event.error_message)
 
-    @admin.display(description="campaign as named")
+    @admin.display(description="campaign id in the message")
     def campaign_ref_text(self, event: FailEventHistory) -> str:
         return visible(event.campaign_ref) or NOTHING
 
@@ -216,5 +216,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
 def _selected_ids(request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> list[int]:
     ids = list(chosen.values_list("pk", flat=True)[: MAX_AT_ONCE + 1])
     if len(ids) > MAX_AT_ONCE:
-        messages.info(request, f"The first {MAX_AT_ONCE} of the selected events were taken; repeat it for the others.")
+        messages.info(
+            request, f"Only the first {MAX_AT_ONCE} of the selected events were used. Repeat the action for the others."
+        )
     return ids[:MAX_AT_ONCE]

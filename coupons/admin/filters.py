@@ -1,4 +1,4 @@
-"""The list filters. None of them reads more than a few rows to draw itself."""
+"""The list filters. Each reads only a few rows to draw itself."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ CAMPAIGNS_OFFERED = 10
 
 
 class CampaignFilter(admin.SimpleListFilter):
-    """The newest campaigns as links, and a field for the id of any other."""
+    """Offers the newest campaigns as links, and a field for the id of any other campaign."""
 
     title = "campaign"
     parameter_name = "campaign__id__exact"
@@ -36,11 +36,11 @@ class CampaignFilter(admin.SimpleListFilter):
         if not self.value():
             return queryset
         if self.campaign_id is None:
-            raise IncorrectLookupParameters(f"{self.value()!r} is no campaign id")
+            raise IncorrectLookupParameters(f"{self.value()!r} is not a campaign id")
         return queryset.filter(campaign_id=self.campaign_id)
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        # What the field for the id must carry along when it is submitted.
+        # The form with the id field submits the other parameters too.
         others = changelist.get_query_string(remove=[self.parameter_name])
         self.other_parameters = [
             (key, value)
@@ -58,7 +58,7 @@ class CampaignFilter(admin.SimpleListFilter):
 
 
 class StatusFilter(admin.SimpleListFilter):
-    """Open ones unless another is chosen: an operator comes for what is still to be done."""
+    """Lists open events by default: those are the operator's work."""
 
     title = "status"
     parameter_name = "status"
@@ -66,7 +66,7 @@ class StatusFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [
             ("waiting", "Waiting for an operator"),
-            ("due", "To be retried by itself"),
+            ("due", "Scheduled for a retry"),
             ("processing", "Being retried now"),
             ("given-up", "Given up"),
             ("success", "Succeeded"),
@@ -83,7 +83,7 @@ class StatusFilter(admin.SimpleListFilter):
             return queryset
         if self.value() == "success":
             return queryset.filter(event_status=EventStatus.SUCCESS)
-        # Written as the partial index failevent_open is, so that it serves these.
+        # The same condition as that of the partial index failevent_open, so that the index serves these queries.
         still_open = queryset.exclude(event_status=EventStatus.SUCCESS)
         failing = still_open.filter(event_status=EventStatus.FAIL)
         return {

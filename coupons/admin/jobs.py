@@ -1,4 +1,4 @@
-"""Scheduled jobs: when each ran last and what came of it, with a note that cannot be overlooked when it did not."""
+"""Shows each scheduled job's last run and result, and warns on the pages when a job failed or is overdue."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,12 +17,12 @@ OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minu
 
 
 def scheduled_names() -> list[str]:
-    """The commands that CRONJOBS runs."""
+    """Lists the commands that CRONJOBS runs."""
     return [entry[2][0] for entry in settings.CRONJOBS if entry[1].endswith("call_command")]
 
 
 def warnings(*, now: datetime) -> list[str]:
-    """What is wrong with the scheduled jobs, one sentence each; empty when all is well."""
+    """Describes each problem with the scheduled jobs in one sentence; empty when there is none."""
     runs = {run.name: run for run in JobRun.objects.all()}
     found = [_warning(name, runs.get(name), now) for name in scheduled_names()]
     return [text for text in found if text]
@@ -36,8 +36,8 @@ def _warning(name: str, run: JobRun | None, now: datetime) -> str:
     if now - run.started_at <= OVERDUE_AFTER:
         return ""
     if run.finished_at is None:
-        return f"{name} began {_format_age(now - run.started_at)} ago and has not ended: it may have been killed."
-    return f"{name} ran last {_format_age(now - run.started_at)} ago. Is cron running, or `make jobs`?"
+        return f"{name} started {_format_age(now - run.started_at)} ago and has not finished. It may have been killed."
+    return f"{name} last ran {_format_age(now - run.started_at)} ago. Is cron running, or `make jobs`?"
 
 
 def _format_age(age: timedelta) -> str:
@@ -63,10 +63,10 @@ class JobRunAdmin(ReadOnlyAdmin[JobRun]):
     @admin.display
     def outcome(self, run: JobRun) -> SafeString:
         if run.succeeded is None:
-            return badge("running", "plain") if _is_recent(run) else badge("not ended", "bad")
+            return badge("running", "plain") if _is_recent(run) else badge("not finished", "bad")
         if not run.succeeded:
             return badge("failed", "bad")
-        return badge("succeeded", "good") if _is_recent(run) else badge("succeeded, overdue now", "warn")
+        return badge("succeeded", "good") if _is_recent(run) else badge("succeeded, now overdue", "warn")
 
     @admin.display(description="result")
     def result_text(self, run: JobRun) -> str:

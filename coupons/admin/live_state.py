@@ -1,4 +1,4 @@
-"""What is true of a campaign now, from Redis and PostgreSQL, for the operators' pages."""
+"""Reads campaigns' current counts and states from Redis and PostgreSQL for the operators' pages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ MAX_COUNTED = 1_000
 
 class RedisState(StrEnum):
     CURRENT = "current"
-    NOT_PUSHED = "not pushed yet"
+    NOT_PUSHED = "not updated yet"
     STALE = "stale"
     NOT_LOADED = "not loaded"
-    UNLOADED = "unloaded"
+    UNLOADED = "no longer loaded"
     SILENT = "does not answer"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """Counts are None where nobody knows them. `open_events` stops at MAX_COUNTED + 1."""
+    """`admitted` and `pending` are None while they are unknown. `open_events` stops at MAX_COUNTED + 1."""
 
     redis: RedisState
     explanation: str
@@ -47,12 +47,12 @@ class LiveState:
 
     @property
     def kind(self) -> str:
-        """The colour of the state, see pages.badge."""
+        """The colour of the badge, see pages.badge."""
         return _KINDS[self.redis]
 
 
 def read_live_states(campaigns: Sequence[Campaign]) -> dict[UUID, LiveState]:
-    """One query, and one round trip to Redis for each hundred of them."""
+    """Makes one query, and one round trip to Redis for each hundred campaigns."""
     open_events = _open_events([campaign.pk for campaign in campaigns])
     loaded = {campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0}
     answers: Mapping[UUID, Description | RetryLater]
@@ -70,36 +70,36 @@ def _live(campaign: Campaign, answer: Description | RetryLater | None, open_even
         quantity = answer.settings.quantity
         return LiveState(state, text, quantity, issued, open_events, answer.admitted, answer.pending)
     if campaign.epoch == 0:
-        text = "A draft is loaded into Redis when it is opened."
+        text = "A draft is loaded into Redis when you open it."
         return LiveState(RedisState.NOT_LOADED, text, campaign.quantity, issued, open_events, 0, 0)
     return LiveState(*_unknown(campaign, answer), campaign.quantity, issued, open_events)
 
 
 def _compare(campaign: Campaign, answer: Description) -> tuple[RedisState, str]:
     if in_step(campaign, answer):
-        return RedisState.CURRENT, f"Redis has revision {campaign.revision}, the last one."
+        return RedisState.CURRENT, f"Redis has revision {campaign.revision}, the latest one."
     if answer.lowering_revision is not None:
         return RedisState.NOT_PUSHED, (
-            "A lower quantity is being saved, or was not saved: users are told to wait when it is reached, until the "
-            "keeper has looked."
+            "A lower quantity is being saved, or could not be saved. Once that many users are admitted, the others are "
+            "asked to wait until the keeper has checked."
         )
     return RedisState.NOT_PUSHED, (
-        f"Redis has revision {answer.settings.revision}, PostgreSQL has {campaign.revision}: "
-        "the keeper will push it, and users are admitted by the old settings until then."
+        f"Redis has revision {answer.settings.revision}, PostgreSQL has {campaign.revision}. "
+        "Users are admitted by the old settings until the keeper has sent the new ones to Redis."
     )
 
 
 def _unknown(campaign: Campaign, error: RetryLater | None) -> tuple[RedisState, str]:
     reason = str(error).removeprefix(f"campaign {campaign.pk}: ")
     if not isinstance(error, StateStale):
-        return RedisState.SILENT, f"Nobody is admitted while Redis does not answer. {reason}"
+        return RedisState.SILENT, f"No users are admitted while Redis does not answer. {reason}"
     if campaign.state == CampaignState.CLOSED:
-        return RedisState.UNLOADED, f"Redis holds nothing current of this closed campaign. {reason}"
-    return RedisState.STALE, f"Nobody is admitted until the keeper has rebuilt it. {reason}"
+        return RedisState.UNLOADED, f"Redis has no current data of this closed campaign. {reason}"
+    return RedisState.STALE, f"No users are admitted until the keeper has rebuilt the campaign in Redis. {reason}"
 
 
 def _open_events(campaign_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """How many failed events of each campaign are not SUCCESS; each count stops at MAX_COUNTED + 1."""
+    """Counts each campaign's failed events that are not SUCCESS; each count stops at MAX_COUNTED + 1."""
     still_open = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS)
     of_campaign = still_open.filter(campaign=OuterRef("pk")).order_by().values("pk")
     counted = Func(

@@ -1,7 +1,8 @@
-"""The admin's log-in: Django's, limited by attempts (docs/decisions/0018).
+"""Django's log-in with limits on attempts (docs/decisions/0018).
 
-Wrong name, wrong password, no staff and switched off are one answer after one hash, so nobody learns which names there
-are. Beyond a limit the answer is 429 before any hash: guessing takes no CPU from admission.
+A wrong name, a wrong password, a user who is not staff and one who is not active all get the same answer after one
+hash, so the answer does not reveal which names exist. Beyond a limit the answer is 429 before any hash: guessing takes
+no CPU from admission.
 """
 
 import logging
@@ -24,13 +25,13 @@ from coupons.api.client_address import client_address
 logger = logging.getLogger(__name__)
 SALT = "coupons: a browser in which this user has logged in"
 BROWSER_COOKIE_MAX_AGE_SEC = 365 * 24 * 3600
-# A hash keeps a core busy for half a second; more threads of a process than these never do so at once.
+# A hash keeps a core busy for half a second, so at most two threads of a process hash at once.
 _hash_slots = threading.BoundedSemaphore(2)
 
 
 class LogInForm(AdminAuthenticationForm):
     retry_after_sec = 0
-    """How long to wait; 0 when no limit was reached."""
+    """How long the browser should wait; 0 when no limit was reached."""
 
     def clean(self) -> dict[str, Any]:
         name = self.cleaned_data.get("username")
@@ -53,7 +54,7 @@ class LogInForm(AdminAuthenticationForm):
         try:
             cleaned = super().clean()
         except ValidationError:
-            # A name that nobody has may be a password in the wrong field.
+            # A name that does not exist may be a password in the wrong field, so the log leaves it out.
             known = get_user_model().objects.filter(username=name).exists()
             logger.warning(
                 "log_in.failed user=%s address=%s", name if known else "-", client_address(_request_of(self))
@@ -66,7 +67,7 @@ class LogInForm(AdminAuthenticationForm):
 
 
 def log_in(request: HttpRequest) -> HttpResponse:
-    """Django's view; 429 beyond a limit, and a browser that got in is known from then on."""
+    """Runs Django's view; answers 429 beyond a limit, and remembers a browser in which a user logged in."""
     response: HttpResponse = admin.site.login(request)
     if request.method != "POST":
         return response
@@ -80,7 +81,10 @@ def log_in(request: HttpRequest) -> HttpResponse:
 
 
 def known_browser(request: HttpRequest, name: str) -> str | None:
-    """The id of a browser in which this very user has logged in before. It opens nothing: it is a limit of its own."""
+    """Returns the id of a browser in which this user has logged in before, by its signed cookie.
+
+    The cookie grants no access; such a browser only has a limit of its own.
+    """
     try:
         known = signing.loads(request.COOKIES.get(_cookie_name(), ""), salt=SALT, max_age=BROWSER_COOKIE_MAX_AGE_SEC)
     except signing.BadSignature:
@@ -101,7 +105,7 @@ def _cookie_name() -> str:
 
 def _request_of(form: LogInForm) -> HttpRequest:
     request = form.request
-    assert request is not None, "Django's view always gives it"  # noqa: S101  for the type checker
+    assert request is not None, "Django's view always passes the request"  # noqa: S101  for the type checker
     return request
 
 

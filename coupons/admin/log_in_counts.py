@@ -1,8 +1,8 @@
-"""How many attempts to log in were made of late: in PostgreSQL, so that all processes count together.
+"""Counts recent attempts to log in, in PostgreSQL, so that all processes share the counts.
 
-An attempt is counted before the password is looked at, in one statement: a hundred guesses at once pass no limit that
-one after the other would not. A right one is given back. The keys are hashes, since people type passwords into the
-wrong field; what is over is removed by whoever comes next, so the table holds a quarter of an hour's attempts.
+One statement counts an attempt before the password is checked, so concurrent guesses cannot pass a limit that
+sequential ones would not. A successful log-in subtracts its attempt again. The keys are hashes, since people type
+passwords into the wrong field. Each attempt deletes expired rows, so the table holds a quarter of an hour's attempts.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ class TooManyAttempts(Exception):
 
 
 def count_attempt(*, name: str, address: Address | None, browser: str | None) -> Sequence[str]:
-    """The keys under which it was counted, for `give_back`. Raises TooManyAttempts.
+    """Returns the keys under which the attempt was counted, for `give_back`. Raises TooManyAttempts.
 
-    A browser in which this user has logged in before is counted by itself, and by nothing that a stranger can use up:
-    guessing locks nobody out. All others share the limits of their address, of the name and of everybody, in this
-    order, and stop at the first: one address cannot use up a name's.
+    A browser in which this user has logged in before has a limit of its own that no other browser can use up, so
+    guessing does not lock the user out. All others share the limits of their address, of the name and of all attempts.
+    Counting stops at the first limit in this order, so one address cannot use up a name's limit.
     """
     keys: list[str] = []
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What the operators' pages share: no deletes, no list that reads a whole table, errors as messages, the history."""
+"""Base classes and helpers of the operators' pages: no deletes, bounded lists, errors as messages, history."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.models import AuditEntry, Campaign
 
 MAX_HISTORY = 200  # entries on an object's page
-NOTHING = "\N{EN DASH}"  # what stands where there is no value
+NOTHING = "\N{EN DASH}"  # shown where there is no value
 
 M = TypeVar("M", bound=Model)
 
@@ -43,14 +43,14 @@ class TitledChangeList(ChangeList):
 
 
 class IndexedChangeList(TitledChangeList):
-    """Its page's order and no other, whatever ?o= asks for: that would sort the whole table."""
+    """Always uses the page's own order and ignores ?o=, which would sort the whole table."""
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
         return list(self.model_admin.get_ordering(request))
 
 
 class AuditedHistory:
-    """The history of one object is what the audit has of it; Django's own log is not written."""
+    """Shows an object's audit entries as its history. Django's own log is not written."""
 
     def history_view(
         self: Any, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -73,7 +73,7 @@ class AuditedHistory:
 
 
 class OperatorAdmin(AuditedHistory, _ModelAdmin[M]):
-    """`lookups` are the only parameters by which an address may filter: others would read the whole table."""
+    """`lookups` are the only query parameters that may filter the list: others would read the whole table."""
 
     lookups: tuple[str, ...] = ()
     paginator = BoundedPaginator
@@ -88,16 +88,16 @@ class OperatorAdmin(AuditedHistory, _ModelAdmin[M]):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """An action that one may not do is refused; Django would show the list as if nothing had been asked."""
+        """Refuses an action without permission; Django would show the list as if no action had been requested."""
         if request.POST.get("action", "") not in ("", *self.get_actions(request)):
             raise PermissionDenied
         return super().changelist_view(request, extra_context)
 
     def log_addition(self, request: HttpRequest, obj: M, message: Any) -> Any:
-        """Nothing: who does it keeps it, in the same transaction (coupons/audit.py)."""
+        """Does nothing: the function that makes the change records it in its own transaction (coupons/audit.py)."""
 
     def log_change(self, request: HttpRequest, obj: M, message: Any) -> Any:
-        """Nothing, as above."""
+        """Does nothing, as above."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in self.lookups
@@ -124,35 +124,35 @@ def actor_of(request: HttpRequest) -> str:
 
 @contextmanager
 def errors_as_messages(request: HttpRequest, about: str = "") -> Iterator[None]:
-    """What the operator must know becomes a message on the next page instead of an error page."""
+    """Turns expected errors into messages on the next page instead of an error page."""
     before = f"{about}: " if about else ""
     try:
         yield
     except OperatorError as error:
         messages.error(request, f"{before}{error}")
     except RetryLater as error:
-        messages.error(request, f"{before}{error}. Nothing is lost; try again in a few seconds.")
+        messages.error(request, f"{before}{error}. Nothing is lost. Try again in a few seconds.")
     except DATABASE_DOWN as error:
         messages.error(request, f"{before}{database_down(error)}")
 
 
 def database_down(error: Exception) -> str:
     reason = one_line(error)
-    return f"PostgreSQL did not do it ({reason}). Look at what is there now before you try again."
+    return f"PostgreSQL did not confirm the change ({reason}). Check the current values before you try again."
 
 
 def badge(text: str, kind: str) -> SafeString:
-    """A word on a coloured ground: `kind` is good, warn, bad or plain."""
+    """Shows the text on a coloured background; `kind` is good, warn, bad or plain."""
     return format_html('<span class="coupon-badge coupon-{}">{}</span>', kind, text)
 
 
 def moment_text(value: datetime | None) -> str:
-    """To the second: who came first is the question here."""
+    """Formats the time to the second: operators ask which user came first."""
     return NOTHING if value is None else timezone.localtime(value).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def moment_column(field: str, description: str) -> Any:
-    """A column, or a read-only field, of a page."""
+    """Makes a column of a list, or a read-only field, that shows a time."""
 
     @admin.display(description=description)
     def show(page: Any, row: Any) -> str:

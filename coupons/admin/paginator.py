@@ -1,4 +1,4 @@
-"""Pages of a list that may have ten million rows: it counts as far as somebody would page, and no further."""
+"""Paginates lists of up to ten million rows: counts only the rows that it would list."""
 
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=Model)
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # Paginator takes no parameters at runtime
-    """Lists the first MAX_LISTED rows; `capped` says that there are more, `estimate` about how many."""
+    """Lists the first MAX_LISTED rows. `capped` is true when there are more, and `estimate` is about how many."""
 
     count_in_order = False
     object_list: Any  # a QuerySet: the admin passes nothing else
@@ -28,7 +28,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # Paginator takes 
 
     @cached_property
     def estimate(self) -> int | None:
-        """The planner's figure for the whole table; None where a filter is set, or if it has none yet."""
+        """The planner's estimate for the whole table; None with a filter, or while there is no estimate yet."""
         query = self.object_list.query
         if not self.capped or query.where:
             return None
@@ -43,13 +43,13 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # Paginator takes 
     @cached_property
     def _counted(self) -> int:
         rows = self.object_list if self.count_in_order else self.object_list.order_by()
-        return int(rows[: MAX_LISTED + 1].count())  # LIMIT ends the scan
+        return int(rows[: MAX_LISTED + 1].count())  # the LIMIT ends the scan
 
 
 class OrderedPaginator(BoundedPaginator):
-    """Counts in the list's order, so that the order's index serves the count.
+    """Counts in the list's order, so that the index of that order serves the count.
 
-    Otherwise PostgreSQL may read the table from its start and meet a late campaign's rows after all the others.
+    Otherwise PostgreSQL may scan the table from its start and reach a recent campaign's rows only at the end.
     """
 
     count_in_order = True

@@ -1,4 +1,4 @@
-"""Payloads for people: whatever bytes somebody has put into the topic."""
+"""Makes a message's payload readable, whatever bytes it has."""
 
 import json
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ MAX_BYTES_DUMPED = 4 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReadablePayload:
-    """`text` is the payload for people: JSON indented, other text as it is, anything else as a hex dump.
+    """`text` is indented JSON, plain text, or a hex dump of anything else.
 
-    `raw` is the text as received where `text` is not: indenting hides a key that stands twice, for example.
+    `raw` is the JSON as received: indenting hides a duplicate key, for example.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Why: whoever acts in the admin says it, and it is kept with what was done (coupons/audit.py)."""
+"""Form fields for the reason of an operator's action, which the audit keeps (coupons/audit.py)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from coupons.audit import MAX_REASON
 
-REASON_REQUIRED = "Say why: it is kept with what you did, for whoever asks later."
+REASON_REQUIRED = "Give a reason. The audit keeps it with your action."
 
 
 class ReasonField(forms.CharField):
@@ -19,22 +19,22 @@ class ReasonField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
-        return text.replace("\r\n", "\n") if isinstance(text, str) else text  # as a form sends a line's end
+        return text.replace("\r\n", "\n") if isinstance(text, str) else text  # browsers send CRLF
 
 
 class ReasonActionForm(ActionForm):
-    """A list's actions with the reason beside them. Those that ask on a page of their own do not need it here."""
+    """Shows a reason field beside a list's actions. Actions with a confirmation page ask for the reason there."""
 
     reason = forms.CharField(
         required=False,
         max_length=MAX_REASON,
         label="Reason:",
-        widget=forms.TextInput(attrs={"size": 30, "placeholder": "kept with what you do"}),
+        widget=forms.TextInput(attrs={"size": 30, "placeholder": "kept in the audit"}),
     )
 
 
 def read_reason(request: HttpRequest) -> str:
-    """The one beside a button or an action. Empty: the person was told to give one, and nothing may be done."""
+    """Reads the reason beside a button or an action. If it is empty, shows an error; the caller must do nothing."""
     reason = " ".join(request.POST.get("reason", "").split())[:MAX_REASON]
     if not reason:
         messages.error(request, f"{REASON_REQUIRED} Nothing was changed.")

@@ -1,4 +1,4 @@
-"""Open, pause, resume, close: what a page offers in which state, and doing it, the outcome as a message."""
+"""Open, pause, resume and close: which one a page offers in which state, and running it with a message as result."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class _Act(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """`offered_in` decides which buttons are shown; lifecycle, under the row's lock, what is done."""
+    """`offered_in` only decides which buttons are shown; lifecycle checks the state under the row's lock."""
 
     name: str
     done: str
@@ -48,18 +48,18 @@ def transitions_for(campaign: Campaign) -> list[Transition]:
 
 
 def run_transition(request: HttpRequest, transition: Transition, campaigns: Iterable[Campaign], reason: str) -> None:
-    """Each campaign by itself: one that cannot be moved does not keep the others from it."""
+    """Changes each campaign by itself: a refusal for one does not stop the others."""
     for campaign in campaigns:
         with errors_as_messages(request, about=campaign.name):
-            note = _take(transition, campaign.pk, actor_of(request), reason)
+            note = _change_state(transition, campaign.pk, actor_of(request), reason)
             if note:
                 messages.warning(request, f"{campaign.name} is {transition.done}. {note}")
             else:
                 messages.success(request, f"{campaign.name} is {transition.done}.")
 
 
-def _take(transition: Transition, campaign_id: UUID, actor: str, reason: str) -> str:
-    """Empty, or what the operator should know although it is done."""
+def _change_state(transition: Transition, campaign_id: UUID, actor: str, reason: str) -> str:
+    """Returns a note for the operator when the change is done but did not reach Redis, else an empty text."""
     try:
         transition.act(campaign_id=campaign_id, actor=actor, reason=reason)
     except PushDidNotArrive as error:

@@ -1,4 +1,4 @@
-"""Users and groups: Django's pages, with a reason asked for and kept. Nobody is deleted: switch `active` off."""
+"""Django's pages for users and groups, with a required reason in the audit. Users are deactivated, never deleted."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ class _GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class _Audited(AuditedHistory):
-    """Django calls these two inside the transaction of the change."""
+    """Django calls `log_addition` and `log_change` inside the transaction of the change."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         self._record(request, obj, message)
@@ -74,7 +74,7 @@ class CouponUserAdmin(_Audited, UserAdmin):  # type: ignore[type-arg]
         return [*fieldsets, (None, {"fields": ("reason",)})]
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
-        with transaction.atomic():  # Django's own view of these has one for its other pages only
+        with transaction.atomic():  # Django opens one for its other user pages, but not for this one
             return super().user_change_password(request, id, form_url)
 
 
@@ -88,7 +88,7 @@ class CouponGroupAdmin(_Audited, GroupAdmin):
 
 
 class OwnPasswordView(PasswordChangeView):
-    """A person's own password: who and when are kept; nobody is asked why."""
+    """Changes the user's own password. The audit keeps who and when, without a reason."""
 
     form_class = OwnPasswordForm
     template_name = "registration/password_change_form.html"
@@ -104,7 +104,7 @@ class OwnPasswordView(PasswordChangeView):
 
 
 def _describe_rights(row: Model) -> str:
-    """What the change has led to: names of fields alone do not say who may do what now."""
+    """Describes the permissions after the change: Django's message names only the changed fields."""
     if isinstance(row, Group):
         return f"May now: {', '.join(sorted(row.permissions.values_list('codename', flat=True))) or 'nothing'}."
     if not isinstance(row, User):

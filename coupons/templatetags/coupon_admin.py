@@ -1,4 +1,4 @@
-"""How the operators' pages write numbers and texts from outside."""
+"""Template filters of the operators' pages for numbers and untrusted texts."""
 
 from django import template
 

@@ -62,10 +62,10 @@ def test_a_key_is_made_shown_once_and_good(operator: Client, service: Service) -
     ("values", "words"),
     [
         ({"name": ""}, "This field is required."),
-        ({"scopes": []}, "Choose what it may do."),
+        ({"scopes": []}, "Select at least one scope."),
         ({"scopes": ["everything"]}, "everything is not one of the available choices."),
         ({"campaigns": ["0198c2a4-0000-7000-8000-000000000000"]}, "is not one of the available choices."),
-        ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}, "It must be later than now."),
+        ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}, "The time must be in the future."),
         ({"expires_at_0": "soon"}, "Enter a valid date."),
     ],
 )
@@ -77,7 +77,7 @@ def test_what_makes_no_sense_is_said_beside_the_field(operator: Client, values: 
 def test_a_key_is_revoked_with_a_reason(operator: Client) -> None:
     row, _ = create_api_key(name="shop", scopes=["read"], actor="test")
     assert revoke_page(row) in operator.get(page_of(row)).content.decode()
-    assert "Say why" in text_of(operator.post(revoke_page(row), {"reason": " "}))
+    assert "Give a reason" in text_of(operator.post(revoke_page(row), {"reason": " "}))
     row.refresh_from_db()
     assert row.revoked_at is None
 
@@ -88,7 +88,7 @@ def test_a_key_is_revoked_with_a_reason(operator: Client) -> None:
     row.refresh_from_db()
     assert (row.revoked_by, row.revoked_reason) == ("op", "<script>stolen</script>")
     assert history_of(row) == ["Revoked: <script>stolen</script>"]
-    assert "was revoked already" in text_of(operator.get(revoke_page(row)))
+    assert "has already revoked" in text_of(operator.get(revoke_page(row)))
     again = operator.post(revoke_page(row), {"reason": "again"}, follow=True)
     assert "was revoked at" in messages_of(again)[0]
     row.refresh_from_db()

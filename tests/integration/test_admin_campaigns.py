@@ -80,7 +80,9 @@ def test_a_window_that_ends_before_it_begins_is_an_error_beside_its_field(operat
 
     page = operator.post(reverse(ADD), {"name": "Ten", "quantity": 1, "reason": "x", **times})
 
-    assert page.context["adminform"].form.errors == {"closes_at": ["It must be later than opens at."]}
+    assert page.context["adminform"].form.errors == {
+        "closes_at": ["The closing time must be later than the opening time."]
+    }
     assert not Campaign.objects.exists()
 
 
@@ -207,7 +209,7 @@ def test_who_saves_an_outdated_page_overwrites_nothing(service: Service, operato
 
     page = operator.post(campaign_page(campaign), outdated)
 
-    assert "Somebody has changed this campaign" in text_of(page)
+    assert "This campaign was changed after you opened this page" in text_of(page)
     assert (Campaign.objects.get().quantity, Campaign.objects.get().name) == (50, "test")
 
 
@@ -238,7 +240,7 @@ def test_a_push_that_does_not_arrive_is_a_warning_and_the_change_is_saved(servic
     (message,) = messages_of(page)
     assert message.startswith("warning: test is paused. Saved, but Redis has not heard of it yet")
     assert page.context["live"].redis == "does not answer"
-    assert text_of(page).count("Nobody is admitted while Redis does not answer") == 1
+    assert text_of(page).count("No users are admitted while Redis does not answer") == 1
 
 
 def test_a_quantity_cannot_be_lowered_while_redis_does_not_answer(service: Service, operator: Client) -> None:

@@ -77,7 +77,7 @@ def test_the_list_shows_the_open_ones_first_of_all(db: None) -> None:
     assert list(page.context["cl"].result_list) == [given_up, waiting]
     assert succeeded not in page.context["cl"].result_list
     assert "FAIL, given up" in text_of(page)
-    assert "FAIL, waits for you" in text_of(page)
+    assert "FAIL, needs a decision" in text_of(page)
 
 
 @pytest.mark.parametrize("status", ["waiting", "due", "processing", "given-up", "success"])
@@ -168,7 +168,7 @@ def test_retry_now_from_the_list_tells_who_failed_again(service: Service) -> Non
 
     assert messages_of(page) == [
         "success: Retried: 1 event succeeded.",
-        "warning: Retried: 1 event failed again; each shows why.",
+        "warning: Retried: 1 event failed again. Each event's page shows the error.",
     ]
     assert history_of(forged) == ["Retried now: not-admitted again: because"]
 
@@ -194,7 +194,7 @@ def test_what_succeeded_is_left_alone(db: None) -> None:
     page = act(sign_in(*OPERATE), retry_address(event))
 
     (message,) = messages_of(page)
-    assert message.startswith("info: Left alone: 1 event")
+    assert message.startswith("info: Skipped: 1 event")
     assert not FailAttempt.objects.exists()
 
 
@@ -203,7 +203,7 @@ def test_giving_up_needs_a_reason(db: None) -> None:
 
     page = give_up(sign_in(*OPERATE), "  ", event)
 
-    assert "Say why" in text_of(page)
+    assert "Give a reason" in text_of(page)
     event.refresh_from_db()
     assert event.given_up_at is None
 
@@ -242,7 +242,7 @@ def test_an_event_is_given_up_once(db: None) -> None:
     assert event.given_up_reason == "first"
     assert history_of(event) == ["Given up: first"]
     (message,) = messages_of(page)
-    assert message.startswith("info: Left alone: 1 event")
+    assert message.startswith("info: Skipped: 1 event")
 
 
 def test_an_event_that_a_retry_holds_for_long_is_a_message_and_no_error_page(db: None, monkeypatch: Any) -> None:

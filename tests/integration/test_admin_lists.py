@@ -112,13 +112,13 @@ def test_a_job_whose_last_run_is_long_ago_is_an_alarm() -> None:
     ago = timezone.now() - timedelta(minutes=11)
     JobRun.objects.create(name="retry_failed_coupons", started_at=ago, finished_at=ago, succeeded=True)
 
-    assert "retry_failed_coupons ran last 11 minutes ago." in text_of(sign_in(*VIEW).get(reverse(JOBS)))
+    assert "retry_failed_coupons last ran 11 minutes ago." in text_of(sign_in(*VIEW).get(reverse(JOBS)))
 
 
 def test_a_run_that_was_killed_is_an_alarm() -> None:
     JobRun.objects.create(name="retry_failed_coupons", started_at=timezone.now() - timedelta(hours=3))
 
-    assert "began 3 hours ago and has not ended" in text_of(sign_in(*VIEW).get(reverse(JOBS)))
+    assert "started 3 hours ago and has not finished" in text_of(sign_in(*VIEW).get(reverse(JOBS)))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -66,7 +66,7 @@ def test_a_change_that_redis_lacks_is_said_to_be_not_pushed_yet(service: Service
     found = seen(campaign)
 
     assert found.redis == RedisState.NOT_PUSHED
-    assert "the keeper will push it" in found.explanation
+    assert "until the keeper has sent the new ones to Redis" in found.explanation
 
 
 def test_a_lower_quantity_that_is_not_decided_is_told(service: Service) -> None:
@@ -76,7 +76,7 @@ def test_a_lower_quantity_that_is_not_decided_is_told(service: Service) -> None:
     found = seen(campaign)
 
     assert found.redis == RedisState.NOT_PUSHED
-    assert "A lower quantity is being saved, or was not saved" in found.explanation
+    assert "A lower quantity is being saved, or could not be saved" in found.explanation
 
 
 def test_a_closed_campaign_that_left_redis_is_no_alarm(service: Service) -> None:
@@ -138,7 +138,7 @@ def test_a_big_list_says_how_many_it_shows_and_about_how_many_there_are(service:
 
     page = sign_in(*VIEW).get(reverse(COUPONS))
 
-    assert "The first 10,000 of about 10,050 coupons: search or filter to see others." in text_of(page)
+    assert "The first 10,000 of about 10,050 coupons. Search or filter to find others." in text_of(page)
     assert page.context["cl"].paginator.num_pages == 100
 
 

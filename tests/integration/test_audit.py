@@ -73,7 +73,7 @@ def test_each_act_on_a_campaign_needs_a_reason_and_leaves_it(service: Service, w
     client = sign_in(*OPERATE)
 
     page = do(client, campaign, "  ")
-    assert "Say why" in text_of(page)
+    assert "Give a reason" in text_of(page)
     assert (Campaign.objects.values().get(), entries()) == (before, [])
 
     do(client, campaign, " the printer\nbroke ")
@@ -89,7 +89,7 @@ def test_a_new_campaign_and_a_new_key_need_one_too(service: Service) -> None:
         ("admin:coupons_campaign_add", {"name": "x", "quantity": 1}),
         ("admin:coupons_apikey_add", {"name": "x", "scopes": ["read"]}),
     ):
-        assert "Say why" in text_of(client.post(reverse(page), {**values, "reason": " "}))
+        assert "Give a reason" in text_of(client.post(reverse(page), {**values, "reason": " "}))
         client.post(reverse(page), {**values, "reason": "spring"})
 
     assert entries() == [
@@ -104,8 +104,8 @@ def test_a_retry_needs_one_from_its_button_and_from_the_list(service: Service) -
     one, other = held(campaign, "42", 1), held(campaign, "43", 2)
     client = sign_in(*OPERATE)
 
-    assert "Say why" in text_of(act(client, retry_address(one), reason=""))
-    assert "Say why" in text_of(run_action(client, EVENTS, "retry_selected", other, reason=" "))
+    assert "Give a reason" in text_of(act(client, retry_address(one), reason=""))
+    assert "Give a reason" in text_of(run_action(client, EVENTS, "retry_selected", other, reason=" "))
     assert entries() == []
     assert set(FailEventHistory.objects.values_list("attempts", flat=True)) == {0}
 
@@ -204,7 +204,7 @@ def test_who_gives_rights_says_why_and_the_rights_are_named(admin_client: Client
         "date_joined_0": f"{joined:%Y-%m-%d}", "date_joined_1": f"{joined:%H:%M:%S}",
     }  # fmt: skip
 
-    assert "Say why" in text_of(admin_client.post(page, {**values, "reason": ""}))
+    assert "Give a reason" in text_of(admin_client.post(page, {**values, "reason": ""}))
     assert not user.groups.exists()
     admin_client.post(page, {**values, "reason": "joined the team"})
 
@@ -217,11 +217,11 @@ def test_who_gives_rights_says_why_and_the_rights_are_named(admin_client: Client
 def test_new_people_passwords_and_groups_leave_a_row_each(admin_client: Client) -> None:
     password = {"usable_password": "true", "password1": "a long pass phrase", "password2": "a long pass phrase"}
     add, groups = reverse("admin:auth_user_add"), reverse("admin:auth_group_add")
-    assert "Say why" in text_of(admin_client.post(add, {"username": "lee", **password}))
+    assert "Give a reason" in text_of(admin_client.post(add, {"username": "lee", **password}))
     admin_client.post(add, {"username": "lee", **password, "reason": "new"})
     lee = User.objects.get(username="lee")
     reset = reverse("admin:auth_user_password_change", args=[lee.pk])
-    assert "Say why" in text_of(admin_client.post(reset, {**password, "set-password": "1"}))
+    assert "Give a reason" in text_of(admin_client.post(reset, {**password, "set-password": "1"}))
     admin_client.post(reset, {**password, "set-password": "1", "reason": "forgotten"})
     admin_client.post(groups, {"name": "helpers", "reason": "helpers help"})
 

@@ -1,6 +1,6 @@
 "use strict";
 
-// A file of its own, so that the page needs no inline script.
+// A separate file, so that the page needs no inline script (Content-Security-Policy).
 SwaggerUIBundle({
   url: document.getElementById("api").dataset.schema,
   dom_id: "#api",
