@@ -1,4 +1,4 @@
-"""The commands that move one campaign from a state to another."""
+"""The base class of the commands that open, pause, resume and close a campaign."""
 
 from argparse import ArgumentParser
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What all commands share: help with examples as they are written, and errors as exit codes instead of tracebacks."""
+"""The base class of all commands: help with examples, and expected errors as exit codes instead of tracebacks."""
 
 import argparse
 import getpass
@@ -18,20 +18,20 @@ from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, Retry
 from coupons.runtime.signal_event import SignalEvent
 from coupons.runtime.text import visible
 
-EXIT_REFUSED = 1  # what was asked cannot be done, or the answer is "no"
-EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: nothing is known, try again
+EXIT_REFUSED = 1  # the command was refused, or the answer is "no"
+EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: the outcome is unknown, try again
 
 
 class _ExamplesFormatter(argparse.RawDescriptionHelpFormatter, DjangoHelpFormatter):
-    """Keeps the lines of the examples, and Django's order of the options."""
+    """Keeps the line breaks of the examples, and Django's order of the options."""
 
 
 class CouponCommand(BaseCommand, ABC):
-    """A command parses, calls one function and prints. `examples` stand at the end of its --help."""
+    """A command parses, calls one function and prints. --help ends with `examples`."""
 
     examples = ""
-    # Those of the settings. Django's own look at the addresses, the admin and the API, which no command uses: importing
-    # them would be a third of a consumer's start.
+    # Only the checks of the settings run. Django's own checks import the URLs, the admin and the API, which no command
+    # uses; that would take a third of a consumer's start.
     requires_system_checks = ["coupons"]
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -47,19 +47,19 @@ class CouponCommand(BaseCommand, ABC):
             raise CommandError(visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
             reason = one_line(error)
-            raise CommandError(f"A part does not answer: {visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(f"A server does not answer: {visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
 
     @abstractmethod
     def run(self, **options: Any) -> None:
-        """Call one function and print what it did."""
+        """Calls one function and prints its result."""
 
 
 asked_to_end = SignalEvent()
-"""Set with the first signal of `stop_on_signals`: a job that `run_jobs` runs ends after the row in hand."""
+"""`stop_on_signals` sets it at the first signal, so that a job under `run_jobs` ends after its current row."""
 
 
 def stop_on_signals(stop: SignalEvent) -> None:
-    """The first SIGTERM or Ctrl-C asks for an end. After it the default action is back: a second one ends at once."""
+    """Sets `stop` at the first SIGTERM or Ctrl-C, and restores the default action: a second one ends at once."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
@@ -72,34 +72,36 @@ def stop_on_signals(stop: SignalEvent) -> None:
 
 
 def operator() -> str:
-    """Who stands behind a command, in the record of what was done: the user of the operating system."""
+    """Names the operator of a command for the audit: the user of the operating system."""
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # a container's user may have no name
         name = f"uid-{os.getuid()}"
     return f"manage.py:{name}"
 
 
 def add_reason(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", default="", help="why; kept with who did it and what (the admin's audit)")
+    parser.add_argument("--reason", default="", help="the reason; the audit keeps it with the operator and the action")
 
 
 def campaign_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no campaign id; `create_campaign` printed it.") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a campaign id; `create_campaign` prints the id of a new campaign."
+        ) from None
 
 
 def moment(text: str) -> Any:
-    """ISO 8601 with an offset."""
+    """Parses an ISO 8601 time with an offset."""
     try:
         value = parse_datetime(text)
         if value is not None and not is_naive(value):
-            return value.astimezone(UTC)  # PostgreSQL takes no offset of 16 hours or more
+            return value.astimezone(UTC)  # PostgreSQL refuses an offset of 16 hours or more
     except (ValueError, OverflowError):
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} is no time with an offset, like 2026-12-01T10:00:00+09:00.")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time with an offset, like 2026-12-01T10:00:00+09:00.")
 
 
 def whole_number(least: int, most: int | None = None) -> Any:
@@ -107,7 +109,7 @@ def whole_number(least: int, most: int | None = None) -> Any:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number.") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number.") from None
         if value < least or (most is not None and value > most):
             upper = f" to {most}" if most is not None else " up"
             raise argparse.ArgumentTypeError(f"{value} is out of range: from {least}{upper}.")

@@ -1,4 +1,4 @@
-"""The last run of each scheduled job, kept where the operator sees it: cron swallows output and exit codes."""
+"""Stores the last run of each scheduled job for the admin: cron discards output and exit codes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,8 @@ from coupons.models import JobRun
 
 @contextmanager
 def recorded_run(name: str) -> Iterator[list[str]]:
-    """Record start, end and outcome of a run. Append to the list what it did. An exception is recorded and goes on."""
+    """Records start, end and outcome of a run. The caller appends the result to the list. Exceptions are recorded and
+    raised again."""
     JobRun.objects.update_or_create(
         name=name, defaults={"started_at": Now(), "finished_at": None, "succeeded": None, "result": ""}
     )

@@ -1,4 +1,4 @@
-"""django-crontab's CRONJOBS without a cron daemon: the same list, the same functions, in the foreground."""
+"""Runs django-crontab's CRONJOBS in the foreground without a cron daemon: the same list, the same functions."""
 
 import logging
 import threading
@@ -12,11 +12,11 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 logger = logging.getLogger(__name__)
-CronJob = Sequence[Any]  # as django-crontab takes it: (schedule, dotted function[, arguments[, keyword arguments]])
+CronJob = Sequence[Any]  # django-crontab's format: (schedule, dotted function[, arguments[, keyword arguments]])
 
 
 class Scheduler:
-    """Runs what is due, one after the other. A job that takes longer than its interval skips what it missed."""
+    """Runs due jobs one after another. A job that takes longer than its interval skips the runs it missed."""
 
     def __init__(
         self, jobs: Sequence[CronJob], *, stop: threading.Event, now: Callable[[], datetime] = timezone.now
@@ -26,12 +26,12 @@ class Scheduler:
         self._now = now
 
     def run(self) -> None:
-        looked_at = self._now()
+        last_check = self._now()
         due = [self._next_due(job) for job in self._jobs]
         while not self._stop.is_set():
-            if self._now() < looked_at:  # set back by hours: what was due by the former time would wait for hours
+            if self._now() < last_check:  # a clock set back by hours would delay the due jobs by hours
                 due = [self._next_due(job) for job in self._jobs]
-            looked_at = self._now()
+            last_check = self._now()
             for number, job in enumerate(self._jobs):
                 if self._now() >= due[number]:
                     run_job(job)
@@ -48,7 +48,7 @@ class Scheduler:
 
 
 def run_job(job: CronJob) -> None:
-    """Run one entry as django-crontab would. A job that raises or exits is logged, and the next one still runs."""
+    """Runs one entry as django-crontab would. A job that raises or exits is logged, and the next one still runs."""
     module_name, _, function_name = job[1].rpartition(".")
     arguments = job[2] if len(job) > 2 else []
     keywords = job[3] if len(job) > 3 else {}

@@ -33,11 +33,11 @@ def test_create_campaign_takes_times_with_an_offset(service: Service) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--opens-at", "tomorrow"], "--opens-at: 'tomorrow' is no time with an offset"),
-        (["--opens-at", "2030-12-01T10:00:00"], "--opens-at: .*no time with an offset"),
-        (["--closes-at", "2030-13-01T10:00:00Z"], "--closes-at: .*no time with an offset"),
+        (["--opens-at", "tomorrow"], "--opens-at: 'tomorrow' is not a time with an offset"),
+        (["--opens-at", "2030-12-01T10:00:00"], "--opens-at: .*not a time with an offset"),
+        (["--closes-at", "2030-13-01T10:00:00Z"], "--closes-at: .*not a time with an offset"),
         (["--quantity", "0"], "--quantity: 0 is out of range: from 1 to 10000000"),
-        (["--quantity", "many"], "--quantity: 'many' is no whole number"),
+        (["--quantity", "many"], "--quantity: 'many' is not a whole number"),
         (["--closes-at", "2020-12-01T10:00:00Z"], "closes_at: it must be later than opens_at"),
         (["--name", " "], "name: "),
     ],

@@ -49,14 +49,14 @@ def test_what_is_no_campaign_id_is_named(db: None, command: str) -> None:
     ran = run(command, "42")
 
     assert ran.code == 1
-    assert "'42' is no campaign id" in ran.err
+    assert "'42' is not a campaign id" in ran.err
 
 
 def test_create_topic_makes_it_once_and_says_so(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = f"{settings.TOPIC}_twice"
 
-    assert run("create_topic") == Ran(0, f"Made topic {settings.TOPIC} with 4 partitions.\n", "")
-    assert run("create_topic") == Ran(0, f"Topic {settings.TOPIC} is there already, with 4 partitions.\n", "")
+    assert run("create_topic") == Ran(0, f"Created topic {settings.TOPIC} with 4 partitions.\n", "")
+    assert run("create_topic") == Ran(0, f"Topic {settings.TOPIC} already exists, with 4 partitions.\n", "")
 
 
 def test_create_topic_exits_1_when_the_settings_differ(service: Service, settings: LazySettings) -> None:
@@ -93,7 +93,7 @@ def test_rebuild_rebuilds_what_is_stale_and_says_how_many_tickets(service: Servi
 
     assert ran.code == 0
     assert f"{campaign.pk}: 1 tickets, 1 of them pending" in ran.out
-    assert f"waiting {promise_window_sec():.1f} s" in ran.err
+    assert f"after a wait of {promise_window_sec():.1f} s" in ran.err
     assert pending_users(campaign) == ["a"]
 
 
@@ -101,7 +101,7 @@ def test_rebuild_of_a_draft_is_refused(service: Service) -> None:
     ran = run("rebuild_admission", service.campaign(opened=False).pk)
 
     assert ran.code == 1
-    assert "No campaign that was ever opened" in ran.err
+    assert "No opened campaign has the id" in ran.err
 
 
 def healthy(campaign: Campaign) -> None:
@@ -113,7 +113,7 @@ def not_closing(campaign: Campaign) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code"), [(healthy, 0), (not_closing, 1), (lose_redis, 2)], ids=["closes", "does not", "could not look"]
+    ("spoil", "code"), [(healthy, 0), (not_closing, 1), (lose_redis, 2)], ids=["closes", "does not", "could not check"]
 )
 def test_reconcile_s_exit_code_is_its_verdict(service: Service, spoil: Callable[[Campaign], None], code: int) -> None:
     campaign = service.campaign()
@@ -198,7 +198,7 @@ def test_one_stale_campaign_does_not_keep_reconcile_from_looking_at_the_others(s
 
     assert ran.code == 2
     assert str(other.pk) in ran.out
-    assert f"Could not look: campaign {stale.pk}: Redis's state is not current (missing)" in ran.err
+    assert f"Could not check: campaign {stale.pk}: Redis's state is not current (missing)" in ran.err
 
 
 def test_retry_says_what_it_did_and_leaves_its_last_run_where_operators_look(
@@ -258,7 +258,7 @@ def test_run_keeper_once_gives_what_needs_care_its_care(service: Service, settin
     Campaign.objects.update(quantity=11, revision=5)
     ran = run("run_keeper", "--once")
 
-    assert (ran.code, ran.out) == (0, "Looked at all campaigns; everything that needed care got it.\n")
+    assert (ran.code, ran.out) == (0, "Checked all campaigns and made the repairs that were needed.\n")
     assert messages_in_topic() == 1
     assert run("reconcile_campaigns").code == 0
 

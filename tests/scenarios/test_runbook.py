@@ -27,7 +27,7 @@ def typed_until_free(block: str, service: Service, **more: str) -> CompletedProc
     a part did not answer in time."""
     for _ in range(20):
         done = typed(block, service, **more)
-        if "Another relay is at work" not in done.stderr and done.returncode != EXIT_UNAVAILABLE:
+        if "Another relay is running" not in done.stderr and done.returncode != EXIT_UNAVAILABLE:
             break
     return done
 

@@ -10,8 +10,8 @@ from coupons.runtime.text import visible
 
 class Command(CouponCommand):
     help = (
-        "Raise or lower a campaign's quantity, move its window, rename it; all of it or nothing. "
-        "A quantity cannot go below the number of users who are in."
+        "Change a campaign's quantity, window or name. Either all changes are made or none. "
+        "The quantity cannot go below the number of admitted users."
     )
     examples = """
   manage.py change_campaign 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10 --quantity 200
@@ -20,7 +20,7 @@ class Command(CouponCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("campaign", type=campaign_id, help="the campaign's id")
-        parser.add_argument("--name", help="what operators see")
+        parser.add_argument("--name", help="the name that operators see")
         parser.add_argument("--quantity", type=whole_number(1, MAX_QUANTITY), help=f"1 to {MAX_QUANTITY}")
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset")

@@ -8,8 +8,8 @@ from coupons.models import Scope
 
 class Command(CouponCommand):
     help = (
-        "Make an API key for a service; prints the key and nothing else on standard output. It is shown this once: "
-        "only its hash is stored."
+        "Create an API key for a service. Prints the key and nothing else on standard output. The key is shown only "
+        "this once, since only its hash is stored."
     )
     examples = """
   manage.py create_api_key --name "shop front" --scope apply --scope read
@@ -17,20 +17,20 @@ class Command(CouponCommand):
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--name", required=True, help="which service has it")
+        parser.add_argument("--name", required=True, help="the service that uses the key")
         parser.add_argument(
             "--scope",
             action="append",
             required=True,
             choices=Scope.values,
-            help="what it may do; give it several times for several",
+            help="what the key may do; repeat the option for several scopes",
         )
         parser.add_argument(
             "--campaign",
             action="append",
             type=campaign_id,
             default=[],
-            help="the only campaign that it may touch; several times for several; default: all",
+            help="limit the key to this campaign; repeat the option for several campaigns; default: all",
         )
         parser.add_argument("--expires-at", type=moment, help="ISO 8601 with offset; default: never")
         add_reason(parser)
@@ -45,4 +45,4 @@ class Command(CouponCommand):
             reason=options["reason"],
         )
         self.stdout.write(key)
-        self.stderr.write(f"Logs call it key-{row.prefix}; `revoke_api_key {row.prefix}` ends it.")
+        self.stderr.write(f"Logs show the key as key-{row.prefix}; `revoke_api_key {row.prefix}` revokes it.")

@@ -14,16 +14,16 @@ class Command(CouponCommand):
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--name", required=True, help="what operators see")
+        parser.add_argument("--name", required=True, help="the name that operators see")
         parser.add_argument(
             "--quantity",
             required=True,
             type=whole_number(1, MAX_QUANTITY),
-            help=f"coupons, 1 to {MAX_QUANTITY}",
+            help=f"number of coupons, 1 to {MAX_QUANTITY}",
         )
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset; default: now")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset; default: never")
-        parser.add_argument("--open", action="store_true", help="open it at once; without it, it stays a draft")
+        parser.add_argument("--open", action="store_true", help="open the campaign at once instead of leaving a draft")
         add_reason(parser)
 
     def run(self, **options: Any) -> None:

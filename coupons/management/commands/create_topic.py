@@ -10,8 +10,8 @@ from coupons.messaging import topics
 
 class Command(CouponCommand):
     help = (
-        "Make the Kafka topic with the settings that the promise depends on. Does nothing when it is there, "
-        "but says (and exits 1) when its settings differ."
+        "Create the Kafka topic with the settings that the promise depends on. Changes nothing when the topic exists, "
+        "and exits 1 when its settings differ."
     )
     examples = """
   manage.py create_topic
@@ -23,9 +23,9 @@ class Command(CouponCommand):
 
     def run(self, **options: Any) -> None:
         if topics.create_topic():
-            self.stdout.write(f"Made topic {settings.TOPIC} with {settings.TOPIC_PARTITIONS} partitions.")
+            self.stdout.write(f"Created topic {settings.TOPIC} with {settings.TOPIC_PARTITIONS} partitions.")
             return
-        self.stdout.write(f"Topic {settings.TOPIC} is there already, with {topics.partition_count()} partitions.")
+        self.stdout.write(f"Topic {settings.TOPIC} already exists, with {topics.partition_count()} partitions.")
         differing = topics.settings_that_differ()
         if differing:
             texts = [f"{name} is {found}, should be {wanted}" for name, (found, wanted) in differing.items()]

@@ -12,15 +12,15 @@ from coupons.recovery.stale import stale_campaigns
 
 class Command(CouponCommand):
     help = (
-        "Rebuild the Redis state of campaigns from what Redis still has, the topic and PostgreSQL: what the "
-        "keeper does by itself when a state is not current. Meanwhile these campaigns answer 503; nothing "
-        "that was promised is lost. Without ids: those that are stale; --all after PostgreSQL was restored "
-        "from an older copy. Exits 1 when another rebuild is at work, or messages that may be promises are "
-        "signed with a key which is not known here; 2 when a part does not answer."
+        "Rebuild campaigns in Redis from what Redis still has, the topic and PostgreSQL. The keeper does the same by "
+        "itself for a stale state. During the rebuild these campaigns answer 503; no promise is lost. Without ids "
+        "it rebuilds the stale campaigns; use --all after PostgreSQL was restored from an older copy. Exits 1 when "
+        "another rebuild is running, or when messages that may be promises are signed with an unknown key; 2 when a "
+        "server does not answer."
     )
     examples = """
   manage.py rebuild_admission
-  manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (also if it is current)
+  manage.py rebuild_admission 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10     (even if its state is current)
   manage.py rebuild_admission --all                      (PostgreSQL was restored from an older copy)
   manage.py rebuild_admission --all --whole-topic        (rows of coupons were deleted, as reconcile_campaigns says)
   manage.py rebuild_admission --forged-key spam-0a1b2c3d --reason "no key of ours"
@@ -32,16 +32,16 @@ class Command(CouponCommand):
         parser.add_argument(
             "--whole-topic",
             action="store_true",
-            help="read also what the consumers have read already: after rows were deleted. A restored backup needs it "
-            "not, as it says how far the topic was read when it was made",
+            help="also read messages that the consumers have already read; needed after rows were deleted. A restored "
+            "backup does not need it: it records how far the topic was read when it was made",
         )
         parser.add_argument(
             "--forged-key",
             action="append",
             default=[],
             metavar="ID",
-            help="messages that are signed with this key were never ours; a pattern such as '*' for every key that is "
-            "not known here. May be given several times. What only they say of a promise is lost",
+            help="ignore messages signed with this key as forged; a pattern such as '*' means every unknown key. May "
+            "be repeated. A promise that is only in such messages is lost",
         )
         add_reason(parser)
 
@@ -54,17 +54,19 @@ class Command(CouponCommand):
         loaded = {campaign.pk for campaign in campaigns}
         unknown = [str(missing) for missing in ids if missing not in loaded]
         if unknown:
-            raise OperatorError(f"No campaign that was ever opened has the id {', '.join(unknown)}.")
+            raise OperatorError(f"No opened campaign has the id {', '.join(unknown)}.")
         forged = options["forged_key"]
-        what = f"Rebuild asked for, with forged keys: {' '.join(forged)}" if forged else "Rebuild asked for"
+        what = f"Requested a rebuild, with forged keys: {' '.join(forged)}" if forged else "Requested a rebuild"
         audit.record_all(actor=operator(), rows=campaigns, what=what, reason=options["reason"])
-        self.stderr.write(f"Rebuilding {len(ids)}; first waiting {promise_window_sec():.1f} s for open promises.")
+        self.stderr.write(
+            f"Rebuilding {len(ids)} campaigns after a wait of {promise_window_sec():.1f} s for answers under way."
+        )
         try:
             reports = rebuild_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"], forged_keys=forged)
         except UnknownMessageKey as error:
             raise OperatorError(str(error)) from error
         if reports is None:
-            raise OperatorError("Another rebuild is at work (the keeper's, most likely); nothing was done.")
+            raise OperatorError("Another rebuild is running (most likely the keeper's); nothing was done.")
         for report in reports:
             self.stdout.write(
                 f"{report.campaign_id}: {report.tickets} tickets, {report.pending} of them pending, "

@@ -17,11 +17,11 @@ from coupons.runtime.text import visible
 
 class Command(CouponCommand):
     help = (
-        "Check the ledger of campaigns: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), "
-        "compared user by user. Names every difference, says which heal by themselves and when, and gives the command "
-        "for each other one. Exits 0 when it closes, 1 when it does not, 2 when it could not look (a part does not "
-        "answer, a campaign's state in Redis is not current, there is no such campaign). It changes nothing. "
-        "PostgreSQL compares, in temporary tables: BYTES bytes of its disk a ticket until the command ends."
+        "Check the ledger of campaigns: compare tickets (Redis), messages (topic), coupons and failed events "
+        "(PostgreSQL) user by user. Lists every difference with its meaning, and either when it heals by itself or the "
+        "command that heals it. Exits 0 when the ledger closes, 1 when it does not, 2 when it cannot be checked (a "
+        "server does not answer, a campaign's state in Redis is stale, the campaign does not exist). Changes "
+        "nothing. PostgreSQL compares, in temporary tables: BYTES bytes of its disk a ticket until the command ends."
     )
     examples = """
   manage.py reconcile_campaigns
@@ -54,14 +54,14 @@ class Command(CouponCommand):
         else:
             self._print(ledgers, topic)
         for reason in unseen:
-            self.stderr.write(f"Could not look: {reason}. The keeper rebuilds it, or `manage.py rebuild_admission`.")
+            self.stderr.write(f"Could not check: {reason}. The keeper or `manage.py rebuild_admission` rebuilds it.")
         if not closes:
             sys.exit(EXIT_REFUSED)
         if unseen:
             sys.exit(EXIT_UNAVAILABLE)
 
     def _drafts(self, chosen: UUID | None) -> list[Ledger]:
-        """Campaigns that were never opened hold nothing."""
+        """Makes empty ledgers for campaigns that were never opened."""
         campaigns = Campaign.objects.order_by("created_at")
         if chosen:
             campaigns = campaigns.filter(pk=chosen)

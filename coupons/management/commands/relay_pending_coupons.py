@@ -8,9 +8,9 @@ from coupons.recovery.relay import relay_pending
 
 class Command(CouponCommand):
     help = (
-        "Publish again the tickets that are pending and not, or no longer, on their way; what the keeper does by "
-        "itself. What waits in the topic for the consumer is left alone. Exits 1 when another relay is at work, 2 "
-        "when a part does not answer."
+        "Publish again the pending tickets that have no message on the way to the consumer. The keeper does the same "
+        "by itself. Messages that wait in the topic are left alone. Exits 1 when another relay is running, 2 when a "
+        "server does not answer."
     )
     examples = """
   manage.py relay_pending_coupons
@@ -23,5 +23,5 @@ class Command(CouponCommand):
     def run(self, **options: Any) -> None:
         report = relay_pending(campaign_ids=options["campaign"] or None)
         if report is None:
-            raise OperatorError("Another relay is at work (the keeper's, most likely); nothing was done.")
+            raise OperatorError("Another relay is running (most likely the keeper's); nothing was done.")
         self.stdout.write(f"Relayed: {report}.")

@@ -8,8 +8,8 @@ from coupons.management.job_runs import recorded_run
 
 class Command(CouponCommand):
     help = (
-        "Retry the failed events that are due: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with what it said. "
-        "Crontab runs it every 5 minutes; two runs at once share the work. Its last run stands in the admin under "
+        "Retry the failed events that are due: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with the new error. "
+        "Crontab runs it every 5 minutes; concurrent runs share the work. The admin shows the last run under "
         "Scheduled jobs. Exits 2 when PostgreSQL or Redis does not answer."
     )
     examples = """
@@ -22,7 +22,7 @@ class Command(CouponCommand):
             "--limit",
             type=whole_number(1),
             default=100_000,
-            help="rows at most in this run (default %(default)s)",
+            help="maximum number of events in this run (default %(default)s)",
         )
 
     def run(self, **options: Any) -> None:

@@ -12,7 +12,7 @@ from coupons.runtime.signal_event import SignalEvent
 class Command(CouponCommand):
     help = (
         "Run django-crontab's CRONJOBS in the foreground, where no cron daemon runs (containers, `make run`). "
-        "SIGTERM or Ctrl-C ends it after the job in hand."
+        "SIGTERM or Ctrl-C ends it after the current job."
     )
     examples = """
   manage.py run_jobs
