@@ -54,7 +54,7 @@ class CouponCommand(BaseCommand, ABC):
         """Calls one function and prints its result."""
 
 
-asked_to_end = SignalEvent()
+stop_requested = SignalEvent()
 """`stop_on_signals` sets it at the first signal, so that a job under `run_jobs` ends after its current row."""
 
 
@@ -63,7 +63,7 @@ def stop_on_signals(stop: SignalEvent) -> None:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
-        asked_to_end.set()
+        stop_requested.set()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -104,15 +104,15 @@ def moment(text: str) -> Any:
     raise argparse.ArgumentTypeError(f"{text!r} is not a time with an offset, like 2026-12-01T10:00:00+09:00.")
 
 
-def whole_number(least: int, most: int | None = None) -> Any:
+def whole_number(minimum: int, maximum: int | None = None) -> Any:
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number.") from None
-        if value < least or (most is not None and value > most):
-            upper = f" to {most}" if most is not None else " up"
-            raise argparse.ArgumentTypeError(f"{value} is out of range: from {least}{upper}.")
+        if value < minimum or (maximum is not None and value > maximum):
+            upper = f" to {maximum}" if maximum is not None else " up"
+            raise argparse.ArgumentTypeError(f"{value} is out of range: from {minimum}{upper}.")
         return value
 
     return parse

@@ -2,7 +2,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.issuing.retry import retry_due_events
-from coupons.management.command import CouponCommand, asked_to_end, whole_number
+from coupons.management.command import CouponCommand, stop_requested, whole_number
 from coupons.management.job_runs import recorded_run
 
 
@@ -27,6 +27,6 @@ class Command(CouponCommand):
 
     def run(self, **options: Any) -> None:
         with recorded_run("retry_failed_coupons") as result:
-            report = retry_due_events(limit=options["limit"], actor="retry_failed_coupons", stop=asked_to_end.is_set)
+            report = retry_due_events(limit=options["limit"], actor="retry_failed_coupons", stop=stop_requested.is_set)
             result.append(str(report))
         self.stdout.write(f"Retried: {report}.")
