@@ -113,7 +113,9 @@ class Crowd:
         """user -> the sequence that was promised first."""
         return self.tally.promises(str(campaign_id))
 
-    def goes_on(self, when: str = "", *, users: int = 30, campaign_id: object = None, within_sec: float = 60.0) -> None:
+    def wait_for_promises(
+        self, when: str = "", *, users: int = 30, campaign_id: object = None, within_sec: float = 60.0
+    ) -> None:
         """Waits until so many further users were promised a coupon (of that campaign), from this call on. NotInTime."""
         named = None if campaign_id is None else str(campaign_id)
         before = self.tally.promised_of(named)
@@ -123,7 +125,7 @@ class Crowd:
             what=lambda: f"{self.tally.promised_of(named) - before} of {users} further users were promised {when}",
         )
 
-    def is_told(self, status: int, code: str = "", *, times: int = 20, within_sec: float = 60.0) -> None:
+    def wait_for_answers(self, status: int, code: str = "", *, times: int = 20, within_sec: float = 60.0) -> None:
         """Waits until so many further requests were answered so; status 0 with any code. Raises NotInTime."""
         before = self.tally.count(status, code)
         self.wait_until(

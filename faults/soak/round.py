@@ -68,7 +68,7 @@ def run_round(task: Round, world: World, *, folder: Path, database: str, url: st
         _heal(world)
         healed = time.monotonic()
         if task.until_sold_out:
-            crowd.is_told(409, "sold-out", times=50, within_sec=600)
+            crowd.wait_for_answers(409, "sold-out", times=50, within_sec=600)
         crowd.stop(within_sec=LAST_ANSWERS_SEC)
     stopped = time.monotonic()
     quiet = _wait_until_quiet(task)

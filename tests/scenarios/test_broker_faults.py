@@ -43,11 +43,11 @@ def test_the_broker_is_killed_and_users_who_came_meanwhile_get_their_places_late
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(12, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("kafka: SIGKILL under load, started again"):
         service.stack("kill", "kafka")
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         nobody_came_before = service.crowd(campaign, habits=MANY)
         nobody_is_promised_anything(nobody_came_before, while_told="unconfirmed")
         wait_until(
@@ -57,8 +57,8 @@ def test_the_broker_is_killed_and_users_who_came_meanwhile_get_their_places_late
         kept = places(campaign)
         assert_told_when_to_repeat(service, campaign, kept.keys() - crowd.promises(campaign.pk).keys())
         service.stack("start", "kafka")
-    row.goes_on(users=50)
-    nobody_came_before.goes_on("after the fault", users=20)
+    row.wait_for_promises(users=50)
+    nobody_came_before.wait_for_promises("after the fault", users=20)
 
     assert_places_were_kept(crowd, nobody_came_before, campaign=campaign, kept=kept)
     assert consumer.stop() == 0
@@ -74,18 +74,18 @@ def test_the_broker_hangs_and_what_lands_after_all_is_issued_once(service: Servi
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(13, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     # Or what lands could be issued before its user repeats, and nobody would publish it a second time.
     let_the_consumer_hang(service, crowd)
 
     with row.fault("kafka: SIGSTOP for longer than delivery.timeout.ms, SIGCONT"):
         service.stack("pause", "kafka")
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         promised = crowd.answers[202, ""]
         hold(1.5, lambda: crowd.answers[202, ""] == promised, "nobody is promised a place while the producers give up")
         kept = places(campaign)
         service.stack("resume", "kafka")
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
     service.resume(CONSUMER_COMMITTED)
 
     assert_places_were_kept(crowd, campaign=campaign, kept=kept)
@@ -105,19 +105,19 @@ def test_the_broker_loses_its_log_and_gets_again_all_that_is_pending(service: Se
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(14, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     hung_at = let_the_consumer_hang(service, crowd)
 
     with row.fault("kafka: SIGKILL, started without its data, topic made anew"):
         service.stack("kill", "kafka")
         service.resume(CONSUMER_COMMITTED)
         came_since = promised_newcomers(crowd, since=hung_at)
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         service.stack("wipe", "kafka")
         service.stack("start", "kafka")
         lost = lost_with_the_log(campaign, came_since)
         topics.create_topic()
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert lost <= messages(campaign).keys(), "all that was pending is in the new log"
@@ -138,19 +138,19 @@ def test_the_topic_is_deleted_under_load_and_what_lay_in_it_is_published_again(s
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(15, crowd, name="topic")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     hung_at = let_the_consumer_hang(service, crowd)
 
     with row.fault("kafka: the topic is deleted, and made anew"):
         delete_topic(service.topic)
         came_since = promised_newcomers(crowd, since=hung_at)
         service.resume(CONSUMER_COMMITTED)
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         keeper.says(f"Kafka has no topic {service.topic}; `manage.py create_topic` makes it.")
         lost = lost_with_the_log(campaign, came_since)
         kept = places(campaign)
         assert service.run("create_topic", COUPON_TOPIC_PARTITIONS="4").exit_code == 0
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_places_were_kept(crowd, campaign=campaign, kept=kept)
     assert lost <= messages(campaign).keys(), "all that was pending is in the new topic"
@@ -167,16 +167,16 @@ def test_messages_that_are_too_large_for_the_broker_are_named_in_the_log_and_not
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(15, crowd, name="size")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("kafka: max.message.bytes of the topic below every message"):
         set_max_message_bytes(service.topic, 20)
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         nobody_is_promised_anything(crowd, while_told="unconfirmed")
         web.says("MSG_SIZE_TOO_LARGE")
         kept = places(campaign)
         set_max_message_bytes(service.topic, 1_048_588)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_places_were_kept(crowd, campaign=campaign, kept=kept)
     assert "rebuild." not in keeper.output
@@ -202,7 +202,7 @@ def let_the_consumer_hang(service: Service, crowd: Crowd) -> float:
     service.arm(CONSUMER_COMMITTED, "stop")
     service.wait_for(CONSUMER_COMMITTED)
     since = time.monotonic()
-    crowd.goes_on("with a consumer that hangs", users=70)  # of whom some may have asked before
+    crowd.wait_for_promises("with a consumer that hangs", users=70)  # of whom some may have asked before
     return since
 
 

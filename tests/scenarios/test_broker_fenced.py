@@ -26,7 +26,7 @@ def test_processes_whose_kafka_clients_have_lost_every_broker_go_on_by_themselve
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(13, crowd, name="fenced")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with (
         row.fault("kafka: its heartbeats lost until it is fenced, and clients drop their last broker"),
@@ -34,7 +34,7 @@ def test_processes_whose_kafka_clients_have_lost_every_broker_go_on_by_themselve
     ):
         web.says("producer.lost_brokers", within_sec=60)
         consumer.says("consumer.lost_brokers", within_sec=60)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()

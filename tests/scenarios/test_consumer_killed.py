@@ -36,7 +36,7 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=ONCE_EACH)  # a user's two messages could lie in two batches
     row = Row(16, crowd, name="each-point")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     wait_until(lambda: issued(campaign) > 0, what="they work")
 
     points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
@@ -45,15 +45,15 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
             service.arm(point, "kill")
         assert {service.wait_for(point) for point in points} == {consumer.pid for consumer in dying}
         assert [consumer.wait() for consumer in dying] == [-signal.SIGKILL] * 3
-        crowd.goes_on("without a consumer", users=5)  # the last commit's way to the broker is over by then
+        crowd.wait_for_promises("without a consumer", users=5)  # the last commit's way to the broker is over by then
         written, moved = set(Coupon.objects.values_list("user_id", flat=True)), committed()
         coming_again = uncommitted_users()
         assert len(coming_again & written) >= 2, "two had committed to the database what none had committed to Kafka"
         assert coming_again - written, "and one to neither"
-        crowd.goes_on("without a consumer", users=50)
+        crowd.wait_for_promises("without a consumer", users=50)
         assert (issued(campaign), committed()) == (len(written), moved)
         service.consumer("--solo")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists(), "what came again was known as written"
@@ -69,7 +69,7 @@ def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(ser
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(16, crowd, name="workers")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
     with row.fault("four workers of a parent: SIGKILL, each at another point of a batch"):
@@ -81,7 +81,7 @@ def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(ser
             service.arm(point, "kill")
         killed |= {service.wait_for(point) for point in points}
         wait_until(lambda: consumer.output.count("exit=-9") == 4, what="the parent notices")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert len(killed) == 4
     assert consumer.pid not in killed
@@ -99,17 +99,17 @@ def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(servic
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(16, crowd, name="parent")
-    crowd.goes_on("before", users=100)
+    crowd.wait_for_promises("before", users=100)
     wait_until(lambda: 20 < issued(campaign) < crowd.promised, what="some coupons, and some to do")
 
     with row.fault("the parent of two workers: SIGKILL"):
         parent.kill()
         wait_until(lambda: not workers_left(service), within_sec=20, what=lambda: f"{workers_left(service)} end")
         done = issued(campaign)
-        crowd.goes_on("without a consumer", users=30)
+        crowd.wait_for_promises("without a consumer", users=30)
         assert issued(campaign) == done < crowd.promised
         service.consumer()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert "parent_gone" in parent.output
     assert_history_holds(crowd, campaigns=[campaign])

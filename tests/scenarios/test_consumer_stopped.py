@@ -24,7 +24,7 @@ def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_c
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(18, crowd, name="stopped")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault("a consumer: SIGSTOP with a batch written and not committed, SIGCONT after another did it"):
         service.arm(CONSUMER_COMMITTED, "stop")
@@ -32,12 +32,12 @@ def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_c
         absent, other = sorted(consumers, key=lambda each: each.pid != away)
         wait_until(lambda: other.partitions == ALL, within_sec=30, what="the other one takes over all")
         before = committed()
-        crowd.goes_on("with one consumer", users=30)
+        crowd.wait_for_promises("with one consumer", users=30)
         wait_until(lambda: all(committed()[number] > before[number] for number in ALL), what="it does their batches")
         moved = committed()
         service.resume(CONSUMER_COMMITTED)
         absent.says("consumer.offset_not_committed outcome=redelivered")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     wait_until(
         lambda: len(absent.partitions) == len(other.partitions) == 2 and absent.partitions.isdisjoint(other.partitions),
@@ -61,15 +61,15 @@ def test_too_slow_for_its_next_poll_it_leaves_joins_again_and_goes_on(service: S
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(18, crowd, name="slow")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault("a consumer: 6 s over one batch, 3.5 s more than the group waits"):
         service.arm(CONSUMER_SETTLED, "sleep:6000")
         service.wait_for(CONSUMER_SETTLED)
-        crowd.goes_on("meanwhile", users=30)
+        crowd.wait_for_promises("meanwhile", users=30)
         consumer.says("Application maximum poll interval")
         wait_until(lambda: consumer.partitions == ALL and "consumer.revoked" in consumer.output, what="it is back")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()

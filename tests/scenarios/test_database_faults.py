@@ -29,7 +29,7 @@ def test_postgresql_crashes_in_the_middle_of_a_batch(service: Service) -> None:
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(19, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("postgres: SIGKILL with a batch inserted and not committed, started again after 5 s"):
         service.arm(CONSUMER_INSERTED, "stop")
@@ -40,7 +40,7 @@ def test_postgresql_crashes_in_the_middle_of_a_batch(service: Service) -> None:
         assert_offsets_stay(crowd)
         service.stack("start", "postgres")
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()
@@ -56,7 +56,7 @@ def test_connections_ended_by_the_server_cost_one_retry_and_no_failure(service: 
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(20, crowd)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault("postgres: all connections ended with a batch inserted and not committed"):
         service.arm(CONSUMER_INSERTED, "stop")
@@ -65,14 +65,14 @@ def test_connections_ended_by_the_server_cost_one_retry_and_no_failure(service: 
         service.resume(CONSUMER_INSERTED)
         consumer.says("consumer.resumed")
     assert consumer.output.count("consumer.waiting") == 1, "one retry"
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     with row.fault("postgres: all connections ended, four times"):
         for turn in range(4):
             before = issued(campaign)
             end_other_sessions()
-            crowd.goes_on(f"turn {turn}", users=10)
+            crowd.wait_for_promises(f"turn {turn}", users=10)
             wait_until(lambda before=before: issued(campaign) > before, what="it works")  # type: ignore[misc]
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()
@@ -89,7 +89,7 @@ def test_postgresql_hangs_and_the_consumer_does_not_hang_with_it(service: Servic
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(21, crowd, name="hang")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("postgres: SIGSTOP with a batch inserted and not committed, SIGCONT after 5 s"):
         service.arm(CONSUMER_INSERTED, "stop")
@@ -100,7 +100,7 @@ def test_postgresql_hangs_and_the_consumer_does_not_hang_with_it(service: Servic
         assert_offsets_stay(crowd)
         service.stack("resume", "postgres")
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()
@@ -120,7 +120,7 @@ def test_a_table_that_is_locked_is_waited_for_with_an_end(service: Service) -> N
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(21, crowd, name="lock")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("postgres: LOCK TABLE coupons_coupon for 5 s"), transaction.atomic():
         with connection.cursor() as cursor:
@@ -130,7 +130,7 @@ def test_a_table_that_is_locked_is_waited_for_with_an_end(service: Service) -> N
         assert_offsets_stay(crowd)
     for consumer in (first, second):
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()
@@ -151,7 +151,7 @@ def test_a_consumer_that_waited_longer_than_its_group_did_goes_on_once_it_has_it
     )
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=20))
-    crowd.goes_on("before", users=20)
+    crowd.wait_for_promises("before", users=20)
 
     with transaction.atomic():
         with connection.cursor() as cursor:

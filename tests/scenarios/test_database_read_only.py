@@ -37,7 +37,7 @@ def test_a_database_that_is_read_only_for_a_while_costs_nobody_his_place(service
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(22, crowd, name="read-only")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("postgres: default_transaction_read_only for 5 s"):
         with read_only_for_new_sessions():
@@ -45,7 +45,7 @@ def test_a_database_that_is_read_only_for_a_while_costs_nobody_his_place(service
             consumer.says("read-only transaction")
             assert_offsets_stay(crowd)
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()
@@ -65,14 +65,14 @@ def test_a_disk_that_is_full_for_a_while_costs_nobody_his_place(service: Service
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(22, crowd, name="full")
     with small_disk() as disk, coupons_on(disk):
-        crowd.goes_on("before", users=50)
+        crowd.wait_for_promises("before", users=50)
         with row.fault("postgres: the disk of coupons_coupon full for 5 s"):
             fill(disk)
             consumer.says("No space left on device")
             assert_offsets_stay(crowd)
             (disk / FILLER).unlink()
             consumer.says("consumer.resumed")
-        row.goes_on(users=30)
+        row.wait_for_promises(users=30)
 
         assert_history_holds(crowd, campaigns=[campaign])
         assert not FailEventHistory.objects.exists()

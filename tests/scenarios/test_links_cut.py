@@ -40,18 +40,18 @@ def test_the_link_to_redis_or_kafka_is_bad_and_nobody_is_promised_what_is_not_in
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(26, crowd, name=part)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     assert proxy.accepted >= 3, "web, consumer and keeper"
 
     for name, (rule, some_are_promised) in RULES.items():
         with row.fault(f"link to {part}: {name}"):
             rule(proxy)
             if some_are_promised:
-                crowd.goes_on(f"while it is {name}", users=10)
+                crowd.wait_for_promises(f"while it is {name}", users=10)
             else:
                 nobody_is_promised_anything(crowd, while_told=code)
             proxy.let_pass()
-        row.goes_on(users=20)
+        row.wait_for_promises(users=20)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_no_hole(campaign)
@@ -69,7 +69,7 @@ def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(servi
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(26, crowd, name="postgres")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     assert proxy.accepted >= 3, "web, consumer and keeper"
 
     for name, (rule, _) in RULES.items():
@@ -77,9 +77,9 @@ def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(servi
             rule(proxy)
             if name == "silent":
                 users_are_admitted_and_nothing_is_issued(crowd, silent_at=time.monotonic())
-            crowd.goes_on(f"while it is {name}", users=20)
+            crowd.wait_for_promises(f"while it is {name}", users=20)
             proxy.let_pass()
-        row.goes_on(users=20)
+        row.wait_for_promises(users=20)
         before = issued(campaign)
         wait_until(lambda before=before: issued(campaign) > before, within_sec=30, what="coupons are issued again")  # type: ignore[misc]
 
@@ -95,7 +95,7 @@ def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(servi
 
 def users_are_admitted_and_nothing_is_issued(crowd: Crowd, *, silent_at: float) -> None:
     """To those who came since; what was on its way to the server when the link fell silent may be written."""
-    crowd.goes_on("while the link is silent", users=40)
+    crowd.wait_for_promises("while the link is silent", users=40)
     came_since = promised_newcomers(crowd, since=silent_at)
     assert came_since
     assert not Coupon.objects.filter(user_id__in=came_since).exists()

@@ -35,7 +35,7 @@ def test_who_is_answered_by_a_machine_that_was_paused_has_the_coupon_or_is_told_
     campaign, beside = service.campaign(QUANTITY), service.campaign(20_000)
     crowd = service.crowd(beside, addresses=[service.url])
     row = Row(35, crowd, name=point.removeprefix("web."))
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     service.arm(point, "stop")
     with ThreadPoolExecutor(1) as pool:
@@ -48,7 +48,7 @@ def test_who_is_answered_by_a_machine_that_was_paused_has_the_coupon_or_is_told_
             close_campaign(campaign_id=campaign.pk, actor="test")
             service.resume(point)
             told = answer.result(60)
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[beside])
     assert_kept(campaign, promises)

@@ -21,19 +21,19 @@ def test_the_whole_topic_again_backwards_and_shuffled_changes_no_coupon_and_make
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(28, crowd)
-    crowd.goes_on("before", users=60)
+    crowd.wait_for_promises("before", users=60)
     with row.fault("the topic produced again, in order, backwards and shuffled, while no consumer runs"):
         copies = produce_again(service, read_topic())
-        crowd.goes_on("behind the copies", users=30)
+        crowd.wait_for_promises("behind the copies", users=30)
     assert len(pending_holders(campaign)) >= 90
     service.consumer("--concurrency", "2")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     before = wait_until(lambda: coupons(campaign), what="coupons")
     with row.fault("the same while consumers read"):
         copies += produce_again(service, read_topic())
-        crowd.goes_on("among the copies", users=30)
-    row.goes_on(users=30)
+        crowd.wait_for_promises("among the copies", users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     after = coupons(campaign)

@@ -16,7 +16,7 @@ def test_under_load_it_gives_no_alarm(service: Service) -> None:
     service.everything(**PATIENT)
     campaigns = [service.campaign(20_000), service.campaign(150)]
     crowd = service.crowd(*campaigns, habits=Habits(users_per_sec=120, connections=32))
-    crowd.goes_on("before the looking", users=20)
+    crowd.wait_for_promises("before the looking", users=20)
 
     seen = []
     for _ in range(LOOKS):
@@ -28,7 +28,7 @@ def test_under_load_it_gives_no_alarm(service: Service) -> None:
                 if campaign == campaigns[0]:
                     seen.append(ledger.tickets)
             assert looking.topic.closes
-        crowd.goes_on("between two looks", users=1, campaign_id=campaigns[0].pk)
+        crowd.wait_for_promises("between two looks", users=1, campaign_id=campaigns[0].pk)
 
     assert len(seen) == LOOKS
     assert all(earlier < later for earlier, later in pairwise(seen)), "it looked at something that moved"

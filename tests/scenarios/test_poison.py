@@ -59,7 +59,7 @@ def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(s
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(23, crowd)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     user = next(iter(crowd.promises(campaign.pk)))
     poison = poison_for(campaign, user)
 
@@ -68,10 +68,10 @@ def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(s
         service.wait_for(CONSUMER_SETTLED)
         for number, payload in enumerate(poison):
             service.produce(payload, key=str(number))
-            crowd.goes_on("between them", users=2)
+            crowd.wait_for_promises("between them", users=2)
         service.resume(CONSUMER_SETTLED)
         wait_until(lambda: FailEventHistory.objects.count() >= len(poison), what="all are recorded")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     events = FailEventHistory.objects.all()
@@ -94,16 +94,16 @@ def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(23, crowd, name="flood")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault("topic: 400 bad messages among good ones; the consumer ends and is started again"):
         for key in range(8):
             service.produce(*(b"poison %d of %d" % (number, key) for number in range(50)), key=str(key))
         assert consumer.wait() == 3
         recorded = FailEventHistory.objects.count()
-        crowd.goes_on("without a consumer", users=30)
+        crowd.wait_for_promises("without a consumer", users=30)
         service.consumer()  # the limit of an operator who has looked
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert "more messages of topic" in consumer.output
     assert "COUPON_CONSUMER_POISON_LIMIT" in consumer.output
@@ -123,7 +123,7 @@ def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_messa
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(24, crowd)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault("postgres: SIGKILL with failed events inserted and not committed, started again after 5 s"):
         service.arm(CONSUMER_FAILURES_RECORDED, "stop")
@@ -136,7 +136,7 @@ def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_messa
         assert_offsets_stay(crowd)
         service.stack("start", "postgres")
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     events = FailEventHistory.objects.values_list("payload", "error_code")

@@ -32,7 +32,7 @@ def test_what_a_rebuilder_that_stood_still_writes_is_refused(service: Service, s
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
     row = Row(34, crowd, name=step)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault(f"a keeper: SIGSTOP at {step}, SIGCONT when another one has rebuilt; Redis lost before and after"):
         service.arm(step, "stop")
@@ -41,15 +41,15 @@ def test_what_a_rebuilder_that_stood_still_writes_is_refused(service: Service, s
         other = next(keeper for keeper in keepers if keeper is not stopped)
         if step != failpoints.REBUILD_SWAPPED:
             other.says("rebuild.done")
-        crowd.goes_on("by the other keeper's state", users=30)
+        crowd.wait_for_promises("by the other keeper's state", users=30)
         before = noted(campaign)
         service.resume(step)
         if step != failpoints.REBUILD_SWAPPED:
             stopped.says("keeper.waiting step=rebuild")
-        crowd.goes_on("when the first one goes on", users=30)
+        crowd.wait_for_promises("when the first one goes on", users=30)
         assert before.items() <= noted(campaign).items(), "what the other one noted stays"
         admission_redis().flushall()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     row.write()

@@ -24,19 +24,19 @@ def test_redis_killed_under_load_is_rebuilt_and_every_promise_becomes_a_coupon(s
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(5, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     service.arm(REBUILD_BEGUN, "stop")
 
     with row.fault("redis: SIGKILL under load, started again"):
         service.stack("kill", "redis")
-        crowd.is_told(503, "unavailable", times=5)
+        crowd.wait_for_answers(503, "unavailable", times=5)
         promised = crowd.promises(campaign.pk)
         service.stack("start", "redis")
         service.wait_for(REBUILD_BEGUN)
         before = places(campaign)
         nobody_is_promised_anything(crowd, while_told="unavailable")
     service.resume(REBUILD_BEGUN)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert before.items() >= promised.items(), "what was promised was on disk"
     assert places(campaign).items() >= before.items(), "the same tickets as before"
@@ -58,14 +58,14 @@ def test_redis_hangs_and_the_repeat_gets_the_place_that_the_lost_request_took(se
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, returning=0.0))
     row = Row(7, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("redis: SIGSTOP under load, SIGCONT"):
         service.stack("pause", "redis")
-        crowd.is_told(503, "unavailable", times=5)
+        crowd.wait_for_answers(503, "unavailable", times=5)
         nobody_is_promised_anything(crowd, while_told="unavailable")
         service.stack("resume", "redis")
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign])
     repeats = promised_after(crowd, "unavailable")
@@ -86,17 +86,17 @@ def test_redis_does_what_it_is_asked_and_nobody_hears_of_it(service: Service) ->
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(8, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("redis: its answers are swallowed"):
         proxy.drop_answers()
-        crowd.is_told(503, "unavailable", times=5)
+        crowd.wait_for_answers(503, "unavailable", times=5)
         nobody_is_promised_anything(crowd, while_told="unavailable")
         promised = crowd.promises(campaign.pk)
         unheard = {user: sequence for user, sequence in places(campaign).items() if user not in promised}
         proxy.let_pass()
     assert unheard, "places were given of which nobody was told"
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
     wait_until(lambda: unheard.keys() <= crowd.promises(campaign.pk).keys(), what="their repeats are answered")
     assert unheard.items() <= crowd.promises(campaign.pk).items(), "each got the place that he had all along"
     unheard_users = {user: one for user, one in promised_after(crowd, "unavailable").items() if user in unheard}
@@ -104,9 +104,9 @@ def test_redis_does_what_it_is_asked_and_nobody_hears_of_it(service: Service) ->
 
     with row.fault("redis: its answers are cut after 1 byte"):
         proxy.cut_after(1)
-        crowd.is_told(503, "unavailable", times=20)
+        crowd.wait_for_answers(503, "unavailable", times=20)
         proxy.let_pass()
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_no_hole(campaign)

@@ -30,17 +30,17 @@ def test_redis_out_of_memory_admits_nobody_and_what_was_promised_is_issued(servi
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(11, crowd, name="memory")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault("redis: maxmemory below what is used"):
         with no_memory():
-            crowd.is_told(503, "unavailable", times=5)
+            crowd.wait_for_answers(503, "unavailable", times=5)
             assert crowd.promises(campaign.pk).keys() <= pending_users(campaign), "to be settled by a full Redis"
             service.consumer()
             wait_until(lambda: not pending_users(campaign), what="what was promised is issued and settled")
             nobody_is_promised_anything(crowd, while_told="unavailable")
         assert_whole(campaign)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_whole(campaign)
@@ -64,15 +64,15 @@ def test_two_hundred_threads_share_four_connections_to_a_redis_that_is_far_away(
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=400, connections=THREADS))
     row = Row(11, crowd, name="pool")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
 
     with row.fault(f"redis: 100 ms away, {THREADS} threads and {CONNECTIONS} connections"):
         proxy.delay(50)
         with looked_at(service, campaign):
-            crowd.is_told(503, "unavailable", times=50)
-            crowd.goes_on("meanwhile", users=20)
+            crowd.wait_for_answers(503, "unavailable", times=50)
+            crowd.wait_for_promises("meanwhile", users=20)
         proxy.let_pass()
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert_whole(campaign)

@@ -27,15 +27,15 @@ def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(servi
     campaign = service.campaign(300)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(6, crowd, name="flushall")
-    crowd.goes_on("before", users=200)
+    crowd.wait_for_promises("before", users=200)
 
     service.arm(REBUILD_BEGUN, "stop")
     with row.fault("redis: FLUSHALL, 200 of 300 coupons gone"):
         admission_redis().flushall()
         closed_until_the_rebuild_goes_on(service, crowd)
         keeper.says("rebuild.done")
-    row.goes_on(users=5)
-    crowd.is_told(409, "sold-out")
+    row.wait_for_promises(users=5)
+    crowd.wait_for_answers(409, "sold-out")
 
     verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
     assert verdict.sold_out >= 20
@@ -60,8 +60,8 @@ def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> 
         closed_until_the_rebuild_goes_on(service, crowd)
         wait_until(lambda: keeper.output.count("rebuild.done") == 3, within_sec=30, what=lambda: keeper.output)
     for campaign in campaigns:
-        crowd.goes_on("after the rebuild", users=10, campaign_id=campaign.pk)
-    row.goes_on()
+        crowd.wait_for_promises("after the rebuild", users=10, campaign_id=campaign.pk)
+    row.wait_for_promises()
     service.consumer()
 
     assert_history_holds(crowd, campaigns=campaigns)
@@ -85,10 +85,10 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
         service.stack("wipe", "redis")
         found = places_found_and_rebuilt(crowd, campaign, service, keeper, rebuilds=1)
     assert not found
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     older = places(campaign)
     shutil.copytree(redis_files(), tmp_path / "older")
-    crowd.goes_on("that the copy knows nothing of", users=30)
+    crowd.wait_for_promises("that the copy knows nothing of", users=30)
 
     with row.fault("redis: SIGKILL, started with an older copy of its files"):
         service.stack("kill", "redis")
@@ -96,7 +96,7 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
         shutil.copytree(tmp_path / "older", redis_files())
         found = places_found_and_rebuilt(crowd, campaign, service, keeper, rebuilds=2)
     assert found.items() >= older.items()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     service.consumer()
 
     assert_history_holds(crowd, campaigns=[campaign])
@@ -118,19 +118,19 @@ def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, patience_sec=0.0))
     row = Row(6, crowd, name="late")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
 
     with row.fault("redis: FLUSHALL, with messages in the producers' queues"):
         proxy.hold()
-        crowd.is_told(503, "unconfirmed", times=30)
+        crowd.wait_for_answers(503, "unconfirmed", times=30)
         late = places(campaign).items() - crowd.promises(campaign.pk).items()
         service.arm(REBUILD_BEGUN, "stop")
         admission_redis().flushall()
         closed_until_the_rebuild_goes_on(service, crowd)
         keeper.says("rebuild.done")
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         proxy.let_pass()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     wait_until(FailEventHistory.objects.exists, what="the late messages are read")
     keeper.stop()
     service.keeper()  # a relay of little patience, for those who left with a place and no message
@@ -148,23 +148,23 @@ def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(
 
 
 def some_issued_some_pending(crowd: Crowd, consumer: Process) -> None:
-    crowd.goes_on("with a consumer", users=30)
+    crowd.wait_for_promises("with a consumer", users=30)
     assert consumer.stop() == 0
-    crowd.goes_on("without one", users=30)
+    crowd.wait_for_promises("without one", users=30)
 
 
 def places_found_and_rebuilt(
     crowd: Crowd, campaign: Campaign, service: Service, keeper: Process, *, rebuilds: int
 ) -> Promises:
     """Starts Redis; what it knows then, which is not all that was promised. After the rebuild it is."""
-    crowd.is_told(503, "unavailable", times=5)
+    crowd.wait_for_answers(503, "unavailable", times=5)
     promised = crowd.promises(campaign.pk)
     service.arm(REBUILD_BEGUN, "stop")
     service.stack("start", "redis")
     service.wait_for(REBUILD_BEGUN)
     found = places(campaign)
     assert not promised.items() <= found.items()
-    crowd.is_told(503, "unavailable", times=20)
+    crowd.wait_for_answers(503, "unavailable", times=20)
     service.resume(REBUILD_BEGUN)
     wait_until(lambda: keeper.output.count("rebuild.done") == rebuilds, within_sec=30, what=lambda: keeper.output)
     assert promised.items() <= places(campaign).items(), "the same places as before"

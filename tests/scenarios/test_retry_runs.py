@@ -30,7 +30,7 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(25, crowd)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     others = Coupon.objects.exclude(user_id__regex=NOT_REFUSED)
     with most_users_refused():
         wait_until(lambda: with_status(EventStatus.FAIL) >= FAILED, within_sec=30, what="enough failed events")
@@ -59,7 +59,7 @@ def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Ser
         assert with_status(EventStatus.SUCCESS) == failed
         service.resume(RETRY_CLAIMED)
         assert stopped.wait() == 0
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert "0 succeeded, 0 failed again, 1 taken over by another run" in stopped.output
     assert_history_holds(crowd, campaigns=[campaign])

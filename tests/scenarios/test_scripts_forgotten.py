@@ -17,17 +17,17 @@ def test_scripts_that_redis_forgets_all_the_time_are_missed_by_nobody(service: S
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))
     row = Row(9, crowd)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     over = threading.Event()
     with row.fault("redis: SCRIPT FLUSH, again and again"):
         flushing = threading.Thread(target=flush_scripts, args=(over,))
         flushing.start()
         try:
-            crowd.goes_on("while scripts are forgotten", users=200)
+            crowd.wait_for_promises("while scripts are forgotten", users=200)
         finally:
             over.set()
             flushing.join()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert {status for status, _ in crowd.answers} == {200, 202}, crowd.answers

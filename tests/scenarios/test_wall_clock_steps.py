@@ -27,18 +27,18 @@ def test_a_host_whose_wall_clock_steps_by_hours_goes_on_admitting_rebuilding_and
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
     row = Row(36, crowd)
-    crowd.goes_on("before", users=60)
+    crowd.wait_for_promises("before", users=60)
 
     with row.fault("the host of web, keeper and consumer: its wall clock 1 h ahead, then 2 h back"):
         faketime.step(clock, AHEAD_SEC)
-        crowd.goes_on("ahead", users=120)
+        crowd.wait_for_promises("ahead", users=120)
         faketime.step(clock, BEHIND_SEC)
-        crowd.goes_on("behind", users=180)
+        crowd.wait_for_promises("behind", users=180)
     assert_only_promised_or(crowd)
     with row.fault("redis: FLUSHALL, rebuilt by a keeper whose clock has stepped back"):
         admission_redis().flushall()
         keeper.says("rebuild.done")
-    row.goes_on(users=60)
+    row.wait_for_promises(users=60)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()

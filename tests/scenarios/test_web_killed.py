@@ -41,12 +41,12 @@ def test_killed_after_redis_admitted_a_user_nobody_answered_him_and_he_gets_his_
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=NOBODY_REPEATS)
     row = Row(1, crowd, name=point.removeprefix("web."))
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     with row.fault(f"web: SIGKILL to a worker at {point}"):
         service.arm(point, "kill@5")
         service.wait_for(point)
         wait_until(lambda: workers_started(web) == 3, what="the server starts another worker")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     crowd.stop()
 
     wait_until(lambda: unread() == 0, what="all that was published is read")
@@ -70,14 +70,14 @@ def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(se
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=NOBODY_REPEATS)
     row = Row(2, crowd)
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     with row.fault("web: SIGKILL to a worker with 8 messages in its queue"):
         link.blackhole(Direction.REQUESTS)
         service.arm(WEB_PRODUCED, "kill@8")
         service.wait_for(WEB_PRODUCED)
         link.let_pass()
         wait_until(lambda: workers_started(web) == 2, what="the server starts another worker")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     crowd.stop()
 
     wait_until(lambda: unread() == 0, what="all that was published is read")

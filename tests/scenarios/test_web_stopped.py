@@ -35,7 +35,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, twins=0.0, request_timeout_sec=12))
     row = Row(3, crowd, name="in-hand")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     with row.fault("web: SIGTERM to one of two servers, its users waiting for Kafka's answers"):
         link.hold(Direction.ANSWERS)
         in_hand = wait_until(lambda: waiting_for_long(campaign, crowd, at_least=6), what="some wait")
@@ -45,7 +45,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
         refused_at = time.monotonic()
         link.let_pass()
         assert leaving.wait() == 0
-    row.goes_on(users=50)  # at the other server
+    row.wait_for_promises(users=50)  # at the other server
 
     assert_history_holds(crowd, campaigns=[campaign])
     mine = [request for request in read_history(crowd.path).requests if request.address == address]
@@ -67,19 +67,19 @@ def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_g
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=IMPATIENT)
     row = Row(3, crowd, name="flush")
-    crowd.goes_on("before", users=30)
+    crowd.wait_for_promises("before", users=30)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
         link.blackhole(Direction.REQUESTS)
         queued = wait_until(lambda: unpublished(campaign, at_least=20), what="20 messages are in the queue")
         assert (503, "unconfirmed") not in crowd.answers, "too late: the breaker may have kept some out of the queue"
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         web.signal(signal.SIGTERM)
         wait_until(lambda: refuses_connections(service.url), what="no new users are taken")
         link.let_pass()
         assert web.wait() == 0
         assert queued <= published_users(), "no relay runs: the server itself has sent them"
         service.web(**long)
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     service.consumer("--solo")
     service.keeper()  # for those who came while nobody waited for Kafka any more

@@ -17,7 +17,7 @@ from faults.history import read_history
 
 
 class Row:
-    """One row's run. `fault` marks when it lasts, `goes_on` how long after it users were promised again, and
+    """One row's run. `fault` marks when it lasts, `wait_for_promises` how long after it users were promised again, and
     `write` puts both into the results when all checks of the test have passed."""
 
     def __init__(self, number: int, crowd: Crowd, *, name: str = "") -> None:
@@ -36,12 +36,12 @@ class Row:
         self._faults.append(what)
         self._ended_at = time.monotonic()
 
-    def goes_on(self, *, users: int = 1, within_sec: float = 60.0) -> None:
+    def wait_for_promises(self, *, users: int = 1, within_sec: float = 60.0) -> None:
         """Users are promised again. Notes how long that took since the end of the fault, for the first of them."""
-        self._crowd.goes_on("after the fault", users=1, within_sec=within_sec)
+        self._crowd.wait_for_promises("after the fault", users=1, within_sec=within_sec)
         self._recovery_sec.append(time.monotonic() - self._ended_at)
         if users > 1:
-            self._crowd.goes_on("after the fault", users=users - 1, within_sec=within_sec)
+            self._crowd.wait_for_promises("after the fault", users=users - 1, within_sec=within_sec)
 
     def write(self, **more: Any) -> None:
         """After `assert_history_holds`, so that the table has no row whose checks failed. `more` is for people too.
