@@ -175,7 +175,7 @@ def pss_mib(session: int) -> float:
     return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024
 
 
-def most_threads(session: int) -> int:
+def max_threads(session: int) -> int:
     """The number of threads of the process that has the most."""
     return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))
 

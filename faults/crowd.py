@@ -21,11 +21,11 @@ from faults.http_client import BrokenConnection, Connection, Reply, apply_reques
 from faults.tally import Tally
 from faults.visits import Habits, Visit, Visits, wait_for
 
-NOT_TOLD_SEC = 0.25
+DEFAULT_RETRY_AFTER_SEC = 0.25
 REQUESTS_PER_CONNECTION = 10
 
 
-class NotInTime(Exception):
+class WaitTimedOut(Exception):
     """What was waited for did not come; the text holds what the crowd was told instead."""
 
 
@@ -79,13 +79,13 @@ class Crowd:
         Every request's line is written when this returns.
         """
         if self._thread.is_alive():
-            self._tell(self._closing)
+            self._set_from_thread(self._closing)
             self._thread.join(within_sec)
         if self._thread.is_alive():
-            self._tell(self._over)
+            self._set_from_thread(self._stop_now)
             self._thread.join(self.habits.request_timeout_sec + 20)
         if self._thread.is_alive():
-            raise NotInTime("the crowd does not end")
+            raise WaitTimedOut("the crowd does not end")
 
     def close(self) -> None:
         """Stop, and remove the history, unless somebody found something in it."""
@@ -116,7 +116,7 @@ class Crowd:
     def wait_for_promises(
         self, when: str = "", *, users: int = 30, campaign_id: object = None, within_sec: float = 60.0
     ) -> None:
-        """Waits until so many further users were promised a coupon (of that campaign), from this call on. NotInTime."""
+        """Waits until `users` more users are promised a coupon of this campaign, or of any. Raises WaitTimedOut."""
         named = None if campaign_id is None else str(campaign_id)
         before = self.tally.promised_of(named)
         self.wait_until(
@@ -126,7 +126,7 @@ class Crowd:
         )
 
     def wait_for_answers(self, status: int, code: str = "", *, times: int = 20, within_sec: float = 60.0) -> None:
-        """Waits until so many further requests were answered so; status 0 with any code. Raises NotInTime."""
+        """Waits until so many further requests were answered so; status 0 with any code. Raises WaitTimedOut."""
         before = self.tally.count(status, code)
         self.wait_until(
             lambda: self.tally.count(status, code) >= before + times,
@@ -135,15 +135,15 @@ class Crowd:
         )
 
     def wait_until(self, condition: Callable[[], bool], *, within_sec: float, what: Callable[[], str]) -> None:
-        """Looks again whenever a request has ended. Raises NotInTime, also at once when no user comes any more."""
-        with self.tally.news:
+        """Looks again whenever a request has ended. Raises WaitTimedOut, also at once when no user comes any more."""
+        with self.tally.changed:
             deadline = time.monotonic() + within_sec
             while not condition():
                 if time.monotonic() > deadline or not self._thread.is_alive():
-                    raise NotInTime(f"not within {within_sec:g} s: {what()}; in all {dict(self.tally.answers)}")
-                self.tally.news.wait(0.1)
+                    raise WaitTimedOut(f"not within {within_sec:g} s: {what()}; in all {dict(self.tally.answers)}")
+                self.tally.changed.wait(0.1)
 
-    def _tell(self, event: asyncio.Event) -> None:
+    def _set_from_thread(self, event: asyncio.Event) -> None:
         with suppress(RuntimeError):  # the loop has just ended by itself
             self._loop.call_soon_threadsafe(event.set)
 
@@ -151,37 +151,37 @@ class Crowd:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._closing, self._over = asyncio.Event(), asyncio.Event()
+        self._closing, self._stop_now = asyncio.Event(), asyncio.Event()
         self._visits = Visits(self.campaign_ids, self.habits, self._name, self.tally)
         self._started.set()
-        await asyncio.gather(*(self._receive(number) for number in range(self.habits.connections)))
+        await asyncio.gather(*(self._run_client(number) for number in range(self.habits.connections)))
 
-    async def _receive(self, number: int) -> None:
-        line, second = _Line(self, number), _Line(self, number + 1)
+    async def _run_client(self, number: int) -> None:
+        client, second = _Client(self, number), _Client(self, number + 1)
         while (visit := await self._visits.next(self._closing)) is not None:
             if visit.twice:
-                await asyncio.gather(self._apply(line, visit), self._apply(second, visit))
+                await asyncio.gather(self._apply(client, visit), self._apply(second, visit))
             else:
-                await self._apply(line, visit)
-        line.close()
+                await self._apply(client, visit)
+        client.close()
         second.close()
         await asyncio.sleep(0)  # transports close in the loop's next turn
 
-    async def _apply(self, line: "_Line", visit: Visit) -> None:
+    async def _apply(self, client: "_Client", visit: Visit) -> None:
         began, attempt, final = time.monotonic(), 0, False
         while not final:
             attempt += 1
-            request, wait_sec = await line.ask(visit, attempt)
+            request, wait_sec = await client.send(visit, attempt)
             final = wait_sec is None
             self.history.request(request)
-            self.tally.note(request, final=final)
-            if wait_sec is None or self._over.is_set() or request.end - began > self.habits.patience_sec:
+            self.tally.record(request, final=final)
+            if wait_sec is None or self._stop_now.is_set() or request.end - began > self.habits.give_up_after_sec:
                 break
-            await wait_for(self._over, min(wait_sec, self.habits.longest_wait_sec))
-        self.tally.left(final=final)
+            await wait_for(self._stop_now, min(wait_sec, self.habits.max_wait_sec))
+        self.tally.end_visit(final=final)
 
 
-class _Line:
+class _Client:
     """A connection to whichever address answers."""
 
     def __init__(self, crowd: Crowd, number: int) -> None:
@@ -191,7 +191,7 @@ class _Line:
         self._address = ""
         self._requests = 0
 
-    async def ask(self, visit: Visit, attempt: int) -> tuple[Request, float | None]:
+    async def send(self, visit: Visit, attempt: int) -> tuple[Request, float | None]:
         """One request, and after how many seconds to repeat it; None = the answer is final."""
         start, reply, code, sent = time.monotonic(), None, NO_CONNECTION, False
         try:
@@ -250,5 +250,5 @@ class _Line:
 
 def _wait_sec(reply: Reply | None) -> float | None:
     if reply is None or reply.status >= 500:
-        return (reply.retry_after_sec() if reply else None) or NOT_TOLD_SEC
+        return (reply.retry_after_sec() if reply else None) or DEFAULT_RETRY_AFTER_SEC
     return reply.retry_after_sec()

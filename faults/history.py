@@ -88,14 +88,14 @@ class History:
         """How long each request took that was sent in this time. One without an answer counts until it was given up,
         but for those to a web process that was itself stopped meanwhile."""
         asked = [request for request in self.requests if request.was_sent and since <= request.start < until]
-        return sorted(request.end - request.start for request in asked if not self._met_a_stopped_process(request))
+        return sorted(request.end - request.start for request in asked if not self._hit_stopped_process(request))
 
     def time_of(self, what: str) -> tuple[float, float]:
         """From when to when the events of this name were. Raises ValueError if there was none."""
         found = [event for event in self.events if event.what == what]
         return min(event.start for event in found), max(event.end for event in found)
 
-    def _met_a_stopped_process(self, request: Request) -> bool:
+    def _hit_stopped_process(self, request: Request) -> bool:
         return any(
             event.details.get(STOPPED_ADDRESS) == request.address
             and request.start < event.end

@@ -16,7 +16,7 @@ one unknown moment, the gate decided. What follows from that, per campaign:
   Who held one then? Whoever has a row or was promised one in the end (a ticket is not given back), was admitted by a
   request that was promised, got no answer or a 5xx, and the first such one began before `e`: an upper bound, so too few
   of them is a proof. Rows of users whom this history does not show as possibly admitted came from elsewhere at a time
-  that nobody knows; they count as held, and their number is told (`strangers`).
+  that nobody knows; they count as held, and their number is told (`untracked`).
 - A rebuild may forget a ticket that was promised to nobody, so its user need not have a row. Where a rebuild ended
   after the answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them.
   Rebuilds are known by `rebuilt` events; if the campaign's epoch tells of more than those, each answer may have been
@@ -38,7 +38,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from faults.history import QUANTITY_CHANGED, REBUILT, BrokenHistory, Event, History, Request, read_history
-from faults.verdict import CampaignRows, CampaignVerdict, CannotTell, Kind, Verdict
+from faults.verdict import CampaignRows, CampaignVerdict, Inconclusive, Kind, Verdict
 
 STALENESS_SEC = 0.2
 REFUSALS = frozenset({404, 409, 410})
@@ -46,13 +46,13 @@ SOLD_OUT = "sold-out"
 
 
 def check_history(history: History, rows: Iterable[CampaignRows], *, staleness_sec: float = STALENESS_SEC) -> Verdict:
-    """Raises CannotTell when a campaign of the history has no rows, or the history no request."""
+    """Raises Inconclusive when a campaign of the history has no rows, or the history no request."""
     requests: dict[str, list[Request]] = defaultdict(list)
     for request in history.requests:
         requests[request.campaign_id].append(request)
     campaigns = {each.campaign_id: each for each in rows}
     if not requests or not requests.keys() <= campaigns.keys():
-        raise CannotTell(f"no requests, or no such campaigns: {sorted(requests.keys() - campaigns.keys())}")
+        raise Inconclusive(f"no requests, or no such campaigns: {sorted(requests.keys() - campaigns.keys())}")
     return Verdict(
         [
             _check_campaign(requests[campaign_id], history.events, campaigns[campaign_id], staleness_sec)
@@ -66,13 +66,13 @@ class _User:
     """What the history shows of one user."""
 
     first_asked: float = float("inf")
-    first_chance: float = float("inf")  # when the first request began that may have admitted
+    earliest_admission: float = float("inf")  # when the first request began that may have admitted
     promised_at: float = float("inf")  # when the first promise had been read
-    told: list[int] = field(default_factory=list)  # each sequence once, in the order of the answers
+    promised_sequences: list[int] = field(default_factory=list)  # each sequence once, in the order of the answers
 
     @property
     def maybe_admitted(self) -> bool:
-        return self.first_chance < float("inf")
+        return self.earliest_admission < float("inf")
 
 
 class _Campaign:
@@ -96,18 +96,18 @@ class _Campaign:
         user = self.users[request.user_id]
         user.first_asked = min(user.first_asked, request.start)
         if request.may_have_admitted:
-            user.first_chance = min(user.first_chance, request.start)
+            user.earliest_admission = min(user.earliest_admission, request.start)
         if request.promises:
             user.promised_at = min(user.promised_at, request.end)
             if request.sequence is None:
                 self.verdict.found(Kind.WITHOUT_SEQUENCE, f"{request.user_id}, {request.status}")
-            elif request.sequence not in user.told:
-                user.told.append(request.sequence)
+            elif request.sequence not in user.promised_sequences:
+                user.promised_sequences.append(request.sequence)
 
     def sequence_of(self, user_id: str) -> int | None:
         """The written one, unless only others were promised."""
-        told, written = self.users[user_id].told, self.written.get(user_id, [])
-        known = [sequence for sequence in written if sequence in told] or told or written
+        promised, written = self.users[user_id].promised_sequences, self.written.get(user_id, [])
+        known = [sequence for sequence in written if sequence in promised] or promised or written
         return known[0] if known else None
 
     def at(self, moment: float) -> str:
@@ -132,14 +132,14 @@ def _check_promises(campaign: _Campaign) -> None:
     owners: dict[int, str] = {}
     for user_id, user in campaign.users.items():
         written = campaign.written.get(user_id, [])
-        campaign.verdict.promised += bool(user.told)
-        if len(user.told) > 1:
-            found(Kind.CHANGED, f"{user_id}: {user.told}")
-        if user.told and not written:
-            found(Kind.LOST, f"{user_id} #{user.told[0]}, promised at {campaign.at(user.promised_at)}")
-        elif user.told and not set(user.told) & set(written):
-            found(Kind.OTHER_SEQUENCE, f"{user_id}: promised {user.told}, written {written}")
-        for sequence in user.told:
+        campaign.verdict.promised += bool(user.promised_sequences)
+        if len(user.promised_sequences) > 1:
+            found(Kind.CHANGED, f"{user_id}: {user.promised_sequences}")
+        if user.promised_sequences and not written:
+            found(Kind.LOST, f"{user_id} #{user.promised_sequences[0]}, promised at {campaign.at(user.promised_at)}")
+        elif user.promised_sequences and not set(user.promised_sequences) & set(written):
+            found(Kind.OTHER_SEQUENCE, f"{user_id}: promised {user.promised_sequences}, written {written}")
+        for sequence in user.promised_sequences:
             if owners.setdefault(sequence, user_id) != user_id:
                 found(Kind.SEQUENCE_TWICE, f"#{sequence} promised to {owners[sequence]} and {user_id}")
     for request in campaign.requests:
@@ -171,7 +171,9 @@ def _check_order(campaign: _Campaign) -> None:
     """Walks through the users in the order of their first requests, beside the promises in the order of their ends."""
     users = [(user_id, user, campaign.sequence_of(user_id)) for user_id, user in list(campaign.users.items())]
     known = [(user_id, user, sequence) for user_id, user, sequence in users if sequence is not None]
-    promises = iter(sorted((user.promised_at, sequence, user_id) for user_id, user, sequence in known if user.told))
+    promises = iter(
+        sorted((user.promised_at, sequence, user_id) for user_id, user, sequence in known if user.promised_sequences)
+    )
     highest, coming = (0, "", 0.0), next(promises, None)
     for user_id, user, sequence in sorted(known, key=lambda each: each[1].first_asked):
         while coming is not None and coming[0] < user.first_asked:
@@ -192,15 +194,17 @@ def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec:
     forgotten: list[float] = []
     for user_id, user in campaign.users.items():
         if user.maybe_admitted:
-            (holders if user.told or user_id in campaign.written else forgotten).append(user.first_chance)
-    verdict.strangers = sum(not campaign.users[user_id].maybe_admitted for user_id in campaign.written)
+            (holders if user.promised_sequences or user_id in campaign.written else forgotten).append(
+                user.earliest_admission
+            )
+    verdict.untracked = sum(not campaign.users[user_id].maybe_admitted for user_id in campaign.written)
     holders.sort()
     forgotten.sort()
     for request in campaign.requests:
         if request.code != SOLD_OUT:
             continue
         verdict.sold_out += 1
-        held = bisect_left(holders, request.end) + verdict.strangers
+        held = bisect_left(holders, request.end) + verdict.untracked
         if request.start < last_rebuild:
             held += bisect_left(forgotten, request.end)
         least = min(each for each, since, until in quantities if since < request.end and until > request.start)
@@ -213,12 +217,12 @@ def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec:
 
 
 def _quantities(rows: CampaignRows, events: Sequence[Event], staleness_sec: float) -> list[tuple[int, float, float]]:
-    """Each quantity, and from when to when it may have been in force at the most. Raises CannotTell."""
+    """Each quantity, and from when to when it may have been in force at the most. Raises Inconclusive."""
     changes = sorted(filter(_changed_the_quantity, events), key=lambda event: event.end)
     if not changes:
         return [(rows.quantity, float("-inf"), float("inf"))]
     if changes[-1].details["after"] != rows.quantity:
-        raise CannotTell(f"campaign {rows.campaign_id}: its quantity is {rows.quantity}, not what the history says")
+        raise Inconclusive(f"campaign {rows.campaign_id}: its quantity is {rows.quantity}, not what the history says")
     first = changes[0]
     periods = [(int(first.details["before"]), float("-inf"), first.end + staleness_sec)]
     periods += [(int(one.details["after"]), one.start, next_.end + staleness_sec) for one, next_ in pairwise(changes)]
@@ -248,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         verdict = check_files(options.file, staleness_sec=options.staleness_sec)
-    except (BrokenHistory, CannotTell, OSError) as error:
+    except (BrokenHistory, Inconclusive, OSError) as error:
         print(f"history_check: {error}", file=sys.stderr)
         return 2
     print(verdict)
@@ -256,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_files(paths: Sequence[Path], *, staleness_sec: float = STALENESS_SEC) -> Verdict:
-    """Against the database of the settings. Raises CannotTell, BrokenHistory and OSError."""
+    """Against the database of the settings. Raises Inconclusive, BrokenHistory and OSError."""
     from django.db import DatabaseError, InterfaceError
 
     from faults.history_rows import load_rows  # Django must be set up before it
@@ -265,7 +269,7 @@ def check_files(paths: Sequence[Path], *, staleness_sec: float = STALENESS_SEC) 
     try:
         rows = load_rows({request.campaign_id for request in history.requests})
     except (DatabaseError, InterfaceError) as error:
-        raise CannotTell(f"the database does not answer: {' '.join(str(error).split())}") from error
+        raise Inconclusive(f"the database does not answer: {' '.join(str(error).split())}") from error
     return check_history(history, rows, staleness_sec=staleness_sec)
 
 

@@ -146,9 +146,9 @@ class Proxy:
         """RST to both ends of every connection; with `new` also of those that come, until let_pass()."""
         self._call(self._reset_all(new))
 
-    def lead_to(self, host: str, port: int) -> None:
+    def redirect_to(self, host: str, port: int) -> None:
         """Another server is behind it from now on, as after a failover. Every open connection is reset."""
-        self._call(self._lead_to(host, port))
+        self._call(self._redirect_to(host, port))
 
     # --- in the loop's thread ---
 
@@ -187,7 +187,7 @@ class Proxy:
         for connection in list(self._connections):
             connection.reset()
 
-    async def _lead_to(self, host: str, port: int) -> None:
+    async def _redirect_to(self, host: str, port: int) -> None:
         self._target = (host, port)
         await self._reset_all(self._resets_new)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.document import CHECKOUT, RESULTS, make_document, this_run
-from faults.rows import ROWS
+from faults.fault_rows import ROWS
 from harness import describe_machine
 
 MATRIX = RESULTS / "matrix.json"

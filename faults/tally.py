@@ -7,30 +7,30 @@ from faults.history import NO_ANSWER, Request
 
 
 class Tally:
-    """`news` is notified when a request has ended; it is the lock, too."""
+    """`changed` is notified when a request has ended; it is the lock, too."""
 
     def __init__(self) -> None:
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
         self.answers: Counter[tuple[int, str]] = Counter()
         self.refused = 0  # visits that ended with a final answer that is no promise
         self.gave_up = 0  # visits that ended without a final answer
-        self.winners: list[tuple[str, str]] = []
+        self.promised_users: list[tuple[str, str]] = []
         self._promises: dict[str, dict[str, int]] = {}
 
     @property
     def promised(self) -> int:
-        return len(self.winners)
+        return len(self.promised_users)
 
     @property
     def unanswered(self) -> int:
         return self.count(NO_ANSWER)
 
     def copy(self) -> Counter[tuple[int, str]]:
-        with self.news:
+        with self.changed:
             return Counter(self.answers)
 
     def promises(self, campaign_id: str) -> dict[str, int]:
-        with self.news:
+        with self.changed:
             return dict(self._promises.get(campaign_id, {}))
 
     def promised_of(self, campaign_id: str | None) -> int:
@@ -38,23 +38,23 @@ class Tally:
 
     def count(self, status: int, code: str = "") -> int:
         """Requests answered so; of status 0 those with any code."""
-        with self.news:
+        with self.changed:
             if status == NO_ANSWER:
                 return sum(times for (told, _), times in self.answers.items() if told == NO_ANSWER)
             return self.answers[status, code]
 
-    def note(self, request: Request, *, final: bool) -> None:
-        with self.news:
+    def record(self, request: Request, *, final: bool) -> None:
+        with self.changed:
             self.answers[request.status, request.code] += 1
             if request.promises:
                 promises = self._promises.setdefault(request.campaign_id, {})
                 if request.user_id not in promises:
                     promises[request.user_id] = request.sequence or 0
-                    self.winners.append((request.campaign_id, request.user_id))
+                    self.promised_users.append((request.campaign_id, request.user_id))
             elif final:
                 self.refused += 1
-            self.news.notify_all()
+            self.changed.notify_all()
 
-    def left(self, *, final: bool) -> None:
-        with self.news:
+    def end_visit(self, *, final: bool) -> None:
+        with self.changed:
             self.gave_up += not final

@@ -7,7 +7,7 @@ from enum import StrEnum
 EXAMPLES = 5
 
 
-class CannotTell(Exception):
+class Inconclusive(Exception):
     """The history and the rows do not belong together, or prove nothing."""
 
 
@@ -75,7 +75,7 @@ class CampaignVerdict:
     requests: int = 0
     promised: int = 0
     sold_out: int = 0
-    strangers: int = 0
+    untracked: int = 0
     findings: dict[Kind, Finding] = field(default_factory=dict)
 
     def found(self, kind: Kind, example: str) -> None:
@@ -87,7 +87,7 @@ class CampaignVerdict:
     def __str__(self) -> str:
         head = (
             f"campaign {self.campaign_id}: {self.requests} requests, {self.promised} users promised, "
-            f"{self.sold_out} answers sold out, {self.strangers} tickets from elsewhere: "
+            f"{self.sold_out} answers sold out, {self.untracked} tickets from elsewhere: "
             f"{'DOES NOT HOLD' if self.findings else 'holds'}"
         )
         return "\n  ".join([head, *map(str, self.findings.values())])

@@ -15,17 +15,17 @@ from faults.tally import Tally
 class Habits:
     """How the users behave. `request_timeout_sec` must be longer than the server's accept deadline.
 
-    `returning` and `twins` are shares: of all visits those of earlier winners, of the new users those who ask twice at
-    the same time. `patience_sec`: so long a user repeats. `longest_wait_sec` caps Retry-After.
+    `repeat_share` of all visits come from users who were promised a coupon before, and `duplicate_share` of the new
+    users send two requests at the same time. A user repeats for `give_up_after_sec`. `max_wait_sec` caps Retry-After.
     """
 
     users_per_sec: float = 40.0
     connections: int = 16
     request_timeout_sec: float = 5.0
-    longest_wait_sec: float = 1.0
-    patience_sec: float = 120.0
-    returning: float = 0.1
-    twins: float = 0.05
+    max_wait_sec: float = 1.0
+    give_up_after_sec: float = 120.0
+    repeat_share: float = 0.1
+    duplicate_share: float = 0.05
     seed: int = 1
 
 
@@ -53,11 +53,11 @@ class Visits:
         await wait_for(closing, self._due - time.monotonic())
         if closing.is_set():
             return None
-        if self._tally.winners and self._random.random() < self._habits.returning:
-            return Visit(*self._random.choice(self._tally.winners))
+        if self._tally.promised_users and self._random.random() < self._habits.repeat_share:
+            return Visit(*self._random.choice(self._tally.promised_users))
         self._number += 1
         campaign_id = self._campaign_ids[self._number % len(self._campaign_ids)]
-        return Visit(campaign_id, f"{self._name}{self._number}", self._random.random() < self._habits.twins)
+        return Visit(campaign_id, f"{self._name}{self._number}", self._random.random() < self._habits.duplicate_share)
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -105,20 +105,20 @@ def _database(url: str) -> Iterator[str]:
 
 
 def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> int:
+    from faults.soak.deployment import Deployment
     from faults.soak.evidence import keep_evidence
     from faults.soak.round import run_round
-    from faults.soak.world import World
 
     print(f"soak: seed {options.seed}; logs and histories in {folder}", flush=True)
     failpoints = Path(tempfile.mkdtemp(prefix="failpoints-", dir=folder))
     done: list[dict[str, Any]] = []
     findings: list[str] = []
     began = time.monotonic()
-    with World(folder, topic=topic, database=DATABASE, failpoints=failpoints) as world:
+    with Deployment(folder, topic=topic, database=DATABASE, failpoints=failpoints) as deployment:
         for task in _rounds(options, began):
-            run_round(task, world, folder=folder, database=DATABASE, url=url, say=lambda text: print(text, flush=True))
+            run_round(task, deployment, folder=folder, database=DATABASE, url=url, say=_say)
             done.append(task.figures)
-            print(_line(task), flush=True)
+            _say(_line(task))
             findings = task.findings
             if findings:
                 keep_evidence(folder, task.campaigns)
@@ -134,17 +134,21 @@ def _rounds(options: argparse.Namespace, began: float) -> Iterator["Round"]:
     from faults.soak.round import Round
 
     if options.kills:
-        habits = Habits(users_per_sec=options.users_per_sec or 70, connections=64, patience_sec=600)
+        habits = Habits(users_per_sec=options.users_per_sec or 70, connections=64, give_up_after_sec=600)
         steps = kill_each(KILLED, seconds=KILLS_SEC, every_sec=KILLS_EVERY_SEC)
         yield Round(1, KILLS_SEC, steps, [20_000], habits, until_sold_out=True)
         return
     number = 0
     while time.monotonic() - began < options.minutes * 60:
         number += 1
-        habits = Habits(users_per_sec=options.users_per_sec or 40, connections=32, seed=number, patience_sec=600)
+        habits = Habits(users_per_sec=options.users_per_sec or 40, connections=32, seed=number, give_up_after_sec=600)
         kinds = [kind for kind in KINDS if not options.only or kind.name in options.only]
         steps = make_round(options.seed, number, seconds=options.round_sec, every_sec=EVERY_SEC, kinds=kinds)
         yield Round(number, options.round_sec, steps, [100, 600, 10_000], habits)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _line(task: "Round") -> str:

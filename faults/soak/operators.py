@@ -10,7 +10,7 @@ from coupons.campaigns.lifecycle import change_campaign, resume_campaign
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.models import Campaign
 from faults.history import QUANTITY_CHANGED, Event, HistoryWriter
-from faults.soak.until import until
+from faults.soak.retrying import retry_until_true
 
 
 def change_quantity(campaign: Campaign | None, *, by: int, history: HistoryWriter) -> None:
@@ -21,8 +21,8 @@ def change_quantity(campaign: Campaign | None, *, by: int, history: HistoryWrite
     after = max(before + by, 1)
     with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
         change_campaign(campaign_id=campaign.pk, changes={"quantity": after}, actor="soak")
-    quantity = until(lambda: _quantity_of(campaign.pk))
-    until(lambda: _redis_quantity(campaign.pk) == quantity)
+    quantity = retry_until_true(lambda: _quantity_of(campaign.pk))
+    retry_until_true(lambda: _redis_quantity(campaign.pk) == quantity)
     history.event(
         Event(
             what=QUANTITY_CHANGED,
@@ -34,7 +34,7 @@ def change_quantity(campaign: Campaign | None, *, by: int, history: HistoryWrite
     )
 
 
-def resumed(campaign_id: UUID) -> bool:
+def resume(campaign_id: UUID) -> bool:
     try:
         resume_campaign(campaign_id=campaign_id, actor="soak")
     except PushDidNotArrive:

@@ -21,10 +21,10 @@ from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import EventStatus, FailEventHistory
 from faults.history import NO_ANSWER, HistoryWriter, Request
-from faults.soak.until import until
+from faults.soak.retrying import retry_until_true
 
 CONSTRAINT = "soak_refuses_a_user"
-REPEAT_SEC, PATIENCE_SEC = 1.0, 60.0
+REPEAT_SEC, GIVE_UP_AFTER_SEC = 1.0, 60.0
 RunSql = Callable[[sql.Composable], None]
 
 
@@ -51,7 +51,7 @@ class RefusedTicket:
 
     def apply(self, address: str, api_key: str, history: HistoryWriter) -> bool:
         """Repeats, as a user would, until the answer is final. False: there was no place, or nobody said so."""
-        deadline = time.monotonic() + PATIENCE_SEC
+        deadline = time.monotonic() + GIVE_UP_AFTER_SEC
         while True:
             request = self._ask(address, api_key)
             history.request(request)
@@ -61,16 +61,16 @@ class RefusedTicket:
 
     def send_again(self) -> None:
         """The ticket's first message once more, byte for byte; returns when the group has read it too."""
-        until(self._events)
+        retry_until_true(self._events)
         stretches = {number: (lag.start, lag.end) for number, lag in partition_lags().items()}
         first = next(each for each in read_log(stretches) if self._is_ours(each))
         again = publish(first, key=self._user_id)
-        until(lambda: partition_lags()[again.partition].next_offset > again.offset)
+        retry_until_true(lambda: partition_lags()[again.partition].next_offset > again.offset)
 
     def retry(self) -> None:
         """All that are open, at once, as an operator would."""
         connection.close()
-        until(lambda: [retry_events_now(event_ids=self._events(), actor="soak", reason="allowed again")])
+        retry_until_true(lambda: [retry_events_now(event_ids=self._events(), actor="soak", reason="allowed again")])
 
     def _is_ours(self, message: LoggedMessage) -> bool:
         with suppress(ValueError):
@@ -116,7 +116,7 @@ class RefusedTicket:
             self._run_sql(sql.SQL("SET lock_timeout = '3s'; {}").format(statement))
             return True
 
-        until(done)
+        retry_until_true(done)
 
 
 def publish(message: LoggedMessage, *, key: str) -> Position:

@@ -20,10 +20,10 @@ from coupons.runtime import failpoints
 from faults.crowd import Crowd
 from faults.history import HistoryWriter, read_history
 from faults.history_check import check_files
+from faults.soak.deployment import API_KEY, Deployment
 from faults.soak.injection import Injection
 from faults.soak.schedule import Step
-from faults.soak.world import API_KEY, World
-from faults.verdict import CannotTell
+from faults.verdict import Inconclusive
 from faults.visits import Habits
 
 QUIET_SEC = 120.0
@@ -46,26 +46,28 @@ class Round:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def run_round(task: Round, world: World, *, folder: Path, database: str, url: str, say: Callable[[str], None]) -> None:
+def run_round(
+    task: Round, deployment: Deployment, *, folder: Path, database: str, url: str, say: Callable[[str], None]
+) -> None:
     """Fills the round's figures and findings. A fault that could not be injected is a finding too."""
     for number, quantity in enumerate(task.quantities):
         campaign = create_campaign(name=f"soak {task.number}.{number}", quantity=quantity, actor="soak")
         task.campaigns.append(open_campaign(campaign_id=campaign.pk, actor="soak").pk)
     history = HistoryWriter(folder / f"history-{task.number:02}.jsonl")
     crowd = Crowd(
-        addresses=world.addresses,
+        addresses=deployment.addresses,
         campaign_ids=task.campaigns,
         api_key=API_KEY,
         history=history,
         habits=task.habits,
         name=f"r{task.number}-",
     )
-    injection = Injection(world, crowd, task.campaigns, database=database, url=url)
+    injection = Injection(deployment, crowd, task.campaigns, database=database, url=url)
     began = time.monotonic()
     with crowd:
         _inject_all(task, injection, crowd, began, say)
         _sleep_until(began + task.seconds)
-        _heal(world)
+        _heal(deployment)
         healed = time.monotonic()
         if task.until_sold_out:
             crowd.wait_for_answers(409, "sold-out", times=50, within_sec=600)
@@ -77,8 +79,8 @@ def run_round(task: Round, world: World, *, folder: Path, database: str, url: st
     history.close()
     if quiet is not None:
         task.findings.append(quiet)
-    task.findings += world.unexplained
-    world.unexplained.clear()
+    task.findings += deployment.unexplained
+    deployment.unexplained.clear()
     _verify(task, history.path)
 
 
@@ -109,17 +111,17 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
         thread.join(task.seconds + 300)
 
 
-def _heal(world: World) -> None:
+def _heal(deployment: Deployment) -> None:
     for part in PARTS:
-        world.stack("start", part)  # resumes a paused one, and says nothing to one that runs
-    for proxy in world.proxies.values():
+        deployment.stack("start", part)  # resumes a paused one, and says nothing to one that runs
+    for proxy in deployment.proxies.values():
         proxy.let_pass()
     for point in failpoints.POINTS:
-        failpoints.disarm(world.failpoints, point)
-    world.resume_all()
-    for name in world.programs:
-        world.start_again(name)
-        world.step_clock(name, 0)
+        failpoints.disarm(deployment.failpoints, point)
+    deployment.resume_all()
+    for name in deployment.programs:
+        deployment.start_again(name)
+        deployment.step_clock(name, 0)
 
 
 def _wait_until_quiet(task: Round) -> str | None:
@@ -148,7 +150,7 @@ def _verify(task: Round, path: Path) -> None:
     connection.close()
     try:
         ledgers, verdict = _ledgers(task), check_files([path])
-    except (RetryLater, CannotTell, *DATABASE_DOWN) as error:
+    except (RetryLater, Inconclusive, *DATABASE_DOWN) as error:
         task.findings.append(f"could not look: {error}")
         return
     task.findings += [f"ledger: {ledger.document()}" for ledger in ledgers if not ledger.closes]

@@ -117,13 +117,13 @@ def make_round(
     """The steps of one round, in their order; about one each `every_sec`."""
     chance = random.Random(f"{seed}.{number}")
     steps: list[Step] = []
-    for at_sec in _moments(chance, seconds, every_sec):
+    for at_sec in _start_times(chance, seconds, every_sec):
         fault = chance.choices(kinds, [kind.weight for kind in kinds])[0]
         longest = min(fault.longest_sec, seconds - CALM_SEC - at_sec)
         if longest < fault.shortest_sec:
             continue
         step = Step(at_sec, round(chance.uniform(fault.shortest_sec, longest), 1), fault)
-        if all(_go_together(step, other) for other in steps):
+        if all(_can_overlap(step, other) for other in steps):
             steps.append(step)
     return steps
 
@@ -143,13 +143,13 @@ def _kill_of(name: str) -> str:
     return "killed" if name in (REDIS, KAFKA, POSTGRES) else "process_killed"
 
 
-def _moments(chance: random.Random, seconds: float, every_sec: float) -> Iterator[float]:
+def _start_times(chance: random.Random, seconds: float, every_sec: float) -> Iterator[float]:
     at_sec = CALM_SEC
     while (at_sec := at_sec + chance.uniform(0.2, 1.8) * every_sec) < seconds - CALM_SEC:
         yield round(at_sec, 1)
 
 
-def _go_together(one: Step, other: Step) -> bool:
+def _can_overlap(one: Step, other: Step) -> bool:
     if one.fault.part in other.fault.touches or other.fault.part in one.fault.touches:
         return one.at_sec > other.end_sec + 1 or other.at_sec > one.end_sec + 1
     if one.fault.loses and other.fault.loses and one.fault.loses != other.fault.loses:

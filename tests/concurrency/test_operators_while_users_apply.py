@@ -18,7 +18,7 @@ from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
 QUANTITY = 20_000
-HURRY = Habits(users_per_sec=400, connections=12, longest_wait_sec=0.02)
+HURRY = Habits(users_per_sec=400, connections=12, max_wait_sec=0.02)
 
 
 def admitted(campaign: Campaign) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
 from coupons.models import Coupon
-from faults.crowd import Crowd, NotInTime
+from faults.crowd import Crowd, WaitTimedOut
 from faults.history import NO_ANSWER, Request, read_history
 from faults.visits import Habits
 from tests.support.process import ROOT
@@ -20,7 +20,7 @@ from tests.support.promises import assert_history_holds, change_quantity, issued
 from tests.support.service import PYTHON, Service
 from tests.support.waiting import wait_until
 
-QUICK = Habits(users_per_sec=150, connections=8, returning=0.2, twins=0.2)
+QUICK = Habits(users_per_sec=150, connections=8, repeat_share=0.2, duplicate_share=0.2)
 
 
 def test_several_campaigns_a_raise_and_a_pause_hold(service: Service) -> None:
@@ -88,7 +88,7 @@ def test_nobody_new_comes_while_all_connections_wait_and_who_waits_is_answered_a
     web = service.web()
     service.consumer("--solo")
     campaign = service.campaign(10_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=150, connections=8, returning=0, twins=0))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=150, connections=8, repeat_share=0, duplicate_share=0))
     crowd.wait_for_promises("at first")
 
     service.stack("pause", "kafka")
@@ -101,7 +101,7 @@ def test_nobody_new_comes_while_all_connections_wait_and_who_waits_is_answered_a
     wait_until(lambda: len(asking()) >= 8, what="each of the eight has repeated")
     crowd.wait_for_answers(503, "unconfirmed", times=24)
     assert len(asking()) == 8
-    with pytest.raises(NotInTime, match="0 of 1 further users were promised while Kafka hangs"):
+    with pytest.raises(WaitTimedOut, match="0 of 1 further users were promised while Kafka hangs"):
         crowd.wait_for_promises("while Kafka hangs", users=1, within_sec=0.5)
     assert crowd.promised == promised
     service.stack("resume", "kafka")

@@ -19,7 +19,7 @@ from tests.support.topic import uncommitted_users
 from tests.support.waiting import wait_until
 
 MANY = Habits(users_per_sec=100)
-ONCE_EACH = Habits(users_per_sec=100, returning=0.0, twins=0.0)
+ONCE_EACH = Habits(users_per_sec=100, repeat_share=0.0, duplicate_share=0.0)
 
 
 def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_twice(service: Service) -> None:

@@ -29,7 +29,7 @@ def test_children_of_a_web_server_that_has_used_its_producer_make_their_own(serv
     row.wait_for_promises(users=50)
 
     # One user applied in the parent before each fork, with the parent's producer, which the forks left alone.
-    assert_history_holds(crowd, campaigns=[campaign], strangers=3)
+    assert_history_holds(crowd, campaigns=[campaign], untracked=3)
     assert {"parent-1", "parent-2", "parent-3"} <= published_users()
     assert web.output.count("producer=its own") == 3
     assert web.stop() == 0

@@ -78,7 +78,7 @@ def fail_back(service: Service, crowd: Crowd, left_behind: Crowd, replica: Repli
     assert left_behind.promised == before, "nor does a replica promise anything"
     replica.kill()
     promote(admission_redis())
-    service.proxy("redis").lead_to(LOOPBACK, server_ports("redis")[0])
+    service.proxy("redis").redirect_to(LOOPBACK, server_ports("redis")[0])
     closed_until_the_rebuild_goes_on(service, crowd)
 
 
@@ -89,5 +89,5 @@ def fail_over(service: Service, campaign: Campaign, crowd: Crowd, replica: Repli
     promised = crowd.promises(campaign.pk)
     replica.promote()
     assert len(promised.keys() - places(campaign, redis=replica.redis).keys()) >= 40, "it lags"
-    service.proxy("redis").lead_to(LOOPBACK, replica.port)
+    service.proxy("redis").redirect_to(LOOPBACK, replica.port)
     return promised

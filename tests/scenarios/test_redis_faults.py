@@ -56,7 +56,7 @@ def test_redis_hangs_and_the_repeat_gets_the_place_that_the_lost_request_took(se
     """
     _, consumer, keeper = service.everything()
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, returning=0.0))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, repeat_share=0.0))
     row = Row(7, crowd)
     crowd.wait_for_promises("before", users=50)
 

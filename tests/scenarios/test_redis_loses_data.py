@@ -116,7 +116,7 @@ def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(
     proxy = service.proxy("kafka")  # for the web server alone: the rebuild reads the topic
     service.web(**waits)
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, patience_sec=0.0))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, give_up_after_sec=0.0))
     row = Row(6, crowd, name="late")
     crowd.wait_for_promises("before", users=30)
 

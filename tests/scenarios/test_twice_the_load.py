@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from coupons.front.django_threads import SIDE_THREADS
 from coupons.models import Campaign, Coupon
-from harness import most_threads, pss_mib
+from harness import max_threads, pss_mib
 from tests.support.patience import patience
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -39,7 +39,7 @@ def test_a_crowd_that_has_no_room_is_refused_and_nothing_grows(service: Service)
     consumer.says("consumer.assigned")
     campaign = service.campaign(2_000)
     storm(service, campaign, "warm", 100)
-    before, threads = pss_mib(web.pid), most_threads(web.pid)
+    before, threads = pss_mib(web.pid), max_threads(web.pid)
 
     with ThreadPoolExecutor(1) as pool:
         service.stack("pause", "redis")
@@ -53,7 +53,7 @@ def test_a_crowd_that_has_no_room_is_refused_and_nothing_grows(service: Service)
     refused = [answer for answer in answers.values() if answer.status == 503]
     assert {answer.headers["Retry-After"] for answer in refused} <= {"1"}
     assert pss_mib(web.pid) < before + 32
-    assert most_threads(web.pid) == threads, "waiting takes no thread"
+    assert max_threads(web.pid) == threads, "waiting takes no thread"
     again = {user: service.apply(campaign, user).status for user in answers if answers[user].status == 503}
     assert set(again.values()) <= {200, 202}, "after the storm the service answers as ever"
     wait_until(lambda: Coupon.objects.filter(user_id__startswith="u").count() == 600, what="all promised are issued")

@@ -14,7 +14,7 @@ from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODU
 from faults.crowd import Crowd
 from faults.history import NO_ANSWER, read_history
 from faults.proxy import Direction
-from faults.soak.ends import ExpectedEnds
+from faults.soak.expected_exits import ExpectedExits
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.patience import patience
@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 RELAY_SOON = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 # Nobody repeats, comes back or asks twice at once: who passes a point is new, and if he got no answer, only the relay
 # brings his coupon. (A winner who comes back to the other worker before his coupon is written is published once more.)
-NOBODY_REPEATS = Habits(users_per_sec=60, patience_sec=0.0, returning=0.0, twins=0.0)
+NOBODY_REPEATS = Habits(users_per_sec=60, give_up_after_sec=0.0, repeat_share=0.0, duplicate_share=0.0)
 
 
 @pytest.mark.parametrize("point", [WEB_ADMITTED, WEB_ACKNOWLEDGED])
@@ -123,7 +123,7 @@ def test_a_server_whose_worker_dies_as_soon_as_it_is_started_ends_for_whoever_ru
     wait_until(has_ended, what=lambda: web.output)
 
     assert len(killed) >= 2
-    ends = ExpectedEnds()
+    ends = ExpectedExits()
     assert not ends.explain("web-1", web.wait(), lambda: web.output), "nobody has told it of the kills"
     ends.worker_killed("web-1")
     assert ends.explain("web-1", web.wait(), lambda: web.output)

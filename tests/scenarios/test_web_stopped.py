@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 LONG_SEC = 1.0
 # More of them wait at a time than are to be refused: those who are come in one go, long before a delivery is given up.
-IMPATIENT = Habits(users_per_sec=60, connections=40, patience_sec=0.0, returning=0.0)
+IMPATIENT = Habits(users_per_sec=60, connections=40, give_up_after_sec=0.0, repeat_share=0.0)
 
 
 def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
@@ -33,7 +33,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
     address = service.url
     consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, twins=0.0, request_timeout_sec=12))
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, duplicate_share=0.0, request_timeout_sec=12))
     row = Row(3, crowd, name="in-hand")
     crowd.wait_for_promises("before", users=50)
     with row.fault("web: SIGTERM to one of two servers, its users waiting for Kafka's answers"):

@@ -62,11 +62,11 @@ def assert_kept(
 
 
 def assert_history_holds(
-    *crowds: Crowd, campaigns: Iterable[Campaign], failed: int = 0, within_sec: float = 60.0, strangers: int = 0
+    *crowds: Crowd, campaigns: Iterable[Campaign], failed: int = 0, within_sec: float = 60.0, untracked: int = 0
 ) -> dict[UUID, CampaignVerdict]:
     """Ends the crowds, waits for quiet, and asks both the verifier and the history checker; each campaign's verdict.
 
-    `failed` tickets in all may be held by failed events, `strangers` may be held by users of no crowd. A crowd that was
+    `failed` tickets in all may be held by failed events, `untracked` may be held by users of no crowd. A crowd that was
     promised nothing proves nothing, so that fails too.
     """
     for crowd in crowds:
@@ -81,7 +81,7 @@ def assert_history_holds(
         crowd.keep_history |= not verdict.holds
     assert verdict.holds, f"{verdict}\nhistories: {[str(crowd.path) for crowd in crowds]}"
     assert all(crowd.promised for crowd in crowds), str(verdict)
-    assert sum(each.strangers for each in verdict.campaigns) == strangers, str(verdict)
+    assert sum(each.untracked for each in verdict.campaigns) == untracked, str(verdict)
     assert held_by_failures == failed, f"{held_by_failures} {verdict}"
     return {UUID(each.campaign_id): each for each in verdict.campaigns}
 

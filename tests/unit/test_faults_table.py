@@ -8,7 +8,7 @@ import pytest
 
 from faults import table
 from faults.document import newest
-from faults.rows import ROWS
+from faults.fault_rows import ROWS
 
 
 def test_the_document_is_what_the_results_say() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from faults.history import QUANTITY_CHANGED, REBUILT, Event, History, Request
 from faults.history_check import check_history
-from faults.verdict import CampaignRows, CannotTell, Kind, Verdict
+from faults.verdict import CampaignRows, Inconclusive, Kind, Verdict
 from tests.support.corruptions import CORRUPTIONS, Corruption
 from tests.support.simulated_run import Run, Simulation
 
@@ -213,7 +213,7 @@ def test_a_ticket_that_a_rebuild_forgot_was_held_when_sold_out_was_said_before_i
 def test_tickets_from_elsewhere_count_as_held_and_are_told() -> None:
     verdict = check(asked("x", 0, 1, 409, "sold-out"), coupons=[("a", 1), ("b", 2)])
     assert verdict.holds
-    assert verdict.campaigns[0].strangers == 2
+    assert verdict.campaigns[0].untracked == 2
 
 
 def test_a_request_that_was_never_sent_took_no_place() -> None:
@@ -250,12 +250,12 @@ def test_several_wrong_things_are_all_named() -> None:
 
 @pytest.mark.parametrize("rows", [[], [CampaignRows(campaign_id="other", quantity=1)]])
 def test_a_campaign_without_rows_cannot_be_checked(rows: list[CampaignRows]) -> None:
-    with pytest.raises(CannotTell, match="no such campaigns"):
+    with pytest.raises(Inconclusive, match="no such campaigns"):
         check_history(History([asked("a", 0, 1, 202, 1)], []), rows)
 
 
 def test_no_request_and_a_quantity_that_the_events_do_not_explain_prove_nothing() -> None:
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         check_history(History([], []), [])
-    with pytest.raises(CannotTell, match="its quantity is 9"):
+    with pytest.raises(Inconclusive, match="its quantity is 9"):
         check(asked("a", 0, 1, 202, 1), quantity=9, events=[raised(2, 3, 10, 11)])

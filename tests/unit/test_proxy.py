@@ -281,7 +281,7 @@ def test_after_a_failover_open_connections_are_reset_and_new_ones_reach_the_othe
     other = EchoServer()
     with client(proxy) as connection:
         assert echo(connection, b"to the first") == b"to the first"
-        proxy.lead_to(LOOPBACK, other.port)
+        proxy.redirect_to(LOOPBACK, other.port)
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
     with client(proxy) as connection:

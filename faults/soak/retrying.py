@@ -16,7 +16,7 @@ DOWN = (RetryLater, RedisError, KafkaException, psycopg2.Error, *DATABASE_DOWN)
 SETTLE_SEC = 60.0
 
 
-def until(attempt: Callable[[], T]) -> T:
+def retry_until_true(attempt: Callable[[], T]) -> T:
     """Its first true value. What is down in between is another fault's; the last error is raised after SETTLE_SEC."""
     deadline = time.monotonic() + SETTLE_SEC
     while True:

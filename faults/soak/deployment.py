@@ -14,18 +14,18 @@ from urllib.parse import urlsplit, urlunsplit
 
 from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import Proxy
-from faults.soak.ends import ExpectedEnds
+from faults.soak.expected_exits import ExpectedExits
 from faults.soak.schedule import CLOCKS
 from harness import CHECKOUT, HOST, MANAGE, Service, Services, answers_ok, free_port
 from tests.support import faketime
 
 API_KEY = "soak-key"
-AGAIN_AFTER_SEC = 0.5
+RESTART_AFTER_SEC = 0.5
 WATCH_SEC = 0.2
 START_SEC = 60.0
 STACK_SEC = 120.0
 JOBS_SEC = 120.0
-ORPHANS_END_SEC = 45.0  # consumers/child.py gives itself 30 s for the batch in hand
+CHILDREN_END_SEC = 45.0  # consumers/child.py gives itself 30 s for the batch in hand
 
 
 @dataclass(slots=True)
@@ -35,14 +35,14 @@ class Program:
     name: str
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
-    wanted: bool = True
+    should_run: bool = True
     starts: int = 0
-    group: int = 0  # of the former process, whose children may still be ending
+    process_group: int = 0  # of the former process, whose children may still be ending
     ended_at: float = 0.0
     running: Service | None = None
 
 
-class World:
+class Deployment:
     """A context. `tend` runs on a thread of its own; `unexplained` lists processes that ended for no reason of ours."""
 
     def __init__(self, folder: Path, *, topic: str, database: str, failpoints: Path) -> None:
@@ -50,7 +50,7 @@ class World:
         self.failpoints = failpoints
         self.unexplained: list[str] = []
         self.proxies: dict[str, Proxy] = {}
-        self.ends = ExpectedEnds()
+        self.expected_exits = ExpectedExits()
         self._topic = topic
         self._database = database
         self._services = Services(log_folder=folder / "log")
@@ -76,7 +76,7 @@ class World:
             self.proxies[part] = Proxy(HOST, target, listen_port=listen).start()
         for program in self.programs.values():
             self._start(program)
-        self._thread = threading.Thread(target=self._tend, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
         self.wait_until_ready()
         return self
@@ -108,16 +108,16 @@ class World:
     def kill_child(self, name: str) -> None:
         with suppress(ProcessLookupError):
             parent = self._pid(name)
-            children = [pid for pid in members(parent) if pid != parent]
+            children = [pid for pid in living_members(parent) if pid != parent]
             if children:
-                self.ends.worker_killed(name)
+                self.expected_exits.worker_killed(name)
                 os.kill(max(children), signal.SIGKILL)
 
     def pause_child(self, name: str) -> None:
         """SIGSTOP to one of its children; `resume` ends it."""
         with suppress(ProcessLookupError):
             parent = self._pid(name)
-            os.kill(max(pid for pid in members(parent) if pid != parent), signal.SIGSTOP)
+            os.kill(max(pid for pid in living_members(parent) if pid != parent), signal.SIGSTOP)
 
     def step_clock(self, name: str, seconds: float) -> None:
         """Its wall clock, and its children's, to so much later than the true time. Of those in CLOCKS."""
@@ -143,11 +143,11 @@ class World:
 
     def stop(self, name: str) -> None:
         """SIGTERM, and it stays down until `start_again`."""
-        self.programs[name].wanted = False
+        self.programs[name].should_run = False
         self._signal(name, signal.SIGTERM)
 
     def start_again(self, name: str) -> None:
-        self.programs[name].wanted = True
+        self.programs[name].should_run = True
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command that ends, in the service's environment."""
@@ -164,7 +164,7 @@ class World:
     def stack(self, verb: str, part: str) -> None:
         """bin/stack VERB PART."""
         if verb == "wipe":
-            self.ends.kafka_lost()
+            self.expected_exits.kafka_lost()
         command = [str(CHECKOUT / "bin" / "stack"), verb, part]
         done = subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=STACK_SEC)
         if done.returncode != 0:
@@ -195,34 +195,34 @@ class World:
         environment = {**self._environment(), **program.environment, **clock}
         program.running = self._services.start(f"{program.name}.{program.starts:03}", program.command, environment)
 
-    def _tend(self) -> None:
+    def _supervise(self) -> None:
         while not self._stopped.wait(WATCH_SEC):
             with self._lock:
                 for program in self.programs.values():
-                    self._look_at(program)
+                    self._restart_if_ended(program)
 
-    def _look_at(self, program: Program) -> None:
+    def _restart_if_ended(self, program: Program) -> None:
         ended = program.running is not None and program.running.process.poll() is not None
         if ended and program.running is not None:
             code = program.running.process.returncode
             log = program.running.log
-            if not self.ends.explain(program.name, code, lambda: log.read_text(errors="replace")):
+            if not self.expected_exits.explain(program.name, code, lambda: log.read_text(errors="replace")):
                 self.unexplained.append(f"{program.name} ended by itself, exit code {code}: {log}")
-            program.group, program.ended_at = program.running.process.pid, time.monotonic()
+            program.process_group, program.ended_at = program.running.process.pid, time.monotonic()
             program.running = None
-        if program.running is None and program.wanted and self._has_ended(program):
+        if program.running is None and program.should_run and self._has_ended(program):
             self._start(program)
 
     def _has_ended(self, program: Program) -> bool:
         """With all its children: those of a killed parent must end by themselves."""
         waited_sec = time.monotonic() - program.ended_at
-        if waited_sec < AGAIN_AFTER_SEC:
+        if waited_sec < RESTART_AFTER_SEC:
             return False
-        left = members(program.group)
-        if left and waited_sec > ORPHANS_END_SEC:
+        left = living_members(program.process_group)
+        if left and waited_sec > CHILDREN_END_SEC:
             self.unexplained.append(f"children of {program.name} did not end after it: {left}")
             with suppress(ProcessLookupError):
-                os.killpg(program.group, signal.SIGKILL)
+                os.killpg(program.process_group, signal.SIGKILL)
         return not left
 
     def _signal(self, name: str, number: signal.Signals) -> None:
@@ -236,7 +236,7 @@ class World:
         return running.process.pid
 
 
-def members(group: int) -> list[int]:
+def living_members(group: int) -> list[int]:
     """The living processes of a process group; a zombie that nobody has waited for is none."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):

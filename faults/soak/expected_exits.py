@@ -17,7 +17,7 @@ CRASH_LOOP = "Worker crash loop detected"
 CRASH_LOOP_AFTER_KILL_SEC = 10.0
 
 
-class ExpectedEnds:
+class ExpectedExits:
     """Is told what the soak does, and asked about each process that ended. `clock` monotonic, in seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
