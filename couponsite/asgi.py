@@ -6,12 +6,12 @@ from couponsite.wsgi import application as django_application
 from couponsite.wsgi import freeze_imported_objects
 
 if TYPE_CHECKING:
-    from coupons.front.application import Front
+    from coupons.front.asgi import Front
 
 
 def with_front() -> "Front":
     """When Django is set up."""
-    from coupons.front.application import Front
+    from coupons.front.asgi import Front
 
     return Front(django_application)
 

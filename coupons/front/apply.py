@@ -24,9 +24,9 @@ from coupons.api.throttling import count_caller
 from coupons.auth.caller import Caller
 from coupons.errors import GateUnavailable, RetryLater, StateStale, Unconfirmed
 from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
+from coupons.front.async_gate import AsyncGate
+from coupons.front.async_publisher import AsyncPublisher
 from coupons.front.closed_campaigns import ClosedCampaigns
-from coupons.front.gate import LoopGate
-from coupons.front.log import LoopLog
 from coupons.front.overload import Line
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
 from coupons.messaging.positions import Position
@@ -48,13 +48,13 @@ class Application(NamedTuple):
     deadline: float
 
 
-class Applications:
+class ApplyHandler:
     """Of one event loop."""
 
     def __init__(self, closed: ClosedCampaigns) -> None:
         self._closed = closed
-        self._gate = LoopGate()
-        self._log = LoopLog()
+        self._gate = AsyncGate()
+        self._publisher = AsyncPublisher()
         self._line = Line()
 
     async def close(self) -> None:
@@ -178,7 +178,7 @@ class Applications:
             raise Unconfirmed(f"campaign {application.campaign_id}: Redis answered too late")
         ticket = ticket_of(application.campaign_id, held, epoch=epoch, trace=application.trace)
         with asking_kafka():
-            position = await self._log.publish(ticket, timeout_sec=application.deadline - started)
+            position = await self._publisher.publish(ticket, timeout_sec=application.deadline - started)
         PUBLISH_SECONDS.observe(time.monotonic() - started)
         return position
 

@@ -21,7 +21,7 @@ from coupons.api.circuit_breakers import Breaker
 from coupons.auth.api_key_cache import ALL_SCOPES
 from coupons.auth.caller import Caller
 from coupons.errors import StateStale, Unconfirmed
-from coupons.front.apply import Application, Applications
+from coupons.front.apply import Application, ApplyHandler
 from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign
@@ -72,10 +72,10 @@ class Front:
     def __init__(self) -> None:
         self._closed = StillCampaigns()
         self._loop = Loop()
-        self._applications = self._loop.run(_make(self._closed))
+        self._apply_handler = self._loop.run(_make(self._closed))
 
     def close(self) -> None:
-        self._loop.run(self._applications.close())
+        self._loop.run(self._apply_handler.close())
         self._loop.close()
         self._closed.close()
 
@@ -85,31 +85,31 @@ class Front:
         caller = Caller(name="test", scopes=ALL_SCOPES)
         deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
         application = Application(caller, campaign.pk, known, "a", "test", deadline)
-        return self._loop.run(self._applications._accept(application))
+        return self._loop.run(self._apply_handler._accept(application))
 
     def gate_answers_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        ask = self._applications._admit
+        ask = self._apply_handler._admit
 
         async def late(*arguments: Any) -> Admission:
             admission = await ask(*arguments)
             await asyncio.sleep(LATE_SEC)
             return admission
 
-        monkeypatch.setattr(self._applications, "_admit", late)
+        monkeypatch.setattr(self._apply_handler, "_admit", late)
 
     def after_the_acknowledgement(self, monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
-        publish = self._applications._publish
+        publish = self._apply_handler._publish
 
         async def then_redis_hangs(*arguments: Any) -> Position | None:
             position = await publish(*arguments)
             service.stack("pause", "redis")
             return position
 
-        monkeypatch.setattr(self._applications, "_publish", then_redis_hangs)
+        monkeypatch.setattr(self._apply_handler, "_publish", then_redis_hangs)
 
 
-async def _make(closed: StillCampaigns) -> Applications:
-    return Applications(closed)
+async def _make(closed: StillCampaigns) -> ApplyHandler:
+    return ApplyHandler(closed)
 
 
 @pytest.fixture(params=["view", "front"])

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.http.response import ResponseHeaders
 from django.test.client import ClientHandler
 
-from coupons.front.apply import Applications
+from coupons.front.apply import ApplyHandler
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.request import PREFIX, SUFFIX, BodyRefused, Message, Request
 from tests.support.waiting import wait_until
@@ -63,10 +63,10 @@ class FrontHandler(ClientHandler):
         self.looks = True
         self.answered = 0
         self._loop = Loop()
-        self._applications = self._loop.run(_make(closed))
+        self._apply_handler = self._loop.run(_make(closed))
 
     def close(self) -> None:
-        self._loop.run(self._applications.close())
+        self._loop.run(self._apply_handler.close())
         self._loop.close()
 
     def __call__(self, environ: dict[str, Any]) -> Any:
@@ -74,7 +74,7 @@ class FrontHandler(ClientHandler):
         if self.looks and request.path.startswith(PREFIX) and request.path.endswith(SUFFIX):
             self._look(request.path[len(PREFIX) : -len(SUFFIX)])
         try:
-            said = self._loop.run(self._applications.answer(request))
+            said = self._loop.run(self._apply_handler.answer(request))
         except BodyRefused as error:
             raise AssertionError(error.problem) from error
         if said is None:
@@ -94,8 +94,8 @@ class FrontHandler(ClientHandler):
         self.closed.look(campaign_id)
 
 
-async def _make(closed: ClosedCampaigns) -> Applications:
-    return Applications(closed)
+async def _make(closed: ClosedCampaigns) -> ApplyHandler:
+    return ApplyHandler(closed)
 
 
 def _request(environ: dict[str, Any]) -> Request:

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from coupons.api.problems import Code, Problem
 from coupons.front.answers import NO_STORE, refused, send_answer
-from coupons.front.apply import Applications
+from coupons.front.apply import ApplyHandler
 from coupons.front.closed_campaigns import closed_campaigns
 from coupons.front.django_threads import DjangoThreads
 from coupons.front.request import BodyRefused, Receive, Request, Scope, Send
@@ -21,15 +21,15 @@ class Front:
 
     def __init__(self, django: WSGIApplication) -> None:
         self._django = DjangoThreads(django)
-        self._applications: Applications | None = None
+        self._apply_handler: ApplyHandler | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
             return
         request = Request(scope, receive, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         try:
-            answer = None if self._applications is None else await self._applications.answer(request)
+            answer = None if self._apply_handler is None else await self._apply_handler.answer(request)
             if answer is None:
                 await request.body()  # before it takes a thread
         except BodyRefused as error:
@@ -49,13 +49,13 @@ class Front:
             with suppress(BodyRefused):
                 await request.body()
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         """Once in the life of the event loop: what belongs to it is made and closed in it."""
         await receive()
         if settings.FRONT:
-            self._applications = Applications(closed_campaigns())
+            self._apply_handler = ApplyHandler(closed_campaigns())
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        if self._applications is not None:
-            await self._applications.close()
+        if self._apply_handler is not None:
+            await self._apply_handler.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -12,7 +12,7 @@ from coupons.messaging.producer import publisher
 from coupons.runtime.failpoints import WEB_PRODUCED, failpoint
 
 
-class LoopLog:
+class AsyncPublisher:
     """Of one event loop. Reports come in the producer's thread; those that come together wake the loop once."""
 
     def __init__(self) -> None:

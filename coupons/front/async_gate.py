@@ -26,7 +26,7 @@ class _Asked(NamedTuple):
     answer: asyncio.Future[Any]
 
 
-class LoopGate:
+class AsyncGate:
     """Of one event loop. What applications have begun (`first`) is asked before what is new."""
 
     def __init__(self) -> None:
