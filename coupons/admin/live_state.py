@@ -9,7 +9,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Func, IntegerField, OuterRef
 
 from coupons.admission.campaign_store import Description, describe_each
-from coupons.campaigns.push import in_step
+from coupons.campaigns.redis_sync import is_in_sync
 from coupons.errors import RetryLater, StateStale
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 
@@ -76,7 +76,7 @@ def _live(campaign: Campaign, answer: Description | RetryLater | None, open_even
 
 
 def _compare(campaign: Campaign, answer: Description) -> tuple[RedisState, str]:
-    if in_step(campaign, answer):
+    if is_in_sync(campaign, answer):
         return RedisState.CURRENT, f"Redis has revision {campaign.revision}, the latest one."
     if answer.lowering_revision is not None:
         return RedisState.NOT_PUSHED, (

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons import audit
-from coupons.campaigns.push import load_first_time, lower_first, push_change, take_back_lowering
+from coupons.campaigns.redis_sync import load_in_redis, lower_in_redis, push_change, undo_lowering
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
 from coupons.runtime.clock import database_now
@@ -63,22 +63,22 @@ def open_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaig
         _save(campaign, "state", "epoch")
         audit.record(actor=actor, row=campaign, what="Opened", reason=reason)
     _log("opened", campaign, actor)
-    load_first_time(campaign)
+    load_in_redis(campaign)
     return campaign
 
 
 def pause_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """Admit nobody until it is resumed. Who is in stays in."""
-    return _move(campaign_id, _PAUSE, actor, reason)
+    return _change_state(campaign_id, _PAUSE, actor, reason)
 
 
 def resume_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
-    return _move(campaign_id, _RESUME, actor, reason)
+    return _change_state(campaign_id, _RESUME, actor, reason)
 
 
 def close_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """For good. Coupons of those who are in are still issued."""
-    return _move(campaign_id, _CLOSE, actor, reason)
+    return _change_state(campaign_id, _CLOSE, actor, reason)
 
 
 def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, reason: str = "") -> Campaign:
@@ -101,12 +101,12 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, 
             check_new_values(campaign)
             if lowers:
                 # Crash from here on => Redis stops at the lower quantity until the keeper's push_again.
-                lower_first(campaign)
+                lower_in_redis(campaign)
             _save(campaign, *changes)
             audit.record(actor=actor, row=campaign, what=what, reason=reason)
     except Exception:
         if lowers:
-            take_back_lowering(campaign_id)
+            undo_lowering(campaign_id)
         raise
     _log("changed", campaign, actor)
     if campaign.epoch > 0:
@@ -131,25 +131,25 @@ def check_new_values(campaign: Campaign) -> None:
 _LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
 
 
-class _Move(NamedTuple):
+class _Transition(NamedTuple):
     verb: str
-    done: str
+    audit_text: str
     allowed: Sequence[CampaignState]
     to: CampaignState
 
 
-_PAUSE = _Move("pause", "Paused", [CampaignState.OPEN], CampaignState.PAUSED)
-_RESUME = _Move("resume", "Resumed", [CampaignState.PAUSED], CampaignState.OPEN)
-_CLOSE = _Move("close", "Closed", [CampaignState.OPEN, CampaignState.PAUSED], CampaignState.CLOSED)
+_PAUSE = _Transition("pause", "Paused", [CampaignState.OPEN], CampaignState.PAUSED)
+_RESUME = _Transition("resume", "Resumed", [CampaignState.PAUSED], CampaignState.OPEN)
+_CLOSE = _Transition("close", "Closed", [CampaignState.OPEN, CampaignState.PAUSED], CampaignState.CLOSED)
 
 
-def _move(campaign_id: UUID, move: _Move, actor: str, reason: str) -> Campaign:
+def _change_state(campaign_id: UUID, transition: _Transition, actor: str, reason: str) -> Campaign:
     with transaction.atomic(durable=True):
-        campaign = _begin_change(campaign_id, allowed=move.allowed, to=move.verb)
-        campaign.state = move.to
+        campaign = _begin_change(campaign_id, allowed=transition.allowed, to=transition.verb)
+        campaign.state = transition.to
         _save(campaign, "state")
-        audit.record(actor=actor, row=campaign, what=move.done, reason=reason)
-    _log(move.to, campaign, actor)
+        audit.record(actor=actor, row=campaign, what=transition.audit_text, reason=reason)
+    _log(transition.to, campaign, actor)
     push_change(campaign)
     return campaign
 

@@ -14,7 +14,7 @@ from django.db.models import Count, Q
 from django.db.models.functions import Now
 
 from coupons.admission.campaign_store import Description
-from coupons.campaigns.push import settings_of
+from coupons.campaigns.redis_sync import settings_of
 from coupons.messaging.positions import PARTITION_STEP
 from coupons.messaging.topics import PartitionLag
 from coupons.models import HELD_CODES, Campaign

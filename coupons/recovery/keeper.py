@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import close_old_connections, connection
 
 from coupons.admission.campaign_store import describe_each
-from coupons.campaigns.push import in_step, push_again
+from coupons.campaigns.redis_sync import is_in_sync, push_again
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, UnknownMessageKey, one_line
 from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
@@ -85,6 +85,6 @@ def _push_again() -> None:
     for campaign in campaigns:
         description = described[campaign.pk]
         # The rebuild handles a stale campaign, and takes over PostgreSQL's settings.
-        if not isinstance(description, StateStale) and not in_step(campaign, description):
+        if not isinstance(description, StateStale) and not is_in_sync(campaign, description):
             with suppress(StateStale):
                 push_again(campaign.pk)

@@ -28,7 +28,7 @@ from django.db.models import Count
 from django.db.models.functions import Now
 
 from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, finish_rebuild
-from coupons.campaigns.push import settings_of
+from coupons.campaigns.redis_sync import settings_of
 from coupons.errors import StateStale, UnknownMessageKey
 from coupons.models import Campaign
 from coupons.recovery.cut_logs import check_log_ends

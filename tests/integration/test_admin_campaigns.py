@@ -10,7 +10,7 @@ from django.urls import reverse
 from coupons.admin.transitions import TRANSITIONS
 from coupons.admission import campaign_store, gate
 from coupons.campaigns import lifecycle
-from coupons.campaigns.push import push_change
+from coupons.campaigns.redis_sync import push_change
 from coupons.errors import OperatorError, PushDidNotArrive
 from coupons.models import Campaign, CampaignState
 from tests.support.operators import (

@@ -15,7 +15,7 @@ from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
-from coupons.campaigns.push import in_step
+from coupons.campaigns.redis_sync import is_in_sync
 from coupons.issuing.retry import retry_due_events
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
 from coupons.reconciliation.reconcile import reconcile
@@ -132,7 +132,7 @@ def test_a_lower_quantity_that_postgresql_never_heard_of_is_undone(service: Serv
         change_campaign(campaign_id=campaign.pk, changes={"quantity": 5}, actor="test")
 
     assert quantity_in_redis(campaign) == campaign.quantity == 10
-    assert in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=1))
+    assert is_in_sync(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=1))
 
 
 def test_a_lower_quantity_that_only_postgresql_heard_of_is_pushed_by_the_keeper(service: Service) -> None:

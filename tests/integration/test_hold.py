@@ -12,9 +12,9 @@ from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
-from coupons.campaigns import push
+from coupons.campaigns import redis_sync
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
-from coupons.campaigns.push import push_again
+from coupons.campaigns.redis_sync import push_again
 from coupons.models import Campaign
 from tests.integration.conftest import HOUR_MS, Gate
 from tests.support.http import Api
@@ -132,7 +132,7 @@ def test_whoever_raises_finds_it_done_also_when_the_keeper_s_push_came_first(
     """It looked between the commit and the push of that very change; its push is held as well."""
     campaign = service.campaign(1)
     assert [Api().apply(campaign, user).status_code for user in ("1", "2")] == [202, 409]
-    monkeypatch.setattr(push, "failpoint", lambda point: push_again(campaign.pk))
+    monkeypatch.setattr(redis_sync, "failpoint", lambda point: push_again(campaign.pk))
 
     change_campaign(campaign_id=campaign.pk, changes={"quantity": 2}, actor="test")
 

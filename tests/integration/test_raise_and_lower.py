@@ -11,9 +11,9 @@ from coupons.admission import campaign_store, gate
 from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
-from coupons.campaigns import push
+from coupons.campaigns import redis_sync
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
-from coupons.campaigns.push import in_step, push_again, settings_of
+from coupons.campaigns.redis_sync import is_in_sync, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
@@ -94,9 +94,9 @@ def test_a_lower_to_those_who_are_in_is_sold_out(service: Service) -> None:
     assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="c").outcome is Outcome.SOLD_OUT
 
 
-def is_in_step(campaign: Campaign) -> bool:
+def synced(campaign: Campaign) -> bool:
     campaign.refresh_from_db()
-    return in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+    return is_in_sync(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
 
 
 def outcome_of(campaign: Campaign, user_id: str) -> Outcome:
@@ -107,7 +107,7 @@ def test_until_a_lower_is_committed_nobody_is_told_sold_out(service: Service, mo
     campaign = service.campaign(10)
     admit(campaign, "a", "b")
     told: list[Outcome] = []
-    monkeypatch.setattr(push, "failpoint", lambda point: told.append(outcome_of(campaign, point)))
+    monkeypatch.setattr(redis_sync, "failpoint", lambda point: told.append(outcome_of(campaign, point)))
 
     change_quantity(campaign, 2)
 
@@ -122,7 +122,7 @@ def test_a_lower_that_postgresql_refuses_is_taken_back_at_once(service: Service)
     with pytest.raises(OperatorError, match="PostgreSQL refused"):
         change_quantity(campaign, 5)
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert in_redis(campaign).quantity == 10
 
 
@@ -135,11 +135,11 @@ def test_a_lower_whose_commit_is_not_answered_is_what_postgresql_says(
     def lose_the_answer() -> None:
         raise OperationalError("the connection is lost")
 
-    monkeypatch.setattr(push, "failpoint", lambda point: transaction.on_commit(lose_the_answer))
+    monkeypatch.setattr(redis_sync, "failpoint", lambda point: transaction.on_commit(lose_the_answer))
     with pytest.raises(OperationalError):
         change_quantity(campaign, 5)
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert in_redis(campaign).quantity == campaign.quantity == 5
 
 
@@ -151,7 +151,7 @@ def test_the_keeper_waits_for_a_lower_that_is_under_way(service: Service, monkey
     change_quantity(campaign, 5)
     keeper.join()
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert (campaign.quantity, campaign.revision) == (5, 2), "it had nothing to overrule"
 
 
@@ -166,7 +166,7 @@ def test_a_rebuild_that_begins_during_a_lower_ends_with_the_lower_quantity(
         change_quantity(campaign, 1)
     rebuilder.join()
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert (campaign.quantity, campaign.epoch) == (1, 2)
     assert outcome_of(campaign, "b") is Outcome.SOLD_OUT
 
@@ -185,7 +185,7 @@ def when_lowered(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> T
             thread.start()
             wait_until(lambda: waiting_sessions() == 1, what="it waits for the row")
 
-    monkeypatch.setattr(push, "failpoint", start_and_let_wait)
+    monkeypatch.setattr(redis_sync, "failpoint", start_and_let_wait)
     return thread
 
 

@@ -9,7 +9,7 @@ from coupons.admission import campaign_store
 from coupons.admission.gate import Admission
 from coupons.api.accept import accept
 from coupons.campaigns.lifecycle import change_campaign
-from coupons.campaigns.push import in_step
+from coupons.campaigns.redis_sync import is_in_sync
 from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
@@ -107,7 +107,7 @@ def change_quantity(crowd: Crowd, campaign: Campaign, quantity: int) -> None:
 def _redis_has_it(campaign: Campaign) -> bool:
     campaign.refresh_from_db()
     try:
-        return in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+        return is_in_sync(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
     except RetryLater:
         return False
 

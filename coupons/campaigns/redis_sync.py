@@ -49,7 +49,7 @@ def push_change(campaign: Campaign) -> None:
         raise PushDidNotArrive("Saved, but Redis has admitted more users than this quantity allows.")
 
 
-def load_first_time(campaign: Campaign) -> None:
+def load_in_redis(campaign: Campaign) -> None:
     """Make the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
     # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper rebuilds it into being.
     failpoint(PUSH_COMMITTED)
@@ -61,7 +61,7 @@ def load_first_time(campaign: Campaign) -> None:
         raise PushDidNotArrive("Opened, but Redis had keys of this campaign already. The keeper rebuilds them.")
 
 
-def lower_first(campaign: Campaign) -> None:
+def lower_in_redis(campaign: Campaign) -> None:
     """Stop admission at the lower quantity before PostgreSQL commits it, so that nobody is admitted above it meanwhile.
 
     Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater.
@@ -80,7 +80,7 @@ def lower_first(campaign: Campaign) -> None:
     failpoint(PUSH_LOWERED)
 
 
-def take_back_lowering(campaign_id: UUID) -> None:
+def undo_lowering(campaign_id: UUID) -> None:
     """After a transaction that failed: what PostgreSQL says goes, which may be the lower quantity, if only the answer
     to the commit was lost. As far as both servers answer now; else the keeper does it."""
     with suppress(RetryLater, *DATABASE_DOWN):
@@ -97,7 +97,7 @@ def _push(campaign: Campaign) -> PushResult:
     return campaign_store.push(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_now, hold_ms=hold_ms())
 
 
-def in_step(campaign: Campaign, description: Description) -> bool:
+def is_in_sync(campaign: Campaign, description: Description) -> bool:
     """Whether Redis has the campaign's last revision, and no lowering that is still to be decided."""
     return description.settings == settings_of(campaign) and description.lowering_revision is None
 
@@ -114,7 +114,7 @@ def push_again(campaign_id: UUID) -> bool:
         if campaign.epoch == 0:
             return False
         description = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
-        if in_step(campaign, description):
+        if is_in_sync(campaign, description):
             return False
         least = max(description.settings.revision + 1, description.lowering_revision or 0)
         if campaign.revision < least:
