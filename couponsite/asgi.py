@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from coupons.front.asgi import Front
 
 
-def with_front() -> "Front":
+def make_front() -> "Front":
     """When Django is set up."""
     from coupons.front.asgi import Front
 
     return Front(django_application)
 
 
-application = with_front()
+application = make_front()
 freeze_imported_objects()

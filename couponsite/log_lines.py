@@ -2,14 +2,14 @@
 
 import logging
 
-from coupons.runtime.text import one_line
+from coupons.runtime.text import escape_for_log
 
 
 class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
-        return one_line(super().formatMessage(record))
+        return escape_for_log(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         """Each line of a traceback is set in, so that none of them looks like a record."""
         lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
-        return "\n".join(f"  {one_line(line)}" for line in lines)
+        return "\n".join(f"  {escape_for_log(line)}" for line in lines)

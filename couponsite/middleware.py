@@ -12,12 +12,12 @@ from django.middleware import clickjacking, csrf
 from django.utils.deprecation import MiddlewareMixin
 
 from coupons.api.client_address import came_through_proxy
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 API_PREFIX = "/api/v1/"
 
 
-class _NotForTheApi(MiddlewareMixin):
+class _SkipsApi(MiddlewareMixin):
     api_prefix: ClassVar = "/api/"
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
@@ -26,27 +26,27 @@ class _NotForTheApi(MiddlewareMixin):
         return super().__call__(request)  # type: ignore[return-value]
 
 
-class SessionMiddleware(_NotForTheApi, sessions.SessionMiddleware):
+class SessionMiddleware(_SkipsApi, sessions.SessionMiddleware):
     pass
 
 
-class CsrfViewMiddleware(_NotForTheApi, csrf.CsrfViewMiddleware):
+class CsrfViewMiddleware(_SkipsApi, csrf.CsrfViewMiddleware):
     """Its check of a view stays for all: the API's views are exempt by themselves, as they take no cookies."""
 
 
-class AuthenticationMiddleware(_NotForTheApi, auth.AuthenticationMiddleware):
+class AuthenticationMiddleware(_SkipsApi, auth.AuthenticationMiddleware):
     pass
 
 
-class MessageMiddleware(_NotForTheApi, messages.MessageMiddleware):
+class MessageMiddleware(_SkipsApi, messages.MessageMiddleware):
     pass
 
 
-class XFrameOptionsMiddleware(_NotForTheApi, clickjacking.XFrameOptionsMiddleware):
+class XFrameOptionsMiddleware(_SkipsApi, clickjacking.XFrameOptionsMiddleware):
     pass
 
 
-class ContentSecurityPolicyMiddleware(_NotForTheApi):
+class ContentSecurityPolicyMiddleware(_SkipsApi):
     """One policy for all pages, those about the API too. Django 6 brings a middleware for it; then this one goes."""
 
     api_prefix = API_PREFIX
@@ -57,7 +57,7 @@ class ContentSecurityPolicyMiddleware(_NotForTheApi):
         return response
 
 
-class VisibleTextMiddleware(_NotForTheApi):
+class VisibleTextMiddleware(_SkipsApi):
     """Whatever text got onto a page of the admin, by whichever template: nothing in it is unseen or turns lines round.
 
     Names, reasons and payloads come from outside and stand in titles, links, messages and Django's own templates; one
@@ -67,11 +67,11 @@ class VisibleTextMiddleware(_NotForTheApi):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if isinstance(response, HttpResponse) and response.get("Content-Type", "").startswith("text/html"):
             text = response.content.decode(response.charset).replace("\r\n", "\n")
-            response.content = visible(text).encode(response.charset)
+            response.content = make_visible(text).encode(response.charset)
         return response
 
 
-def believe_only_proxies(
+def trust_only_proxies(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it.

@@ -34,7 +34,7 @@ def with_static_files(django_application: object) -> WhiteNoise:
     return wrapped
 
 
-def without_chunks(inner: WSGIApplication) -> WSGIApplication:
+def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
     """Django reads as much as CONTENT_LENGTH says: a chunked body, which has none, would be an empty one to it."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -82,7 +82,7 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
 
-application: WSGIApplication = without_chunks(with_static_files(get_wsgi_application()))
+application: WSGIApplication = refuse_chunked_bodies(with_static_files(get_wsgi_application()))
 refuse_bad_settings()
 warm_up_this_process()
 freeze_imported_objects()

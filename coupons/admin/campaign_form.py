@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from coupons.admin.reasons import ReasonField
 from coupons.models import MAX_QUANTITY, Campaign
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 EDITABLE = ("name", "quantity", "opens_at", "closes_at")
 _NAMED_FIELD = re.compile(r"^(?:(name): )|\b(quantity|opens_at|closes_at)\b")
@@ -56,7 +56,7 @@ class CampaignForm(_ModelForm):
             self.fields["opens_at"].help_text += " Leave empty to admit users as soon as the campaign is opened."
         else:
             self.initial["revision"] = self.instance.revision
-            self.initial["name"] = visible(self.instance.name)  # as the page shows it, or saving would rename it
+            self.initial["name"] = make_visible(self.instance.name)  # as the page shows it, or saving would rename it
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data

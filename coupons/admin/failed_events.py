@@ -24,7 +24,7 @@ from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge
 from coupons.admin.payloads import readable_payload
 from coupons.admin.reasons import ReasonActionForm, ReasonField, read_reason
 from coupons.models import EventStatus, FailCode, FailEventHistory
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 MAX_SHOWN = 100  # attempts on an event's page, events on the page that confirms giving up
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")
@@ -168,7 +168,7 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         decidable = event.event_status == EventStatus.FAIL and event.given_up_at is None
         context["payload"] = readable_payload(bytes(event.payload))
         context["attempts"] = event.tried.order_by("-pk")[:MAX_SHOWN]
-        context["given_up_reason"] = visible(event.given_up_reason)
+        context["given_up_reason"] = make_visible(event.given_up_reason)
         context["may_retry"] = decidable and self.has_retry_permission(request)
         context["may_give_up"] = decidable and self.has_give_up_permission(request)
         return super().render_change_form(request, context, *args, **kwargs)
@@ -202,15 +202,15 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
 
     @admin.display
     def user(self, event: FailEventHistory) -> str:
-        return visible(event.user_id) or NOTHING
+        return make_visible(event.user_id) or NOTHING
 
     @admin.display(description="error")
     def error_text(self, event: FailEventHistory) -> str:
-        return visible(event.error_message)
+        return make_visible(event.error_message)
 
     @admin.display(description="campaign id in the message")
     def campaign_ref_text(self, event: FailEventHistory) -> str:
-        return visible(event.campaign_ref) or NOTHING
+        return make_visible(event.campaign_ref) or NOTHING
 
 
 def _selected_ids(request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> list[int]:

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from coupons.admin.pages import NOTHING, ReadOnlyAdmin, badge, moment_column
 from coupons.models import JobRun
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minutes
 
@@ -70,7 +70,7 @@ class JobRunAdmin(ReadOnlyAdmin[JobRun]):
 
     @admin.display(description="result")
     def result_text(self, run: JobRun) -> str:
-        return visible(run.result) or NOTHING
+        return make_visible(run.result) or NOTHING
 
 
 def _is_recent(run: JobRun) -> bool:

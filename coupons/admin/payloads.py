@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 MAX_TEXT_SHOWN = 64 * 1024  # characters
 MAX_BYTES_DUMPED = 4 * 1024
@@ -38,7 +38,7 @@ def readable_payload(payload: bytes) -> ReadablePayload:
 
 
 def _truncate(text: str) -> str:
-    shown = visible(text[:MAX_TEXT_SHOWN])
+    shown = make_visible(text[:MAX_TEXT_SHOWN])
     left = len(text) - MAX_TEXT_SHOWN
     return shown if left <= 0 else f"{shown}\n… {left:,} more characters"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
 from coupons.models import Campaign
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 
 class CampaignCommand(CouponCommand):
@@ -19,4 +19,4 @@ class CampaignCommand(CouponCommand):
 
     def run(self, **options: Any) -> None:
         campaign = self.act(campaign_id=options["campaign"], actor=operator(), reason=options["reason"])
-        self.stdout.write(f"Campaign {campaign.pk} ({visible(campaign.name)}) {self.done}.")
+        self.stdout.write(f"Campaign {campaign.pk} ({make_visible(campaign.name)}) {self.done}.")

@@ -16,7 +16,7 @@ from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater, one_line
 from coupons.runtime.signal_event import SignalEvent
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 EXIT_REFUSED = 1  # the command was refused, or the answer is "no"
 EXIT_UNAVAILABLE = 2  # PostgreSQL, Redis or Kafka did not answer: the outcome is unknown, try again
@@ -42,12 +42,12 @@ class CouponCommand(BaseCommand, ABC):
         try:
             self.run(**options)
         except OperatorError as error:
-            raise CommandError(visible(str(error)), returncode=EXIT_REFUSED) from error
+            raise CommandError(make_visible(str(error)), returncode=EXIT_REFUSED) from error
         except PushDidNotArrive as error:
-            raise CommandError(visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(make_visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
             reason = one_line(error)
-            raise CommandError(f"A server does not answer: {visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(f"A server does not answer: {make_visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
 
     @abstractmethod
     def run(self, **options: Any) -> None:

@@ -9,14 +9,14 @@ _MAYBE = re.compile(r"[^\t\n\x20-\x7e]")
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """Characters that have no shape of their own, or turn their neighbours round, as ⟨U+202E⟩."""
     if text.isprintable():
         return text
     return _MAYBE.sub(_named, text)
 
 
-def one_line(text: str) -> str:
+def escape_for_log(text: str) -> str:
     r"""For a log: the same characters, and the ends of lines, as \x1b, \u202e, \n."""
     if text.isprintable():
         return text

@@ -3,7 +3,7 @@
 from django import template
 
 from coupons.admin.pages import number
-from coupons.runtime.text import visible as make_visible
+from coupons.runtime.text import make_visible
 
 register = template.Library()
 

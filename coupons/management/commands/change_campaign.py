@@ -5,7 +5,7 @@ from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
 from coupons.errors import OperatorError
 from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator, whole_number
 from coupons.models import MAX_QUANTITY
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 
 class Command(CouponCommand):
@@ -38,4 +38,4 @@ class Command(CouponCommand):
             reason=options["reason"],
         )
         texts = ", ".join(f"{name} {value}" for name, value in changes.items())
-        self.stdout.write(visible(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}."))
+        self.stdout.write(make_visible(f"Campaign {campaign.pk} ({campaign.name}) changed: {texts}."))

@@ -12,7 +12,7 @@ from coupons.models import Campaign
 from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.temporary_tables import TemporaryTablesRefused
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 
 class Command(CouponCommand):
@@ -83,14 +83,15 @@ class Command(CouponCommand):
         for ledger in ledgers:
             verdict = "closes" if ledger.closes else "DOES NOT CLOSE"
             self.stdout.write(
-                f"{ledger.campaign_id} {visible(ledger.name)}: tickets {ledger.tickets} = issued {ledger.issued} + "
-                f"failed {ledger.failed} + pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
+                f"{ledger.campaign_id} {make_visible(ledger.name)}: "
+                f"tickets {ledger.tickets} = issued {ledger.issued} + failed {ledger.failed} + "
+                f"pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
             )
             for found in ledger.differences.values():
                 explanation = EXPLANATIONS[found.kind]
                 self.stdout.write(f"  {found.kind} x {found.count}: {explanation.meaning}.")
                 for example in found.examples:
-                    self.stdout.write(f"    {visible(example)}")
+                    self.stdout.write(f"    {make_visible(example)}")
                 if explanation.heals:
                     self.stdout.write(f"  -> heals by itself: {explanation.heals()}.")
                 else:

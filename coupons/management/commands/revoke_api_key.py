@@ -3,7 +3,7 @@ from typing import Any
 
 from coupons.auth.api_keys import revoke_api_key
 from coupons.management.command import CouponCommand, operator
-from coupons.runtime.text import visible
+from coupons.runtime.text import make_visible
 
 
 class Command(CouponCommand):
@@ -18,4 +18,4 @@ class Command(CouponCommand):
 
     def run(self, **options: Any) -> None:
         row = revoke_api_key(prefix=options["prefix"], actor=operator(), reason=options["reason"])
-        self.stdout.write(visible(f"{row} is revoked."))
+        self.stdout.write(make_visible(f"{row} is revoked."))

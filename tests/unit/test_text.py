@@ -3,19 +3,19 @@
 import pytest
 
 from coupons.admin.payloads import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload
-from coupons.runtime.text import one_line, visible
+from coupons.runtime.text import escape_for_log, make_visible
 
 
 @pytest.mark.parametrize("text", ["", "plain", "two\nlines\tand a tab", "쿠폰 100장", "naïve ☕ 🎟"])
 def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
-    assert visible(text) == text
+    assert make_visible(text) == text
 
 
 @pytest.mark.parametrize(
     "character", "\x00\x1b\r\x7f\x85\xad\u200b\u200f\u202e\u2028\u2066\ufeff\ue000\U000e0001\ud800"
 )
 def test_what_cannot_be_seen_is_named(character: str) -> None:
-    assert visible(f"a{character}b") == f"a⟨U+{ord(character):04X}⟩b"
+    assert make_visible(f"a{character}b") == f"a⟨U+{ord(character):04X}⟩b"
 
 
 def test_json_is_indented_and_kept_as_received_beside_it() -> None:
@@ -58,5 +58,5 @@ def test_a_large_payload_is_cut_and_says_by_how_much() -> None:
     ],
 )
 def test_a_log_line_stays_one_line_and_commands_no_terminal(text: str, line: str) -> None:
-    assert one_line(text) == line
-    assert one_line(text).isprintable()
+    assert escape_for_log(text) == line
+    assert escape_for_log(text).isprintable()
