@@ -18,7 +18,7 @@ APPLY_SECONDS = Histogram(
 
 
 @cache
-def answered(outcome: str) -> tuple[Counter, Histogram]:
+def apply_metrics(outcome: str) -> tuple[Counter, Histogram]:
     """The two metrics of an application with this outcome, looked up once: `labels()` takes a lock each time."""
     return APPLIES.labels(outcome), APPLY_SECONDS.labels(outcome)
 

@@ -35,7 +35,7 @@ def _admit(campaign_id: UUID, known: CachedCampaign, user_id: str) -> Admission:
             return gate.admit(campaign_id=campaign_id, epoch=known.epoch, user_id=user_id)
     except (GateUnavailable, StateStale) as error:
         if is_draft(known, error):
-            return of_draft(known)
+            return draft_admission(known)
         raise
 
 
@@ -44,6 +44,6 @@ def is_draft(known: CachedCampaign, error: Exception) -> bool:
     return known.epoch == 0 and not isinstance(error, GateUnavailable | EpochAhead)
 
 
-def of_draft(known: CachedCampaign) -> Admission:
+def draft_admission(known: CachedCampaign) -> Admission:
     """What the gate would say of a campaign that was never loaded."""
     return Admission(Outcome.NOT_OPEN, known.epoch, opens_at_ms=milliseconds(known.opens_at))

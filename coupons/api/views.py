@@ -28,7 +28,7 @@ from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
 from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
-from coupons.metrics import answered
+from coupons.metrics import apply_metrics
 from coupons.models import Campaign, CampaignState
 
 
@@ -53,7 +53,7 @@ class ApplyView(LimitedView):
             outcome = type(error).__name__.lower()
             raise
         finally:
-            applies, seconds = answered(outcome)
+            applies, seconds = apply_metrics(outcome)
             applies.inc()
             seconds.observe(time.monotonic() - started)
 

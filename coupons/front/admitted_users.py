@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from rbloom import Bloom
@@ -14,37 +15,42 @@ from coupons.admission.scan import scan_tickets
 from coupons.errors import GateUnavailable
 
 logger = logging.getLogger(__name__)
-WRONGLY_TAKEN_FOR_WINNERS = 0.0005  # by arithmetic the fewest for 2 bytes; these go on to the view, which knows better
+FALSE_POSITIVE_RATE = 0.0005  # by arithmetic the fewest for 2 bytes; these go on to the view, which knows better
 MIN_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
 IDLE_SEC = 10.0
 """Of whom nobody has asked for so long makes room for others, who have been asked for longest first."""
 
-Contents = tuple[int, int, int]  # epoch, revision, admitted: within an epoch tickets are only added
+
+class TicketsVersion(NamedTuple):
+    """Within an epoch tickets are only added."""
+
+    epoch: int
+    revision: int
+    admitted: int
 
 
-def contents_of(state: RefusalState) -> Contents:
-    return state.epoch, state.revision, state.admitted
+def version_of(state: RefusalState) -> TicketsVersion:
+    return TicketsVersion(state.epoch, state.revision, state.admitted)
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedUsers:
-    """`contents` as Redis said it before the tickets were read: complete only if it says the same afterwards."""
+    """`version` as Redis said it before the tickets were read: complete only if it says the same afterwards."""
 
-    contents: Contents
+    version: TicketsVersion
     filter: Bloom
 
 
-def filter_for(winners: int) -> Bloom:
-    return Bloom(max(winners, MIN_CAPACITY), WRONGLY_TAKEN_FOR_WINNERS)
+def new_filter(capacity: int) -> Bloom:
+    return Bloom(max(capacity, MIN_CAPACITY), FALSE_POSITIVE_RATE)
 
 
-def load_winners(campaign_id: UUID, contents: Contents) -> AdmittedUsers:
+def load_admitted_users(campaign_id: UUID, version: TicketsVersion) -> AdmittedUsers:
     """Raises GateUnavailable."""
-    _, _, admitted = contents
-    found = filter_for(admitted)
+    found = new_filter(version.admitted)
     for user_id, _ in scan_tickets(campaign_id):
         found.add(user_id)
-    return AdmittedUsers(contents, found)
+    return AdmittedUsers(version, found)
 
 
 class AdmittedUsersLoader:
@@ -58,67 +64,69 @@ class AdmittedUsersLoader:
         self._capacity = capacity
         self._clock = clock
         self._loaded: dict[UUID, AdmittedUsers] = {}
-        self._asked_at: dict[UUID, float] = {}
-        self._wanted: dict[UUID, Contents] = {}
-        self._too_many: dict[UUID, Contents] = {}  # what was said in the log
+        self._last_used_at: dict[UUID, float] = {}
+        self._requested: dict[UUID, TicketsVersion] = {}
+        self._logged_too_large: dict[UUID, TicketsVersion] = {}  # what was said in the log
         self._wake = threading.Event()
         self._stopped = False
-        self._thread = threading.Thread(target=self._load_wanted, name="admitted-users", daemon=True)
+        self._thread = threading.Thread(target=self._load_requested, name="admitted-users", daemon=True)
         self._thread.start()
 
-    def find(self, campaign_id: UUID, contents: Contents) -> AdmittedUsers | None:
-        """The winners, if they were loaded from these contents; else they are loaded soon."""
-        self._asked_at[campaign_id] = self._clock()
+    def find(self, campaign_id: UUID, version: TicketsVersion) -> AdmittedUsers | None:
+        """The winners, if they were loaded from this version; else they are loaded soon."""
+        self._last_used_at[campaign_id] = self._clock()
         users = self._loaded.get(campaign_id)
-        if users is not None and users.contents == contents:
+        if users is not None and users.version == version:
             return users
-        if self._wanted.get(campaign_id) != contents:
-            self._wanted[campaign_id] = contents
+        if self._requested.get(campaign_id) != version:
+            self._requested[campaign_id] = version
             self._wake.set()
         return None
 
     @property
-    def busy(self) -> bool:
-        return bool(self._wanted)
+    def is_loading(self) -> bool:
+        return bool(self._requested)
 
     def close(self) -> None:
         self._stopped = True
         self._wake.set()
         self._thread.join(timeout=5)
 
-    def _load_wanted(self) -> None:
+    def _load_requested(self) -> None:
         while not self._stopped:
             self._wake.wait()
             self._wake.clear()
-            for campaign_id, contents in list(self._wanted.items()):
+            for campaign_id, version in list(self._requested.items()):
                 try:
-                    self._load(campaign_id, contents)
+                    self._load(campaign_id, version)
                 except GateUnavailable as error:
                     logger.warning("admitted_users.not_loaded campaign=%s error=%s", campaign_id, error)
                 except Exception:  # this thread must not end: its process would refuse nobody quickly any more
                     logger.exception("admitted_users.defect campaign=%s", campaign_id)
-                if self._wanted.get(campaign_id) == contents:
-                    self._wanted.pop(campaign_id, None)
+                if self._requested.get(campaign_id) == version:
+                    self._requested.pop(campaign_id, None)
 
-    def _load(self, campaign_id: UUID, contents: Contents) -> None:
-        held = {id_: room_of(each.contents) for id_, each in self._loaded.items() if id_ != campaign_id}
-        excess = sum(held.values()) + room_of(contents) - self._capacity
-        latest = self._clock() - IDLE_SEC
-        idle = sorted((id_ for id_ in held if self._asked_at[id_] < latest), key=self._asked_at.__getitem__)
-        if excess > sum(held[id_] for id_ in idle):
-            if self._too_many.get(campaign_id) != contents:  # it is wanted again twenty times a second
-                logger.warning("admitted_users.too_many campaign=%s winners=%d", campaign_id, contents[2])
-            self._too_many[campaign_id] = contents
+    def _load(self, campaign_id: UUID, version: TicketsVersion) -> None:
+        sizes = {id_: size_of(each.version) for id_, each in self._loaded.items() if id_ != campaign_id}
+        excess = sum(sizes.values()) + size_of(version) - self._capacity
+        idle_since = self._clock() - IDLE_SEC
+        idle = sorted(
+            (id_ for id_ in sizes if self._last_used_at[id_] < idle_since), key=self._last_used_at.__getitem__
+        )
+        if excess > sum(sizes[id_] for id_ in idle):
+            if self._logged_too_large.get(campaign_id) != version:  # it is wanted again twenty times a second
+                logger.warning("admitted_users.too_many campaign=%s admitted=%d", campaign_id, version.admitted)
+            self._logged_too_large[campaign_id] = version
             return
-        self._too_many.pop(campaign_id, None)
+        self._logged_too_large.pop(campaign_id, None)
         for id_ in idle:
             if excess <= 0:
                 break
-            excess -= held[id_]
-            del self._loaded[id_], self._asked_at[id_]
+            excess -= sizes[id_]
+            del self._loaded[id_], self._last_used_at[id_]
         self._loaded.pop(campaign_id, None)
-        self._loaded[campaign_id] = load_winners(campaign_id, contents)
+        self._loaded[campaign_id] = load_admitted_users(campaign_id, version)
 
 
-def room_of(contents: Contents) -> int:
-    return max(contents[2], MIN_CAPACITY)
+def size_of(version: TicketsVersion) -> int:
+    return max(version.admitted, MIN_CAPACITY)

@@ -44,33 +44,33 @@ def accepted(campaign_id: UUID, outcome: Outcome, ticket: Held) -> Answer:
 
 
 def refused(problem: Problem) -> Answer:
-    return Answer(problem.status, headers_of(problem), body_of(problem.document()))
+    return Answer(problem.status, problem_headers(problem), body_of(problem.document()))
 
 
-BUSY = Problem(
+OVERLOADED = Problem(
     Code.UNAVAILABLE,
     "Too many requests at this moment. Repeat the same request after Retry-After.",
     RETRY_SOON_SEC,  # longer would let newcomers in before who was here first (decision 0029)
 )
 
 
-def too_busy(line: str, reason: str) -> Answer:
+def refuse_overload(line: str, reason: str) -> Answer:
     """Counted: so many wait already, or this one has waited for too long."""
     QUEUE_REFUSALS.labels(line, reason).inc()
     problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
-    return busy_answer()
+    return overload_answer()
 
 
 @cache
-def busy_answer() -> Answer:
-    return refused(BUSY)
+def overload_answer() -> Answer:
+    return refused(OVERLOADED)
 
 
-def headers_of(problem: Problem) -> list[Header]:
-    return [PROBLEM, *encoded(problem.headers())]
+def problem_headers(problem: Problem) -> list[Header]:
+    return [PROBLEM, *encode_headers(problem.headers())]
 
 
-def encoded(headers: Mapping[str, str]) -> Iterable[Header]:
+def encode_headers(headers: Mapping[str, str]) -> Iterable[Header]:
     return ((name.lower().encode(), value.encode()) for name, value in headers.items())
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from coupons.admission.admit import is_draft, of_draft
+from coupons.admission.admit import draft_admission, is_draft
 from coupons.admission.campaign_cache import CachedCampaign, CampaignCacheUnavailable, campaign_cache
 from coupons.admission.gate import Admission, EpochAhead, Held, admit_call, confirm_call
 from coupons.api import problem_responses
@@ -23,14 +23,14 @@ from coupons.api.problems import EARLY_MS, Code, Problem, refusal
 from coupons.api.throttling import count_caller
 from coupons.auth.caller import Caller
 from coupons.errors import GateUnavailable, RetryLater, StateStale, Unconfirmed
-from coupons.front.answers import Answer, Header, accepted, common_headers, encoded, refused, too_busy
+from coupons.front.answers import Answer, Header, accepted, common_headers, encode_headers, refuse_overload, refused
 from coupons.front.async_gate import AsyncGate
 from coupons.front.async_publisher import AsyncPublisher
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.overload import Line
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
 from coupons.messaging.positions import Position
-from coupons.metrics import GATE_SECONDS, PUBLISH_SECONDS, answered
+from coupons.metrics import GATE_SECONDS, PUBLISH_SECONDS, apply_metrics
 from coupons.models import Scope
 from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, failpoint
 
@@ -65,13 +65,13 @@ class ApplyHandler:
         campaign_id = campaign_id_of(request.path)
         if campaign_id is None or request.method != "POST":
             return None
-        if self._closed.is_known(campaign_id):  # its answer costs less than a place in the line
+        if self._closed.is_closed(campaign_id):  # its answer costs less than a place in the line
             return await self._answer(request, campaign_id)
         await request.body()  # before it takes a place, which a slow body would keep
         if not await self._line.enter():
-            applies, _ = answered("overloaded")
+            applies, _ = apply_metrics("overloaded")
             applies.inc()
-            busy = too_busy("applications", "late")
+            busy = refuse_overload("applications", "late")
             return Answer(busy.status, [*busy.headers, *_common_headers(request)], busy.body)
         try:
             return await self._answer(request, campaign_id)
@@ -83,18 +83,18 @@ class ApplyHandler:
             application = await self._read(request, campaign_id)
             if application is None:
                 return None
-            noted = count_caller(
+            counted = count_caller(
                 application.caller, campaign=str(application.campaign_id), address=partial(address_of, request)
             )
-            if noted is not None and (too_many := noted.too_many()) is not None:
-                answer = _failed(too_many)
+            if counted is not None and (too_many := counted.too_many()) is not None:
+                answer = _error_answer(too_many)
             elif (closed := self._closed.find(application.campaign_id, application.user_id)) is not None:
                 answer = self._closed.refuse(closed)
             else:
-                answer = await self._decided(application)
+                answer = await self._decide(application)
         except RetryLater as error:  # nobody knows at this moment whose key it is
-            answer, noted = _failed(error), None
-        limits = encoded(noted.headers()) if noted is not None else ()
+            answer, counted = _error_answer(error), None
+        limits = encode_headers(counted.headers()) if counted is not None else ()
         return Answer(answer.status, [*answer.headers, *limits, *_common_headers(request)], answer.body)
 
     async def _read(self, request: Request, campaign_id: UUID) -> Application | None:
@@ -114,20 +114,20 @@ class ApplyHandler:
         deadline = request.began_at + settings.ACCEPT_TIMEOUT_MS / 1000
         return Application(caller, campaign_id, known, user_id, trace, deadline)
 
-    async def _decided(self, application: Application) -> Answer:
+    async def _decide(self, application: Application) -> Answer:
         started, outcome = time.monotonic(), "error"
         try:
             admission = await self._accept(application)
             outcome = admission.outcome.lower()
             if admission.ticket is not None:
                 return accepted(application.campaign_id, admission.outcome, admission.ticket)
-            self._closed.note(application.campaign_id)
+            self._closed.note_refusal(application.campaign_id)
             return refused(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
         except RetryLater as error:
             outcome = type(error).__name__.lower()
-            return _failed(error)
+            return _error_answer(error)
         finally:
-            applies, seconds = answered(outcome)
+            applies, seconds = apply_metrics(outcome)
             applies.inc()
             seconds.observe(time.monotonic() - started)
 
@@ -159,13 +159,13 @@ class ApplyHandler:
         try:
             return await self._gate.ask(admit_call(application.campaign_id, known.epoch, application.user_id))
         except EpochAhead:
-            newer = await _newer(application)
+            newer = await _read_newer_campaign(application)
             if newer is None or newer.epoch <= known.epoch:
                 raise
             return await self._admit(application, newer)
         except (GateUnavailable, StateStale) as error:
             if is_draft(known, error):
-                return of_draft(known)
+                return draft_admission(known)
             raise
         finally:
             GATE_SECONDS.observe(time.monotonic() - started)
@@ -187,14 +187,14 @@ class ApplyHandler:
         try:
             with asking_redis():
                 call = confirm_call(application.campaign_id, epoch, held, position)
-                is_held = await self._gate.ask(call, first=True)
+                is_held = await self._gate.ask(call, priority=True)
         except GateUnavailable as error:
             raise Unconfirmed(f"Redis has not confirmed in time ({error})") from error
         if not is_held:
             raise Unconfirmed(f"campaign {application.campaign_id}: the gate does not hold the ticket any more")
 
 
-async def _newer(application: Application) -> CachedCampaign | None:
+async def _read_newer_campaign(application: Application) -> CachedCampaign | None:
     """The campaign as PostgreSQL has it now. Raises CampaignCacheUnavailable."""
     asked = asyncio.wrap_future(campaign_cache().ask(application.campaign_id))
     done, _ = await asyncio.wait([asked], timeout=application.deadline - time.monotonic())  # cancels nothing
@@ -203,7 +203,7 @@ async def _newer(application: Application) -> CachedCampaign | None:
     return asked.result()
 
 
-def _failed(error: Exception) -> Answer:
+def _error_answer(error: Exception) -> Answer:
     problem = problem_responses.problem_of(error) or Problem(Code.INTERNAL)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         problem_responses.outages.log(problem.code, error)

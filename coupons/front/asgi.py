@@ -27,7 +27,7 @@ class Front:
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
             return
-        request = Request(scope, receive, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        request = Request(scope, receive, max_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         try:
             answer = None if self._apply_handler is None else await self._apply_handler.answer(request)
             if answer is None:
@@ -44,7 +44,7 @@ class Front:
             await self._django(request, send)
             return
         await send_answer(send, answer)
-        if not request.is_read:
+        if not request.is_body_read:
             # Or the server closes the connection, and the client hears nothing of its next request.
             with suppress(BodyRefused):
                 await request.body()

@@ -15,77 +15,77 @@ from coupons.admission.scripts import BROKEN_TRANSPORT, Call, loop_redis
 from coupons.errors import GateUnavailable
 
 T = TypeVar("T")
-PIPELINES = 2
+MAX_PIPELINES = 2
 """Under way at most: one is worked off while the other's answers are read."""
-MAX_CALLS = 128
+MAX_CALLS_PER_PIPELINE = 128
 """In one pipeline: Redis works off a few milliseconds of them, and a user of another process waits for it."""
 
 
-class _Asked(NamedTuple):
+class _QueuedCall(NamedTuple):
     call: Call[Any]
     answer: asyncio.Future[Any]
 
 
 class AsyncGate:
-    """Of one event loop. What applications have begun (`first`) is asked before what is new."""
+    """Of one event loop. What applications have begun (`priority`) is asked before what is new."""
 
     def __init__(self) -> None:
         self._redis = loop_redis()
-        self._new: deque[_Asked] = deque()
-        self._begun: deque[_Asked] = deque()
+        self._new: deque[_QueuedCall] = deque()
+        self._priority: deque[_QueuedCall] = deque()
         self._pipelines: set[asyncio.Task[None]] = set()
 
-    async def ask(self, call: Call[T], *, first: bool = False) -> T:
+    async def ask(self, call: Call[T], *, priority: bool = False) -> T:
         """Raises GateUnavailable (it may have run all the same), and what the call's `read` raises."""
-        asked = _Asked(call, asyncio.get_running_loop().create_future())
-        (self._begun if first else self._new).append(asked)
-        if len(self._pipelines) < PIPELINES:
-            pipeline = asyncio.create_task(self._work_off())
+        queued = _QueuedCall(call, asyncio.get_running_loop().create_future())
+        (self._priority if priority else self._new).append(queued)
+        if len(self._pipelines) < MAX_PIPELINES:
+            pipeline = asyncio.create_task(self._run_batches())
             self._pipelines.add(pipeline)
             pipeline.add_done_callback(self._pipelines.discard)
-        answer: T = await asked.answer
+        answer: T = await queued.answer
         return answer
 
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _work_off(self) -> None:
+    async def _run_batches(self) -> None:
         while batch := self._next_batch():
             try:
-                await self._run(batch)
+                await self._run_batch(batch)
             except (RedisError, BROKEN_TRANSPORT) as error:
                 # A server that let one batch run into a time-out would let each of them.
-                self._fail([*batch, *self._begun, *self._new], error)
-                self._begun.clear()
+                self._fail_calls([*batch, *self._priority, *self._new], error)
+                self._priority.clear()
                 self._new.clear()
             except Exception as error:  # noqa: BLE001  a defect is the answer of those whom it met
-                for asked in batch:
-                    _set_exception(asked, error)
+                for queued in batch:
+                    _set_exception(queued, error)
 
-    def _next_batch(self) -> list[_Asked]:
-        batch: list[_Asked] = []
-        for line in (self._begun, self._new):
-            while line and len(batch) < MAX_CALLS:
+    def _next_batch(self) -> list[_QueuedCall]:
+        batch: list[_QueuedCall] = []
+        for line in (self._priority, self._new):
+            while line and len(batch) < MAX_CALLS_PER_PIPELINE:
                 batch.append(line.popleft())
         return batch
 
-    async def _run(self, batch: Sequence[_Asked]) -> None:
-        replies = await self._in_one_pipeline([asked.call.command for asked in batch])
+    async def _run_batch(self, batch: Sequence[_QueuedCall]) -> None:
+        replies = await self._execute_pipeline([queued.call.command for queued in batch])
         forgotten = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if forgotten:  # after a restart or SCRIPT FLUSH
-            again = await self._in_one_pipeline([batch[number].call.command_with_script for number in forgotten])
+            again = await self._execute_pipeline([batch[number].call.command_with_script for number in forgotten])
             for number, reply in zip(forgotten, again, strict=True):
                 replies[number] = reply
-        for asked, reply in zip(batch, replies, strict=True):
+        for queued, reply in zip(batch, replies, strict=True):
             try:
-                answer = asked.call.answer(reply)
+                answer = queued.call.answer(reply)
             except Exception as error:  # noqa: BLE001  it is this caller's alone
-                _set_exception(asked, error)
+                _set_exception(queued, error)
             else:
-                if not asked.answer.done():
-                    asked.answer.set_result(answer)
+                if not queued.answer.done():
+                    queued.answer.set_result(answer)
 
-    async def _in_one_pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    async def _execute_pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
         """The replies, of which some may be errors."""
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
@@ -93,13 +93,13 @@ class AsyncGate:
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
 
-    def _fail(self, all_asked: Sequence[_Asked], cause: Exception) -> None:
-        for asked in all_asked:
-            error = GateUnavailable(f"Redis, script {asked.call.name}: {cause}")
+    def _fail_calls(self, calls: Sequence[_QueuedCall], cause: Exception) -> None:
+        for queued in calls:
+            error = GateUnavailable(f"Redis, script {queued.call.name}: {cause}")
             error.__cause__ = cause
-            _set_exception(asked, error)
+            _set_exception(queued, error)
 
 
-def _set_exception(asked: _Asked, error: Exception) -> None:
-    if not asked.answer.done():
-        asked.answer.set_exception(error)
+def _set_exception(queued: _QueuedCall, error: Exception) -> None:
+    if not queued.answer.done():
+        queued.answer.set_exception(error)

@@ -17,41 +17,41 @@ class AsyncPublisher:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._reported: deque[tuple[asyncio.Future[Position | None], Future[Position | None]]] = deque()
-        self._is_woken = False
+        self._reports: deque[tuple[asyncio.Future[Position | None], Future[Position | None]]] = deque()
+        self._is_wakeup_scheduled = False
 
     async def publish(self, ticket: Ticket, *, timeout_sec: float) -> Position | None:
         """As the publisher does. Raises LogUnavailable, or TimeoutError when there was no report in time."""
-        awaited: asyncio.Future[Position | None] = self._loop.create_future()
+        waiter: asyncio.Future[Position | None] = self._loop.create_future()
         # A timer of its own: `asyncio.timeout` here and for the body was 17 % of the loop's time (docs/decisions/0029).
-        too_late = self._loop.call_later(timeout_sec, _give_up, awaited)
-        publisher().publish(ticket).add_done_callback(partial(self._report, awaited))
+        timer = self._loop.call_later(timeout_sec, _time_out, waiter)
+        publisher().publish(ticket).add_done_callback(partial(self._queue_report, waiter))
         failpoint(WEB_PRODUCED)
         try:
-            return await awaited
+            return await waiter
         finally:
-            too_late.cancel()
+            timer.cancel()
 
-    def _report(self, awaited: asyncio.Future[Position | None], delivered: Future[Position | None]) -> None:
-        self._reported.append((awaited, delivered))
-        if not self._is_woken:
-            self._is_woken = True
+    def _queue_report(self, waiter: asyncio.Future[Position | None], delivered: Future[Position | None]) -> None:
+        self._reports.append((waiter, delivered))
+        if not self._is_wakeup_scheduled:
+            self._is_wakeup_scheduled = True
             with suppress(RuntimeError):  # the loop has ended: the process does, and nobody waits
-                self._loop.call_soon_threadsafe(self._hand_over)
+                self._loop.call_soon_threadsafe(self._resolve_reports)
 
-    def _hand_over(self) -> None:
-        self._is_woken = False  # before looking: what comes meanwhile wakes again
-        while self._reported:
-            awaited, delivered = self._reported.popleft()
+    def _resolve_reports(self) -> None:
+        self._is_wakeup_scheduled = False  # before looking: what comes meanwhile wakes again
+        while self._reports:
+            waiter, delivered = self._reports.popleft()
             error = delivered.exception()
-            if awaited.done():  # its deadline has passed
+            if waiter.done():  # its deadline has passed
                 continue
             if error is None:
-                awaited.set_result(delivered.result())
+                waiter.set_result(delivered.result())
             else:
-                awaited.set_exception(error)
+                waiter.set_exception(error)
 
 
-def _give_up(awaited: asyncio.Future[Position | None]) -> None:
-    if not awaited.done():
-        awaited.set_exception(TimeoutError())
+def _time_out(waiter: asyncio.Future[Position | None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())

@@ -19,8 +19,8 @@ from coupons.admission.gate import Outcome
 from coupons.admission.refusal_state import RefusalState, refusal_states
 from coupons.api.problems import refusal
 from coupons.errors import GateUnavailable, one_line
-from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, contents_of
-from coupons.front.answers import Answer, headers_of, refused
+from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, version_of
+from coupons.front.answers import Answer, problem_headers, refused
 from coupons.metrics import APPLIES, CACHED_REFUSALS
 from coupons.runtime.process_local import ProcessLocal
 
@@ -32,7 +32,7 @@ OPENING_MARGIN_MS = 1_000
 
 
 class ClosedCampaign:
-    """A campaign that admits nobody until `until` (monotonic) but users who `may_be_in` already; and what is said."""
+    """A campaign that admits nobody until `until` (monotonic) but users who `may_hold_ticket` already."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ClosedCampaign:
         self._answer = refused(problem)
         self._is_final = problem.retry_after_sec is None
 
-    def may_be_in(self, user_id: str) -> bool:
+    def may_hold_ticket(self, user_id: str) -> bool:
         return user_id in self._users.filter
 
     def answer(self) -> Answer:
@@ -63,7 +63,7 @@ class ClosedCampaign:
         if self._is_final:
             return self._answer
         now_ms = round(self._redis_ms_at_0 + time.monotonic() * 1000)
-        return self._answer._replace(headers=headers_of(refusal(self.outcome, self._opens_at_ms, now_ms)))
+        return self._answer._replace(headers=problem_headers(refusal(self.outcome, self._opens_at_ms, now_ms)))
 
 
 class ClosedCampaigns:
@@ -71,8 +71,8 @@ class ClosedCampaigns:
 
     def __init__(self) -> None:
         self._closed: dict[UUID, ClosedCampaign] = {}
-        self._said: deque[Outcome] = deque()
-        self._refused: set[UUID] = set()
+        self._uncounted: deque[Outcome] = deque()
+        self._refused_lately: set[UUID] = set()
         self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
         self._users = AdmittedUsersLoader(capacity=settings.REFUSAL_USERS)
         self._stop = threading.Event()
@@ -82,9 +82,9 @@ class ClosedCampaigns:
     def find(self, campaign_id: UUID, user_id: str) -> ClosedCampaign | None:
         """The campaign, if it admits nobody now and this user can have no place in it."""
         closed = self._current(campaign_id)
-        return None if closed is None or closed.may_be_in(user_id) else closed
+        return None if closed is None or closed.may_hold_ticket(user_id) else closed
 
-    def is_known(self, campaign_id: UUID) -> bool:
+    def is_closed(self, campaign_id: UUID) -> bool:
         """Whether it admits nobody now but users who are in."""
         return self._current(campaign_id) is not None
 
@@ -94,30 +94,30 @@ class ClosedCampaigns:
 
     def refuse(self, closed: ClosedCampaign) -> Answer:
         """What to say to one user. The thread counts it for the metrics: a counter costs more than the answer."""
-        self.note(closed.campaign_id)
-        self._said.append(closed.outcome)
+        self.note_refusal(closed.campaign_id)
+        self._uncounted.append(closed.outcome)
         return closed.answer()
 
-    def note(self, campaign_id: UUID) -> None:
+    def note_refusal(self, campaign_id: UUID) -> None:
         """Somebody was refused by this campaign: whether it is closed to all is worth knowing."""
-        if len(self._refused) < MAX_WATCHED:
-            self._refused.add(campaign_id)
+        if len(self._refused_lately) < MAX_WATCHED:
+            self._refused_lately.add(campaign_id)
 
     def refresh(self) -> None:
         """One look at Redis. Raises GateUnavailable; what was known is good until its lease ends."""
-        refused_by, self._refused = self._refused, set()
+        refused_by, self._refused_lately = self._refused_lately, set()
         self._watch(tuple(refused_by), time.monotonic())
         known = {campaign_id: campaign_cache().epoch(campaign_id) for campaign_id in self._watched}
         epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
         asked_at = time.monotonic()
         answers = refusal_states(epochs) if epochs else {}
-        closed = (self._closed_by(campaign_id, state, asked_at) for campaign_id, state in answers.items())
+        closed = (self._closed_campaign(campaign_id, state, asked_at) for campaign_id, state in answers.items())
         self._closed = {each.campaign_id: each for each in closed if each is not None}
 
     @property
-    def loading(self) -> bool:
+    def is_loading(self) -> bool:
         """Whether admitted users are still being read."""
-        return self._users.busy
+        return self._users.is_loading
 
     def close(self) -> None:
         self._stop.set()
@@ -131,34 +131,34 @@ class ClosedCampaigns:
                 self._watched[campaign_id] = now
         self._watched = {id_: since for id_, since in self._watched.items() if now - since < WATCH_SEC}
 
-    def _closed_by(self, campaign_id: UUID, state: RefusalState, asked_at: float) -> ClosedCampaign | None:
+    def _closed_campaign(self, campaign_id: UUID, state: RefusalState, asked_at: float) -> ClosedCampaign | None:
         if state.refusal is None:
             return None
         lease_sec = settings.REFUSAL_LEASE_MS / 1000
         if state.refusal is Outcome.NOT_OPEN:
             lease_sec = min(lease_sec, (state.opens_at_ms - OPENING_MARGIN_MS - state.now_ms) / 1000)
-        users = self._users.find(campaign_id, contents_of(state))
+        users = self._users.find(campaign_id, version_of(state))
         if users is None or lease_sec <= 0:
             return None
         return ClosedCampaign(campaign_id, state, state.refusal, users, asked_at, asked_at + lease_sec)
 
     def _count(self) -> None:
-        counts = Counter(self._said.popleft() for _ in range(len(self._said)))
+        counts = Counter(self._uncounted.popleft() for _ in range(len(self._uncounted)))
         for outcome, count in counts.items():
             APPLIES.labels(outcome.lower()).inc(count)
         CACHED_REFUSALS.inc(counts.total())
 
     def _keep_current(self) -> None:
-        trouble = False
+        failing = False
         while not self._stop.wait(settings.REFUSAL_REFRESH_MS / 1000):
             self._count()
             try:
                 self.refresh()
-                trouble = False
+                failing = False
             except GateUnavailable as error:
-                if not trouble:
+                if not failing:
                     logger.warning("closed_campaigns.not_current error=%s", one_line(error))
-                trouble = True
+                failing = True
             except Exception:  # this thread must not end: its process would refuse nobody quickly any more
                 logger.exception("closed_campaigns.defect")
 

@@ -12,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
-from coupons.front.answers import NO_STORE, send_answer, too_busy
+from coupons.front.answers import NO_STORE, refuse_overload, send_answer
 from coupons.front.request import Message, Request, Send
 from coupons.metrics import QUEUE_SECONDS
 
@@ -25,9 +25,9 @@ class DjangoThreads:
     """The API's `COUPON_WEB_THREADS`, and a few for probes and pages."""
 
     def __init__(self, django: WSGIApplication) -> None:
-        self._api = _Line("api", django, threads=settings.WEB_THREADS, waiting=settings.WEB_QUEUE)
-        self._probes = _Line("probes", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
-        self._pages = _Line("pages", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
+        self._api = _ThreadPool("api", django, threads=settings.WEB_THREADS, waiting=settings.WEB_QUEUE)
+        self._probes = _ThreadPool("probes", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
+        self._pages = _ThreadPool("pages", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
 
     async def __call__(self, request: Request, send: Send) -> None:
         """The request's body has been read."""
@@ -39,36 +39,38 @@ class DjangoThreads:
             await self._pages(request, send)
 
 
-class _Line:
+class _ThreadPool:
     """First come, first served; who would wait behind too many, or has waited for too long, is told 503."""
 
     def __init__(self, name: str, django: WSGIApplication, *, threads: int, waiting: int) -> None:
         self._name = name
         # a2wsgi: well kept, small, and its threads stay, with their connections to PostgreSQL.
-        self._django: Any = WSGIMiddleware(cast("Any", _without_scope(django)), workers=threads)
+        self._django: Any = WSGIMiddleware(cast("Any", _hide_scope(django)), workers=threads)
         self._free = asyncio.Semaphore(threads)
-        self._most_waiting = waiting
+        self._max_waiting = waiting
         self._waiting = 0
 
     async def __call__(self, request: Request, send: Send) -> None:
-        refusal = await self._wait_for_a_thread()
+        refusal = await self._acquire_thread()
         if refusal:
-            busy = too_busy(self._name, refusal)
+            busy = refuse_overload(self._name, refusal)
             await send_answer(send, busy._replace(headers=[*busy.headers, NO_STORE]))
             return
         try:
             await self._django(
-                _scope_of(request), request.receive_again, _closing(send) if request.is_too_long else send
+                _django_scope(request),
+                request.replay_body,
+                _add_connection_close(send) if request.is_too_long else send,
             )
         finally:
             self._free.release()
 
-    async def _wait_for_a_thread(self) -> str:
+    async def _acquire_thread(self) -> str:
         """Empty when there is one, which is to be released; else why not."""
         if not self._free.locked():
             await self._free.acquire()
             return ""
-        if self._waiting >= self._most_waiting:
+        if self._waiting >= self._max_waiting:
             return "full"
         self._waiting += 1
         try:
@@ -82,7 +84,7 @@ class _Line:
         return ""
 
 
-def _without_scope(django: WSGIApplication) -> WSGIApplication:
+def _hide_scope(django: WSGIApplication) -> WSGIApplication:
     """a2wsgi adds the ASGI scope to the environment: Django's page for developers would show the credentials in it."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -92,7 +94,7 @@ def _without_scope(django: WSGIApplication) -> WSGIApplication:
     return application
 
 
-def _scope_of(request: Request) -> Any:
+def _django_scope(request: Request) -> Any:
     """For Django, which reads as much as the length says: a chunked body has one now."""
     if b"transfer-encoding" not in request.headers:
         return request.scope
@@ -101,7 +103,7 @@ def _scope_of(request: Request) -> Any:
     return {**request.scope, "headers": [*headers, (b"content-length", length)]}
 
 
-def _closing(send: Send) -> Send:
+def _add_connection_close(send: Send) -> Send:
     """The rest of the body is not read, so the server ends the connection: the client is told."""
 
     async def sending(message: Message) -> None:

@@ -11,33 +11,33 @@ from collections import deque
 
 from django.conf import settings
 
-MAX_ON_THEIR_WAY = 128
+MAX_IN_PROGRESS = 128
 """As many as fill a pipeline to Redis. The others wait where waiting costs least: before anything is done for them."""
-WAIT_OF_ACCEPT_TIMEOUT = 0.3
+MAX_WAIT_SHARE = 0.3
 """Longer, and it is refused: the rest of the accept timeout is for the way, for Kafka above all."""
-LOOK_SEC = 0.05
+CHECK_SEC = 0.05
 
 
 class Line:
     """Of one event loop; first come, first served."""
 
     def __init__(self) -> None:
-        self._wait_sec = WAIT_OF_ACCEPT_TIMEOUT * settings.ACCEPT_TIMEOUT_MS / 1000
-        self._on_their_way = 0
+        self._wait_sec = MAX_WAIT_SHARE * settings.ACCEPT_TIMEOUT_MS / 1000
+        self._in_progress = 0
         self._waiting: deque[tuple[float, asyncio.Future[bool]]] = deque()
-        self._is_watched = False
+        self._is_check_scheduled = False
 
     async def enter(self) -> bool:
         """False: refused. After True the caller must `leave`."""
-        if self._on_their_way < MAX_ON_THEIR_WAY and not self._waiting:
-            self._on_their_way += 1
+        if self._in_progress < MAX_IN_PROGRESS and not self._waiting:
+            self._in_progress += 1
             return True
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         self._waiting.append((time.monotonic() + self._wait_sec, waiter))
-        if not self._is_watched:
-            self._is_watched = True
-            loop.call_later(LOOK_SEC, self._look)
+        if not self._is_check_scheduled:
+            self._is_check_scheduled = True
+            loop.call_later(CHECK_SEC, self._check_waiting)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -46,22 +46,22 @@ class Line:
             raise
 
     def leave(self) -> None:
-        self._on_their_way -= 1
-        self._refuse_who_is_late()
-        while self._waiting and self._on_their_way < MAX_ON_THEIR_WAY:
+        self._in_progress -= 1
+        self._refuse_overdue()
+        while self._waiting and self._in_progress < MAX_IN_PROGRESS:
             _, waiter = self._waiting.popleft()
             if not waiter.done():  # cancelled: its client is gone
-                self._on_their_way += 1
+                self._in_progress += 1
                 waiter.set_result(True)
 
-    def _look(self) -> None:
+    def _check_waiting(self) -> None:
         """Also where nobody leaves, since a store hangs."""
-        self._refuse_who_is_late()
-        self._is_watched = bool(self._waiting)
-        if self._is_watched:
-            asyncio.get_running_loop().call_later(LOOK_SEC, self._look)
+        self._refuse_overdue()
+        self._is_check_scheduled = bool(self._waiting)
+        if self._is_check_scheduled:
+            asyncio.get_running_loop().call_later(CHECK_SEC, self._check_waiting)
 
-    def _refuse_who_is_late(self) -> None:
+    def _refuse_overdue(self) -> None:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             _, waiter = self._waiting.popleft()

@@ -23,11 +23,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-BODY_SEC = 5.0
+BODY_TIMEOUT_SEC = 5.0
 """So long a body may take: as a piece of any body at nginx (docs/deploy/nginx.conf)."""
 PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
 JSON_BODY = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
-MAX_BODY = 1_024
+MAX_BODY_BYTES = 1_024
 """A good body has a hundred bytes."""
 
 
@@ -40,14 +40,14 @@ class BodyRefused(Exception):
 
 
 class Request:
-    """`headers` by lower-case name. Of a name that came twice it has one: `has_doubles`."""
+    """`headers` by lower-case name. Of a name that came twice it has one: `has_repeated_headers`."""
 
     __slots__ = (
         "_body",
-        "_most_bytes",
+        "_max_bytes",
         "_receive",
         "began_at",
-        "has_doubles",
+        "has_repeated_headers",
         "headers",
         "is_too_long",
         "method",
@@ -55,26 +55,26 @@ class Request:
         "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, *, most_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
         self.scope = scope
         self.began_at = time.monotonic()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.has_doubles = len(self.headers) != len(scope["headers"])
+        self.has_repeated_headers = len(self.headers) != len(scope["headers"])
         self.is_too_long = False
         self._receive = receive
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._body: bytes | None = None
 
     async def body(self) -> bytes:
-        """All of it; blanks for one that is longer than `most_bytes` (`is_too_long`). Raises BodyRefused."""
+        """All of it; blanks for one that is longer than `max_bytes` (`is_too_long`). Raises BodyRefused."""
         if self._body is None:
             self._body = await self._read()
         return self._body
 
     @property
-    def is_read(self) -> bool:
+    def is_body_read(self) -> bool:
         return self._body is not None
 
     @property
@@ -82,7 +82,7 @@ class Request:
         """What `body` gave."""
         return self._body or b""
 
-    async def receive_again(self) -> Message:
+    async def replay_body(self) -> Message:
         """For whom the request is handed on to, after `body`."""
         return {"type": "http.request", "body": self.whole_body, "more_body": False}
 
@@ -91,12 +91,12 @@ class Request:
         if b"transfer-encoding" in self.headers:
             if self.headers[b"transfer-encoding"].lower() != b"chunked":
                 raise BodyRefused(Problem(Code.LENGTH_REQUIRED))
-            return await self._read_within(BODY_SEC, self._most_bytes + 1, Problem(Code.LENGTH_REQUIRED))
+            return await self._read_within(BODY_TIMEOUT_SEC, self._max_bytes + 1, Problem(Code.LENGTH_REQUIRED))
         if length is not None:
-            if int(length) > self._most_bytes:
-                return self._too_long()
-            late = Problem(Code.INVALID, f"body: it did not come within {BODY_SEC:.0f} s.")
-            return await self._read_within(BODY_SEC, int(length), late)
+            if int(length) > self._max_bytes:
+                return self._mark_too_long()
+            late = Problem(Code.INVALID, f"body: it did not come within {BODY_TIMEOUT_SEC:.0f} s.")
+            return await self._read_within(BODY_TIMEOUT_SEC, int(length), late)
         if self.method in ("POST", "PATCH") and self.scope["http_version"] in ("1", "1.0"):
             # Without a length a body of HTTP/1.0 is as long as its connection lives (RFC 1945, 8.3).
             raise BodyRefused(Problem(Code.LENGTH_REQUIRED, "HTTP/1.0 has no other way."))
@@ -126,22 +126,22 @@ class Request:
             raise BodyRefused(late) from None
         finally:
             timer.cancel()
-        return body if len(body) <= self._most_bytes else self._too_long()
+        return body if len(body) <= self._max_bytes else self._mark_too_long()
 
-    def _too_long(self) -> bytes:
+    def _mark_too_long(self) -> bytes:
         """Whoever is handed the request on sees that it is, and nothing of it."""
         self.is_too_long = True
-        return b" " * (self._most_bytes + 1)
+        return b" " * (self._max_bytes + 1)
 
 
 def campaign_id_of(path: str) -> UUID | None:
     """Of the address of an application in its canonical form."""
     text = path[len(PREFIX) : -len(SUFFIX)]
-    return _uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
+    return _parse_canonical_uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
 
 
 @lru_cache(maxsize=1_024)
-def _uuid(text: str) -> UUID | None:
+def _parse_canonical_uuid(text: str) -> UUID | None:
     try:
         found = UUID(text)
     except ValueError:
@@ -155,7 +155,7 @@ def is_usual(request: Request) -> bool:
     return (
         request.method == "POST"
         and not request.scope["query_string"]
-        and not request.has_doubles
+        and not request.has_repeated_headers
         and headers.get(b"content-type") in JSON_BODY
         and _accepts_json(headers.get(b"accept", b""))
         and _is_allowed(headers.get(b"host", b""))
@@ -185,7 +185,7 @@ def caller_of(request: Request) -> Caller | None:
 
 def user_id_of(body: bytes, *, own: str | None) -> str | None:
     """The applicant of a good body."""
-    if len(body) > MAX_BODY:
+    if len(body) > MAX_BODY_BYTES:
         return None
     try:
         return user_id_of_plain_body(body) or read_user_id(read_json(body), own=own)

@@ -22,7 +22,7 @@ from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.front.answers import common_headers
 from coupons.front.closed_campaigns import MAX_WATCHED, OPENING_MARGIN_MS
-from coupons.front.request import MAX_BODY, PREFIX, SUFFIX
+from coupons.front.request import MAX_BODY_BYTES, PREFIX, SUFFIX
 from coupons.models import Campaign, Scope
 from tests.support.front import FrontHandler, StillCampaigns
 from tests.support.http import Api
@@ -168,7 +168,9 @@ def test_a_winner_of_a_closed_campaign_is_told_so(handler: FrontHandler, sold_ou
         pytest.param(lambda client, id_: apply(client, id_, "[]"), 400, id="no object"),
         pytest.param(lambda client, id_: apply(client, id_, '{"user_id":"1","user_id":"2"}'), 400, id="given twice"),
         pytest.param(
-            lambda client, id_: apply(client, id_, {"user_id": "1", "more": "x" * MAX_BODY}), 409, id="a long body"
+            lambda client, id_: apply(client, id_, {"user_id": "1", "more": "x" * MAX_BODY_BYTES}),
+            409,
+            id="a long body",
         ),
         pytest.param(
             lambda client, id_: apply(client, id_, "user_id=1", content_type="text/plain"), 415, id="no JSON type"
@@ -247,7 +249,7 @@ def test_within_the_margin_before_the_opening_the_gate_is_asked(
     answers = [json.loads(apply(front, str(campaign.pk)).content)["code"] for campaign in (soon, later)]
 
     assert answers == ["not-open", "not-open"]
-    assert list(closed._said) == [Outcome.NOT_OPEN]
+    assert list(closed._uncounted) == [Outcome.NOT_OPEN]
 
 
 # --- what it knows ---
@@ -274,7 +276,7 @@ def test_only_a_refusal_by_the_gate_puts_a_campaign_on_the_list(
 ) -> None:
     handler.looks = False
     noted: set[UUID] = set()
-    monkeypatch.setattr(closed, "note", noted.add)
+    monkeypatch.setattr(closed, "note_refusal", noted.add)
     front, _ = clients(handler)
     open_one = service.campaign(1)
 
@@ -293,7 +295,7 @@ def test_the_list_is_bounded_and_forgets(
     closed.look(sold_out.pk)
     for number in range(3):
         for each in range(MAX_WATCHED):
-            closed.note(UUID(f"00000000-0000-4000-8{number:03}-{each:012}"))
+            closed.note_refusal(UUID(f"00000000-0000-4000-8{number:03}-{each:012}"))
         closed.refresh()
     assert len(closed._watched) == MAX_WATCHED
     assert closed.find(sold_out.pk, "stranger") is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coupons.front.request import BODY_SEC
+from coupons.front.request import BODY_TIMEOUT_SEC
 from coupons.models import AuditEntry, Campaign, CampaignState
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.patience import PATIENT
@@ -192,11 +192,11 @@ def test_more_chunks_than_a_body_may_have_are_too_large(service: Service, campai
 
 def test_chunks_that_do_not_end_are_not_waited_for(service: Service, campaign: Campaign) -> None:
     began = time.monotonic()
-    with connect(service.url, timeout=BODY_SEC + 20) as connection:
+    with connect(service.url, timeout=BODY_TIMEOUT_SEC + 20) as connection:
         connection.sendall(head("PATCH", path_of(campaign), CHUNKED) + chunks(MORE))
         answer = read_answer(connection)
 
-    assert time.monotonic() - began >= BODY_SEC
+    assert time.monotonic() - began >= BODY_TIMEOUT_SEC
     assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
     assert_unchanged(campaign)
 

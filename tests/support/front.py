@@ -29,9 +29,9 @@ class StillCampaigns(ClosedCampaigns):
 
     def look(self, campaign_id: UUID) -> None:
         """At this campaign, and at its admitted users if it is closed."""
-        self.note(campaign_id)
+        self.note_refusal(campaign_id)
         self.refresh()
-        wait_until(lambda: not self.loading, what="the admitted users to be loaded")
+        wait_until(lambda: not self.is_loading, what="the admitted users to be loaded")
         self.refresh()
         for closed in self._closed.values():
             closed.until += FOR_EVER_MS / 1000
@@ -131,4 +131,4 @@ def _request(environ: dict[str, Any]) -> Request:
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return Request(scope, receive, most_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    return Request(scope, receive, max_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)

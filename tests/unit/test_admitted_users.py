@@ -11,15 +11,15 @@ from coupons.front.admitted_users import (
     MIN_CAPACITY,
     AdmittedUsers,
     AdmittedUsersLoader,
-    Contents,
-    filter_for,
+    TicketsVersion,
+    new_filter,
 )
 from tests.support.clocks import Clock
 from tests.support.waiting import wait_until
 
 USERS = 50_000
 ONE, TWO, THREE = (uuid4() for _ in range(3))
-HALF: Contents = (1, 1, 50_000)
+HALF = TicketsVersion(1, 1, 50_000)
 
 
 @pytest.fixture
@@ -36,20 +36,20 @@ def loader(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[AdmittedUs
     made.close()
 
 
-def read(loader: AdmittedUsersLoader, campaign_id: UUID, contents: Contents = HALF) -> AdmittedUsers | None:
+def read(loader: AdmittedUsersLoader, campaign_id: UUID, version: TicketsVersion = HALF) -> AdmittedUsers | None:
     """What it knows when it has read what it can."""
-    loader.find(campaign_id, contents)
-    wait_until(lambda: not loader.busy, what="all is read")
-    return loader.find(campaign_id, contents)
+    loader.find(campaign_id, version)
+    wait_until(lambda: not loader.is_loading, what="all is read")
+    return loader.find(campaign_id, version)
 
 
 @pytest.mark.parametrize("winners", [1_000_000, 10_000_000])
 def test_a_winner_takes_two_bytes_at_most(winners: int) -> None:
-    assert filter_for(winners).size_in_bits / 8 <= 2 * winners
+    assert new_filter(winners).size_in_bits / 8 <= 2 * winners
 
 
 def test_every_winner_is_in_it_and_few_strangers() -> None:
-    found = filter_for(USERS)
+    found = new_filter(USERS)
     found.update(f"winner-{number}" for number in range(USERS))
 
     assert all(f"winner-{number}" in found for number in range(USERS))
@@ -58,7 +58,7 @@ def test_every_winner_is_in_it_and_few_strangers() -> None:
 
 @pytest.mark.parametrize("winners", [0, 1, 9, 100])
 def test_a_small_campaign_takes_no_stranger_for_a_winner(winners: int) -> None:
-    found = filter_for(winners)
+    found = new_filter(winners)
     found.update(f"winner-{number}" for number in range(winners))
 
     assert not any(f"stranger-{number}" in found for number in range(USERS))
@@ -76,7 +76,7 @@ def test_winners_are_kept_as_long_as_there_is_room(loader: AdmittedUsersLoader, 
 def test_of_other_contents_nothing_is_known(loader: AdmittedUsersLoader) -> None:
     read(loader, ONE)
 
-    assert loader.find(ONE, (1, 1, 50_001)) is None
+    assert loader.find(ONE, TicketsVersion(1, 1, 50_001)) is None
 
 
 def test_who_was_asked_for_longest_ago_makes_room(loader: AdmittedUsersLoader, clock: Clock) -> None:
@@ -106,7 +106,7 @@ def test_who_would_not_fit_anyway_takes_nobodys_room(loader: AdmittedUsersLoader
     kept = read(loader, ONE)
     clock.advance(IDLE_SEC + 1)
 
-    assert read(loader, TWO, (1, 1, 100_001)) is None
+    assert read(loader, TWO, TicketsVersion(1, 1, 100_001)) is None
     assert loader.find(ONE, HALF) is kept
 
 
@@ -114,8 +114,8 @@ def test_small_campaigns_are_bounded_too(loader: AdmittedUsersLoader, clock: Clo
     """Each filter takes 2 KB at least, however few have won."""
     many = [uuid4() for _ in range(100_000 // MIN_CAPACITY + 1)]
     for campaign_id in many:
-        assert read(loader, campaign_id, (1, 1, 1)) is not None
+        assert read(loader, campaign_id, TicketsVersion(1, 1, 1)) is not None
         clock.advance(IDLE_SEC + 1)
 
-    assert loader.find(many[0], (1, 1, 1)) is None
-    assert loader.find(many[-1], (1, 1, 1)) is not None
+    assert loader.find(many[0], TicketsVersion(1, 1, 1)) is None
+    assert loader.find(many[-1], TicketsVersion(1, 1, 1)) is not None

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from django.conf import LazySettings
 
-from coupons.front.overload import MAX_ON_THEIR_WAY, WAIT_OF_ACCEPT_TIMEOUT, Line
+from coupons.front.overload import MAX_IN_PROGRESS, MAX_WAIT_SHARE, Line
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _short(settings: LazySettings) -> None:
 
 async def full_line() -> Line:
     line = Line()
-    assert all([await line.enter() for _ in range(MAX_ON_THEIR_WAY)])
+    assert all([await line.enter() for _ in range(MAX_IN_PROGRESS)])
     return line
 
 
@@ -38,7 +38,7 @@ def test_whoever_waits_too_long_is_refused_though_nobody_leaves() -> None:
         line = await full_line()
         began = asyncio.get_running_loop().time()
         assert await asyncio.gather(*(line.enter() for _ in range(3))) == [False] * 3
-        assert asyncio.get_running_loop().time() - began >= 0.5 * WAIT_OF_ACCEPT_TIMEOUT - 0.01
+        assert asyncio.get_running_loop().time() - began >= 0.5 * MAX_WAIT_SHARE - 0.01
 
         line.leave()
         assert await line.enter(), "the line goes on"
