@@ -1,1 +1,1 @@
-"""The way of an application: answered in the event loop of a web worker. All else is Django's."""
+"""Answers applications in the event loop of a web worker; Django answers everything else."""

@@ -1,4 +1,4 @@
-"""Who may hold a ticket of a campaign: a Bloom filter, 2 bytes a winner, that never says no of a winner."""
+"""Tells which users may hold a ticket: a Bloom filter per campaign, at 2 bytes a user, without false negatives."""
 
 import logging
 import threading
@@ -15,14 +15,14 @@ from coupons.admission.scan import scan_tickets
 from coupons.errors import GateUnavailable
 
 logger = logging.getLogger(__name__)
-FALSE_POSITIVE_RATE = 0.0005  # by arithmetic the fewest for 2 bytes; these go on to the view, which knows better
-MIN_CAPACITY = 1_000  # 2 KB: a small campaign takes nobody for a winner who is none
+FALSE_POSITIVE_RATE = 0.0005  # the lowest at 2 bytes a user; a false positive only costs a call to the gate
+MIN_CAPACITY = 1_000  # 2 KB, so that the filter of a small campaign has practically no false positives
 IDLE_SEC = 10.0
-"""Of whom nobody has asked for so long makes room for others, who have been asked for longest first."""
+"""A filter that was not used for this long may be evicted, the least recently used one first."""
 
 
 class TicketsVersion(NamedTuple):
-    """Within an epoch tickets are only added."""
+    """Identifies one set of tickets: within an epoch tickets are only added."""
 
     epoch: int
     revision: int
@@ -35,7 +35,7 @@ def version_of(state: RefusalState) -> TicketsVersion:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedUsers:
-    """`version` as Redis said it before the tickets were read: complete only if it says the same afterwards."""
+    """`version` was read before the tickets were, so the filter is complete if Redis still has this version."""
 
     version: TicketsVersion
     filter: Bloom
@@ -54,10 +54,10 @@ def load_admitted_users(campaign_id: UUID, version: TicketsVersion) -> AdmittedU
 
 
 class AdmittedUsersLoader:
-    """Loads in a thread of its own, one campaign after the other: a million tickets take seconds.
+    """Loads filters in its own thread, one campaign after the other: a million tickets take seconds.
 
-    `capacity` is how many winners it holds at most, of all campaigns together, a small campaign counted as
-    MIN_CAPACITY. What does not fit beside the campaigns that are asked for is not loaded.
+    `capacity` limits the users in all filters together; a small campaign counts as MIN_CAPACITY. A campaign that does
+    not fit beside those in use is not loaded.
     """
 
     def __init__(self, *, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,14 +66,14 @@ class AdmittedUsersLoader:
         self._loaded: dict[UUID, AdmittedUsers] = {}
         self._last_used_at: dict[UUID, float] = {}
         self._requested: dict[UUID, TicketsVersion] = {}
-        self._logged_too_large: dict[UUID, TicketsVersion] = {}  # what was said in the log
+        self._logged_too_large: dict[UUID, TicketsVersion] = {}  # one warning for each version
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._load_requested, name="admitted-users", daemon=True)
         self._thread.start()
 
     def find(self, campaign_id: UUID, version: TicketsVersion) -> AdmittedUsers | None:
-        """The winners, if they were loaded from this version; else they are loaded soon."""
+        """Returns the users of this version. If they are not loaded yet, returns None and loads them soon."""
         self._last_used_at[campaign_id] = self._clock()
         users = self._loaded.get(campaign_id)
         if users is not None and users.version == version:
@@ -101,7 +101,7 @@ class AdmittedUsersLoader:
                     self._load(campaign_id, version)
                 except GateUnavailable as error:
                     logger.warning("admitted_users.not_loaded campaign=%s error=%s", campaign_id, error)
-                except Exception:  # this thread must not end: its process would refuse nobody quickly any more
+                except Exception:  # without this thread the process could not answer refusals from memory any more
                     logger.exception("admitted_users.defect campaign=%s", campaign_id)
                 if self._requested.get(campaign_id) == version:
                     self._requested.pop(campaign_id, None)
@@ -114,7 +114,7 @@ class AdmittedUsersLoader:
             (id_ for id_ in sizes if self._last_used_at[id_] < idle_since), key=self._last_used_at.__getitem__
         )
         if excess > sum(sizes[id_] for id_ in idle):
-            if self._logged_too_large.get(campaign_id) != version:  # it is wanted again twenty times a second
+            if self._logged_too_large.get(campaign_id) != version:  # requested again twenty times a second
                 logger.warning("admitted_users.too_many campaign=%s admitted=%d", campaign_id, version.admitted)
             self._logged_too_large[campaign_id] = version
             return

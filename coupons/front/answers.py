@@ -1,4 +1,4 @@
-"""What the front answers, byte for byte as Django would (tests/scenarios/test_one_contract.py asks both)."""
+"""Builds the front's answers, byte for byte equal to Django's (tests/scenarios/test_one_contract.py compares both)."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
@@ -23,7 +23,7 @@ ALLOW = (b"allow", b"POST, OPTIONS")
 
 
 class Answer(NamedTuple):
-    """`headers` are those of this answer alone, with its content type."""
+    """`headers` are specific to this answer, its content type included; `common_headers` come on top."""
 
     status: int
     headers: list[Header]
@@ -50,12 +50,12 @@ def refused(problem: Problem) -> Answer:
 OVERLOADED = Problem(
     Code.UNAVAILABLE,
     "Too many requests at this moment. Repeat the same request after Retry-After.",
-    RETRY_SOON_SEC,  # longer would let newcomers in before who was here first (decision 0029)
+    RETRY_SOON_SEC,  # a longer wait would favour users who come later (decision 0029)
 )
 
 
 def refuse_overload(line: str, reason: str) -> Answer:
-    """Counted: so many wait already, or this one has waited for too long."""
+    """Returns a 503 and counts it. `reason` is `full` (the line is) or `late` (the request waited too long)."""
     QUEUE_REFUSALS.labels(line, reason).inc()
     problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
     return overload_answer()
@@ -76,7 +76,7 @@ def encode_headers(headers: Mapping[str, str]) -> Iterable[Header]:
 
 @lru_cache(maxsize=1_024)
 def common_headers(origin: bytes | None, *, is_secure: bool) -> tuple[Header, ...]:
-    """What every answer of the API's view has, by Django's middleware and ours."""
+    """Returns the headers that Django's middleware and the API's add to every answer of the view."""
     headers = [
         NO_STORE,
         ALLOW,

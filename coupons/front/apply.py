@@ -1,7 +1,7 @@
-"""An application, from the request to the answer, in the event loop of its worker.
+"""Answers an application in the event loop of its worker, from the request to the answer.
 
-The same as the view does (coupons/api/views.py, accept.py), which is the reference: what is awaited here is waited for
-there. tests/scenarios/test_one_contract.py asks both.
+The view (coupons/api/views.py, accept.py) is the reference: it takes the same steps and blocks where this code awaits.
+tests/scenarios/test_one_contract.py compares both.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ APPLY = Scope.APPLY.value
 
 
 class Application(NamedTuple):
-    """Who wants a place of what; `deadline` is a monotonic time."""
+    """One user's application to one campaign; `deadline` is a monotonic time."""
 
     caller: Caller
     campaign_id: UUID
@@ -49,7 +49,7 @@ class Application(NamedTuple):
 
 
 class ApplyHandler:
-    """Of one event loop."""
+    """Belongs to one event loop."""
 
     def __init__(self, closed: ClosedCampaigns) -> None:
         self._closed = closed
@@ -61,13 +61,13 @@ class ApplyHandler:
         await self._gate.close()
 
     async def answer(self, request: Request) -> Answer | None:
-        """None: Django's to give; what this is not sure of, and whoever is not let in. Raises BodyRefused."""
+        """Returns None when Django has to answer: unusual requests, and callers without access. Raises BodyRefused."""
         campaign_id = campaign_id_of(request.path)
         if campaign_id is None or request.method != "POST":
             return None
-        if self._closed.is_closed(campaign_id):  # its answer costs less than a place in the line
+        if self._closed.is_closed(campaign_id):  # a cached refusal costs less than waiting in the line
             return await self._answer(request, campaign_id)
-        await request.body()  # before it takes a place, which a slow body would keep
+        await request.body()  # before it enters the line, where a slow body would block others
         if not await self._line.enter():
             applies, _ = apply_metrics("overloaded")
             applies.inc()
@@ -92,13 +92,13 @@ class ApplyHandler:
                 answer = self._closed.refuse(closed)
             else:
                 answer = await self._decide(application)
-        except RetryLater as error:  # nobody knows at this moment whose key it is
+        except RetryLater as error:  # API keys cannot be checked at this moment
             answer, counted = _error_answer(error), None
         limits = encode_headers(counted.headers()) if counted is not None else ()
         return Answer(answer.status, [*answer.headers, *limits, *_common_headers(request)], answer.body)
 
     async def _read(self, request: Request, campaign_id: UUID) -> Application | None:
-        """Raises BodyRefused, and KeysUnknown."""
+        """Returns None when Django has to answer. Raises BodyRefused and KeysUnknown."""
         if not is_usual(request):
             return None
         caller = caller_of(request)
@@ -132,23 +132,23 @@ class ApplyHandler:
             seconds.observe(time.monotonic() - started)
 
     async def _accept(self, application: Application) -> Admission:
-        """Admitted by Redis, acknowledged by Kafka, confirmed by Redis. Raises RetryLater when nothing may be promised,
-        of which `Unconfirmed` says that the place is kept."""
+        """Lets Redis admit, Kafka acknowledge and Redis confirm. Raises RetryLater when nothing may be promised; its
+        subclass `Unconfirmed` means that the place is kept."""
         with asking_redis():
             admission = await self._admit(application, application.known)
             if 0 < admission.opens_in_ms <= EARLY_MS:
-                await asyncio.sleep(admission.opens_in_ms / 1000)  # nothing is held: crash here => the user repeats
+                await asyncio.sleep(admission.opens_in_ms / 1000)  # crash here => nothing was written, the user repeats
                 admission = await self._admit(application, application.known)
         held = admission.ticket
         if held is None:
             return admission
         if not held.on_its_way:
-            # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
+            # Crash here => the user gets no answer; the ticket is pending and unpublished, and the relay publishes it.
             failpoint(WEB_ADMITTED)
             position = await self._publish(application, held, admission.epoch)
             failpoint(WEB_ACKNOWLEDGED)
             await self._confirm(application, held, admission.epoch, position)
-            # Crash here => nobody was answered; the ticket is published, and its coupon is issued.
+            # Crash here => the user gets no answer; the ticket is published, and its coupon is issued.
             failpoint(WEB_CONFIRMED)
         if time.monotonic() > application.deadline:
             raise Unconfirmed(f"campaign {application.campaign_id}: answered too late")
@@ -171,10 +171,10 @@ class ApplyHandler:
             GATE_SECONDS.observe(time.monotonic() - started)
 
     async def _publish(self, application: Application, held: Held, epoch: int) -> Position | None:
-        """Where the message lies; None when Kafka did not say. Raises Unconfirmed."""
+        """Returns the message's position, or None when Kafka reports none. Raises Unconfirmed."""
         started = time.monotonic()
         if started > application.deadline:
-            # Nothing is published for who does not wait any more: the repeat or the relay does it, in today's epoch.
+            # The client does not wait any more: its repeat, or the relay, publishes in the epoch that is current then.
             raise Unconfirmed(f"campaign {application.campaign_id}: Redis answered too late")
         ticket = ticket_of(application.campaign_id, held, epoch=epoch, trace=application.trace)
         with asking_kafka():
@@ -183,7 +183,8 @@ class ApplyHandler:
         return position
 
     async def _confirm(self, application: Application, held: Held, epoch: int, position: Position | None) -> None:
-        """Returns when the gate still holds the ticket, in the epoch that its message carries (decision 0026)."""
+        """Returns if the gate still holds the ticket in the epoch that the message carries (decision 0026). Raises
+        RetryLater otherwise."""
         try:
             with asking_redis():
                 call = confirm_call(application.campaign_id, epoch, held, position)
@@ -195,9 +196,9 @@ class ApplyHandler:
 
 
 async def _read_newer_campaign(application: Application) -> CachedCampaign | None:
-    """The campaign as PostgreSQL has it now. Raises CampaignCacheUnavailable."""
+    """Reads the campaign from PostgreSQL again. Raises CampaignCacheUnavailable."""
     asked = asyncio.wrap_future(campaign_cache().ask(application.campaign_id))
-    done, _ = await asyncio.wait([asked], timeout=application.deadline - time.monotonic())  # cancels nothing
+    done, _ = await asyncio.wait([asked], timeout=application.deadline - time.monotonic())  # other requests share it
     if not done:
         raise CampaignCacheUnavailable(f"campaign {application.campaign_id}: PostgreSQL did not answer in time")
     return asked.result()

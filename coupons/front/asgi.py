@@ -1,4 +1,4 @@
-"""The ASGI application: applications are answered here, everything else by Django on its threads."""
+"""The ASGI application: answers applications in the event loop, and hands everything else to Django's threads."""
 
 import logging
 from contextlib import suppress
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Front:
-    """Around Django's WSGI application, in a worker of an ASGI server."""
+    """Wraps Django's WSGI application in a worker of an ASGI server."""
 
     def __init__(self, django: WSGIApplication) -> None:
         self._django = DjangoThreads(django)
@@ -31,7 +31,7 @@ class Front:
         try:
             answer = None if self._apply_handler is None else await self._apply_handler.answer(request)
             if answer is None:
-                await request.body()  # before it takes a thread
+                await request.body()  # before it takes a thread: a slow body must not hold one
         except BodyRefused as error:
             refusal = refused(error.problem)
             await send_answer(send, refusal._replace(headers=[*refusal.headers, NO_STORE, (b"connection", b"close")]))
@@ -45,12 +45,12 @@ class Front:
             return
         await send_answer(send, answer)
         if not request.is_body_read:
-            # Or the server closes the connection, and the client hears nothing of its next request.
+            # Otherwise the server closes the connection, and the client's next request gets no answer.
             with suppress(BodyRefused):
                 await request.body()
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        """Once in the life of the event loop: what belongs to it is made and closed in it."""
+        """Runs once per event loop: creates and closes the objects that belong to it."""
         await receive()
         if settings.FRONT:
             self._apply_handler = ApplyHandler(closed_campaigns())

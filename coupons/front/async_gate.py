@@ -1,7 +1,7 @@
-"""The gate in the event loop: what requests ask of Redis at the same time goes there in one pipeline.
+"""Coalesces the concurrent Redis calls of an event loop into pipelined batches.
 
-Nobody waits for company: a request that is alone is asked for at once. What gathers is what comes while the pipelines
-are under way, so the busier the process, the more to a round trip.
+A call that is alone is sent at once. Calls gather only while pipelines are under way, so the busier the process, the
+larger its batches.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from coupons.errors import GateUnavailable
 
 T = TypeVar("T")
 MAX_PIPELINES = 2
-"""Under way at most: one is worked off while the other's answers are read."""
+"""Redis works on one while the event loop reads the replies of the other."""
 MAX_CALLS_PER_PIPELINE = 128
-"""In one pipeline: Redis works off a few milliseconds of them, and a user of another process waits for it."""
+"""Redis works a few milliseconds on such a batch, and the calls of other processes wait meanwhile."""
 
 
 class _QueuedCall(NamedTuple):
@@ -27,7 +27,7 @@ class _QueuedCall(NamedTuple):
 
 
 class AsyncGate:
-    """Of one event loop. What applications have begun (`priority`) is asked before what is new."""
+    """Belongs to one event loop. Calls with `priority`, of applications that are in progress, go before new ones."""
 
     def __init__(self) -> None:
         self._redis = loop_redis()
@@ -36,7 +36,7 @@ class AsyncGate:
         self._pipelines: set[asyncio.Task[None]] = set()
 
     async def ask(self, call: Call[T], *, priority: bool = False) -> T:
-        """Raises GateUnavailable (it may have run all the same), and what the call's `read` raises."""
+        """Raises GateUnavailable (the script may have run all the same), and what the call's `read` raises."""
         queued = _QueuedCall(call, asyncio.get_running_loop().create_future())
         (self._priority if priority else self._new).append(queued)
         if len(self._pipelines) < MAX_PIPELINES:
@@ -54,11 +54,11 @@ class AsyncGate:
             try:
                 await self._run_batch(batch)
             except (RedisError, BROKEN_TRANSPORT) as error:
-                # A server that let one batch run into a time-out would let each of them.
+                # Redis hangs: the calls behind this batch would time out one batch after the other.
                 self._fail_calls([*batch, *self._priority, *self._new], error)
                 self._priority.clear()
                 self._new.clear()
-            except Exception as error:  # noqa: BLE001  a defect is the answer of those whom it met
+            except Exception as error:  # noqa: BLE001  a defect fails the calls of its batch, not the loop
                 for queued in batch:
                     _set_exception(queued, error)
 
@@ -79,14 +79,14 @@ class AsyncGate:
         for queued, reply in zip(batch, replies, strict=True):
             try:
                 answer = queued.call.answer(reply)
-            except Exception as error:  # noqa: BLE001  it is this caller's alone
+            except Exception as error:  # noqa: BLE001  it concerns this call alone
                 _set_exception(queued, error)
             else:
                 if not queued.answer.done():
                     queued.answer.set_result(answer)
 
     async def _execute_pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
-        """The replies, of which some may be errors."""
+        """Returns the replies; errors are among them, not raised."""
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)

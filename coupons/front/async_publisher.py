@@ -1,4 +1,4 @@
-"""The log in the event loop: a winner awaits the report of its own message."""
+"""Publishes tickets from an event loop, which awaits the delivery report of each message."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ from coupons.runtime.failpoints import WEB_PRODUCED, failpoint
 
 
 class AsyncPublisher:
-    """Of one event loop. Reports come in the producer's thread; those that come together wake the loop once."""
+    """Belongs to one event loop. Reports arrive in the producer's thread; one wake-up of the loop serves many."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -21,9 +21,9 @@ class AsyncPublisher:
         self._is_wakeup_scheduled = False
 
     async def publish(self, ticket: Ticket, *, timeout_sec: float) -> Position | None:
-        """As the publisher does. Raises LogUnavailable, or TimeoutError when there was no report in time."""
+        """Publishes like `Publisher.publish`. Raises LogUnavailable, or TimeoutError when no report came in time."""
         waiter: asyncio.Future[Position | None] = self._loop.create_future()
-        # A timer of its own: `asyncio.timeout` here and for the body was 17 % of the loop's time (docs/decisions/0029).
+        # `asyncio.timeout`, here and for the body, took 17 % of the loop's time (docs/decisions/0029).
         timer = self._loop.call_later(timeout_sec, _time_out, waiter)
         publisher().publish(ticket).add_done_callback(partial(self._queue_report, waiter))
         failpoint(WEB_PRODUCED)
@@ -36,11 +36,11 @@ class AsyncPublisher:
         self._reports.append((waiter, delivered))
         if not self._is_wakeup_scheduled:
             self._is_wakeup_scheduled = True
-            with suppress(RuntimeError):  # the loop has ended: the process does, and nobody waits
+            with suppress(RuntimeError):  # the loop is closed, as the process ends: no request waits
                 self._loop.call_soon_threadsafe(self._resolve_reports)
 
     def _resolve_reports(self) -> None:
-        self._is_wakeup_scheduled = False  # before looking: what comes meanwhile wakes again
+        self._is_wakeup_scheduled = False  # before the reports are read: a later one schedules a new wake-up
         while self._reports:
             waiter, delivered = self._reports.popleft()
             error = delivered.exception()

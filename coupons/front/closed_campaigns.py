@@ -1,8 +1,7 @@
-"""What this process knows of the campaigns that admit nobody, and for how long it may say so without asking.
+"""Caches which campaigns are closed, so that the front refuses applications without a call to Redis.
 
-One thread asks Redis every `REFUSAL_REFRESH_MS` about the campaigns that refused somebody lately, all of them in
-one round trip, whatever the traffic. An answer is good for `REFUSAL_LEASE_MS`, counted from before it was asked
-for.
+A thread asks Redis every REFUSAL_REFRESH_MS about all campaigns that refused an application lately, in one round
+trip whatever the traffic. An answer is valid for REFUSAL_LEASE_MS, counted from the moment before the call.
 """
 
 import logging
@@ -26,13 +25,13 @@ from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 MAX_WATCHED = 256
-WATCH_SEC = 10.0  # so long after its last refusal a campaign is still asked about
-# Clocks of two machines differ: the first second of a campaign is the gate's alone.
+WATCH_SEC = 10.0  # a campaign is watched for this long after its last refusal
+# The clocks of two machines differ: from one second before the opening on, only the gate answers.
 OPENING_MARGIN_MS = 1_000
 
 
 class ClosedCampaign:
-    """A campaign that admits nobody until `until` (monotonic) but users who `may_hold_ticket` already."""
+    """A campaign that refuses every user without a ticket, until `until` (monotonic)."""
 
     def __init__(
         self,
@@ -48,8 +47,9 @@ class ClosedCampaign:
         self.until = until
         self._users = users
         self._opens_at_ms = state.opens_at_ms
-        # Redis's time when this process's monotonic clock is 0. It was read after `asked_at`, so this is early rather
-        # than late: who is told to come a moment too early waits for the opening, too late would cost a whole second.
+        # Redis's time when this process's monotonic clock was 0. Redis read its clock after `asked_at`, so the estimate
+        # runs ahead rather than behind, and Retry-After is a little short: a user who comes a moment early waits for
+        # the opening, while one who comes late loses a whole second.
         self._redis_ms_at_0 = state.now_ms - asked_at * 1000
         problem = refusal(outcome, state.opens_at_ms, state.now_ms)
         self._answer = refused(problem)
@@ -59,7 +59,7 @@ class ClosedCampaign:
         return user_id in self._users.filter
 
     def answer(self) -> Answer:
-        """With a Retry-After of its own each time: until the opening it is less and less."""
+        """Computes Retry-After anew each time, as the opening comes closer."""
         if self._is_final:
             return self._answer
         now_ms = round(self._redis_ms_at_0 + time.monotonic() * 1000)
@@ -67,7 +67,7 @@ class ClosedCampaign:
 
 
 class ClosedCampaigns:
-    """Use `closed_campaigns()` for the process's own."""
+    """Use `closed_campaigns()`, which has one for each process."""
 
     def __init__(self) -> None:
         self._closed: dict[UUID, ClosedCampaign] = {}
@@ -80,12 +80,11 @@ class ClosedCampaigns:
         self._thread.start()
 
     def find(self, campaign_id: UUID, user_id: str) -> ClosedCampaign | None:
-        """The campaign, if it admits nobody now and this user can have no place in it."""
+        """Returns the campaign if it is closed now and this user cannot hold a ticket of it."""
         closed = self._current(campaign_id)
         return None if closed is None or closed.may_hold_ticket(user_id) else closed
 
     def is_closed(self, campaign_id: UUID) -> bool:
-        """Whether it admits nobody now but users who are in."""
         return self._current(campaign_id) is not None
 
     def _current(self, campaign_id: UUID) -> ClosedCampaign | None:
@@ -93,18 +92,18 @@ class ClosedCampaigns:
         return closed if closed is not None and time.monotonic() < closed.until else None
 
     def refuse(self, closed: ClosedCampaign) -> Answer:
-        """What to say to one user. The thread counts it for the metrics: a counter costs more than the answer."""
+        """Returns the refusal. The thread counts it for the metrics later: a counter costs more than the answer."""
         self.note_refusal(closed.campaign_id)
         self._uncounted.append(closed.outcome)
         return closed.answer()
 
     def note_refusal(self, campaign_id: UUID) -> None:
-        """Somebody was refused by this campaign: whether it is closed to all is worth knowing."""
+        """Notes that the campaign refused a user, so that the next `refresh` looks whether it is closed."""
         if len(self._refused_lately) < MAX_WATCHED:
             self._refused_lately.add(campaign_id)
 
     def refresh(self) -> None:
-        """One look at Redis. Raises GateUnavailable; what was known is good until its lease ends."""
+        """Asks Redis once. Raises GateUnavailable; what is cached stays valid until its lease ends."""
         refused_by, self._refused_lately = self._refused_lately, set()
         self._watch(tuple(refused_by), time.monotonic())
         known = {campaign_id: campaign_cache().epoch(campaign_id) for campaign_id in self._watched}
@@ -116,7 +115,6 @@ class ClosedCampaigns:
 
     @property
     def is_loading(self) -> bool:
-        """Whether admitted users are still being read."""
         return self._users.is_loading
 
     def close(self) -> None:
@@ -159,7 +157,7 @@ class ClosedCampaigns:
                 if not failing:
                     logger.warning("closed_campaigns.not_current error=%s", one_line(error))
                 failing = True
-            except Exception:  # this thread must not end: its process would refuse nobody quickly any more
+            except Exception:  # without this thread the process could not answer refusals from memory any more
                 logger.exception("closed_campaigns.defect")
 
 

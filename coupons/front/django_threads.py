@@ -1,7 +1,7 @@
-"""Django on its threads: how many run it, how many wait for that, and how long.
+"""Runs Django on threads, and limits how many requests wait for a thread and for how long.
 
-Operators, load balancers and the metrics have threads of their own: a campaign can be paused while the API's are all
-taken.
+The probes and the pages have separate threads, so that load balancers get answers and operators can pause a campaign
+while all threads of the API are busy.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from coupons.metrics import QUEUE_SECONDS
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_THREADS, SIDE_WAITING = 2, 4
-"""Of the probes and of the pages, each."""
+"""For the probes, and the same for the pages."""
 
 
 class DjangoThreads:
-    """The API's `COUPON_WEB_THREADS`, and a few for probes and pages."""
+    """Has COUPON_WEB_THREADS threads for the API, and a few for probes and pages."""
 
     def __init__(self, django: WSGIApplication) -> None:
         self._api = _ThreadPool("api", django, threads=settings.WEB_THREADS, waiting=settings.WEB_QUEUE)
@@ -30,7 +30,7 @@ class DjangoThreads:
         self._pages = _ThreadPool("pages", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
 
     async def __call__(self, request: Request, send: Send) -> None:
-        """The request's body has been read."""
+        """Expects that the request's body has been read."""
         if request.path.startswith("/api/v1/"):
             await self._api(request, send)
         elif request.path in PROBES:
@@ -40,11 +40,11 @@ class DjangoThreads:
 
 
 class _ThreadPool:
-    """First come, first served; who would wait behind too many, or has waited for too long, is told 503."""
+    """Serves first come, first served. Answers 503 when too many requests wait, or one has waited for too long."""
 
     def __init__(self, name: str, django: WSGIApplication, *, threads: int, waiting: int) -> None:
         self._name = name
-        # a2wsgi: well kept, small, and its threads stay, with their connections to PostgreSQL.
+        # a2wsgi is small and well kept, and its threads live on with their connections to PostgreSQL.
         self._django: Any = WSGIMiddleware(cast("Any", _hide_scope(django)), workers=threads)
         self._free = asyncio.Semaphore(threads)
         self._max_waiting = waiting
@@ -66,7 +66,7 @@ class _ThreadPool:
             self._free.release()
 
     async def _acquire_thread(self) -> str:
-        """Empty when there is one, which is to be released; else why not."""
+        """Returns "" for a thread, which the caller must release; else why there is none: `full` or `late`."""
         if not self._free.locked():
             await self._free.acquire()
             return ""
@@ -85,7 +85,7 @@ class _ThreadPool:
 
 
 def _hide_scope(django: WSGIApplication) -> WSGIApplication:
-    """a2wsgi adds the ASGI scope to the environment: Django's page for developers would show the credentials in it."""
+    """Removes the ASGI scope that a2wsgi adds: Django's debug page would show the credentials in it."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.pop("asgi.scope", None)
@@ -95,7 +95,7 @@ def _hide_scope(django: WSGIApplication) -> WSGIApplication:
 
 
 def _django_scope(request: Request) -> Any:
-    """For Django, which reads as much as the length says: a chunked body has one now."""
+    """Gives a chunked body a length, as Django reads as many bytes as Content-Length says."""
     if b"transfer-encoding" not in request.headers:
         return request.scope
     headers = [each for each in request.scope["headers"] if each[0] not in (b"transfer-encoding", b"content-length")]
@@ -104,7 +104,7 @@ def _django_scope(request: Request) -> Any:
 
 
 def _add_connection_close(send: Send) -> Send:
-    """The rest of the body is not read, so the server ends the connection: the client is told."""
+    """Tells the client that the server closes the connection, as the rest of the body is not read."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,8 +1,7 @@
-"""How many applications are on their way at once in this process; the others wait in a line, and not for long.
+"""Limits how many applications a process works on at once; the others wait in a line for a short time.
 
-Each is asked for, published and confirmed, in turns of one event loop: with too many at once all of them would be too
-late for their deadline, and nobody would be served. With twice as many asking as two cores can serve, 0.03 of the best
-rate was left without a line, 0.4 to 0.7 with one (docs/decisions/0029).
+All applications share one event loop: with too many at once, all of them would miss their deadline. At twice the load
+that two cores can serve, 0.03 of the best rate was left without a line, and 0.4 to 0.7 with one (docs/decisions/0029).
 """
 
 import asyncio
@@ -12,14 +11,14 @@ from collections import deque
 from django.conf import settings
 
 MAX_IN_PROGRESS = 128
-"""As many as fill a pipeline to Redis. The others wait where waiting costs least: before anything is done for them."""
+"""As many as fill a pipeline to Redis. The others wait where it costs least: before any work is done for them."""
 MAX_WAIT_SHARE = 0.3
-"""Longer, and it is refused: the rest of the accept timeout is for the way, for Kafka above all."""
+"""The share of the accept timeout that an application may wait; the rest is for its work, for Kafka above all."""
 CHECK_SEC = 0.05
 
 
 class Line:
-    """Of one event loop; first come, first served."""
+    """Belongs to one event loop; serves first come, first served."""
 
     def __init__(self) -> None:
         self._wait_sec = MAX_WAIT_SHARE * settings.ACCEPT_TIMEOUT_MS / 1000
@@ -28,7 +27,7 @@ class Line:
         self._is_check_scheduled = False
 
     async def enter(self) -> bool:
-        """False: refused. After True the caller must `leave`."""
+        """Returns False for a wait that was too long. After True the caller must `leave`."""
         if self._in_progress < MAX_IN_PROGRESS and not self._waiting:
             self._in_progress += 1
             return True
@@ -50,12 +49,12 @@ class Line:
         self._refuse_overdue()
         while self._waiting and self._in_progress < MAX_IN_PROGRESS:
             _, waiter = self._waiting.popleft()
-            if not waiter.done():  # cancelled: its client is gone
+            if not waiter.done():  # cancelled: the client has disconnected
                 self._in_progress += 1
                 waiter.set_result(True)
 
     def _check_waiting(self) -> None:
-        """Also where nobody leaves, since a store hangs."""
+        """Refuses overdue applications also while a store hangs and no application leaves."""
         self._refuse_overdue()
         self._is_check_scheduled = bool(self._waiting)
         if self._is_check_scheduled:

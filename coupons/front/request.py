@@ -1,4 +1,4 @@
-"""A request as the front reads it: whole, within a time, or refused; and what an application says in it."""
+"""Reads a request and its whole body within a time limit, and what an application says in it."""
 
 import asyncio
 import time
@@ -24,15 +24,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_TIMEOUT_SEC = 5.0
-"""So long a body may take: as a piece of any body at nginx (docs/deploy/nginx.conf)."""
+"""The limit for a whole body; nginx allows as much for a piece of one (docs/deploy/nginx.conf)."""
 PREFIX, SUFFIX = "/api/v1/campaigns/", "/apply"
 JSON_BODY = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 MAX_BODY_BYTES = 1_024
-"""A good body has a hundred bytes."""
+"""A usual body has a hundred bytes; Django answers longer ones."""
 
 
 class BodyRefused(Exception):
-    """The body did not come, or nobody can tell where it ends."""
+    """The body did not arrive, or its end cannot be determined."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
@@ -40,7 +40,7 @@ class BodyRefused(Exception):
 
 
 class Request:
-    """`headers` by lower-case name. Of a name that came twice it has one: `has_repeated_headers`."""
+    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`)."""
 
     __slots__ = (
         "_body",
@@ -68,7 +68,7 @@ class Request:
         self._body: bytes | None = None
 
     async def body(self) -> bytes:
-        """All of it; blanks for one that is longer than `max_bytes` (`is_too_long`). Raises BodyRefused."""
+        """Returns the whole body; for one above `max_bytes`, blanks (`is_too_long`). Raises BodyRefused."""
         if self._body is None:
             self._body = await self._read()
         return self._body
@@ -79,11 +79,11 @@ class Request:
 
     @property
     def whole_body(self) -> bytes:
-        """What `body` gave."""
+        """Available after `body`."""
         return self._body or b""
 
     async def replay_body(self) -> Message:
-        """For whom the request is handed on to, after `body`."""
+        """Stands in for the server's `receive` after `body`."""
         return {"type": "http.request", "body": self.whole_body, "more_body": False}
 
     async def _read(self) -> bytes:
@@ -95,11 +95,11 @@ class Request:
         if length is not None:
             if int(length) > self._max_bytes:
                 return self._mark_too_long()
-            late = Problem(Code.INVALID, f"body: it did not come within {BODY_TIMEOUT_SEC:.0f} s.")
+            late = Problem(Code.INVALID, f"body: not received within {BODY_TIMEOUT_SEC:.0f} s.")
             return await self._read_within(BODY_TIMEOUT_SEC, int(length), late)
         if self.method in ("POST", "PATCH") and self.scope["http_version"] in ("1", "1.0"):
-            # Without a length a body of HTTP/1.0 is as long as its connection lives (RFC 1945, 8.3).
-            raise BodyRefused(Problem(Code.LENGTH_REQUIRED, "HTTP/1.0 has no other way."))
+            # Without a length, a body of HTTP/1.0 ends with its connection (RFC 1945, 8.3).
+            raise BodyRefused(Problem(Code.LENGTH_REQUIRED, "HTTP/1.0 has no other way to mark the end of a body."))
         return b""
 
     async def _read_within(self, seconds: float, end: int, late: Problem) -> bytes:
@@ -110,18 +110,18 @@ class Request:
             if task is not None:
                 is_late = task.cancel()
 
-        # By hand: `asyncio.timeout` here and for Kafka was 17 % of the loop's time (docs/decisions/0029).
+        # `asyncio.timeout`, here and for Kafka, took 17 % of the loop's time (docs/decisions/0029).
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
         try:
             while len(body) < end:
                 message = await self._receive()
                 if message["type"] != "http.request":
-                    raise BodyRefused(Problem(Code.INVALID, "body: it was cut."))
+                    raise BodyRefused(Problem(Code.INVALID, "body: the connection ended before the body did."))
                 body += message.get("body", b"")
                 if not message.get("more_body", False):
                     break
         except asyncio.CancelledError:
-            if task is None or not is_late or task.uncancel():  # it is not ours, or not ours alone
+            if task is None or not is_late or task.uncancel():  # another cancellation, or one more besides the timer's
                 raise
             raise BodyRefused(late) from None
         finally:
@@ -129,13 +129,13 @@ class Request:
         return body if len(body) <= self._max_bytes else self._mark_too_long()
 
     def _mark_too_long(self) -> bytes:
-        """Whoever is handed the request on sees that it is, and nothing of it."""
+        """Lets Django see that the body is too long, without its content."""
         self.is_too_long = True
         return b" " * (self._max_bytes + 1)
 
 
 def campaign_id_of(path: str) -> UUID | None:
-    """Of the address of an application in its canonical form."""
+    """Returns the campaign's id if the path is that of an application, in canonical form."""
     text = path[len(PREFIX) : -len(SUFFIX)]
     return _parse_canonical_uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
 
@@ -150,7 +150,7 @@ def _parse_canonical_uuid(text: str) -> UUID | None:
 
 
 def is_usual(request: Request) -> bool:
-    """Whether Django would find nothing to say of it before a view runs."""
+    """Tells whether Django's and DRF's checks before the view would let the request through."""
     headers = request.headers
     return (
         request.method == "POST"
@@ -164,7 +164,7 @@ def is_usual(request: Request) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _accepts_json(accept: bytes) -> bool:
-    """A list of media ranges, none with a weight, with JSON or anything among them."""
+    """Accepts a list of media ranges without weights that includes JSON."""
     ranges = {each.strip() for each in accept.split(b",")}
     return not accept or (b";" not in accept and not ranges.isdisjoint({b"*/*", b"application/*", b"application/json"}))
 
@@ -176,7 +176,7 @@ def _is_allowed(host: bytes) -> bool:
 
 
 def caller_of(request: Request) -> Caller | None:
-    """None for credentials that are missing or open nothing. Raises KeysUnknown."""
+    """Returns None for missing or wrong credentials. Raises KeysUnknown."""
     try:
         return caller_of_header(request.headers.get(b"authorization", b""))
     except NotKnown:
@@ -184,7 +184,7 @@ def caller_of(request: Request) -> Caller | None:
 
 
 def user_id_of(body: bytes, *, own: str | None) -> str | None:
-    """The applicant of a good body."""
+    """Returns the applicant, or None for a body that Django has to answer."""
     if len(body) > MAX_BODY_BYTES:
         return None
     try:

@@ -47,7 +47,9 @@ class CouponCommand(BaseCommand, ABC):
             raise CommandError(make_visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
             reason = one_line(error)
-            raise CommandError(f"A server does not answer: {make_visible(reason)}", returncode=EXIT_UNAVAILABLE) from error
+            raise CommandError(
+                f"A server does not answer: {make_visible(reason)}", returncode=EXIT_UNAVAILABLE
+            ) from error
 
     @abstractmethod
     def run(self, **options: Any) -> None:

@@ -132,7 +132,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(service: Service) -> None:
         answer = connection.getresponse()
 
         assert (answer.status, answer.headers["Connection"]) == (400, "close")
-        assert "did not come" in json.load(answer)["detail"]
+        assert "not received" in json.load(answer)["detail"]
 
 
 def test_what_is_not_read_ends_the_connection_and_the_answer_says_so(service: Service) -> None:
