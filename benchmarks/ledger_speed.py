@@ -1,4 +1,4 @@
-"""Time and memory of `reconcile_campaigns` beside a million tickets, against reading both sides once."""
+"""Time and memory of `reconcile_campaigns` with a million tickets, beside reading two of its sources once."""
 
 import os
 import subprocess
@@ -10,8 +10,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
-from benchmarks.figures import Mark, median_ratio
+from benchmarks.figures import Mark
 from benchmarks.workload import (
     Run,
     admit_all,
@@ -23,11 +24,13 @@ from benchmarks.workload import (
 )
 from coupons.admission.scan import scan_tickets
 from coupons.messaging import topics
+from coupons.messaging.messages import Ticket
 from coupons.models import PartitionOffset
 from coupons.runtime.db_timeouts import unlimited_waits
 from harness import CHECKOUT, MANAGE, ServiceFailed
 
 UNREAD_SHARE = 0.02
+SECONDS_LIMIT = 60.0
 MEMORY_LIMIT_MIB = 200.0
 LOOK_SEC = 0.05
 
@@ -39,6 +42,8 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     users, written = eight_digits(count), int(count * (1 - UNREAD_SHARE))
     hold_issued(campaign_id, users[:written])
     hold_rows(campaign_id, written)
+    at = timezone.now()
+    publish_all([Ticket(campaign_id, user, sequence, at) for sequence, user in enumerate(users[:written], 1)])
     _all_was_read()
     publish_all(admit_all(campaign_id, users[written:]))
     connection.close()
@@ -50,7 +55,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         seconds.append(took)
         peaks.append(peak)
         run.say(f"reconcile_campaigns {took:.1f} s and {peak:.0f} MiB; HSCAN and COPY alone {once[-1]:.1f} s")
-    of_reading_once, said = median_ratio(seconds, once), f"{median(seconds):.1f} s and {max(peaks):.0f} MiB"
+    said = f"{median(seconds):.1f} s and {max(peaks):.0f} MiB"
     return {
         "tickets": count,
         "repeats_seconds": seconds,
@@ -58,7 +63,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
         "repeats_peak_mib": peaks,
         "notes": {f"`reconcile_campaigns`, {count:,} tickets": f"{said}; both sides read once {median(once):.1f} s"},
     }, [
-        Mark("reconcile_campaigns against reading both sides once", of_reading_once, 3, "x", at_least=False),
+        Mark("reconcile_campaigns, a million tickets", median(seconds), SECONDS_LIMIT, " s", at_least=False),
         Mark("reconcile_campaigns, peak memory", max(peaks), MEMORY_LIMIT_MIB, " MiB", at_least=False),
     ]
 

@@ -73,7 +73,7 @@ class TopicReader:
                     state = "unread" if unread else "read"
                     if unread and came_late(ticket.epoch, position, log_ends):
                         state = "late"
-                    yield campaign_id, ticket.user_id, ticket.sequence, state
+                    yield ticket.user_id, campaign_id, ticket.sequence, state
             self._note_unknown_keys(*unknown)
             self._check_recorded(others)
 

@@ -14,16 +14,16 @@ from typing import Any, Final, Self
 import psycopg2.errors
 from django.db import ProgrammingError, connections
 
-from coupons.issuing.insert import quoted_array
+from coupons.issuing.insert import array, quoted_array
 from coupons.runtime.db_timeouts import answers_may_take
 
 ROWS_AT_ONCE = 10_000
-STATEMENT_SEC = 600  # ten million tickets take a tenth of it here; then the server ends the statement
+STATEMENT_SEC = 600  # the longest one took 100 s for ten million tickets on two busy cores
 NETWORK_SEC = 2
 
 TABLES: Final = """
 -- state: read, unread, or late = unread and landed after a rebuild had read the topic (decision 0010)
-CREATE TEMPORARY TABLE message (campaign_id uuid, user_id text COLLATE "C", sequence bigint, state text);
+CREATE TEMPORARY TABLE message (user_id text COLLATE "C", campaign_id uuid, sequence bigint, state text);
 CREATE TEMPORARY TABLE ticket (user_id text COLLATE "C", sequence bigint);
 CREATE TEMPORARY TABLE pending (user_id text COLLATE "C", score double precision);
 -- One row for each user and sequence that any source names; compare.py fills it and asks it.
@@ -44,7 +44,7 @@ CREATE TEMPORARY TABLE entry (
     score double precision -- NULL: not pending
 );
 """
-INSERT_MESSAGES: Final = "INSERT INTO message SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[])"
+INSERT_MESSAGES: Final = "INSERT INTO message SELECT * FROM unnest(%s::text[], %s::uuid[], %s::bigint[], %s::text[])"
 INSERT_TICKETS: Final = "INSERT INTO ticket SELECT * FROM unnest(%s::text[], %s::bigint[])"
 INSERT_PENDING: Final = "INSERT INTO pending SELECT * FROM unnest(%s::text[], %s::double precision[])"
 GRANT: Final = "SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)"
@@ -63,18 +63,20 @@ class TemporaryTables:
         """Raises TemporaryTablesRefused."""
         self._connection = connections.create_connection("default")
         try:
-            self.run(f"SET statement_timeout = {STATEMENT_SEC * 1000:.0f}")
-            self.run(TABLES)
-        except ProgrammingError as error:
-            refused = isinstance(error.__cause__, psycopg2.errors.InsufficientPrivilege)
-            grant = self.row(GRANT)[0] if refused else ""
-            self.close()
-            if refused:
-                raise TemporaryTablesRefused(f"PostgreSQL compares in temporary tables. Run once: {grant};") from error
-            raise
+            self._create()
         except BaseException:
             self.close()
             raise
+
+    def _create(self) -> None:
+        self.run(f"SET statement_timeout = {STATEMENT_SEC * 1000:.0f}")
+        try:
+            self.run(TABLES)
+        except ProgrammingError as error:
+            if not isinstance(error.__cause__, psycopg2.errors.InsufficientPrivilege):
+                raise
+            [grant] = self.row(GRANT)
+            raise TemporaryTablesRefused(f"PostgreSQL compares in temporary tables. Run once: {grant};") from error
 
     def __enter__(self) -> Self:
         return self
@@ -85,14 +87,15 @@ class TemporaryTables:
     def close(self) -> None:
         self._connection.close()
 
-    def insert(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        """With one of the statements above; never all rows in memory."""
+    def insert(self, statement: str, rows: Iterable[tuple[str, *tuple[object, ...]]]) -> None:
+        """Rows of a user id and what needs no quotes, with one of the statements above; never all in memory."""
         each = iter(rows)
         while chunk := list(islice(each, ROWS_AT_ONCE)):
-            columns = [quoted_array(map(str, column)) for column in zip(*chunk, strict=True)]
-            # Only a Redis that somebody has tampered with has a NUL, which PostgreSQL takes in no text.
+            user_ids, *others = zip(*chunk, strict=True)
+            # A NUL, which PostgreSQL takes in no text, is only in a Redis that somebody has tampered with.
+            users = quoted_array(user_ids).replace("\0", "\N{REPLACEMENT CHARACTER}")
             with self._connection.cursor() as cursor:
-                cursor.execute(statement, [column.replace("\0", "\N{REPLACEMENT CHARACTER}") for column in columns])
+                cursor.execute(statement, [users, *(array(map(str, column)) for column in others)])
 
     def run(self, statement: str, values: Values | None = None) -> None:
         with answers_may_take(STATEMENT_SEC + NETWORK_SEC), self._connection.cursor() as cursor:

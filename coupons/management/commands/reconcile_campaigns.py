@@ -21,7 +21,7 @@ class Command(CouponCommand):
         "(PostgreSQL) user by user. Lists every difference with its meaning, and either when it heals by itself or the "
         "command that heals it. Exits 0 when the ledger closes, 1 when it does not, 2 when it cannot be checked (a "
         "server does not answer, a campaign's state in Redis is stale, the campaign does not exist). Changes "
-        "nothing. PostgreSQL compares, in temporary tables: BYTES bytes of its disk a ticket until the command ends."
+        "nothing. PostgreSQL compares in temporary tables: about 400 bytes of its disk per ticket, until the end."
     )
     examples = """
   manage.py reconcile_campaigns
