@@ -86,7 +86,7 @@ def rebuild_campaigns(
         ids = stale if only_stale else ids
         if not ids:
             return []
-        check_log_ends()  # a cut log makes its read offset void; and without Kafka no rebuild begins
+        check_log_ends()  # after a cut the read offset is void; and without Kafka no rebuild begins
         started = time.monotonic()
         rebuildings = _begin(ids)
         sleep(promise_window_sec())
