@@ -12,12 +12,12 @@ from coupons.admission.gate import code_of, current
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
 
-DESCRIBED_AT_ONCE = 100
+DESCRIBE_CHUNK = 100
 
 
 class PushResult(StrEnum):
     PUSHED = "PUSHED"
-    HELD = "HELD"
+    ON_HOLD = "ON_HOLD"
     SUPERSEDED = "SUPERSEDED"
     BELOW_ADMITTED = "BELOW_ADMITTED"
 
@@ -73,7 +73,7 @@ def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateS
     answered, the others are not asked about."""
     described: dict[UUID, Description | StateStale] = {}
     campaigns = iter(epochs.items())
-    while chunk := list(islice(campaigns, DESCRIBED_AT_ONCE)):
+    while chunk := list(islice(campaigns, DESCRIBE_CHUNK)):
         replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in chunk])
         for (campaign_id, epoch), reply in zip(chunk, replies, strict=True):
             try:
@@ -106,8 +106,8 @@ def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> Low
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
     """Bring a current campaign up to a revision of its settings.
 
-    HELD: it refused everybody until now, and says PAUSED for `hold_ms`, so that nobody is in whom a process takes for a
-    stranger by what it knew before (decision 0029). It ends a lowering of this revision or an earlier one.
+    ON_HOLD: it refused every user until now, and says PAUSED for `hold_ms`, so that no user is admitted whom a process
+    still refuses from memory (decision 0029). A lowering of this revision or an earlier one ends.
     """
     return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
 

@@ -9,9 +9,9 @@ from coupons.admission.gate import Held, current, held_of
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.messaging.positions import PARTITION_STEP, Position
 
-PlaceOf = tuple[str, int]  # user and sequence
-UsersOf = Mapping[UUID, Sequence[str]]  # by campaign
-MARKS_AT_ONCE = 333
+UserAndSequence = tuple[str, int]
+UsersByCampaign = Mapping[UUID, Sequence[str]]
+MARK_CHUNK = 333
 
 
 def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
@@ -25,7 +25,7 @@ def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> d
     return held
 
 
-def held_sequences(*, epochs: Mapping[UUID, int], users: UsersOf) -> dict[UUID, list[int | None]]:
+def held_sequences(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> dict[UUID, list[int | None]]:
     """The sequences that the gate holds for these users, in their order; None for who has none. One round trip."""
     held: dict[UUID, list[int | None]] = {campaign_id: [] for campaign_id in users}
     for campaign_id, (_, found) in _run_each("sequences", epochs, users):
@@ -33,7 +33,7 @@ def held_sequences(*, epochs: Mapping[UUID, int], users: UsersOf) -> dict[UUID, 
     return held
 
 
-def settle_all(*, epochs: Mapping[UUID, int], users: UsersOf) -> None:
+def settle_all(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> None:
     """`settle` for several campaigns in one round trip."""
     for _ in _run_each("settle", epochs, users):
         pass
@@ -44,13 +44,13 @@ def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
     return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
 
 
-def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[PlaceOf, Position]) -> None:
+def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[UserAndSequence, Position]) -> None:
     """Note where the messages of these tickets, which carry this epoch, lie. Only knowledge: a lost note costs a second
     message, no coupon. What a rebuild has changed since is left alone."""
-    places = list(positions)
-    for start in range(0, len(places), MARKS_AT_ONCE):
+    tickets = list(positions)
+    for start in range(0, len(tickets), MARK_CHUNK):
         triples: list[str | int] = []
-        for user_id, sequence in places[start : start + MARKS_AT_ONCE]:
+        for user_id, sequence in tickets[start : start + MARK_CHUNK]:
             triples += [user_id, sequence, positions[user_id, sequence].score]
         scripts.run("mark_published", campaign_keys(campaign_id), [epoch, *triples])
 
@@ -65,9 +65,9 @@ def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
     return count
 
 
-def pending_between(*, campaign_id: UUID, epoch: int, least_score: int, greatest_score: int, limit: int) -> list[Held]:
+def pending_between(*, campaign_id: UUID, epoch: int, min_score: int, max_score: int, limit: int) -> list[Held]:
     """At most `limit` (<= 1,000) pending tickets by score, lowest first."""
-    _, *values = _run("pending_range", campaign_id, epoch, [least_score, greatest_score, limit])
+    _, *values = _run("pending_range", campaign_id, epoch, [min_score, max_score, limit])
     rows = zip(values[::3], values[1::3], values[2::3], strict=True)
     return [held_of(user.decode(), sequence, score) for user, sequence, score in rows]
 
@@ -77,7 +77,7 @@ def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int
     return current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
 
 
-def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersOf) -> Iterator[tuple[UUID, list[Any]]]:
+def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersByCampaign) -> Iterator[tuple[UUID, list[Any]]]:
     """A script's replies for these users, chunk by chunk and campaign by campaign, all asked in one round trip."""
     chunks = [(campaign_id, chunk) for campaign_id, of_campaign in users.items() for chunk in _chunks(of_campaign)]
     calls: list[tuple[CampaignKeys, list[str | int]]] = [

@@ -39,7 +39,7 @@ def push_change(campaign: Campaign) -> None:
         if result is PushResult.SUPERSEDED:
             # The keeper was faster, or there is a later change, and all is well; or PostgreSQL is an older copy.
             push_again(campaign.pk)
-        if result in (PushResult.HELD, PushResult.SUPERSEDED):
+        if result in (PushResult.ON_HOLD, PushResult.SUPERSEDED):
             time.sleep(hold_ms() / 1000)  # whoever is told that it is done finds it so
     except RetryLater as error:
         raise PushDidNotArrive(

@@ -95,7 +95,7 @@ def _stuck(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionLag], *, n
 
     def between(least: int, greatest: int) -> list[Held]:
         return ticket_store.pending_between(
-            campaign_id=campaign_id, epoch=epoch, least_score=least, greatest_score=greatest, limit=LIMIT
+            campaign_id=campaign_id, epoch=epoch, min_score=least, max_score=greatest, limit=LIMIT
         )
 
     stuck = between(0, now_ms - settings.RELAY_AFTER_MS)

@@ -53,7 +53,7 @@ def test_users_are_told_not_now_for_the_hold_whatever_they_were_told_before(
     place.admit("first")
     assert place.admit("second").outcome is outcome
 
-    assert place.push(2, hold_ms=LONG_MS, **change) is PushResult.HELD
+    assert place.push(2, hold_ms=LONG_MS, **change) is PushResult.ON_HOLD
 
     assert place.admit("second").outcome is Outcome.PAUSED
     end_hold(place)
@@ -81,7 +81,7 @@ def test_a_hold_goes_on_through_a_second_change(a_gate: MakeGate) -> None:
     place.admit("first")
     place.push(2, quantity=2, hold_ms=LONG_MS)
 
-    assert place.push(3, quantity=3, hold_ms=LONG_MS) is PushResult.HELD
+    assert place.push(3, quantity=3, hold_ms=LONG_MS) is PushResult.ON_HOLD
     assert place.admit("second").outcome is Outcome.PAUSED
     end_hold(place)
     assert place.push(4, quantity=4, hold_ms=LONG_MS) is PushResult.PUSHED

@@ -110,7 +110,7 @@ def test_what_it_refused_is_held_when_it_ends(a_gate: MakeGate) -> None:
     place = a_gate(quantity=3)
     lower(place, 0)
 
-    assert place.push(2, quantity=3, hold_ms=60_000) is PushResult.HELD
+    assert place.push(2, quantity=3, hold_ms=60_000) is PushResult.ON_HOLD
 
 
 def test_nothing_is_written_into_a_state_that_is_not_current(a_gate: MakeGate) -> None:

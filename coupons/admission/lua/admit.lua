@@ -22,7 +22,7 @@ end
 
 local reason, now_ms = refusal(campaign)
 if reason then return reason end
-if is_held(campaign, now_ms) then return {'PAUSED'} end
+if is_on_hold(campaign, now_ms) then return {'PAUSED'} end
 
 sequence = campaign.next_sequence
 redis.call('HSET', KEYS[2], user, string.format('%d', sequence))

@@ -4,7 +4,7 @@
 -- ARGV  1 epoch   2 revision   3 state   4 quantity   5 opens_at_ms   6 closes_at_ms, '' = never   7 hold_ms
 -- Returns
 --   {'PUSHED'}
---   {'HELD'}                      pushed, and nobody is admitted for hold_ms more at most
+--   {'ON_HOLD'}                   pushed, and no user is admitted for hold_ms more at most
 --   {'SUPERSEDED', revision}      Redis has this revision or a later one; nothing was written
 --   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
 --   or what state.lua returns for a state that is not current.
@@ -25,7 +25,7 @@ local reason, now_ms = refusal(campaign) -- by the fields of before
 if reason and ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[1], 'hold_from_ms', string.format('%d', now_ms),
     'hold_until_ms', string.format('%d', now_ms + tonumber(ARGV[7])))
-  return {'HELD'}
+  return {'ON_HOLD'}
 end
-if is_held(campaign, now_ms) then return {'HELD'} end
+if is_on_hold(campaign, now_ms) then return {'ON_HOLD'} end
 return {'PUSHED'}

@@ -13,7 +13,7 @@
 --   {'PAUSED'}  {'CLOSED'}  {'NOT_OPEN', opens_at_ms, now_ms}  {'SOLD_OUT'}
 -- CLOSED and SOLD_OUT are final, so they come of what PostgreSQL has committed alone. PAUSED is also said at a lower
 -- quantity that it has not (lower.lua).
--- is_held(campaign, now_ms) returns whether a change is not yet in force (push.lua). It looks at both ends: a clock that
+-- is_on_hold(campaign, now_ms) returns whether a change is not yet in force (push.lua). It looks at both ends: a clock that
 -- steps back ends a hold, else it would begin anew and last as long as the step.
 
 local function run_id()
@@ -64,6 +64,6 @@ local function refusal(campaign)
   return nil, now_ms
 end
 
-local function is_held(campaign, now_ms)
+local function is_on_hold(campaign, now_ms)
   return campaign.hold_from_ms <= now_ms and now_ms < campaign.hold_until_ms
 end
