@@ -1,4 +1,4 @@
-"""One application to the gate, with the epoch that this process knows."""
+"""Applies for one user at the gate, with the epoch from this process's campaign cache."""
 
 import time
 from uuid import UUID
@@ -12,10 +12,10 @@ from coupons.runtime.clock import milliseconds
 
 
 def admit(*, campaign_id: UUID, user_id: str, deadline: float) -> Admission | None:
-    """The gate's decision; None = there is no such campaign. `deadline` is a monotonic time.
+    """Returns the gate's decision, or None if there is no such campaign. `deadline` is a monotonic time.
 
-    Raises RetryLater (GateUnavailable, StateStale, CampaignCacheUnavailable): the place may have been taken or not, and
-    the same call again tells.
+    Raises RetryLater (GateUnavailable, StateStale, CampaignCacheUnavailable): the user may have been admitted or not;
+    repeating the call gives the answer.
     """
     known = campaign_cache().look_up(campaign_id, wait_sec=deadline - time.monotonic())
     if known is None:
@@ -40,10 +40,10 @@ def _admit(campaign_id: UUID, known: CachedCampaign, user_id: str) -> Admission:
 
 
 def is_draft(known: CachedCampaign, error: Exception) -> bool:
-    """Redis has nothing of a draft, and nothing is wrong with that."""
+    """Returns whether the gate's error only means that a draft has no state in Redis yet."""
     return known.epoch == 0 and not isinstance(error, GateUnavailable | EpochAhead)
 
 
 def draft_admission(known: CachedCampaign) -> Admission:
-    """What the gate would say of a campaign that was never loaded."""
+    """Answers for a campaign that was never loaded, as the gate would."""
     return Admission(Outcome.NOT_OPEN, known.epoch, opens_at_ms=milliseconds(known.opens_at))

@@ -22,14 +22,14 @@ from coupons.models import Campaign
 from coupons.runtime.process_local import ProcessLocal
 from coupons.runtime.refresher import Refresher
 
-MISS_LEASE_SEC = 1.0  # so long "there is no such campaign" may be repeated without asking again
+MISS_LEASE_SEC = 1.0  # "there is no such campaign" is repeated for this long without a new query
 MAX_MISSES = 10_000
 # A row's updated_at is the start of its transaction, which may commit later than one that started after it.
 COMMIT_LAG = timedelta(seconds=30)
 
 
 class CampaignCacheUnavailable(RetryLater):
-    """PostgreSQL did not say in time whether this campaign exists."""
+    """PostgreSQL did not answer in time, so it is unknown whether this campaign exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class CachedCampaign:
 
 
 class CampaignCache:
-    """Use `campaign_cache()` for the process's own one."""
+    """Use `campaign_cache()`, which has one for each process."""
 
     def __init__(self) -> None:
         self._known: dict[UUID, CachedCampaign] = {}
@@ -58,7 +58,7 @@ class CampaignCache:
         )
 
     def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> CachedCampaign | None:
-        """The campaign, or None when a look younger than 1 s lacks it.
+        """Returns the campaign, or None if a query less than 1 s old did not find it.
 
         `newer_than` is an epoch that is known to be outdated. Raises CampaignCacheUnavailable when PostgreSQL has not
         answered within `wait_sec`.
@@ -75,15 +75,15 @@ class CampaignCache:
             raise CampaignCacheUnavailable(f"campaign {campaign_id}: PostgreSQL did not answer in time") from None
 
     def known(self, campaign_id: UUID) -> CachedCampaign | None:
-        """As far as it is known here; nobody is asked."""
+        """Returns the campaign if it is cached; never waits for PostgreSQL."""
         return self._known.get(campaign_id)
 
     def ask(self, campaign_id: UUID) -> Future[CachedCampaign | None]:
-        """What the next look at PostgreSQL says, which is made at once. Others wait for the same answer: do not cancel
-        it. Raises CampaignCacheUnavailable when PostgreSQL hangs."""
+        """Returns the answer of the next query, which starts at once. Other callers share it: do not cancel it. Raises
+        CampaignCacheUnavailable when PostgreSQL hangs."""
         reading_since = self._reading_since
         if reading_since is not None and time.monotonic() - reading_since > settings.API_DATABASE_TIMEOUT_MS / 1000:
-            # nobody waits for the look that is under way: it will not be answered soon
+            # the query under way will not be answered soon: no request waits for it
             raise CampaignCacheUnavailable(f"campaign {campaign_id}: PostgreSQL does not answer")
         with self._lock:
             answer = self._wanted.setdefault(campaign_id, Future())
@@ -95,7 +95,7 @@ class CampaignCache:
         return None if known is None else known.epoch
 
     def loaded(self) -> dict[UUID, int]:
-        """The epochs of the campaigns that are in Redis, those that open last first."""
+        """Returns the epochs of the campaigns that are in Redis, the latest opening first."""
         known = sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)
         return {campaign_id: campaign.epoch for campaign_id, campaign in known if campaign.epoch > 0}
 
@@ -118,7 +118,7 @@ class CampaignCache:
 
     def _read(self, wanted: dict[UUID, Future[CachedCampaign | None]]) -> None:
         asked_at = time.monotonic()
-        changed = Q()  # the first look: all of them
+        changed = Q()  # the first query reads all of them
         if self._latest_change is not None:
             changed = Q(id__in=list(wanted)) | Q(updated_at__gt=self._latest_change - COMMIT_LAG)
         for campaign_id, epoch, opens_at, updated_at in Campaign.objects.filter(changed).values_list(

@@ -1,4 +1,4 @@
-"""A campaign's own state in Redis: its settings and counts. Errors as gate.py says."""
+"""Reads and changes a campaign's settings and counts in Redis. Raises the errors that gate.py lists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class LowerResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CampaignSettings:
-    """What a campaign's hash takes over from PostgreSQL: a revision of quantity, window (ms since 1970) and state."""
+    """The settings that Redis copies from PostgreSQL: one revision of quantity, window (ms since 1970) and state."""
 
     revision: int
     state: str
@@ -47,7 +47,7 @@ class CampaignSettings:
 class Description:
     """A current campaign as Redis sees it at `now_ms`. Pending = admitted - settled.
 
-    `lowering_revision` is there while a lower quantity stops admission that PostgreSQL may not have committed.
+    `lowering_revision` is set while admission stops at a lower quantity that PostgreSQL may not have committed.
     """
 
     epoch: int
@@ -64,13 +64,12 @@ class Description:
 
 
 def describe(*, campaign_id: UUID, epoch: int) -> Description:
-    """The campaign's state and counts."""
     return _description(_run("describe", campaign_id, epoch, []))
 
 
 def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
-    """The state and counts of many campaigns, or why a state is not current. Raises GateUnavailable: once Redis has not
-    answered, the others are not asked about."""
+    """Returns each campaign's description, or why its state is not current. Raises GateUnavailable as soon as Redis
+    does not answer, without further calls."""
     described: dict[UUID, Description | StateStale] = {}
     campaigns = iter(epochs.items())
     while chunk := list(islice(campaigns, DESCRIBE_CHUNK)):
@@ -90,24 +89,24 @@ def _description(reply: Sequence[Any]) -> Description:
 
 
 def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
-    """Make the campaign's state for the first time. False: there is one already, nothing was written."""
+    """Creates the campaign's state, the first time only. Returns False, and writes nothing, if there is one already."""
     keys = campaign_keys(campaign_id)
     return code_of(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
 
 
 def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> LowerResult:
-    """Let in no more than this quantity, which PostgreSQL is about to commit as this revision, until it is pushed.
+    """Stops admission at this quantity, which PostgreSQL is about to commit as this revision, until it is pushed.
 
-    Others are told PAUSED: that nothing is left is said only once it is committed (decision 0025).
+    The gate then answers PAUSED: SOLD_OUT is final, so it must wait for the commit (decision 0025).
     """
     return LowerResult(_run("lower", campaign_id, epoch, [revision, quantity])[0])
 
 
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
-    """Bring a current campaign up to a revision of its settings.
+    """Brings a current campaign up to a revision of its settings, and ends a lowering up to that revision.
 
-    ON_HOLD: it refused every user until now, and says PAUSED for `hold_ms`, so that no user is admitted whom a process
-    still refuses from memory (decision 0029). A lowering of this revision or an earlier one ends.
+    ON_HOLD: the campaign refused every user until now, and the gate answers PAUSED for `hold_ms`, so that no user is
+    admitted while a process still refuses that user from memory (decision 0029).
     """
     return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
 

@@ -1,12 +1,13 @@
-"""The gate: who is in. What an application asks of it, each call one atomic script in Redis.
+"""The gate decides which users get a ticket. Each call is one atomic script in Redis.
 
-The campaign's epoch is the one that PostgreSQL has. All calls raise
+The caller passes the campaign's epoch from PostgreSQL. All calls raise
 
 - `GateUnavailable` when Redis did not answer or refused (the script may have run; repeating is safe),
-- `StateStale` when Redis's state is not the current one: nothing was read or written, the keeper rebuilds it,
-- `EpochAhead`, a `StateStale`, when Redis knows a newer epoch: read it from PostgreSQL and call again.
+- `StateStale` when Redis's state is not current: nothing was read or written, and the keeper rebuilds it,
+- `EpochAhead`, a `StateStale`, when Redis has a newer epoch: read it from PostgreSQL and call again.
 
-ticket_store.py and campaign_store.py have what consumers, the keeper and operators ask; they raise the same.
+This module has the calls of an application; ticket_store.py and campaign_store.py have those of consumers, the keeper
+and operators, and raise the same errors.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from coupons.messaging.positions import Position, position_of
 
 
 class Outcome(StrEnum):
-    """What admit.lua decided. The values are the script's own return codes."""
+    """A decision of admit.lua. The values are the script's return codes."""
 
     ADMITTED = "ADMITTED"
     ALREADY_ADMITTED = "ALREADY_ADMITTED"
@@ -38,7 +39,7 @@ class EpochAhead(StateStale):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A ticket as the gate holds it. `score` is None once PostgreSQL has it (messaging/positions.py)."""
+    """A ticket that the gate holds. `score` (messaging/positions.py) is None once PostgreSQL has the coupon."""
 
     user_id: str
     sequence: int
@@ -50,18 +51,18 @@ class Held:
 
     @property
     def position(self) -> Position | None:
-        """Where its message is known to lie in the topic."""
+        """The position of the ticket's message in the topic, if it is known."""
         return None if self.score is None else position_of(self.score)
 
     @property
     def on_its_way(self) -> bool:
-        """Published or issued: a repeat of the application may be answered without publishing again."""
+        """Published or issued: a repeated application needs no further message."""
         return not self.pending or self.position is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The gate's answer to one application. `ticket` is there when the user is in, `opens_at_ms` for NOT_OPEN."""
+    """The gate's answer to one application. Admitted users have a `ticket`; NOT_OPEN has `opens_at_ms`."""
 
     outcome: Outcome
     epoch: int
@@ -71,17 +72,17 @@ class Admission:
 
     @property
     def opens_in_ms(self) -> int:
-        """By Redis's clock; 0 for a campaign that is open, or that does not open by time alone (a draft)."""
+        """Measured by Redis's clock; 0 for a campaign that is open, and for a draft, which time alone does not open."""
         return 0 if self.opens_at_ms is None or self.now_ms is None else self.opens_at_ms - self.now_ms
 
 
 def admit(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
-    """Give the user a place if there is one. Idempotent by user: a repeat gets the same sequence."""
+    """Admits the user if the campaign has room. Idempotent by user: a repeat gets the same sequence."""
     return scripts.ask(admit_call(campaign_id, epoch, user_id))
 
 
 def admit_call(campaign_id: UUID, epoch: int, user_id: str) -> scripts.Call[Admission]:
-    """`admit` as a call, for an event loop."""
+    """Returns `admit` as a call that an event loop can make."""
 
     def read(reply: list[Any]) -> Admission:
         return _admission(reply, campaign_id, epoch, user_id)
@@ -103,12 +104,12 @@ def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) ->
 
 
 def confirm(*, campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> bool:
-    """Whether the ticket is still held; if so, note where its message, which carries this epoch, lies."""
+    """Returns whether the gate still holds the ticket; if so, notes the position of its message of this epoch."""
     return scripts.ask(confirm_call(campaign_id, epoch, held, position))
 
 
 def confirm_call(campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> scripts.Call[bool]:
-    """`confirm` as a call, for an event loop."""
+    """Returns `confirm` as a call that an event loop can make."""
 
     def read(reply: list[Any]) -> bool:
         return bool(current(reply, campaign_id, epoch)[0] == "CONFIRMED")
@@ -118,7 +119,7 @@ def confirm_call(campaign_id: UUID, epoch: int, held: Held, position: Position |
 
 
 def current(reply: list[Any], campaign_id: UUID, epoch: int) -> list[Any]:
-    """The reply with its code as text; raises StateStale or EpochAhead if it is one of these."""
+    """Returns the reply with its code as text. Raises StateStale or EpochAhead for a state that is not current."""
     code = code_of(reply)
     if code == "STALE":
         reason = reply[1].decode()

@@ -1,10 +1,10 @@
-"""The names of a campaign's keys in Redis, built here and nowhere else.
+"""Builds the names of a campaign's keys in Redis; no other module does.
 
 All keys of a campaign carry the hash tag `{campaign id}`, so that they live in one cluster slot. No key has a TTL.
 
     coupon:{id}:campaign   hash: run_id, epoch, revision, state, window, quantity, and the counts that admit.lua checks
-    coupon:{id}:tickets    hash: user -> sequence (winners only)
-    coupon:{id}:pending    sorted set: user -> where it is, see coupons/messaging/positions.py
+    coupon:{id}:tickets    hash: user -> sequence (admitted users only)
+    coupon:{id}:pending    sorted set: user -> age or position of the message, see coupons/messaging/positions.py
     coupon:{id}:mender     string: the token of the rebuild that may swap in a new state; only there during a rebuild
 """
 
@@ -32,6 +32,6 @@ def rebuilder_key(campaign_id: UUID | str) -> str:
 
 
 def building_keys(campaign_id: UUID | str, token: str) -> tuple[str, str]:
-    """Where a rebuilder builds the new tickets and pending before one script swaps them in."""
+    """A rebuild writes the new tickets and pending here, before one script swaps them in."""
     prefix = f"coupon:{{{campaign_id}}}:building:{token}"
     return f"{prefix}:tickets", f"{prefix}:pending"

@@ -1,4 +1,4 @@
-"""The gate's side of a rebuild: close a campaign, build its new state beside the old one, swap it in."""
+"""Rebuilds a campaign in Redis: closes it, builds its new state beside the old one, and swaps it in."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ BUILDING_TTL_SEC = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Rebuilding:
-    """A rebuild that has begun. `next_sequence` and `epoch` are what the old state said: 1 and 0 if it said nothing."""
+    """A rebuild that has begun. `next_sequence` and `epoch` come from the old state: 1 and 0 if it had none."""
 
     campaign_id: UUID
     token: str
@@ -31,7 +31,7 @@ class Rebuilding:
 
 @dataclass(slots=True)
 class BuiltState:
-    """A campaign's tickets as they shall be: user -> sequence, and of the pending ones user -> score."""
+    """The new tickets of a campaign, user -> sequence, and user -> score of those that are pending."""
 
     tickets: dict[str, int] = field(default_factory=dict)
     pending: dict[str, float] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class BuiltState:
 
 
 def begin_rebuild(*, campaign_id: UUID, token: str) -> Rebuilding:
-    """Close the campaign (every script says STALE from now on) and take the right to rebuild it."""
+    """Closes the campaign (every script returns STALE from now on) and takes the right to rebuild it."""
     keys = campaign_keys(campaign_id)
     reply = scripts.run("begin_rebuild", [keys.campaign, rebuilder_key(campaign_id)], [token])
     try:
@@ -62,8 +62,8 @@ def begin_rebuild(*, campaign_id: UUID, token: str) -> Rebuilding:
 
 
 def finish_rebuild(rebuilding: Rebuilding, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:
-    """Build the new state beside the old one and swap it in. Raises StateStale when another rebuilder has begun since,
-    or Redis restarted meanwhile: nothing was swapped, and the campaign stays closed."""
+    """Builds the new state beside the old one and swaps it in. Raises StateStale if another rebuild began or Redis
+    restarted meanwhile: nothing was swapped, and the campaign stays closed."""
     keys = campaign_keys(rebuilding.campaign_id)
     tickets_key, pending_key = building_keys(rebuilding.campaign_id, rebuilding.token)
     _build(tickets_key, pending_key, state)
@@ -93,8 +93,8 @@ def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
     try:
         client.unlink(tickets_key, pending_key)
         tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
-        # Crash before the swap => nobody would ever remove these keys, so each chunk renews how long they stay;
-        # finish_rebuild makes what it takes over stay for good.
+        # Crash before the swap => no process removes these keys, so they expire; each chunk extends that time, and
+        # finish_rebuild.lua makes the keys persistent.
         while chunk := dict[Any, Any](islice(tickets, CHUNK)):
             with client.pipeline() as together:
                 together.hset(tickets_key, mapping=chunk)
@@ -107,12 +107,12 @@ def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
                 together.execute()
         client.expire(tickets_key, BUILDING_TTL_SEC)
     except RedisError as error:
-        # A Redis that is full would have a piece more of it after each try.
+        # Otherwise each attempt would leave more keys in a Redis that is full.
         _remove(tickets_key, pending_key)
         raise GateUnavailable(f"Redis: {error}") from error
 
 
 def _remove(*keys: str) -> None:
-    """As far as Redis answers; else they go by themselves."""
+    """Removes the keys if Redis answers; else they expire."""
     with suppress(RedisError):
         scripts.admission_redis().unlink(*keys)

@@ -1,4 +1,4 @@
-"""What users without a ticket are told, of many campaigns at once: so a process may say it without asking for each."""
+"""Reads how campaigns answer users without a ticket, so that a process can refuse applications from memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from coupons.admission.keys import campaign_keys
 
 @dataclass(frozen=True, slots=True)
 class RefusalState:
-    """A current campaign at `now_ms`. `refusal` is None while there are places.
+    """A current campaign at `now_ms`. `refusal` is None while the campaign admits users.
 
-    Within an epoch tickets are only added, so (epoch, revision, admitted) names one set of winners.
+    Within an epoch tickets are only added, so (epoch, revision, admitted) identifies one set of admitted users.
     """
 
     epoch: int
@@ -25,7 +25,7 @@ class RefusalState:
 
 
 def refusal_states(epochs: Mapping[UUID, int]) -> dict[UUID, RefusalState]:
-    """One round trip. A campaign whose state is not current, or newer than its epoch here, is not in the result.
+    """Makes one round trip. The result lacks campaigns whose state is not current, or newer than the given epoch.
 
     Raises GateUnavailable when Redis did not answer.
     """

@@ -1,6 +1,6 @@
-"""Reads all of a campaign's keys in chunks, without asking whether the state is current. All raise GateUnavailable.
+"""Scans a campaign's keys in chunks, without checking that the state is current. All raise GateUnavailable.
 
-What is there from the beginning of a scan to its end is seen at least once; what comes or goes meanwhile may be seen.
+A scan returns entries that exist from its beginning to its end at least once; those added or removed meanwhile, maybe.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ CHUNK = 1_000
 
 
 def scan_tickets(campaign_id: UUID) -> Iterator[tuple[str, int]]:
-    """Every user with the sequence; a user may come twice."""
+    """Yields every user with the sequence; a user may come twice."""
     for batch in scan_ticket_batches(campaign_id):
         yield from batch
 
 
 def scan_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
-    """The same as Redis gives them, some CHUNK at a time."""
+    """Yields the same in batches as Redis returns them, about CHUNK each."""
     redis, key = admission_redis(), campaign_keys(campaign_id).tickets
     cursor = -1
     try:
@@ -38,7 +38,7 @@ def scan_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
 
 
 def scan_pending(campaign_id: UUID) -> Iterator[tuple[str, float]]:
-    """Every pending user with the score (messaging/positions.py); a user may come twice."""
+    """Yields every pending user with the score (messaging/positions.py); a user may come twice."""
     try:
         for user, score in admission_redis().zscan_iter(campaign_keys(campaign_id).pending, count=CHUNK):
             yield user.decode(errors="replace"), float(score)
@@ -47,7 +47,7 @@ def scan_pending(campaign_id: UUID) -> Iterator[tuple[str, float]]:
 
 
 def scan_held(campaign_id: UUID) -> Iterator[Held]:
-    """Every ticket with its score."""
+    """Yields every ticket with its score; a ticket may come twice."""
     tickets = scan_tickets(campaign_id)
     pending_key = campaign_keys(campaign_id).pending
     while chunk := list(islice(tickets, CHUNK)):

@@ -1,4 +1,4 @@
-"""The Lua scripts: read once from `lua/`, run through django-redis's client, Redis's errors made ours."""
+"""Runs the Lua scripts of `lua/` through django-redis's client, and turns Redis's errors into GateUnavailable."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -20,12 +20,12 @@ from coupons.errors import GateUnavailable
 Answer = TypeVar("Answer")
 
 BROKEN_TRANSPORT = RuntimeError
-"""What uvloop says to redis.asyncio, and that to us, of a connection that was reset while it was being written to."""
+"""uvloop raises it, and redis.asyncio passes it on, when a connection is reset during a write."""
 LUA_FOLDER = Path(__file__).parent / "lua"
 
-# The first line of a script decides where it may run. With `#!lua` a replica refuses it (READONLY) and so does a
-# server out of memory; without that line a stale replica would answer. allow-oom stands on the scripts that write
-# nothing or free memory: a full Redis must still let the consumer issue what was promised.
+# The first line of a script decides where it may run. With `#!lua`, a replica refuses it (READONLY) and so does a
+# server out of memory; without that line a stale replica would answer. Scripts that write nothing or free memory have
+# allow-oom: with a full Redis, the consumer must still issue what was promised.
 FLAGS = {
     "admit": "",
     "held": "allow-oom",
@@ -47,20 +47,20 @@ MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 
 
 def admission_redis() -> Redis:
-    """The client of the Redis that admits. Its pool is shared by the process's threads and is safe after a fork."""
+    """Returns the client of the Redis that admits. The process's threads share its pool, which is safe after a fork."""
     client: Redis = get_redis_connection("admission")
     return client
 
 
 def loop_redis() -> "redis_asyncio.Redis":
-    """The same Redis for an event loop, by the same settings; the caller closes it."""
+    """Returns a client of the same Redis for an event loop, with the same settings; the caller closes it."""
     config: Any = settings.CACHES["admission"]
     options = config["OPTIONS"]
     pool = redis_asyncio.ConnectionPool.from_url(
         config["LOCATION"],
         socket_timeout=options["SOCKET_TIMEOUT"],
         socket_connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
-        # One more try after a broken connection, as settings.py has it for threads.
+        # Retries once after a broken connection, as settings.py does for threads.
         retry=LoopRetry(
             NoBackoff(),
             1,
@@ -72,7 +72,7 @@ def loop_redis() -> "redis_asyncio.Redis":
 
 @cache
 def source(name: str) -> str:
-    """The whole text of a script as Redis gets it."""
+    """Returns the whole text of a script, as it is sent to Redis."""
     flags = f" flags={FLAGS[name]}" if FLAGS[name] else ""
     state = (LUA_FOLDER / "state.lua").read_text()
     return f"#!lua{flags}\n{state}\n{(LUA_FOLDER / f'{name}.lua').read_text()}"
@@ -80,19 +80,19 @@ def source(name: str) -> str:
 
 @cache
 def _sha1(name: str) -> str:
-    """What Redis calls the script."""
+    """Redis identifies the script by this digest."""
     return sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 
 
 def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
-    """Run a script; raises GateUnavailable when Redis did not answer or refused. It may have run all the same."""
+    """Runs a script. Raises GateUnavailable when Redis did not answer or refused; it may have run all the same."""
     client = admission_redis()
     try:
         try:
             reply: Any = client.evalsha(_sha1(name), len(keys), *keys, *arguments)
         except NoScriptError:
-            # One command, after which Redis knows the script again. redis-py's Script would load it and then call it by
-            # its name, and Redis may have forgotten it once more in between.
+            # One command runs and loads the script. redis-py's Script would load it and then call it by its digest, and
+            # Redis may have forgotten it again in between.
             reply = client.eval(source(name), len(keys), *keys, *arguments)
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
@@ -100,7 +100,7 @@ def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[
 
 
 def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
-    """Run a script once for each of many keys and arguments, all in one round trip; raises GateUnavailable."""
+    """Runs a script for each of the calls (keys and arguments) in one round trip. Raises GateUnavailable."""
     pipeline = admission_redis().pipeline(transaction=False)
     for keys, arguments in calls:
         pipeline.evalsha(_sha1(name), len(keys), *keys, *arguments)
@@ -108,15 +108,15 @@ def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]
         try:
             replies: list[list[Any]] = pipeline.execute()
         except NoScriptError:
-            return [run(name, keys, arguments) for keys, arguments in calls]  # the first of them makes it known again
+            return [run(name, keys, arguments) for keys, arguments in calls]  # the first of them loads it again
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
     return replies
 
 
 class Call(NamedTuple, Generic[Answer]):
-    """One run of a script, which a thread makes by `ask` and an event loop by itself. `read` makes the answer of its
-    reply."""
+    """One run of a script: `ask` makes it in a thread, coupons/front/async_gate.py in an event loop. `read` turns the
+    reply into the answer."""
 
     name: str
     keys: Sequence[str]
@@ -129,11 +129,11 @@ class Call(NamedTuple, Generic[Answer]):
 
     @property
     def command_with_script(self) -> tuple[str | int, ...]:
-        """When Redis has forgotten the script."""
+        """Runs the script, and loads it, when Redis has forgotten it."""
         return ("EVAL", source(self.name), len(self.keys), *self.keys, *self.arguments)
 
     def answer(self, reply: Any) -> Answer:
-        """Raises GateUnavailable for an error of Redis's, and what `read` raises."""
+        """Raises GateUnavailable for a reply that is an error, and what `read` raises."""
         if isinstance(reply, RedisError):
             raise GateUnavailable(f"Redis, script {self.name}: {reply}") from reply
         return self.read(_listed(reply))

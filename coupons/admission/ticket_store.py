@@ -1,4 +1,4 @@
-"""The tickets that Redis holds, as consumers, relay and verifier ask for them. Errors as gate.py says."""
+"""Reads and marks tickets in Redis for consumers, relay and reconciliation. Raises the errors that gate.py lists."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ MARK_CHUNK = 333
 
 
 def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
-    """The tickets that the gate holds for these users; who has none is not in the result."""
+    """Returns the tickets of these users; users without one are not in the result."""
     held: dict[str, Held] = {}
     for users in _chunks(user_ids):
         _, *values = _run("held", campaign_id, epoch, users)
@@ -26,7 +26,7 @@ def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> d
 
 
 def held_sequences(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> dict[UUID, list[int | None]]:
-    """The sequences that the gate holds for these users, in their order; None for who has none. One round trip."""
+    """Returns the sequences of these users in the given order, None for users without one. Makes one round trip."""
     held: dict[UUID, list[int | None]] = {campaign_id: [] for campaign_id in users}
     for campaign_id, (_, found) in _run_each("sequences", epochs, users):
         held[campaign_id] += [None if sequence is None else int(sequence) for sequence in found]
@@ -34,19 +34,19 @@ def held_sequences(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> dic
 
 
 def settle_all(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> None:
-    """`settle` for several campaigns in one round trip."""
+    """Settles tickets of several campaigns in one round trip."""
     for _ in _run_each("settle", epochs, users):
         pass
 
 
 def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
-    """Take tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
+    """Takes tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
     return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
 
 
 def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[UserAndSequence, Position]) -> None:
-    """Note where the messages of these tickets, which carry this epoch, lie. Only knowledge: a lost note costs a second
-    message, no coupon. What a rebuild has changed since is left alone."""
+    """Notes the positions of these tickets' messages, which have this epoch. Tickets that a rebuild has changed since
+    stay as they are. A lost note costs a second message, never a coupon."""
     tickets = list(positions)
     for start in range(0, len(tickets), MARK_CHUNK):
         triples: list[str | int] = []
@@ -56,7 +56,7 @@ def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[UserAndS
 
 
 def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
-    """Forget the positions of all messages in a partition that lost its log; returns how many tickets had one."""
+    """Forgets all positions in a partition that lost its log; returns how many tickets had one."""
     first = Position(partition, 0).score
     between: list[str | int] = [first, first + PARTITION_STEP - 1, scripts.MAX_ARGUMENTS]
     count = 0
@@ -66,7 +66,7 @@ def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
 
 
 def pending_between(*, campaign_id: UUID, epoch: int, min_score: int, max_score: int, limit: int) -> list[Held]:
-    """At most `limit` (<= 1,000) pending tickets by score, lowest first."""
+    """Returns at most `limit` (<= 1,000) pending tickets by score, lowest first."""
     _, *values = _run("pending_range", campaign_id, epoch, [min_score, max_score, limit])
     rows = zip(values[::3], values[1::3], values[2::3], strict=True)
     return [held_of(user.decode(), sequence, score) for user, sequence, score in rows]
@@ -78,7 +78,7 @@ def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int
 
 
 def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersByCampaign) -> Iterator[tuple[UUID, list[Any]]]:
-    """A script's replies for these users, chunk by chunk and campaign by campaign, all asked in one round trip."""
+    """Yields a script's replies for these users, campaign by campaign and chunk by chunk, from one round trip."""
     chunks = [(campaign_id, chunk) for campaign_id, of_campaign in users.items() for chunk in _chunks(of_campaign)]
     calls: list[tuple[CampaignKeys, list[str | int]]] = [
         (campaign_keys(campaign_id), [epochs[campaign_id], *chunk]) for campaign_id, chunk in chunks

@@ -1,4 +1,4 @@
-"""Tells which users may hold a ticket: a Bloom filter per campaign, at 2 bytes a user, without false negatives."""
+"""Remembers which users may hold a ticket, in a Bloom filter per campaign: 2 bytes a user, no false negatives."""
 
 import logging
 import threading

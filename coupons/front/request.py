@@ -150,7 +150,7 @@ def _parse_canonical_uuid(text: str) -> UUID | None:
 
 
 def is_usual(request: Request) -> bool:
-    """Tells whether Django's and DRF's checks before the view would let the request through."""
+    """Returns whether Django's and DRF's checks before the view would let the request through."""
     headers = request.headers
     return (
         request.method == "POST"

@@ -1,14 +1,14 @@
--- Decides, in one atomic step, whether a user gets a place; the same user always gets the same one.
+-- Admits a user if the campaign has room, in one atomic step. A repeat gets the same ticket.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller   2 user id
 -- Returns
---   {'ADMITTED', sequence, admitted_at_ms}     the place was given now and is marked pending
---   {'ALREADY_ADMITTED', sequence, score}      score of the pending set; false = already a row in PostgreSQL
+--   {'ADMITTED', sequence, admitted_at_ms}     the user got a ticket now, which is pending
+--   {'ALREADY_ADMITTED', sequence, score}      the score in the pending set; false = PostgreSQL has the row
 --   {'PAUSED'}  {'CLOSED'}  {'SOLD_OUT'}
 --   {'NOT_OPEN', opens_at_ms, now_ms}
 --   {'STALE', reason}  {'EPOCH_AHEAD', epoch}  nothing was written, see state.lua
--- A winner is told so whatever became of the campaign since: that is why "already in?" comes first.
+-- An admitted user gets this answer whatever the campaign's state is by now, so the ticket is looked up first.
 -- Example: EVALSHA ... 3 coupon:{c}:campaign coupon:{c}:tickets coupon:{c}:pending 1 42  ->  ADMITTED 37 1790000000000
 
 local campaign, reply = read_state()

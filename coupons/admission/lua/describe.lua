@@ -4,7 +4,7 @@
 -- ARGV  1 epoch known to the caller
 -- Returns {'CURRENT', epoch, revision, state, quantity, opens_at_ms, closes_at_ms or false, admitted, settled,
 --          next_sequence, now_ms, lowering_revision or false}, or what state.lua returns for a state that is not
---          current. lowering_revision: of a lower quantity that PostgreSQL may not have committed (lower.lua).
+--          current. lowering_revision belongs to a lower quantity that PostgreSQL may not have committed (lower.lua).
 
 local campaign, reply = read_state()
 if not campaign then return reply end

@@ -1,4 +1,4 @@
--- Swaps in the state that a rebuilder has built, in one step, if the rebuild is still its own.
+-- Swaps in the state that a rebuilder has built, in one step, if no other rebuilder has begun since.
 --
 -- KEYS  1 campaign   2 tickets   3 pending   4 rebuilder   5 built tickets   6 built pending
 -- ARGV  1 token   2 run_id of the server on which it was built   3 number of tickets   4 number of pending tickets
@@ -6,7 +6,7 @@
 -- Returns
 --   {'REBUILT'}
 --   {'NOT_THE_REBUILDER'}   another rebuilder began since; nothing was written
---   {'INCOMPLETE'}       the server restarted, or what was built is not all there; nothing was written
+--   {'INCOMPLETE'}          the server restarted, or a part of the built state is missing; nothing was written
 
 if redis.call('GET', KEYS[4]) ~= ARGV[1] then return {'NOT_THE_REBUILDER'} end
 local tickets, pending = tonumber(ARGV[3]), tonumber(ARGV[4])

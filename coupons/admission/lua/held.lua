@@ -1,4 +1,4 @@
--- Says which tickets the gate holds for a list of users, and whether each is still pending.
+-- Returns the tickets of a list of users, and whether each is still pending.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller   2.. user ids (1,000 at most: Lua's stack bounds unpack)

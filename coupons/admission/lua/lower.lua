@@ -1,15 +1,15 @@
--- Stops admission at a lower quantity that PostgreSQL is about to commit: whoever comes then is told PAUSED, not SOLD_OUT.
--- It ends when push.lua brings the revision of that change or a later one.
+-- Stops admission at a lower quantity that PostgreSQL is about to commit: later users get PAUSED, not SOLD_OUT. This ends
+-- when push.lua brings the revision of that change or a later one.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch   2 revision that the change will have   3 quantity
 -- Returns
 --   {'LOWERING'}
 --   {'SUPERSEDED', revision}      Redis has this revision or a later one; nothing was written
---   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
+--   {'BELOW_ADMITTED', admitted}  more users are admitted than the quantity allows; nothing was written
 --   or what state.lua returns for a state that is not current.
--- Of several the lowest quantity and the highest revision stay. Else one that a process sends late, after it stood still,
--- would let users in above the quantity of the change that is under way now.
+-- Of several lowerings, the lowest quantity and the highest revision count. Otherwise a process that stood still and sends its
+-- lowering late would admit users above the quantity of the change that is under way now.
 
 local campaign, reply = read_state()
 if not campaign then return reply end

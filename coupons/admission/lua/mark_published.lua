@@ -1,10 +1,10 @@
--- Notes where in the topic the messages of pending tickets lie.
+-- Notes the positions in the topic of pending tickets' messages.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch that the messages carry   2.. triples of user id, sequence, score (coupons/messaging/positions.py), 333 at most
 -- Returns how many pending tickets got a new score.
--- Not one that is off pending, nor one whose sequence is another by now; and nothing when a rebuild came in between: a message
--- of the former epoch may have landed after the rebuild had read the topic, where no later rebuild looks (decision 0010).
+-- Skips tickets that are off pending or have another sequence by now. Writes nothing if the epoch has changed: a message of the
+-- former epoch may have landed after the rebuild had read the topic, where no later rebuild looks (decision 0010).
 
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 

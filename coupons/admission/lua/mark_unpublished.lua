@@ -1,7 +1,7 @@
--- Forgets where messages of pending tickets lie in the topic, so that the relay publishes them again.
+-- Forgets the positions of pending tickets' messages, so that the relay publishes them again.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
--- ARGV  1 epoch known to the caller   2 least score   3 greatest score (coupons/messaging/positions.py)   4 limit (1,000 at most)
+-- ARGV  1 epoch known to the caller   2 lowest score   3 highest score (coupons/messaging/positions.py)   4 limit (<= 1,000)
 -- Returns {'CURRENT', how many}, or what state.lua returns for a state that is not current.
 
 local campaign, reply = read_state()

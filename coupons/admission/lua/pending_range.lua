@@ -1,7 +1,7 @@
--- Lists pending tickets by score: by age (not known to be published) or by position in the topic.
+-- Lists pending tickets by score: by age if not known to be published, else by position in the topic.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
--- ARGV  1 epoch known to the caller   2 least score   3 greatest score   4 limit (1,000 at most)
+-- ARGV  1 epoch known to the caller   2 lowest score   3 highest score   4 limit (1,000 at most)
 -- Returns {'CURRENT', user, sequence, score, user, ...} in the order of the scores,
 --         or what state.lua returns for a state that is not current.
 

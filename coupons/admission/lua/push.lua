@@ -6,10 +6,10 @@
 --   {'PUSHED'}
 --   {'ON_HOLD'}                   pushed, and no user is admitted for hold_ms more at most
 --   {'SUPERSEDED', revision}      Redis has this revision or a later one; nothing was written
---   {'BELOW_ADMITTED', admitted}  more users are in than the quantity would allow; nothing was written
+--   {'BELOW_ADMITTED', admitted}  more users are admitted than the quantity allows; nothing was written
 --   or what state.lua returns for a state that is not current.
--- Held is a campaign that refused everybody until now: processes may say so by themselves for as long (coupons/front/), and
--- must not say it to a user who got in meanwhile. admit.lua says PAUSED until then.
+-- A campaign that refused every user until now goes on hold: processes may refuse from memory for as long (coupons/front/), and
+-- must not refuse a user who was admitted meanwhile. admit.lua returns PAUSED until then.
 -- A lowering (lower.lua) of this revision or an earlier one has been decided, and ends.
 
 local campaign, reply = read_state()
@@ -21,7 +21,7 @@ redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'state', ARGV[3], 'quantity', A
 if campaign.lowering_revision and campaign.lowering_revision <= tonumber(ARGV[2]) then
   redis.call('HDEL', KEYS[1], 'lowering', 'lowering_revision')
 end
-local reason, now_ms = refusal(campaign) -- by the fields of before
+local reason, now_ms = refusal(campaign) -- by the settings before this push
 if reason and ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[1], 'hold_from_ms', string.format('%d', now_ms),
     'hold_until_ms', string.format('%d', now_ms + tonumber(ARGV[7])))

@@ -1,9 +1,9 @@
--- Says what a user without a ticket would be told, for processes that then say it by themselves (coupons/front/).
+-- Returns how the campaign would answer a user without a ticket, for processes that refuse from memory (coupons/front/).
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller
 -- Returns {'CURRENT', revision, admitted, now_ms, reason, opens_at_ms}, or what state.lua returns for a state that is not
--- current. The reason is false while there are places, else the first of
+-- current. The reason is false while the campaign admits users, else the first of
 --   {'PAUSED'}  {'CLOSED'}  {'SOLD_OUT'}  {'NOT_OPEN', ...}
 
 local campaign, reply = read_state()

@@ -1,4 +1,4 @@
--- Says which sequences the gate holds for a list of users, for those who need to know nothing else of the tickets.
+-- Returns the sequences of a list of users, for callers that need nothing else of the tickets.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller   2.. user ids (1,000 at most: Lua's stack bounds unpack)

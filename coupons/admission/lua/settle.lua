@@ -1,4 +1,4 @@
--- Takes tickets off pending whose coupon, or whose failed event, PostgreSQL has committed. Idempotent.
+-- Takes tickets off pending after PostgreSQL has committed their coupon or failed event. Idempotent.
 --
 -- KEYS  1 campaign   2 tickets   3 pending
 -- ARGV  1 epoch known to the caller   2.. user ids (1,000 at most)

@@ -1,20 +1,20 @@
--- Shared beginning of the scripts that need to know whether a campaign's state is the current one.
+-- Checks whether a campaign's state is current. scripts.py puts this text in front of every script.
 --
--- gate.py puts this text in front of theirs. State is current when the hash is there, was written under this very
--- server process (INFO's run_id), carries the epoch that the caller knows from PostgreSQL, and its counts agree with
--- the tickets and the pending set. INFO is allowed in scripts and takes microseconds; every count is O(1).
+-- State is current if the hash exists, was written under this server process (INFO's run_id), has the epoch that the
+-- caller read from PostgreSQL, and its counts agree with the tickets and the pending set. INFO is allowed in scripts
+-- and takes microseconds; every count is O(1).
 --
 -- KEYS  1 hash of the campaign   2 hash of tickets   3 sorted set of pending tickets
--- ARGV  1 epoch that the caller knows
--- read_state() returns the table of fields, or nil and a reply that the script returns as it is:
+-- ARGV  1 epoch known to the caller
+-- read_state() returns the table of fields, or nil and a reply that the script returns unchanged:
 --   {'STALE', reason}         missing | run_id | epoch | tickets | pending | rebuilding
---   {'EPOCH_AHEAD', epoch}    Redis was rebuilt after the caller looked: look again in PostgreSQL, then call again
--- refusal(campaign) returns why a user who has no ticket gets none, or nil while there are some, and Redis's time in ms:
+--   {'EPOCH_AHEAD', epoch}    Redis was rebuilt after the caller read the epoch: read PostgreSQL and call again
+-- refusal(campaign) returns why a user without a ticket is refused, or nil, and Redis's time in ms:
 --   {'PAUSED'}  {'CLOSED'}  {'NOT_OPEN', opens_at_ms, now_ms}  {'SOLD_OUT'}
--- CLOSED and SOLD_OUT are final, so they come of what PostgreSQL has committed alone. PAUSED is also said at a lower
--- quantity that it has not (lower.lua).
--- is_on_hold(campaign, now_ms) returns whether a change is not yet in force (push.lua). It looks at both ends: a clock that
--- steps back ends a hold, else it would begin anew and last as long as the step.
+-- CLOSED and SOLD_OUT are final, so they follow only from settings that PostgreSQL has committed. PAUSED is also the
+-- answer at a lower quantity that PostgreSQL has not committed yet (lower.lua).
+-- is_on_hold(campaign, now_ms) returns whether a change is not yet in force (push.lua). It checks both ends, so that a clock
+-- that steps back ends the hold; otherwise the hold would begin anew and last as long as the step.
 
 local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
