@@ -1,1 +1,1 @@
-"""Fault injection, and the proof that nothing was lost."""
+"""Fault injection, and checks that prove that no promise was lost."""

@@ -1,4 +1,4 @@
-"""The two ends of a connection through the proxy, and what sockets need for a reset that loses nothing else."""
+"""A client's connection through the proxy, and socket functions for a reset that loses no other bytes."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ class Direction(Flag):
 
 
 class Connection:
-    """Both ends of a client's connection, and the directions in which bytes of it were lost."""
+    """Both ends of a client's connection, and the directions in which the proxy dropped bytes."""
 
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.writers = [client]
@@ -32,7 +32,7 @@ class Connection:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             writer.transport.abort()
         if self.carrying is not None:
-            self.carrying.cancel()  # also of a direction that waits for another rule
+            self.carrying.cancel()  # also ends a direction that waits for another rule
 
     async def close(self) -> None:
         for writer in self.writers:
@@ -43,7 +43,7 @@ class Connection:
 
 
 async def flush(writer: asyncio.StreamWriter) -> None:
-    """What was written has reached the other kernel: a RST would throw it away. A second at most."""
+    """Waits until the peer's kernel has the written bytes, for a second at most: a RST would discard them."""
     writer.transport.set_write_buffer_limits(high=0)
     await writer.drain()
     for _ in range(1_000):

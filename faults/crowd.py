@@ -1,8 +1,8 @@
-"""A crowd that applies over HTTP while faults happen: new users at a bounded rate, each until a final answer.
+"""Load during faults: new users apply over HTTP at a bounded rate, each until a final answer.
 
-Some come back after they have won, and some ask twice at the same time; every request goes into a history. So many
-`connections`, so many users at once: in an outage they repeat, and nobody new comes, as the load would else grow with
-the outage.
+Some users apply again after a promise, and some send two requests at the same time. Every request goes into a history.
+There is one user at a time per connection: in an outage the users repeat their requests and no new users come, since
+the load would otherwise grow with the outage.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ REQUESTS_PER_CONNECTION = 10
 
 
 class WaitTimedOut(Exception):
-    """What was waited for did not come; the text holds what the crowd was told instead."""
+    """The condition did not come true in time; the text lists the answers that the crowd got instead."""
 
 
 class Crowd:
-    """A context: users come from its beginning to its end, or between `start` and `stop`. It runs on a thread.
+    """A context manager: users apply while it is open, or between `start` and `stop`. It runs on a thread of its own.
 
-    `addresses` is read anew at each connection, so the caller may change that list. A broken connection leads to the
-    next address, and so do ten requests on one: a server that is back gets its share. `name` must differ between
-    crowds of one campaign: user ids begin with it.
+    `addresses` is read again for each connection, so the caller may change that list. A client moves to the next
+    address after a broken connection and after ten requests, so a restarted server gets its share. User ids begin with
+    `name`, which must differ between crowds of one campaign.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Crowd:
         self.history = history or HistoryWriter.temporary()
         self.habits = habits or Habits()
         self.tally = Tally()
-        self.keep_history = False  # set by who found something in it
+        self.keep_history = False  # a check that finds a violation sets it
         self._name = name
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name=f"crowd-{name}", daemon=True)
         self._started = threading.Event()
@@ -74,9 +74,9 @@ class Crowd:
         return self
 
     def stop(self, *, within_sec: float = 10.0) -> None:
-        """Nobody new comes. Who has begun goes on until a final answer, but no longer than this. May be called again.
+        """Lets no new users come. Users who have begun continue until a final answer, for `within_sec` at most.
 
-        Every request's line is written when this returns.
+        The history has every request when this returns. May be called again.
         """
         if self._thread.is_alive():
             self._set_from_thread(self._closing)
@@ -88,7 +88,7 @@ class Crowd:
             raise WaitTimedOut("the crowd does not end")
 
     def close(self) -> None:
-        """Stop, and remove the history, unless somebody found something in it."""
+        """Stops, and removes the history unless `keep_history` is set."""
         self.stop(within_sec=0)
         self.history.close()
         if not self.keep_history:
@@ -96,7 +96,7 @@ class Crowd:
 
     @property
     def path(self) -> Path:
-        """The history's file."""
+        """The file of the history."""
         return self.history.path
 
     @property
@@ -106,11 +106,11 @@ class Crowd:
 
     @property
     def answers(self) -> Counter[tuple[int, str]]:
-        """How often each (status, code) was the answer; status 0 = none."""
+        """How often each (status, code) was the answer; status 0 = no answer."""
         return self.tally.copy()
 
     def promises(self, campaign_id: object) -> dict[str, int]:
-        """user -> the sequence that was promised first."""
+        """Maps each user to the first promised sequence."""
         return self.tally.promises(str(campaign_id))
 
     def wait_for_promises(
@@ -122,11 +122,13 @@ class Crowd:
         self.wait_until(
             lambda: self.tally.promised_of(named) >= before + users,
             within_sec=within_sec,
-            what=lambda: f"{self.tally.promised_of(named) - before} of {users} further users were promised {when}",
+            what=lambda: (
+                f"{self.tally.promised_of(named) - before} of {users} more users were promised a coupon {when}"
+            ),
         )
 
     def wait_for_answers(self, status: int, code: str = "", *, times: int = 20, within_sec: float = 60.0) -> None:
-        """Waits until so many further requests were answered so; status 0 with any code. Raises WaitTimedOut."""
+        """Waits for `times` more of these answers; status 0 matches any code. Raises WaitTimedOut."""
         before = self.tally.count(status, code)
         self.wait_until(
             lambda: self.tally.count(status, code) >= before + times,
@@ -135,7 +137,7 @@ class Crowd:
         )
 
     def wait_until(self, condition: Callable[[], bool], *, within_sec: float, what: Callable[[], str]) -> None:
-        """Looks again whenever a request has ended. Raises WaitTimedOut, also at once when no user comes any more."""
+        """Checks the condition after each request. Raises WaitTimedOut, also at once when the crowd has ended."""
         with self.tally.changed:
             deadline = time.monotonic() + within_sec
             while not condition():
@@ -144,7 +146,7 @@ class Crowd:
                 self.tally.changed.wait(0.1)
 
     def _set_from_thread(self, event: asyncio.Event) -> None:
-        with suppress(RuntimeError):  # the loop has just ended by itself
+        with suppress(RuntimeError):  # the loop has just ended
             self._loop.call_soon_threadsafe(event.set)
 
     # --- on the crowd's thread ---
@@ -165,7 +167,7 @@ class Crowd:
                 await self._apply(client, visit)
         client.close()
         second.close()
-        await asyncio.sleep(0)  # transports close in the loop's next turn
+        await asyncio.sleep(0)  # transports close in the loop's next iteration
 
     async def _apply(self, client: "_Client", visit: Visit) -> None:
         began, attempt, final = time.monotonic(), 0, False
@@ -182,7 +184,7 @@ class Crowd:
 
 
 class _Client:
-    """A connection to whichever address answers."""
+    """Sends requests to the addresses in turn, on one connection at a time."""
 
     def __init__(self, crowd: Crowd, number: int) -> None:
         self._crowd = crowd
@@ -192,7 +194,7 @@ class _Client:
         self._requests = 0
 
     async def send(self, visit: Visit, attempt: int) -> tuple[Request, float | None]:
-        """One request, and after how many seconds to repeat it; None = the answer is final."""
+        """Sends one request. Returns it with the seconds until its repeat, or None for a final answer."""
         start, reply, code, sent = time.monotonic(), None, NO_CONNECTION, False
         try:
             connection = await self._connect()

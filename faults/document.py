@@ -1,4 +1,4 @@
-"""What the commands share that make a page of docs/ from records of passed tests, so that nobody types it."""
+"""Shared code of the commands that generate a page of docs/ from records of passed tests."""
 
 import argparse
 import subprocess
@@ -20,13 +20,13 @@ def make_document(
     target: Path,
     text: Callable[[], str],
 ) -> int:
-    """The command's exit code. With an option of `collect` the records of these folders go into the results first."""
+    """Writes the page and returns the exit code. Options of `collect` first read new records from folders."""
     parser = argparse.ArgumentParser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for option in collect:
         parser.add_argument(
-            option, dest=option, type=Path, nargs="+", metavar="FOLDER", help="take the records of these folders first"
+            option, dest=option, type=Path, nargs="+", metavar="FOLDER", help="collect records from these folders first"
         )
     given: dict[str, list[Path] | None] = vars(parser.parse_args(arguments))
     for option, folders in given.items():
@@ -43,7 +43,7 @@ def make_document(
 
 
 def newest(folders: Iterable[Path]) -> list[Path]:
-    """The latest record of each name, whichever worker of `make test` wrote it; in the order of the names."""
+    """Selects the latest record of each name from all workers of `make test`, sorted by name."""
     files = sorted(
         (file for folder in folders for file in folder.glob("*.json")), key=lambda file: file.stat().st_mtime
     )
@@ -51,7 +51,7 @@ def newest(folders: Iterable[Path]) -> list[Path]:
 
 
 def this_run() -> dict[str, str]:
-    """When it was collected, and of which commit."""
+    """The time of collection and the commit."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False
     ).stdout.strip()

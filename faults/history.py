@@ -1,7 +1,7 @@
-"""What users asked and were told, and what happened meanwhile: JSON lines, one for each request and each event.
+"""A history of requests and events: one JSON line for each request with its answer, and for each event.
 
-Times are seconds of CLOCK_MONOTONIC, which all processes of a Linux machine share; an event `clock` at the head of
-each writer's lines says what the wall clock showed then. Several processes may append to one file: a line is one write.
+Times are seconds of CLOCK_MONOTONIC, which all processes of a Linux machine share. Each writer begins with an event
+`clock` that has the wall clock's time. Several processes may append to one file: each line is one write.
 """
 
 import json
@@ -24,15 +24,16 @@ STOPPED_ADDRESS = "stopped_address"
 
 
 class BrokenHistory(Exception):
-    """A line that is not the last one cannot be read: the file is no evidence."""
+    """A line before the last one cannot be read, so the file proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: it took effect, if it did, after `start`; its answer, if there was one, was there before `end`.
+    """One request. Any effect began after `start`; any answer arrived before `end`.
 
-    `attempt` counts the requests of one visit. `status` 0 = no answer, and `code` says why: `no-connection` was never
-    sent; anything else may have had its effect, also later. `state` is the body's word for a promise (`pending`).
+    `attempt` counts the requests of one visit. `status` 0 means no answer, and `code` has the reason: a request with
+    `no-connection` was never sent; any other may take effect, even later. `state` is the body's `status` of a promise
+    (`pending`).
     """
 
     campaign_id: str
@@ -56,17 +57,17 @@ class Request:
 
     @property
     def may_have_admitted(self) -> bool:
-        """Whether it can have taken a place: it was promised one, or nobody knows."""
+        """Whether the request may have admitted the user: it was promised a coupon, or its outcome is unknown."""
         return self.promises or (self.was_sent and (self.status == NO_ANSWER or self.status >= 500))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What an operator or a fault did, between `start` and `end`. Without `campaign_id` it concerns all.
+    """An action of an operator or a fault, between `start` and `end`. Without `campaign_id` it affects all campaigns.
 
-    The checker reads `quantity-changed` (details `before`, `after`, and `failed` if it was not made) and `rebuilt`; all
-    others are for people. A detail
-    `stopped_address` says that the process which listens there could not answer anybody meanwhile.
+    The checker reads `quantity-changed` (details `before`, `after`, and `failed` if the change was not made) and
+    `rebuilt`; the others are only for readers. A detail `stopped_address` means that the process which listens there
+    could not answer meanwhile.
     """
 
     what: str
@@ -85,13 +86,13 @@ class History:
         return History(self.requests + other.requests, self.events + other.events)
 
     def answer_seconds(self, *, since: float = 0.0, until: float = float("inf")) -> list[float]:
-        """How long each request took that was sent in this time. One without an answer counts until it was given up,
-        but for those to a web process that was itself stopped meanwhile."""
+        """The sorted durations of the requests sent in this interval. One without an answer counts until the client
+        gave up. Requests to a web process that was stopped meanwhile are left out."""
         asked = [request for request in self.requests if request.was_sent and since <= request.start < until]
         return sorted(request.end - request.start for request in asked if not self._hit_stopped_process(request))
 
     def time_of(self, what: str) -> tuple[float, float]:
-        """From when to when the events of this name were. Raises ValueError if there was none."""
+        """The start of the first and the end of the last event with this name. Raises ValueError if there is none."""
         found = [event for event in self.events if event.what == what]
         return min(event.start for event in found), max(event.end for event in found)
 
@@ -105,7 +106,7 @@ class History:
 
 
 class HistoryWriter:
-    """Appends to a file. A line is with the operating system when the call returns: SIGKILL loses none before it."""
+    """Appends to a file. The operating system has the line when the call returns, so SIGKILL loses no written line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -116,7 +117,7 @@ class HistoryWriter:
 
     @classmethod
     def temporary(cls) -> Self:
-        """Into a new file, which is the caller's to remove."""
+        """Makes a writer with a new file, which the caller removes."""
         with tempfile.NamedTemporaryFile(prefix="history-", suffix=".jsonl", delete=False) as file:
             return cls(Path(file.name))
 
@@ -136,7 +137,7 @@ class HistoryWriter:
 
     @contextmanager
     def during(self, what: str, *, campaign_id: object = None, **details: Any) -> Iterator[None]:
-        """An event from now to the end of the block, written at its end, also when the block raises."""
+        """Writes an event that lasts for the block; also when the block raises."""
         start = time.monotonic()
         try:
             yield
@@ -154,7 +155,7 @@ class HistoryWriter:
 
 
 def read_history(path: Path) -> History:
-    """All lines, but for a last one that a killed writer left unfinished. Raises BrokenHistory and OSError."""
+    """Reads all lines except a last one that a killed writer left unfinished. Raises BrokenHistory and OSError."""
     history = History([], [])
     *lines, last = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -163,7 +164,7 @@ def read_history(path: Path) -> History:
         except (ValueError, TypeError, KeyError) as error:
             raise BrokenHistory(f"{path}, line {number}: {error}") from error
     if last:
-        with suppress(ValueError, TypeError, KeyError):  # torn: it has no line's end either
+        with suppress(ValueError, TypeError, KeyError):  # a torn line also has no newline
             _read_line(last, history)
     return history
 

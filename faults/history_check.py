@@ -1,30 +1,30 @@
-"""Proves from a history and the database: promises were kept, nobody was refused too early, the order was right.
+"""Proves from a history and the database that promises were kept, no refusal came too early, and the order was right.
 
     bin/stack exec -- .venv/bin/python -m faults.history_check FILE...
 
-Run it when all is quiet: a ticket that is still pending looks lost. It exits 0 when the history holds, 1 when it does
-not, 2 when it could not look. A history shows only when a request began and when its answer was there; in between, at
-one unknown moment, the gate decided. What follows from that, per campaign:
+Run it at rest: a ticket that is still pending looks lost. It exits 0 when the history holds, 1 when it does not, 2 when
+it could not check. A history shows only when a request began and when its answer arrived; the gate decided at one
+unknown moment in between. From that follow these checks of each campaign:
 
 - A promise (202, or 200 to a repeat) became a coupon of that user with that sequence, or an open failed event that
-  holds it. All promises to a user name one sequence, and no request that began after one had ended was refused.
-- Coupons, and the tickets of failed events with them, are no more than the quantity; one a user, one a sequence.
-- Order: a promise that had ended before another user's first request began was decided before it, so its sequence is
-  smaller. A rebuild changes nothing in that: it goes on after the highest sequence ever seen, and every promised one is
-  seen. Holes are no finding.
-- "Sold out" in an answer that ended at `e` means that at some moment before `e` at least `quantity` tickets were held.
-  Who held one then? Whoever has a row or was promised one in the end (a ticket is not given back), was admitted by a
-  request that was promised, got no answer or a 5xx, and the first such one began before `e`: an upper bound, so too few
-  of them is a proof. Rows of users whom this history does not show as possibly admitted came from elsewhere at a time
-  that nobody knows; they count as held, and their number is told (`untracked`).
-- A rebuild may forget a ticket that was promised to nobody, so its user need not have a row. Where a rebuild ended
-  after the answer had begun, users without a row count too, if a request of theirs before `e` may have admitted them.
-  Rebuilds are known by `rebuilt` events; if the campaign's epoch tells of more than those, each answer may have been
-  before one.
-- The quantity is the least that may have been in force while the answer was given. A change is in force from the
-  beginning of its event at the earliest, and at the latest `staleness_sec` after its end: docs/design.md gives every
-  process 200 ms. A change that failed, or to the quantity of before, was in force at no time. A quantity that changed
-  without an event is unknown to this check.
+  holds the ticket. All promises to a user name one sequence. A request that began after a promise had arrived was not
+  refused.
+- Coupons and tickets of failed events together do not exceed the quantity; each user and each sequence has one.
+- Order: a promise that arrived before another user's first request began was decided earlier, so its sequence is
+  smaller. This holds across a rebuild: sequences continue after the highest one ever seen, and a rebuild sees every
+  promised one. Gaps are not a finding.
+- "Sold out" in an answer that arrived at `e` means that at least `quantity` tickets were held at some moment before
+  `e`. A user can have held one only if the user has a row or was promised one in the end (a ticket is not given back),
+  and if a request that may have admitted the user (a promise, no answer, or a 5xx) began before `e`. The number of
+  these users is an upper bound, so a number below the quantity is a proof. Rows of users whom this history does not
+  show as possibly admitted came from elsewhere at an unknown time. They count as held, and `untracked` is their number.
+- A rebuild may lose a ticket that was not promised, so its user need not have a row. If a rebuild ended after the
+  answer had begun, users without a row count too if a request before `e` may have admitted them. `rebuilt` events
+  report the rebuilds; if the campaign's epoch shows more of them, each answer may have come before a rebuild.
+- The quantity is the lowest that may have been in force during the answer. A change is in force from the beginning of
+  its event at the earliest, and `staleness_sec` after its end at the latest: every process knows a change within
+  200 ms. A change that failed, or to the same quantity, was never in force. The check does not know of a change without
+  an event.
 - A failed event that ended in SUCCESS has a coupon of its user with its sequence.
 """
 
@@ -46,7 +46,7 @@ SOLD_OUT = "sold-out"
 
 
 def check_history(history: History, rows: Iterable[CampaignRows], *, staleness_sec: float = STALENESS_SEC) -> Verdict:
-    """Raises Inconclusive when a campaign of the history has no rows, or the history no request."""
+    """Raises Inconclusive when the history has no request, or a campaign in it has no rows."""
     requests: dict[str, list[Request]] = defaultdict(list)
     for request in history.requests:
         requests[request.campaign_id].append(request)
@@ -63,12 +63,12 @@ def check_history(history: History, rows: Iterable[CampaignRows], *, staleness_s
 
 @dataclass(slots=True)
 class _User:
-    """What the history shows of one user."""
+    """The history of one user."""
 
     first_asked: float = float("inf")
-    earliest_admission: float = float("inf")  # when the first request began that may have admitted
-    promised_at: float = float("inf")  # when the first promise had been read
-    promised_sequences: list[int] = field(default_factory=list)  # each sequence once, in the order of the answers
+    earliest_admission: float = float("inf")  # start of the first request that may have admitted the user
+    promised_at: float = float("inf")  # arrival of the first promise
+    promised_sequences: list[int] = field(default_factory=list)  # distinct, in the order of the answers
 
     @property
     def maybe_admitted(self) -> bool:
@@ -76,7 +76,7 @@ class _User:
 
 
 class _Campaign:
-    """Everything known of one campaign, by user."""
+    """The requests and rows of one campaign, by user."""
 
     def __init__(self, requests: Sequence[Request], rows: CampaignRows, verdict: CampaignVerdict) -> None:
         self.requests = sorted(requests, key=lambda request: request.end)
@@ -105,7 +105,7 @@ class _Campaign:
                 user.promised_sequences.append(request.sequence)
 
     def sequence_of(self, user_id: str) -> int | None:
-        """The written one, unless only others were promised."""
+        """The written sequence, unless only others were promised."""
         promised, written = self.users[user_id].promised_sequences, self.written.get(user_id, [])
         known = [sequence for sequence in written if sequence in promised] or promised or written
         return known[0] if known else None
@@ -168,7 +168,7 @@ def _check_rows(campaign: _Campaign) -> None:
 
 
 def _check_order(campaign: _Campaign) -> None:
-    """Walks through the users in the order of their first requests, beside the promises in the order of their ends."""
+    """Merges the users, in the order of their first requests, with the promises, in the order of their arrivals."""
     users = [(user_id, user, campaign.sequence_of(user_id)) for user_id, user in list(campaign.users.items())]
     known = [(user_id, user, sequence) for user_id, user, sequence in users if sequence is not None]
     promises = iter(
@@ -181,7 +181,7 @@ def _check_order(campaign: _Campaign) -> None:
         if highest[0] > sequence:
             campaign.verdict.found(
                 Kind.OUT_OF_ORDER,
-                f"{user_id} asked first at {campaign.at(user.first_asked)} and has #{sequence}; {highest[1]} had been "
+                f"{user_id} first asked at {campaign.at(user.first_asked)} and has #{sequence}; {highest[1]} had been "
                 f"promised #{highest[0]} by {campaign.at(highest[2])}",
             )
 
@@ -217,12 +217,14 @@ def _check_sold_out(campaign: _Campaign, events: Sequence[Event], staleness_sec:
 
 
 def _quantities(rows: CampaignRows, events: Sequence[Event], staleness_sec: float) -> list[tuple[int, float, float]]:
-    """Each quantity, and from when to when it may have been in force at the most. Raises Inconclusive."""
+    """Each quantity with the longest period in which it may have been in force. Raises Inconclusive."""
     changes = sorted(filter(_changed_the_quantity, events), key=lambda event: event.end)
     if not changes:
         return [(rows.quantity, float("-inf"), float("inf"))]
     if changes[-1].details["after"] != rows.quantity:
-        raise Inconclusive(f"campaign {rows.campaign_id}: its quantity is {rows.quantity}, not what the history says")
+        raise Inconclusive(
+            f"campaign {rows.campaign_id}: its quantity is {rows.quantity}, the history ends with another"
+        )
     first = changes[0]
     periods = [(int(first.details["before"]), float("-inf"), first.end + staleness_sec)]
     periods += [(int(one.details["after"]), one.start, next_.end + staleness_sec) for one, next_ in pairwise(changes)]
@@ -230,13 +232,13 @@ def _quantities(rows: CampaignRows, events: Sequence[Event], staleness_sec: floa
 
 
 def _changed_the_quantity(event: Event) -> bool:
-    """A change that failed is no change, also where Redis heard of it: until it is committed nobody may be told so."""
+    """A failed change does not count, even if it reached Redis: users may be told only of committed quantities."""
     details = event.details
     return event.what == QUANTITY_CHANGED and details["before"] != details["after"] and not details.get("failed")
 
 
 def _last_rebuild(rows: CampaignRows, events: Sequence[Event]) -> float:
-    """When the last rebuild ended: an answer that began later was not followed by one."""
+    """The end of the last rebuild: no rebuild followed an answer that began later."""
     rebuilds = [event.end for event in events if event.what == REBUILT]
     if rows.epoch - 1 > len(rebuilds):
         return float("inf")
@@ -247,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="history_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, nargs="+", help="a history; several are one, of the same campaigns")
+    parser.add_argument("file", type=Path, nargs="+", help="a history; several files are read as one history")
     parser.add_argument("--staleness-sec", type=float, default=STALENESS_SEC, help="(default %(default)s)")
     options = parser.parse_args(arguments)
     try:
@@ -260,10 +262,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_files(paths: Sequence[Path], *, staleness_sec: float = STALENESS_SEC) -> Verdict:
-    """Against the database of the settings. Raises Inconclusive, BrokenHistory and OSError."""
+    """Checks the files against the database of the settings. Raises Inconclusive, BrokenHistory and OSError."""
     from django.db import DatabaseError, InterfaceError
 
-    from faults.history_rows import load_rows  # Django must be set up before it
+    from faults.history_rows import load_rows  # importing it needs Django to be set up
 
     history = sum((read_history(path) for path in paths), History([], []))
     try:

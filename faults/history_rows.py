@@ -1,4 +1,4 @@
-"""The rows that a history is checked against, from the database."""
+"""Loads the rows that a history is checked against from the database."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -9,7 +9,7 @@ from faults.verdict import CampaignRows
 
 
 def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
-    """Of each campaign that there is. Raises database errors."""
+    """Loads the rows of each campaign that exists. Raises database errors."""
     campaigns = Campaign.objects.filter(pk__in=[each for each in map(str, campaign_ids) if _is_uuid(each)])
     return [
         CampaignRows(

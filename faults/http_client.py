@@ -1,7 +1,7 @@
-"""One keep-alive HTTP/1.1 connection for load: requests are ready-made bytes, answers barely parsed.
+"""A keep-alive HTTP/1.1 connection for load: it sends prepared bytes and parses only what it needs of an answer.
 
-A client that spends more time on a request than the server does would measure itself, and on a shared machine it takes
-that time from the server.
+A client that spends more time on a request than the server would measure itself, and on a shared machine it takes that
+time from the server.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 
 class BrokenConnection(Exception):
-    """The server closed the connection or did not answer in time. Whether it acted is unknown."""
+    """The server closed the connection or did not answer in time. The request may have taken effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class Reply:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """`name` in lower case; so is the value."""
+        """`name` must be in lower case. The value is in lower case too."""
         return _header(self.lowered_head, name)
 
     def document(self) -> dict[str, Any]:
-        """The body's JSON object; empty if it has none."""
+        """The body's JSON object; empty if the body is not one."""
         try:
             document = json.loads(self.body)
         except ValueError:
@@ -38,7 +38,7 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time. After a break, or when `closed`, make a new one."""
+    """Sends one request at a time. Make a new connection after an error, or when `closed` is set."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -108,7 +108,7 @@ def post(*, host: str, port: int, path: str, headers: dict[str, str], body: byte
 
 
 def apply_request(*, host: str, port: int, path: str, api_key: str, user_id: str) -> bytes:
-    """The bytes with which a user applies; `path` is the campaign's."""
+    """The bytes of a user's application; `path` names the campaign."""
     headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
     return post(host=host, port=port, path=path, headers=headers, body=json.dumps({"user_id": user_id}).encode())
 
@@ -119,7 +119,7 @@ def _header(lowered_head: bytes, name: str) -> str | None:
 
 
 def _body(lowered_head: bytes, rest: bytes) -> bytes | None:
-    """The whole body, or None as long as some of it is missing."""
+    """The complete body, or None while a part of it is missing."""
     length = _header(lowered_head, "content-length")
     if length is not None:
         return rest if len(rest) >= int(length) else None

@@ -1,4 +1,4 @@
-"""Which address each server has, which one its proxy gets, and which setting of the product names it."""
+"""The addresses of the servers and of their proxies, and the product's settings that name them."""
 
 from urllib.parse import urlsplit, urlunsplit
 
@@ -8,9 +8,10 @@ VARIABLES = {"redis": "REDIS_URL", "kafka": "KAFKA_BOOTSTRAP_SERVERS", "postgres
 
 
 def server_ports(part: str) -> tuple[int, int]:
-    """Where the server listens, and where its proxy must; 0 = anywhere.
+    """The server's port, and the port where its proxy must listen; 0 = any port.
 
-    Kafka tells its clients its address, so a native stack's has a listener that tells the address of its proxy.
+    Kafka advertises its address to clients, so Kafka in a native stack has a listener that advertises the proxy's
+    address.
     """
     ports = Home.current().state().ports
     return (ports["kafka_proxied"], ports["kafka_proxy"]) if part == "kafka" else (ports[part], 0)

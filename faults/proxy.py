@@ -2,15 +2,15 @@
 
     with Proxy("127.0.0.1", 6379) as proxy:
         ...                            # clients connect to proxy.address
-        proxy.drop_answers()           # Redis does what it is asked, and nobody hears of it
+        proxy.drop_answers()           # Redis executes the commands, but no answer arrives
         proxy.let_pass()
 
-Own code: Toxiproxy is a daemon in Go, from another package manager (its Python packages are clients of it), and no
-well-kept Python package was found that runs in the test's own process.
+This is our own code: Toxiproxy is a daemon in Go from another package manager (its Python packages are clients of it),
+and we found no well-kept Python package that runs in the test's own process.
 
-One event loop in a thread of its own. The methods may be called from any thread; when they return the new rule holds
-for every byte that has not been passed on. A rule holds for requests (client to server), answers, or both, of all
-connections, also later ones, until the next call for that direction.
+The proxy runs an event loop in a thread of its own. Any thread may call its methods. When a method returns, the new
+rule holds for every byte that the proxy has not passed on yet. A rule applies to requests (client to server), answers,
+or both, on all connections including later ones, until the next call for that direction.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from faults.connection import LOOPBACK, Connection, Direction, bound_socket, flu
 __all__ = ["CHUNK_BYTES", "LOOPBACK", "Direction", "Proxy"]
 
 CHUNK_BYTES = 64 * 1024
-"""Read at once, and the most that waits for a slow reader in either direction of a connection, about four times."""
+"""The size of one read. About four times as much can wait for a slow reader in each direction of a connection."""
 CALL_TIMEOUT_SEC = 10.0
 
 
@@ -44,7 +44,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """What happens to the bytes of one direction. Compared by identity: a rule that is set again begins anew."""
+    """What happens to the bytes of one direction. Compared by identity, so setting a rule again restarts its count."""
 
     kind: Kind = Kind.PASS
     delay_ms: float = 0
@@ -53,9 +53,9 @@ class Rule:
 
 
 class Proxy:
-    """Listens from `start()` (or `with`) to `close()`, which leaves no thread and no socket.
+    """Listens from `start()` (or `with`) until `close()`, which leaves no thread and no socket behind.
 
-    `listen_port` 0 chooses a free port. `seed` decides the jitter.
+    `listen_port` 0 chooses a free port. `seed` determines the jitter.
     """
 
     def __init__(self, target_host: str, target_port: int, *, listen_port: int = 0, seed: int = 0) -> None:
@@ -69,14 +69,14 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
-        self.accepted = 0  # connections of clients, in all
+        self.accepted = 0  # client connections in total
         self.passed_bytes: Counter[Direction] = Counter()
         self.swallowed_bytes: Counter[Direction] = Counter()
 
-    # --- life ---
+    # --- start and close ---
 
     def start(self) -> Self:
-        # Bound and never listening: it keeps the port ours while the listener is closed.
+        # A bound socket that never listens reserves the port while the listener is closed.
         self._reserved = bound_socket(self._wanted_port)
         self.port: int = self._reserved.getsockname()[1]
         self.address = f"{LOOPBACK}:{self.port}"
@@ -87,7 +87,7 @@ class Proxy:
         return self
 
     def close(self) -> None:
-        """Every connection is reset, the port is free. Closing twice is no error."""
+        """Resets every connection and frees the port. May be called twice."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -105,49 +105,49 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """Of clients, open now."""
+        """The number of open client connections."""
         return len(self._connections)
 
-    # --- what the link does ---
+    # --- rules ---
 
     def let_pass(self, direction: Direction = Direction.BOTH) -> None:
-        """All is well again, also after refuse() and reset().
+        """Restores the link, also after refuse() and reset().
 
-        What was held goes on. A connection that lost bytes is reset: TCP never shows a gap, and a firewall that has
-        forgotten a connection does the same.
+        Held bytes move on. A connection that lost bytes is reset: TCP never delivers a gap, and a firewall that has
+        forgotten a connection resets it too.
         """
         self._call(self._apply(Rule(), direction, listen=True))
 
     def delay(self, milliseconds: float, *, jitter_ms: float = 0, direction: Direction = Direction.BOTH) -> None:
-        """Each chunk (at most CHUNK_BYTES) comes so much later, and up to `jitter_ms` more; in order."""
+        """Delays each chunk (at most CHUNK_BYTES) by this time and up to `jitter_ms` more, keeping the order."""
         self._call(self._apply(Rule(Kind.DELAY, delay_ms=milliseconds, jitter_ms=jitter_ms), direction))
 
     def hold(self, direction: Direction = Direction.BOTH) -> None:
-        """Bytes wait and none is lost: a link that is cut for a while and whose packets are sent again."""
+        """Holds bytes back without loss, like a link that is down for a while and whose packets are sent again."""
         self._call(self._apply(Rule(Kind.HOLD), direction))
 
     def blackhole(self, direction: Direction = Direction.BOTH) -> None:
-        """Bytes and ends of connections are swallowed, connections stay. New ones are accepted and get nothing."""
+        """Drops bytes and ends of connections but keeps connections open. Accepts new ones and sends them nothing."""
         self._call(self._apply(Rule(Kind.SWALLOW), direction))
 
     def drop_answers(self) -> None:
-        """The server does what it is asked, the reply is lost."""
+        """Drops the answers: the server executes the requests, but the client gets no reply."""
         self.blackhole(Direction.ANSWERS)
 
     def cut_after(self, count: int, *, direction: Direction = Direction.ANSWERS) -> None:
-        """Each connection passes `count` more bytes, and is reset instead of the next one."""
+        """Passes `count` more bytes on each connection, then resets it."""
         self._call(self._apply(Rule(Kind.CUT, after_bytes=count), direction))
 
     def refuse(self) -> None:
-        """Nobody listens: new connections are refused. Those that are open go on."""
+        """Closes the listener, so new connections are refused. Open ones continue."""
         self._call(self._close_listener())
 
     def reset(self, *, new: bool = True) -> None:
-        """RST to both ends of every connection; with `new` also of those that come, until let_pass()."""
+        """Sends RST to both ends of every connection; with `new` also to new ones, until let_pass()."""
         self._call(self._reset_all(new))
 
     def redirect_to(self, host: str, port: int) -> None:
-        """Another server is behind it from now on, as after a failover. Every open connection is reset."""
+        """Sends connections to another server from now on, as after a failover. Resets every open connection."""
         self._call(self._redirect_to(host, port))
 
     # --- in the loop's thread ---
@@ -163,7 +163,7 @@ class Proxy:
             self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def _close_listener(self) -> None:
-        # Not an asyncio.Server: closed while it accepts, it leaves a connection open that nobody serves.
+        # An asyncio.Server that is closed while it accepts would leave a connection open without serving it.
         listener, self._listener = self._listener, None
         if listener is not None:
             self._loop.remove_reader(listener)
@@ -222,7 +222,7 @@ class Proxy:
                 self._carry(Direction.ANSWERS, server_reader, writer, connection),
             )
             await connection.carrying
-        except (OSError, asyncio.CancelledError):  # one end is gone, or the target does not listen: so is the other
+        except (OSError, asyncio.CancelledError):  # one end is gone, or the target does not listen: end both
             connection.reset()
         finally:
             self._connections.discard(connection)
@@ -235,7 +235,7 @@ class Proxy:
         writer: asyncio.StreamWriter,
         connection: Connection,
     ) -> None:
-        """One direction of one connection, to its end."""
+        """Carries one direction of a connection until its end."""
         writer.transport.set_write_buffer_limits(high=CHUNK_BYTES)
         passed: Counter[Rule] = Counter()
         while True:
@@ -258,10 +258,10 @@ class Proxy:
             passed[rule] += len(chunk)
             self.passed_bytes[direction] += len(chunk)
             writer.write(chunk)
-            await writer.drain()  # a slow reader stops us, and we stop the sender
+            await writer.drain()  # back-pressure: a slow reader stops the sender
 
     async def _rule_to_act_on(self, direction: Direction, chunk: bytes) -> Rule:
-        """Waits as long as the rule says. Under HOLD, and at an end that SWALLOW keeps secret, until another holds."""
+        """Waits for the rule's delay. Under HOLD, and at an end of input under SWALLOW, waits for another rule."""
         while True:
             rule, changed = self._rules[direction], self._changed
             if rule.kind is Kind.DELAY:

@@ -1,4 +1,4 @@
-"""Live counters of a crowd, for every thread."""
+"""Thread-safe counters of a running crowd."""
 
 import threading
 from collections import Counter
@@ -7,12 +7,12 @@ from faults.history import NO_ANSWER, Request
 
 
 class Tally:
-    """`changed` is notified when a request has ended; it is the lock, too."""
+    """`changed` is notified after each request. It is also the lock."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.answers: Counter[tuple[int, str]] = Counter()
-        self.refused = 0  # visits that ended with a final answer that is no promise
+        self.refused = 0  # visits that ended with a final answer other than a promise
         self.gave_up = 0  # visits that ended without a final answer
         self.promised_users: list[tuple[str, str]] = []
         self._promises: dict[str, dict[str, int]] = {}
@@ -37,7 +37,7 @@ class Tally:
         return self.promised if campaign_id is None else len(self._promises.get(campaign_id, {}))
 
     def count(self, status: int, code: str = "") -> int:
-        """Requests answered so; of status 0 those with any code."""
+        """The number of requests with this answer; status 0 matches any code."""
         with self.changed:
             if status == NO_ANSWER:
                 return sum(times for (told, _), times in self.answers.items() if told == NO_ANSWER)

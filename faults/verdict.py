@@ -1,4 +1,4 @@
-"""What a history is checked against, and what the check says."""
+"""The database rows that a history is checked against, and the findings of the check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ EXAMPLES = 5
 
 
 class Inconclusive(Exception):
-    """The history and the rows do not belong together, or prove nothing."""
+    """The history and the rows do not fit together, or prove nothing."""
 
 
 class Kind(StrEnum):
-    """What can be wrong, each with what it means."""
+    """The kinds of violations; MEANINGS explains them."""
 
     LOST = "lost"
     OTHER_SEQUENCE = "other-sequence"
@@ -28,17 +28,17 @@ class Kind(StrEnum):
 
 
 MEANINGS = {
-    Kind.LOST: "promised, and there is neither a coupon nor an open failed event",
-    Kind.OTHER_SEQUENCE: "promised, and the row has another sequence",
+    Kind.LOST: "a promised ticket has neither a coupon nor an open failed event",
+    Kind.OTHER_SEQUENCE: "the row has another sequence than the promise",
     Kind.CHANGED: "one user was promised different sequences",
-    Kind.WITHOUT_SEQUENCE: "a 2xx that names no sequence",
-    Kind.REFUSED_AFTER_PROMISE: "refused by a request that began after the promise had been read",
+    Kind.WITHOUT_SEQUENCE: "a 2xx answer names no sequence",
+    Kind.REFUSED_AFTER_PROMISE: "a request that began after the promise had arrived was refused",
     Kind.SEQUENCE_TWICE: "one sequence for two users",
     Kind.TWO_COUPONS: "one user has several coupons",
     Kind.BEYOND_QUANTITY: "more coupons and failed tickets than the quantity",
-    Kind.OUT_OF_ORDER: "asked first after somebody else's promise had been read, and has a smaller sequence",
-    Kind.SOLD_OUT_EARLY: "told sold out while fewer tickets can have been held than the quantity",
-    Kind.SUCCESS_WITHOUT_COUPON: "a failed event ended in SUCCESS, and its user has no coupon with its sequence",
+    Kind.OUT_OF_ORDER: "a user who first asked after another user's promise had arrived has a smaller sequence",
+    Kind.SOLD_OUT_EARLY: "an answer was sold out while fewer tickets than the quantity can have been held",
+    Kind.SUCCESS_WITHOUT_COUPON: "a failed event ended in SUCCESS but its user has no coupon with its sequence",
 }
 
 
@@ -56,7 +56,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignRows:
-    """What the database has of a campaign. Rows are (user id, sequence); `failed` are the open events with a ticket,
+    """A campaign's rows in the database, as (user id, sequence). `failed` are the open events with a ticket,
     `succeeded` those that ended in SUCCESS."""
 
     campaign_id: str
@@ -69,7 +69,7 @@ class CampaignRows:
 
 @dataclass(slots=True)
 class CampaignVerdict:
-    """What was looked at in one campaign, and what is wrong with it."""
+    """The result of checking one campaign: counts and findings."""
 
     campaign_id: str
     requests: int = 0
@@ -87,7 +87,7 @@ class CampaignVerdict:
     def __str__(self) -> str:
         head = (
             f"campaign {self.campaign_id}: {self.requests} requests, {self.promised} users promised, "
-            f"{self.sold_out} answers sold out, {self.untracked} tickets from elsewhere: "
+            f"{self.sold_out} answers sold out, {self.untracked} untracked tickets: "
             f"{'DOES NOT HOLD' if self.findings else 'holds'}"
         )
         return "\n  ".join([head, *map(str, self.findings.values())])

@@ -1,4 +1,4 @@
-"""Who comes, how often, and how they behave."""
+"""Decides which user comes when, and how the users behave."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ class Visit(NamedTuple):
 
 
 class Visits:
-    """Who comes next, and when."""
+    """Schedules the visits of users."""
 
     def __init__(self, campaign_ids: Sequence[str], habits: Habits, name: str, tally: Tally) -> None:
         self._campaign_ids = campaign_ids
@@ -48,7 +48,7 @@ class Visits:
         self._due = time.monotonic()
 
     async def next(self, closing: asyncio.Event) -> Visit | None:
-        """The next visit when it is due; None when there is none any more. After an outage nothing is caught up."""
+        """Waits for the next visit; None at the end. Does not catch up on visits missed in an outage."""
         self._due = max(self._due + 1 / self._habits.users_per_sec, time.monotonic())
         await wait_for(closing, self._due - time.monotonic())
         if closing.is_set():
@@ -61,7 +61,7 @@ class Visits:
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """So long, or until the event."""
+    """Waits for this time, or until the event."""
     if seconds <= 0:
         return
     with suppress(TimeoutError):

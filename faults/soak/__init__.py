@@ -1,1 +1,1 @@
-"""A seeded schedule of faults, several at once, until something is unexplained. `make soak`."""
+"""`make soak`: injects concurrent faults by a seeded schedule until a check finds something unexplained."""

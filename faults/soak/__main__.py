@@ -1,9 +1,9 @@
-"""`make soak MINUTES=30 SEED=...`: faults by a seeded schedule, several at once, over several campaigns and processes.
+"""`make soak MINUTES=30 SEED=...`: concurrent faults by a seeded schedule, over several campaigns and processes.
 
-It goes in rounds: users come and things go wrong for 90 s, then all is healed, and the verifier and the history checker
-look at every promise. It stops at the first thing that nobody can explain, with all that is needed to study it in one
-folder. The same seed gives the same schedule. --kills is another schedule: each process and server by SIGKILL in turn,
-one every ten seconds for five minutes, while 70 users a second ask for 20,000 coupons.
+The soak runs in rounds: users apply and faults are injected for 90 s, then all faults end, and reconciliation and the
+history checker check every promise. It stops at the first unexplained finding and puts all evidence into one folder.
+The same seed gives the same schedule. --kills is another schedule: SIGKILL to each process and server in turn, one
+every ten seconds for five minutes, while 70 users a second apply for 20,000 coupons.
 """
 
 import argparse
@@ -42,7 +42,7 @@ KILLED = ("web-1", "consumer-1", "keeper-1", "redis", "kafka", "postgres")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 = all is explained, 1 = something is not, 2 = it could not begin, 130 = interrupted."""
+    """Exit code 0 = no findings, 1 = an unexplained finding, 2 = the soak could not start, 130 = interrupted."""
     options = parse(arguments)
     url = os.environ.get("DATABASE_URL", "")
     if not url:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _database(url) as topic:
             return _soak(options, url, topic, folder)
     except KeyboardInterrupt:
-        print("soak: interrupted; its processes have ended.", file=sys.stderr)
+        print("soak: interrupted; its processes have been stopped.", file=sys.stderr)
         return 130
 
 
@@ -64,13 +64,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10.0, help="of rounds (default %(default)s)")
-    parser.add_argument("--seed", default="", help="default: a new one, which is printed")
-    parser.add_argument("--kills", action="store_true", help="kill -9 of each in turn for five minutes instead")
-    parser.add_argument("--users-per-sec", type=float, help="new users; default 40, with --kills 70")
+    parser.add_argument("--minutes", type=float, default=10.0, help="start rounds for this time (default %(default)s)")
+    parser.add_argument("--seed", default="", help="default: a new seed, which is printed")
+    parser.add_argument("--kills", action="store_true", help="instead, kill each part in turn for five minutes")
+    parser.add_argument("--users-per-sec", type=float, help="rate of new users; default 40, with --kills 70")
     names = sorted({kind.name for kind in KINDS})
     parser.add_argument("--only", action="append", choices=names, metavar="FAULT", help=f"may be repeated: {names}")
-    parser.add_argument("--round-sec", type=float, default=ROUND_SEC, help="of faults in a round (default %(default)s)")
+    parser.add_argument(
+        "--round-sec", type=float, default=ROUND_SEC, help="time of faults in each round (default %(default)s)"
+    )
     options = parser.parse_args(arguments)
     options.seed = options.seed or secrets.token_hex(4)
     return options
@@ -78,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 @contextmanager
 def _database(url: str) -> Iterator[str]:
-    """An empty database, whose name lets failpoints be on, and a topic; left as they are for who wants to look."""
+    """Makes an empty database, whose name allows failpoints, and a topic. Both are kept for later inspection."""
     with_name = urlunsplit(urlsplit(url)._replace(path=f"/{DATABASE}"))
     server = psycopg2.connect(url)
     server.autocommit = True
@@ -123,8 +125,8 @@ def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> in
             if findings:
                 keep_evidence(folder, task.campaigns)
                 (folder / "findings.txt").write_text("\n\n".join(findings) + "\n")
-                print("\nUNEXPLAINED:", *findings, f"Everything to study it: {folder}", sep="\n  ")
-                print(f"The same again: make soak SEED={options.seed} MINUTES={options.minutes:g}")
+                print("\nUNEXPLAINED:", *findings, f"Evidence: {folder}", sep="\n  ")
+                print(f"To repeat: make soak SEED={options.seed} MINUTES={options.minutes:g}")
                 break
     _write(options, done, minutes=(time.monotonic() - began) / 60, findings=findings)
     return 1 if findings else 0
@@ -154,7 +156,7 @@ def _say(text: str) -> None:
 def _line(task: "Round") -> str:
     figures = task.figures
     found = f"{len(task.findings)} UNEXPLAINED" if task.findings else "all explained"
-    quiet = f"quiet after {figures['quiet_after_sec']} s"
+    quiet = f"settled after {figures['quiet_after_sec']} s"
     return (
         f"  round {task.number}: {len(task.steps)} faults, {figures['requests']} requests, "
         f"{figures['promised']} promised, p99 {figures['p99_sec']} s, {quiet}: {found}"

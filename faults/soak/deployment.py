@@ -1,4 +1,4 @@
-"""The service under the soak: its processes behind proxies, each started again when it ends, as a supervisor would."""
+"""Runs the service for the soak: its processes behind proxies. Restarts each process that ends, like a supervisor."""
 
 import os
 import signal
@@ -25,25 +25,25 @@ WATCH_SEC = 0.2
 START_SEC = 60.0
 STACK_SEC = 120.0
 JOBS_SEC = 120.0
-CHILDREN_END_SEC = 45.0  # consumers/child.py gives itself 30 s for the batch in hand
+CHILDREN_END_SEC = 45.0  # consumers/child.py allows itself 30 s for its current batch
 
 
 @dataclass(slots=True)
 class Program:
-    """One process of the service, and whether it shall run now."""
+    """One process of the service, and whether it should run now."""
 
     name: str
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     should_run: bool = True
     starts: int = 0
-    process_group: int = 0  # of the former process, whose children may still be ending
+    process_group: int = 0  # that of the previous process, whose children may still be ending
     ended_at: float = 0.0
     running: Service | None = None
 
 
 class Deployment:
-    """A context. `tend` runs on a thread of its own; `unexplained` lists processes that ended for no reason of ours."""
+    """A context manager. A thread restarts processes; `unexplained` lists exits that the soak did not cause."""
 
     def __init__(self, folder: Path, *, topic: str, database: str, failpoints: Path) -> None:
         self.folder = folder
@@ -97,12 +97,12 @@ class Deployment:
             time.sleep(0.2)
 
     def address_of(self, name: str) -> str | None:
-        """Of a web server."""
+        """The address of a web server; None for other programs."""
         port = self.programs[name].environment.get("WEB_PORT")
         return f"http://{HOST}:{port}" if port else None
 
     def kill(self, name: str) -> None:
-        """SIGKILL to the process alone; its children have to notice."""
+        """Sends SIGKILL to the process alone; its children have to notice by themselves."""
         self._signal(name, signal.SIGKILL)
 
     def kill_child(self, name: str) -> None:
@@ -114,13 +114,13 @@ class Deployment:
                 os.kill(max(children), signal.SIGKILL)
 
     def pause_child(self, name: str) -> None:
-        """SIGSTOP to one of its children; `resume` ends it."""
+        """Sends SIGSTOP to one of its children; `resume` continues it."""
         with suppress(ProcessLookupError):
             parent = self._pid(name)
             os.kill(max(pid for pid in living_members(parent) if pid != parent), signal.SIGSTOP)
 
     def step_clock(self, name: str, seconds: float) -> None:
-        """Its wall clock, and its children's, to so much later than the true time. Of those in CLOCKS."""
+        """Sets the wall clock of a process in CLOCKS, and of its children, to this offset from the true time."""
         if name in CLOCKS:
             faketime.step(self._clock(name), seconds)
 
@@ -128,7 +128,7 @@ class Deployment:
         return self.folder / f"clock-{name}"
 
     def pause(self, name: str) -> None:
-        """SIGSTOP to it and its children."""
+        """Sends SIGSTOP to the process and its children."""
         with suppress(ProcessLookupError):
             os.killpg(self._pid(name), signal.SIGSTOP)
 
@@ -137,12 +137,12 @@ class Deployment:
             os.killpg(self._pid(name), signal.SIGCONT)
 
     def resume_all(self) -> None:
-        """Also who stopped or sleeps at a failpoint."""
+        """Resumes all processes, also those that stopped at a failpoint."""
         for name in self.programs:
             self.resume(name)
 
     def stop(self, name: str) -> None:
-        """SIGTERM, and it stays down until `start_again`."""
+        """Sends SIGTERM; the process stays down until `start_again`."""
         self.programs[name].should_run = False
         self._signal(name, signal.SIGTERM)
 
@@ -150,7 +150,7 @@ class Deployment:
         self.programs[name].should_run = True
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command that ends, in the service's environment."""
+        """Runs a management command in the service's environment."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=CHECKOUT,
@@ -162,7 +162,7 @@ class Deployment:
         )
 
     def stack(self, verb: str, part: str) -> None:
-        """bin/stack VERB PART."""
+        """Runs `bin/stack VERB PART`."""
         if verb == "wipe":
             self.expected_exits.kafka_lost()
         command = [str(CHECKOUT / "bin" / "stack"), verb, part]
@@ -207,14 +207,14 @@ class Deployment:
             code = program.running.process.returncode
             log = program.running.log
             if not self.expected_exits.explain(program.name, code, lambda: log.read_text(errors="replace")):
-                self.unexplained.append(f"{program.name} ended by itself, exit code {code}: {log}")
+                self.unexplained.append(f"{program.name} exited by itself with code {code}: {log}")
             program.process_group, program.ended_at = program.running.process.pid, time.monotonic()
             program.running = None
         if program.running is None and program.should_run and self._has_ended(program):
             self._start(program)
 
     def _has_ended(self, program: Program) -> bool:
-        """With all its children: those of a killed parent must end by themselves."""
+        """Whether the process and all its children have ended. Children of a killed parent must end by themselves."""
         waited_sec = time.monotonic() - program.ended_at
         if waited_sec < RESTART_AFTER_SEC:
             return False
@@ -237,7 +237,7 @@ class Deployment:
 
 
 def living_members(group: int) -> list[int]:
-    """The living processes of a process group; a zombie that nobody has waited for is none."""
+    """The running processes of a process group, without zombies."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

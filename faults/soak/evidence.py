@@ -1,4 +1,4 @@
-"""Everything that is needed to study a difference, in one folder: beside the history and the logs, all data."""
+"""Collects the evidence of a finding in one folder: all data, beside the history and the logs."""
 
 import json
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from coupons.models import Campaign, Coupon, FailAttempt, FailEventHistory
 
 
 def keep_evidence(folder: Path, campaign_ids: Iterable[UUID]) -> None:
-    """A part that does not answer leaves its file out; the others are written all the same."""
+    """Writes what it can read: the file of a server that does not answer is missing."""
     ids = list(campaign_ids)
     connection.close()
     with suppress(*DATABASE_DOWN):

@@ -1,24 +1,24 @@
-"""Which ends of a process the soak itself brought about; any other is unexplained."""
+"""Decides whether the soak itself caused the exit of a process; any other exit is unexplained."""
 
 import math
 import signal
 import time
 from collections.abc import Callable
 
-# Ended by us, or by a failpoint; 71 and 0: by themselves because their parent or we said so.
+# The soak or a failpoint ended the process; 0: it was asked to stop, 71: its parent is gone.
 ALWAYS = frozenset({0, 71, -signal.SIGKILL, -signal.SIGTERM})
-# A consumer's group vanishes with the broker's data, which is fatal to its client: it ends, and is started again.
+# A consumer's group vanishes with the broker's data, which is fatal to its client. The consumer exits and is restarted.
 EXIT_FATAL = 70
 FATAL_AFTER_LOSS_SEC = 45.0
-# granian ends when a worker dies within 5.5 s of the moment it started it anew (granian/server/common.py). Two kills of
-# the soak can do that; whoever runs the server starts it again, as docker-compose.yml does.
+# granian exits when a worker dies within 5.5 s of its restart (granian/server/common.py). Two kills of the soak can
+# cause that. A supervisor restarts the server, as docker-compose.yml does.
 EXIT_CRASH_LOOP = 1
 CRASH_LOOP = "Worker crash loop detected"
 CRASH_LOOP_AFTER_KILL_SEC = 10.0
 
 
 class ExpectedExits:
-    """Is told what the soak does, and asked about each process that ended. `clock` monotonic, in seconds."""
+    """Records injected faults, and decides which exits they explain. `clock` is monotonic, in seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,7 +31,7 @@ class ExpectedExits:
         self._kafka_lost_at = self._clock()
 
     def armed(self, point: str) -> None:
-        """Whoever passes this failpoint dies, from now on until it is disarmed."""
+        """From now until it is disarmed, this failpoint kills each process that reaches it."""
         if point.startswith("web."):
             self._armed.add(point)
 
@@ -44,7 +44,7 @@ class ExpectedExits:
         self._killed_at[name] = self._clock()
 
     def explain(self, name: str, exit_code: int, output: Callable[[], str]) -> bool:
-        """`output`: all that the process wrote, asked for only when it decides."""
+        """Whether this exit is expected. `output` reads the process's log; it is called only when it decides."""
         now = self._clock()
         if exit_code in ALWAYS:
             return True

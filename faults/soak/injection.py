@@ -1,4 +1,4 @@
-"""Each fault of the schedule: what does it, and what ends it."""
+"""Injects each fault of the schedule, and returns the function that ends it."""
 
 import random
 import threading
@@ -37,11 +37,14 @@ CLOCK_STEPS_SEC = (-7_200, -86_400, -3, 3, 7_200, 86_400)
 
 
 def no_undo() -> None:
-    """What ends a fault that is over at once."""
+    """The end of a fault that is over at once."""
 
 
 class Injection:
-    """`inject` begins a step's fault and returns what ends it. `chance` is the step's own, for what it leaves open."""
+    """`inject` begins a step's fault and returns the function that ends it.
+
+    `chance` is a random generator with a seed of the step's own, so that the same seed repeats the same choices.
+    """
 
     def __init__(self, deployment: Deployment, crowd: Crowd, campaigns: list[UUID], *, database: str, url: str) -> None:
         self._deployment = deployment
@@ -58,7 +61,7 @@ class Injection:
         return undo
 
     def details(self, step: Step) -> dict[str, str]:
-        """What the history's readers must know of it."""
+        """The details that the history needs of this step."""
         stopped = step.fault.name in ("process_hanging", "worker_hanging")
         address = self._deployment.address_of(step.fault.target) if stopped else None
         return {STOPPED_ADDRESS: address} if address else {}
@@ -92,7 +95,7 @@ class Injection:
         return no_undo
 
     def _log_cut(self, fault: Fault, chance: random.Random) -> Undo:
-        # A broker that is stopped takes itself off the list of brokers, and a client without any ends its process.
+        # A broker that stops removes itself from the brokers' list, and a client without any broker ends its process.
         self._deployment.expected_exits.kafka_lost()
         self._deployment.stack("stop", "kafka")
         try:
@@ -138,7 +141,7 @@ class Injection:
         return lambda: retry_until_true(undo)
 
     def _sequences_set_back(self, fault: Fault, chance: random.Random) -> Undo:
-        """As a restored dump or a copied table leaves them: the next ids are there already."""
+        """Sets the id sequences back, as a restored dump or a copied table leaves them: the next ids are in use."""
         for table in TABLES_WITH_IDS:
             self._sql("SELECT setval(pg_get_serial_sequence(%s, 'id'), 1)", [table], url=self._database_url)
         return no_undo
@@ -184,7 +187,7 @@ class Injection:
         return no_undo
 
     def _dies_at(self, fault: Fault, chance: random.Random) -> Undo:
-        """Whoever passes there within the step's time."""
+        """Kills a process that reaches the failpoint within the step's time."""
         self._deployment.expected_exits.armed(fault.target)
         failpoints.arm(self._deployment.failpoints, fault.target, f"kill@{chance.randint(1, 5)}")
 
@@ -194,7 +197,7 @@ class Injection:
 
         return undo
 
-    # --- people and jobs ---
+    # --- operators and jobs ---
 
     def _quantity_raised(self, fault: Fault, chance: random.Random) -> Undo:
         change_quantity(self._campaign(chance), by=RAISE_BY, history=self._crowd.history)
@@ -205,12 +208,12 @@ class Injection:
         return no_undo
 
     def _lowered_while_audit_locked(self, fault: Fault, chance: random.Random) -> Undo:
-        """Redis hears of a lower quantity first, and what PostgreSQL then has to write waits, and often in vain; a
-        raise after it."""
-        unlock, in_vain = self._table_locked(replace(fault, target=AUDIT), chance), chance.random() < 0.5
+        """Lowers a quantity while the audit table is locked, then raises it. Redis gets a lower quantity first; the
+        write to PostgreSQL waits, and in half of the cases it is terminated."""
+        unlock, terminate = self._table_locked(replace(fault, target=AUDIT), chance), chance.random() < 0.5
 
         def end() -> None:
-            if in_vain:
+            if terminate:
                 self._sql(TERMINATE_WAITERS, [AUDIT], url=self._database_url)
             unlock()
 
@@ -257,15 +260,15 @@ class Injection:
         try:
             return Campaign.objects.get(pk=chance.choice(self._campaigns))
         except DATABASE_DOWN:
-            return None  # the operator sees an error page and goes for a coffee
+            return None  # the operator sees an error page and changes nothing
 
     @property
     def _database_url(self) -> str:
-        """Of the soak's database; `url` is the server's own, from where it can be altered."""
+        """The URL of the soak's database. `url` names the server's own database, from which this one can be altered."""
         return self._url.rpartition("/")[0] + f"/{self._database}"
 
     def _sql(self, statement: str | sql.Composable, values: list[str] | None = None, *, url: str = "") -> None:
-        """On the server itself, past every proxy. Raises psycopg2.Error when another fault has it."""
+        """Runs the statement on the server itself, past every proxy. Raises psycopg2.Error during another fault."""
         server = psycopg2.connect(url or self._url, connect_timeout=3)
         server.autocommit = True
         with server.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What people do to the topic and to the consumers' group past the service: each returns once it is done."""
+"""Manipulates the topic and the consumers' group from outside the service. Each function returns when it is done."""
 
 import os
 import random
@@ -17,9 +17,10 @@ JOIN_SEC = 30.0
 
 
 def join_and_commit_to_the_end() -> Callable[[], object]:
-    """Another program with the group's id: takes partitions, and commits all that is in them unread.
+    """Joins the group like a foreign program, and commits the ends of its partitions without reading them.
 
-    Returns what makes it leave. Raises KafkaException, and TimeoutError when the group gives it no partition.
+    Returns the function that leaves the group. Raises KafkaException, and TimeoutError when the group assigns it no
+    partition.
     """
     consumer = _group_client()
     taken: list[TopicPartition] = []
@@ -29,7 +30,7 @@ def join_and_commit_to_the_end() -> Callable[[], object]:
         while not taken:
             consumer.poll(0.2)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no partition of the group's within {JOIN_SEC:.0f} s")
+                raise TimeoutError(f"the group assigned no partition within {JOIN_SEC:.0f} s")
         ends = [consumer.get_watermark_offsets(each, timeout=5)[1] for each in taken]
         _commit(consumer, {each.partition: end for each, end in zip(taken, ends, strict=True)})
     except BaseException:
@@ -39,7 +40,10 @@ def join_and_commit_to_the_end() -> Callable[[], object]:
 
 
 def set_offsets(*, to_the_end: bool) -> bool:
-    """By hand, as `kafka-consumer-groups.sh --reset-offsets` does. KafkaException while the group has members."""
+    """Sets the group's offsets as `kafka-consumer-groups.sh --reset-offsets` does.
+
+    Raises KafkaException while the group has members.
+    """
     lags = partition_lags()
     consumer = _group_client()
     try:
@@ -50,13 +54,14 @@ def set_offsets(*, to_the_end: bool) -> bool:
 
 
 def cut_a_log(chance: random.Random) -> Path:
-    """Removes a partition's newest segment, or all of it. The broker must not run."""
+    """Removes the newest segment of a random partition, or its whole log. The broker must not run."""
     data = Path(os.environ["STACK_HOME"]).resolve() / "kafka" / "data"
     return cut_log(chance.choice(sorted(data.glob(f"{settings.TOPIC}-*"))), whole=chance.random() < 0.5)
 
 
 def cut_log(partition: Path, *, whole: bool) -> Path:
-    """A segment is its .log, its indexes and the producers' snapshot, all named by its first offset."""
+    """Removes files of a log. A segment is its .log, its indexes and the producers' snapshot, named by its first
+    offset."""
     if whole:
         shutil.rmtree(partition)
         return partition

@@ -1,4 +1,4 @@
-"""What operators do in the soak, while anything may be down, and what is written down of it."""
+"""Operators' actions in the soak, while any server may be down, and their events in the history."""
 
 import time
 from contextlib import suppress
@@ -14,7 +14,10 @@ from faults.soak.retrying import retry_until_true
 
 
 def change_quantity(campaign: Campaign | None, *, by: int, history: HistoryWriter) -> None:
-    """And write down whether it was made. Until Redis has what the row says, nobody can tell which one holds."""
+    """Changes the quantity and records whether it was changed.
+
+    The event lasts until Redis and the row agree: until then it is unknown which quantity is in force.
+    """
     if campaign is None:
         return
     began, before = time.monotonic(), campaign.quantity
@@ -40,7 +43,7 @@ def resume(campaign_id: UUID) -> bool:
     except PushDidNotArrive:
         return True
     except OperatorError:
-        return True  # it is open: the pause was not done
+        return True  # it is open: the pause was not made
     return True
 
 

@@ -1,4 +1,4 @@
-"""Two messages of one ticket that the database refuses for a while, and a retry of both failed events at once."""
+"""Makes the database refuse a ticket's two messages for a while, then retries both failed events at once."""
 
 import json
 import time
@@ -37,7 +37,7 @@ class RefusedTicket:
         self._run_sql = run_sql
 
     def refuse(self) -> None:
-        """Until `allow`, PostgreSQL takes no coupon of this user; what is there is not looked at."""
+        """Makes PostgreSQL refuse new coupons of this user until `allow`. Existing rows are not checked."""
         add = (
             "ALTER TABLE coupons_coupon DROP CONSTRAINT IF EXISTS {}, ADD CONSTRAINT {} CHECK (user_id <> {}) NOT VALID"
         )
@@ -50,7 +50,7 @@ class RefusedTicket:
         )
 
     def apply(self, address: str, api_key: str, history: HistoryWriter) -> bool:
-        """Repeats, as a user would, until the answer is final. False: there was no place, or nobody said so."""
+        """Repeats the application, as a user would, until the answer is final. Returns whether it was a promise."""
         deadline = time.monotonic() + GIVE_UP_AFTER_SEC
         while True:
             request = self._ask(address, api_key)
@@ -60,7 +60,7 @@ class RefusedTicket:
             time.sleep(REPEAT_SEC)
 
     def send_again(self) -> None:
-        """The ticket's first message once more, byte for byte; returns when the group has read it too."""
+        """Sends the ticket's first message again, byte for byte. Returns when the group has read it."""
         retry_until_true(self._events)
         stretches = {number: (lag.start, lag.end) for number, lag in partition_lags().items()}
         first = next(each for each in read_log(stretches) if self._is_ours(each))
@@ -68,7 +68,7 @@ class RefusedTicket:
         retry_until_true(lambda: partition_lags()[again.partition].next_offset > again.offset)
 
     def retry(self) -> None:
-        """All that are open, at once, as an operator would."""
+        """Retries all open events at once, as an operator would."""
         connection.close()
         retry_until_true(lambda: [retry_events_now(event_ids=self._events(), actor="soak", reason="allowed again")])
 
@@ -96,7 +96,7 @@ class RefusedTicket:
         except urllib.error.HTTPError as error:
             status, document = error.code, json.load(error)
         except OSError:
-            pass  # it may have had its effect
+            pass  # the request may have taken effect
         return Request(
             campaign_id=str(self._campaign_id),
             user_id=self._user_id,
@@ -110,7 +110,7 @@ class RefusedTicket:
         )
 
     def _alter(self, statement: sql.Composable) -> None:
-        """Waits for whoever writes, and is done over and over until the database lets it."""
+        """Repeats the statement until it gets the table's lock."""
 
         def done() -> bool:
             self._run_sql(sql.SQL("SET lock_timeout = '3s'; {}").format(statement))
@@ -120,7 +120,7 @@ class RefusedTicket:
 
 
 def publish(message: LoggedMessage, *, key: str) -> Position:
-    """The same bytes and headers into the same partition; returns where they lie."""
+    """Sends the same bytes and headers to the same partition. Returns their position."""
     told: list[Position] = []
 
     def delivered(error: KafkaError | None, copy: Message) -> None:

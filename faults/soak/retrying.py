@@ -1,4 +1,4 @@
-"""Waiting until something is done, whatever else is down meanwhile."""
+"""Retries an action while other faults take servers down."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,8 @@ SETTLE_SEC = 60.0
 
 
 def retry_until_true(attempt: Callable[[], T]) -> T:
-    """Its first true value. What is down in between is another fault's; the last error is raised after SETTLE_SEC."""
+    """Calls `attempt` until it returns a true value, and ignores servers that are down. Raises TimeoutError after
+    SETTLE_SEC, with the last error as its cause."""
     deadline = time.monotonic() + SETTLE_SEC
     while True:
         error: Exception | None = None

@@ -1,4 +1,4 @@
-"""One round: users come, things go wrong by the schedule, all heals, and then every promise is looked at."""
+"""Runs one round: users apply, the schedule's faults are injected, all faults end, and every promise is checked."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ PARTS = ("postgres", "redis", "kafka")
 
 @dataclass(slots=True)
 class Round:
-    """What is to be done, and what was found: `findings` empty = every promise is explained."""
+    """The plan of a round and its result. Every promise is explained when `findings` is empty."""
 
     number: int
     seconds: float
@@ -85,8 +85,8 @@ def run_round(
 
 
 def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, say: Callable[[str], None]) -> None:
-    """Each step on a thread of its own, as they overlap; returns when all have ended."""
-    # A server that is started again may take longer than the schedule thinks: the next fault of that part waits.
+    """Runs each step on a thread of its own, since steps overlap. Returns when all have ended."""
+    # A restart of a server may take longer than the schedule allows for: the next fault of that part waits.
     free = {part: threading.Lock() for step in task.steps for part in step.fault.touches}
 
     def one(step: Step) -> None:
@@ -94,14 +94,14 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
         what = f"{step.fault.part}: {step.fault.name} {step.fault.target}".strip()
         try:
             with ExitStack() as held:
-                for part in sorted(step.fault.touches):  # in one order, or two would wait for each other
+                for part in sorted(step.fault.touches):  # one order for all, or two steps could deadlock
                     held.enter_context(free[part])
                 held.enter_context(crowd.history.during(what, **injection.details(step)))
                 say(f"    {step}")
                 undo = injection.inject(step)
                 _sleep_until(began + step.end_sec)
                 undo()
-        except Exception as error:  # noqa: BLE001  whatever it is, the schedule did not happen as it says
+        except Exception as error:  # noqa: BLE001  any error means that the schedule was not carried out
             task.findings.append(f"could not inject {step}: {type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=one, args=(step,), daemon=True) for step in task.steps]
@@ -113,7 +113,7 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
 
 def _heal(deployment: Deployment) -> None:
     for part in PARTS:
-        deployment.stack("start", part)  # resumes a paused one, and says nothing to one that runs
+        deployment.stack("start", part)  # resumes a paused server and does nothing to a running one
     for proxy in deployment.proxies.values():
         proxy.let_pass()
     for point in failpoints.POINTS:
@@ -125,7 +125,7 @@ def _heal(deployment: Deployment) -> None:
 
 
 def _wait_until_quiet(task: Round) -> str | None:
-    """The group has read all, nothing is pending; why not, if not in time."""
+    """Waits until all messages are read and no ticket is pending. Returns a finding if that takes too long."""
     deadline = time.monotonic() + QUIET_SEC
     state = ""
     while time.monotonic() < deadline:
@@ -139,7 +139,7 @@ def _wait_until_quiet(task: Round) -> str | None:
         except (RetryLater, *DATABASE_DOWN) as error:
             state = f"{type(error).__name__}: {error}"
         time.sleep(1)
-    return f"not quiet {QUIET_SEC:.0f} s after the last user: {state}"
+    return f"not at rest {QUIET_SEC:.0f} s after the last user: {state}"
 
 
 def _ledgers(task: Round) -> list[Ledger]:
@@ -151,7 +151,7 @@ def _verify(task: Round, path: Path) -> None:
     try:
         ledgers, verdict = _ledgers(task), check_files([path])
     except (RetryLater, Inconclusive, *DATABASE_DOWN) as error:
-        task.findings.append(f"could not look: {error}")
+        task.findings.append(f"could not check: {error}")
         return
     task.findings += [f"ledger: {ledger.document()}" for ledger in ledgers if not ledger.closes]
     task.findings += [str(finding) for finding in verdict.findings]

@@ -1,7 +1,7 @@
-"""What goes wrong when: made from a seed, so that the same seed gives the same schedule again.
+"""Makes a schedule of faults from a seed: the same seed gives the same schedule.
 
-A schedule keeps out of what is outside the promise (docs/decisions/0013): the data of Redis and of Kafka are not both
-lost at a time. Everything else may overlap, but two faults of the same part.
+A schedule stays within the promise (docs/decisions/0013): Redis and Kafka never lose their data at the same time.
+All other faults may overlap, except two faults of the same part.
 """
 
 import random
@@ -24,16 +24,17 @@ FAILPOINTS: Final = (
     "relay.published",
 )
 AFTER_LOSS_SEC = 45.0
-"""So long after one of the two lost data the other must not: until the rebuild, or the relay, has made it good."""
+"""After Redis or Kafka lost data, the other one must keep its data for this time, so that the rebuild or the relay can
+finish."""
 CALM_SEC = 8.0
-"""At the beginning and at the end of a round nothing goes wrong."""
+"""The time without faults at the beginning and at the end of a round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of fault: its name is that of a method in `injection.py`. `part` = what it concerns, with `target`.
+    """A kind of fault. `name` names a method in `injection.py`; `part` and `target` are what the fault affects.
 
-    `needs` are other parts of which nothing may be wrong meanwhile: without them it cannot be brought about.
+    `needs` are other parts that must be healthy meanwhile, since the injection uses them.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One fault, from `at_sec` of the round on, for `seconds`."""
+    """One fault that starts `at_sec` into the round and lasts `seconds`."""
 
     at_sec: float
     seconds: float
@@ -72,7 +73,7 @@ GROUP = "group"
 CONSUMERS: Final = ("consumer-1", "consumer-2")
 CLOCKS: Final = ("web-1", "keeper-1")
 FROZEN_SEC = 30.0
-"""Longer than a lock's time-out (20 s): whoever goes on after it goes on with what is no longer so."""
+"""Longer than a lock's time-out (20 s): a process that resumes after it acts on an outdated state."""
 KINDS: Final = (
     Fault("killed", REDIS, REDIS, 0.5, 5, weight=3),
     Fault("hanging", REDIS, REDIS, 1, 6, weight=3),
@@ -114,7 +115,7 @@ KINDS: Final = (
 def make_round(
     seed: str, number: int, *, seconds: float, every_sec: float, kinds: Sequence[Fault] = KINDS
 ) -> list[Step]:
-    """The steps of one round, in their order; about one each `every_sec`."""
+    """Makes the steps of one round, in order; about one every `every_sec`."""
     chance = random.Random(f"{seed}.{number}")
     steps: list[Step] = []
     for at_sec in _start_times(chance, seconds, every_sec):
@@ -129,7 +130,7 @@ def make_round(
 
 
 def kill_each(names: tuple[str, ...], *, seconds: float, every_sec: float) -> list[Step]:
-    """One after the other by SIGKILL, each started again at once."""
+    """Makes a schedule that kills the named parts in turn by SIGKILL and restarts each at once."""
     count = int(seconds / every_sec)
     chosen = [names[number % len(names)] for number in range(count)]
     return [

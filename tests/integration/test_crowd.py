@@ -101,7 +101,7 @@ def test_nobody_new_comes_while_all_connections_wait_and_who_waits_is_answered_a
     wait_until(lambda: len(asking()) >= 8, what="each of the eight has repeated")
     crowd.wait_for_answers(503, "unconfirmed", times=24)
     assert len(asking()) == 8
-    with pytest.raises(WaitTimedOut, match="0 of 1 further users were promised while Kafka hangs"):
+    with pytest.raises(WaitTimedOut, match="0 of 1 more users were promised a coupon while Kafka hangs"):
         crowd.wait_for_promises("while Kafka hangs", users=1, within_sec=0.5)
     assert crowd.promised == promised
     service.stack("resume", "kafka")
@@ -113,14 +113,14 @@ def test_nobody_new_comes_while_all_connections_wait_and_who_waits_is_answered_a
 
 
 def test_the_checker_finds_a_coupon_that_was_taken_away(service: Service) -> None:
-    """As a program of its own, on the running stack's database: 0 = holds, 1 = does not, 2 = could not look."""
+    """As a program of its own, on the running stack's database: 0 = holds, 1 = does not, 2 = could not check."""
     service.web()
     service.consumer("--solo")
     campaign = service.campaign(10_000)
     crowd = service.crowd(campaign, habits=QUICK)
     crowd.wait_for_promises()
     assert_history_holds(crowd, campaigns=[campaign])
-    assert "promised, 0 answers sold out, 0 tickets from elsewhere: holds" in _look(service, crowd.path, 0)
+    assert "promised, 0 answers sold out, 0 untracked tickets: holds" in _look(service, crowd.path, 0)
 
     victim = Coupon.objects.filter(campaign=campaign).earliest("sequence")
     with_other_sequence = Coupon.objects.filter(campaign=campaign).latest("sequence")
