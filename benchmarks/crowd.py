@@ -32,11 +32,11 @@ class Answer:
 class Crowd:
     """A context: users come from its beginning on. `answers` has one for each user when `finished`."""
 
-    def __init__(self, *, url: str, api_key: str, users: Sequence[str], threads: int, patience_sec: float) -> None:
+    def __init__(self, *, url: str, api_key: str, users: Sequence[str], threads: int, give_up_after_sec: float) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._users = users
-        self._patience_sec = patience_sec
+        self._give_up_after_sec = give_up_after_sec
         self._stopped = threading.Event()
         self._pool = urllib3.PoolManager(maxsize=threads, block=True, retries=False, timeout=REQUEST_TIMEOUT_SEC)
         self._threads = ThreadPoolExecutor(threads)
@@ -60,7 +60,7 @@ class Crowd:
 
     def _apply(self, user_id: str) -> Answer:
         """Repeats on 429, 503 and on a broken connection: a POST is idempotent by campaign and user."""
-        sent_at, deadline = time.time(), time.monotonic() + self._patience_sec
+        sent_at, deadline = time.time(), time.monotonic() + self._give_up_after_sec
         while True:
             wait_sec = LONGEST_WAIT_SEC / 4
             try:

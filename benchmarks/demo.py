@@ -22,12 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
     django.setup()
-    from benchmarks import contest  # models can be imported only after setup()
+    from benchmarks import demo_run  # models can be imported only after setup()
     from coupons.errors import DATABASE_DOWN, RetryLater
 
     try:
-        return contest.run(users=options.users, quantity=options.quantity, threads=options.threads)
-    except (contest.DemoFailed, ServiceFailed) as error:
+        return demo_run.run(users=options.users, quantity=options.quantity, threads=options.threads)
+    except (demo_run.DemoFailed, ServiceFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
     except (RetryLater, *DATABASE_DOWN) as error:
         print(f"demo: a part does not answer: {error}. Look at `make status`.", file=sys.stderr)

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from benchmarks.figures import Mark
 from benchmarks.sandbox import spare_topic
-from benchmarks.targets import Target, api_key, go_round, ratio, start_product, start_references
-from benchmarks.workload import Run, eight_digits, hold_issued, hold_rows, make_campaigns, open_new
+from benchmarks.targets import Target, api_key, ratio, run_rounds, start_product, start_references
+from benchmarks.workload import Run, eight_digits, fill_redis, insert_coupons, make_campaigns, open_new
 from coupons.admission import campaign_store
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.models import Campaign
@@ -27,20 +27,23 @@ MEMORY_MIB = 170.0
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     counts = {"few": FEW, "many": run.size(MANY, 20_000)}
-    campaigns = {name: _grow(run, count) for name, count in counts.items()}
+    campaigns = {name: _create_filled_campaign(run, count) for name, count in counts.items()}
     rounds, seconds = run.size(2 * run.repeats, 1), run.size(SLICE_SEC, 1)
     with spare_topic("blog") as topic, Services(log_folder=run.log_folder) as services:
         bare = start_references(services, topic)["bare DRF"]
         product = start_product(services)
         winners = {f"winners, {name}": product.winners(campaign) for name, campaign in campaigns.items()}
-        go_round(winners, rounds=rounds, seconds=seconds)
+        run_rounds(winners, rounds=rounds, seconds=seconds)
         for campaign in campaigns.values():
-            _cut(campaign)
+            _sell_out(campaign)
         refusals = {f"refusals, {name}": product.refusals(api_key(), each) for name, each in campaigns.items()}
-        go_round({"bare": bare, **refusals}, rounds=rounds, seconds=seconds)
+        run_rounds({"bare": bare, **refusals}, rounds=rounds, seconds=seconds)
         make_campaigns(run.size(CAMPAIGNS, 200))
-        bare_later, later = bare.on(bare.connections), refusals["refusals, few"].on(bare.connections)
-        go_round({"bare later": bare_later, "later": later}, rounds=rounds, seconds=seconds)
+        bare_later, later = (
+            bare.with_connections(bare.connections),
+            refusals["refusals, few"].with_connections(bare.connections),
+        )
+        run_rounds({"bare later": bare_later, "later": later}, rounds=rounds, seconds=seconds)
         memory_mib = product.memory_mib()
     targets = {**winners, **refusals, "refusals, few, beside 10,000 campaigns": later}
     known = ratio(later, bare_later) / ratio(refusals["refusals, few"], bare)
@@ -63,17 +66,17 @@ def _cost(targets: dict[str, Target], kind: str) -> float:
     return ratio(targets[f"{kind}, many"], targets[f"{kind}, few"])
 
 
-def _grow(run: Run, count: int) -> UUID:
+def _create_filled_campaign(run: Run, count: int) -> UUID:
     """A campaign that is open and has given out so many coupons, in Redis and in PostgreSQL."""
     began = time.monotonic()
     campaign_id = open_new(f"{count} coupons", MAX_QUANTITY)
-    hold_issued(campaign_id, eight_digits(count))
-    hold_rows(campaign_id, count)
+    fill_redis(campaign_id, eight_digits(count))
+    insert_coupons(campaign_id, count)
     run.say(f"{count} coupons in {time.monotonic() - began:.0f} s")
     return campaign_id
 
 
-def _cut(campaign_id: UUID) -> None:
+def _sell_out(campaign_id: UUID) -> None:
     """Sold out from now on."""
     admitted, last = _admitted(campaign_id), -1
     while admitted != last:  # what wrk left without waiting for the answer is still on its way

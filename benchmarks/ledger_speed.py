@@ -17,8 +17,8 @@ from benchmarks.workload import (
     Run,
     admit_all,
     eight_digits,
-    hold_issued,
-    hold_rows,
+    fill_redis,
+    insert_coupons,
     open_new,
     publish_all,
 )
@@ -40,8 +40,8 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     count = run.size(1_000_000, 20_000)
     campaign_id = open_new("verifier", count)
     users, written = eight_digits(count), int(count * (1 - UNREAD_SHARE))
-    hold_issued(campaign_id, users[:written])
-    hold_rows(campaign_id, written)
+    fill_redis(campaign_id, users[:written])
+    insert_coupons(campaign_id, written)
     at = timezone.now()
     publish_all([Ticket(campaign_id, user, sequence, at) for sequence, user in enumerate(users[:written], 1)])
     _all_was_read()

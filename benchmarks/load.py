@@ -34,7 +34,7 @@ LOOK_SEC = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
+class Endpoint:
     """Where applications go, and with which bearer tokens: one of them is everybody's."""
 
     port: int
@@ -43,7 +43,7 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedLoopResult:
     """What wrk found. `refused` counts answers of 400 and above, `client_cpu_us` is wrk's own time for a request."""
 
     requests: int
@@ -57,7 +57,7 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenLoopResult:
     """What vegeta found: for each outcome, a status or "no answer: why", how long each of its users waited.
 
     `late_ms`: how long after it was due each request was sent. `peak` is the greatest thing that `watch` said.
@@ -82,29 +82,29 @@ class Opened:
         return {"p50": percentile(waits, 50), "p99": percentile(waits, 99), "max": max(waits)} if waits else {}
 
 
-def closed(aim: Aim, *, users: str, seconds: float, connections: int) -> Closed:
+def run_closed_loop(endpoint: Endpoint, *, users: str, seconds: float, connections: int) -> ClosedLoopResult:
     """`users` begins the ids of users that nobody else has. wrk counts whole seconds. Raises ServiceFailed."""
     if shutil.which("wrk") is None:
         raise ServiceFailed("wrk is missing: `bin/stack packages benchmarks` installs it.")
     with tempfile.NamedTemporaryFile("w", suffix=".bearers") as file:
-        file.write("".join(f"{bearer}\n" for bearer in aim.bearers))
+        file.write("".join(f"{bearer}\n" for bearer in endpoint.bearers))
         file.flush()
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
-        command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{HOST}:{aim.port}", "--"]
-        output, cpu_sec, _ = _run([*command, aim.path, users, file.name])
+        command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{HOST}:{endpoint.port}", "--"]
+        output, cpu_sec, _ = _run([*command, endpoint.path, users, file.name])
     found = json.loads(output.strip().splitlines()[-1])
-    return Closed(**found, client_cpu_us=cpu_sec * 1e6 / max(found["requests"], 1))
+    return ClosedLoopResult(**found, client_cpu_us=cpu_sec * 1e6 / max(found["requests"], 1))
 
 
-def opened(
-    aim: Aim,
+def run_open_loop(
+    endpoint: Endpoint,
     *,
     users: str,
     seconds: float,
     per_sec: float = 0,
     workers: int = 0,
     watch: Callable[[], float] = lambda: 0.0,
-) -> Opened:
+) -> OpenLoopResult:
     """An open loop of `per_sec` requests a second; or, with `workers` instead, a closed loop on so many connections,
     which tells each user's wait as wrk does not. Raises ServiceFailed."""
     if not VEGETA.exists():
@@ -112,7 +112,7 @@ def opened(
     count = int((per_sec or TARGETS_PER_SEC) * seconds) + SPARE_TARGETS
     with tempfile.TemporaryDirectory() as folder:
         targets, results = Path(folder) / "targets", Path(folder) / "results"
-        targets.write_text("".join(_target(aim, number, f"{users}{number}") + "\n" for number in range(count)))
+        targets.write_text("".join(_target(endpoint, number, f"{users}{number}") + "\n" for number in range(count)))
         command = [str(VEGETA), "attack", "-format=json", "-lazy", "-timeout=10s", f"-duration={seconds:g}s"]
         command += [f"-rate={per_sec:g}" if per_sec else "-rate=0", f"-max-workers={workers or MAX_WORKERS}"]
         command += [f"-workers={workers}"] if workers else []
@@ -121,7 +121,7 @@ def opened(
     return read_results(rows, per_sec=per_sec, client_share=cpu_sec / seconds, peak=peak)
 
 
-def read_results(rows: str, *, per_sec: float, client_share: float = 0.0, peak: float = 0.0) -> Opened:
+def read_results(rows: str, *, per_sec: float, client_share: float = 0.0, peak: float = 0.0) -> OpenLoopResult:
     """vegeta's CSV: time of sending (ns since 1970), status (0 = none), latency (ns), ..., error, ..., number (from 0).
 
     In an open loop request n is due n intervals after the first; none leaves before it is due, so the earliest
@@ -139,7 +139,7 @@ def read_results(rows: str, *, per_sec: float, client_share: float = 0.0, peak: 
         late_ms.append(late)
         waits_ms[status if status != "0" else f"no answer: {error}"].append(late + latency / 1e6)
     ended_ns = max(sent + latency for sent, _, latency, _, _ in found)
-    return Opened((ended_ns - began_ns) / 1e9, dict(waits_ms), late_ms, client_share, peak)
+    return OpenLoopResult((ended_ns - began_ns) / 1e9, dict(waits_ms), late_ms, client_share, peak)
 
 
 def version_of_wrk() -> str:
@@ -153,11 +153,11 @@ def version_of_vegeta() -> str:
     return stamp.read_text().strip() if stamp.exists() else "none"
 
 
-def _target(aim: Aim, number: int, user: str) -> str:
-    bearer = aim.bearers[number % len(aim.bearers)]
+def _target(endpoint: Endpoint, number: int, user: str) -> str:
+    bearer = endpoint.bearers[number % len(endpoint.bearers)]
     headers = {"Authorization": [f"Bearer {bearer}"], "Content-Type": ["application/json"]}
     body = base64.b64encode(json.dumps({"user_id": user}).encode()).decode()
-    url = f"http://{HOST}:{aim.port}{aim.path}"
+    url = f"http://{HOST}:{endpoint.port}{endpoint.path}"
     return json.dumps({"method": "POST", "url": url, "header": headers, "body": body})
 
 

@@ -43,12 +43,12 @@ def describe() -> dict[str, Any]:
 
 def commit() -> str:
     """What is checked out, and whether files differ from it."""
-    head = _said(["git", "-C", str(CHECKOUT), "rev-parse", "--short=12", "HEAD"]) or "unknown"
-    changed = _said(["git", "-C", str(CHECKOUT), "status", "--porcelain", "--untracked-files=no"])
+    head = _output_of(["git", "-C", str(CHECKOUT), "rev-parse", "--short=12", "HEAD"]) or "unknown"
+    changed = _output_of(["git", "-C", str(CHECKOUT), "status", "--porcelain", "--untracked-files=no"])
     return f"{head} with changes" if changed else head
 
 
-def _said(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:

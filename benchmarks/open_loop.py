@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.figures import Mark, percentile
-from benchmarks.load import Opened, opened
+from benchmarks.load import OpenLoopResult, run_open_loop
 from benchmarks.sandbox import spare_topic
 from benchmarks.targets import Product, Target, start_product, start_references
 from benchmarks.workload import Run
@@ -24,7 +24,7 @@ CASES = ("best", "within", "beyond", "crowd")
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     with spare_topic("blog") as topic, Services(log_folder=run.log_folder) as services:
-        bare = start_references(services, topic)["bare DRF"].on(1)
+        bare = start_references(services, topic)["bare DRF"].with_connections(1)
         product = start_product(services)
         bare.warm_up("warm-up-", run.size(2, 1))
         _open(product, "warm-up-", run.size(4, 1), workers=BEST_ON)
@@ -56,12 +56,14 @@ def _repeat(run: Run, bare: Target, product: Product, number: int) -> dict[str, 
     }
 
 
-def _open(product: Product, users: str, seconds: float, *, per_sec: float = 0, workers: int = 0) -> Opened:
-    aim = product.winners().aim
-    return opened(aim, users=users, seconds=seconds, per_sec=per_sec, workers=workers, watch=product.memory_mib)
+def _open(product: Product, users: str, seconds: float, *, per_sec: float = 0, workers: int = 0) -> OpenLoopResult:
+    endpoint = product.winners().endpoint
+    return run_open_loop(
+        endpoint, users=users, seconds=seconds, per_sec=per_sec, workers=workers, watch=product.memory_mib
+    )
 
 
-def _figures(found: Opened, most: float) -> dict[str, Any]:
+def _figures(found: OpenLoopResult, most: float) -> dict[str, Any]:
     requests = sum(found.outcomes.values())
     return {
         "offered_per_sec": requests / found.seconds,

@@ -94,7 +94,7 @@ def clear(server: psycopg2.extensions.connection) -> None:
     from coupons.admission.scripts import admission_redis
     from coupons.messaging.producer import close_publisher
 
-    forget_campaigns()
+    delete_campaign_keys()
     admission_redis().delete(BLOG_COUNT)
     connection.close()
     close_publisher()
@@ -103,7 +103,7 @@ def clear(server: psycopg2.extensions.connection) -> None:
     server.close()
 
 
-def forget_campaigns() -> None:
+def delete_campaign_keys() -> None:
     """Remove the keys of every campaign of the current database from Redis."""
     from coupons.admission.keys import campaign_keys
     from coupons.admission.scripts import admission_redis

@@ -20,7 +20,7 @@ from django.conf import settings
 from redis import Redis
 
 from benchmarks import sandbox
-from benchmarks.load import Aim, Closed, closed
+from benchmarks.load import ClosedLoopResult, Endpoint, run_closed_loop
 from coupons.admission.scripts import admission_redis
 from harness import CHECKOUT, HOST, Service, ServiceFailed, Services, answers_ok, cpu_sec, free_port, pss_mib
 
@@ -41,20 +41,26 @@ class Target:
     """An address and a number of connections, and what was measured there in each round."""
 
     def __init__(
-        self, service: Service, aim: Aim, *, connections: int = 64, refuses: bool = False, caches: bool = False
+        self,
+        service: Service,
+        endpoint: Endpoint,
+        *,
+        connections: int = 64,
+        refuses: bool = False,
+        caches: bool = False,
     ) -> None:
-        self.service, self.aim, self.connections = service, aim, connections
+        self.service, self.endpoint, self.connections = service, endpoint, connections
         self._refuses, self._caches = refuses, caches
         self.rounds: list[dict[str, float]] = []
 
     def load(self, users: str, seconds: float) -> dict[str, float]:
         """A closed loop. Only right answers count as `per_sec`: winners, or refusals; `wrong` is the others' share."""
         web, redis = self._cpu()
-        found = closed(self.aim, users=users, seconds=seconds, connections=self.connections)
+        found = run_closed_loop(self.endpoint, users=users, seconds=seconds, connections=self.connections)
         web, redis = self._cpu()[0] - web, self._cpu()[1] - redis
         wrong = found.requests - found.refused if self._refuses else found.refused
         if not found.requests or found.broken or (self._refuses and wrong > found.requests * WRONG_SHARE):
-            raise ServiceFailed(f"{self.aim.path}: {wrong} wrong answers, {found}\n{self.service.tail()}")
+            raise ServiceFailed(f"{self.endpoint.path}: {wrong} wrong answers, {found}\n{self.service.tail()}")
         self.rounds.append(
             {
                 "per_sec": (found.requests - wrong) / found.seconds,
@@ -64,14 +70,14 @@ class Target:
                 "max_ms": found.max_ms,
                 "web_cpu_us": web * 1e6 / found.requests,
                 "redis_cpu_us": redis * 1e6 / found.requests,
-                "client_share": _share(found),
+                "client_share": _client_share(found),
             }
         )
         return self.rounds[-1]
 
     def warm_up(self, users: str, seconds: float) -> None:
         """Its answers count for nothing: a worker that still imports gives none."""
-        closed(self.aim, users=users, seconds=seconds, connections=self.connections)
+        run_closed_loop(self.endpoint, users=users, seconds=seconds, connections=self.connections)
 
     def wait_until_cached(self, *, seconds: float = CACHED_SEC) -> None:
         """Until refusals come from the web server's memory: it forgets a campaign that nobody asks for, and reads its
@@ -84,9 +90,9 @@ class Target:
                 break
         del self.rounds[measured:]
 
-    def on(self, connections: int) -> "Target":
+    def with_connections(self, connections: int) -> "Target":
         """The same on so many connections, with nothing measured yet."""
-        return Target(self.service, self.aim, connections=connections, refuses=self._refuses, caches=self._caches)
+        return Target(self.service, self.endpoint, connections=connections, refuses=self._refuses, caches=self._caches)
 
     def median(self, figure: str) -> float:
         return median(each[figure] for each in self.rounds)
@@ -117,11 +123,11 @@ class Product:
     sold_out: str
 
     def winners(self, campaign: object = "") -> Target:
-        return Target(self.web, Aim(self.port, apply_path(campaign or self.endless), api_key()))
+        return Target(self.web, Endpoint(self.port, apply_path(campaign or self.endless), api_key()))
 
     def refusals(self, bearers: Sequence[str], campaign: object = "") -> Target:
         return Target(
-            self.web, Aim(self.port, apply_path(campaign or self.sold_out), bearers), refuses=True, caches=True
+            self.web, Endpoint(self.port, apply_path(campaign or self.sold_out), bearers), refuses=True, caches=True
         )
 
     def memory_mib(self) -> float:
@@ -204,7 +210,7 @@ def start_references(services: Services, topic: str) -> dict[str, Target]:
     services.wait("The references", lambda: _answers(port), deadline_sec=READY_SEC, of=service)
 
     def target(path: str, *, refuses: bool = False) -> Target:
-        return Target(service, Aim(port, path, api_key()), refuses=refuses)
+        return Target(service, Endpoint(port, path, api_key()), refuses=refuses)
 
     return {
         "bare DRF": target("/bare/campaigns/1/apply"),
@@ -236,7 +242,7 @@ def api_key() -> list[str]:
     return [settings.API_KEYS[0]]
 
 
-def trust_tokens(folder: Path) -> dict[str, str]:
+def token_settings(folder: Path) -> dict[str, str]:
     """The environment of a web server that believes `tokens`."""
     (folder / "bench.HS256.secret").write_text(SECRET)
     return {"COUPON_JWT_KEYS_DIR": str(folder), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
@@ -257,7 +263,7 @@ def ratio(mine: Target, others: Target, figure: str = "per_sec") -> float:
     return median(one[figure] / other[figure] for one, other in pairs)
 
 
-def go_round(targets: Mapping[str, Target], *, rounds: int, seconds: float) -> None:
+def run_rounds(targets: Mapping[str, Target], *, rounds: int, seconds: float) -> None:
     """Slices in turn, so that whatever else the machine does meets all alike; each round begins with another target.
 
     The first round only warms up.
@@ -272,6 +278,6 @@ def go_round(targets: Mapping[str, Target], *, rounds: int, seconds: float) -> N
             load(users, seconds)
 
 
-def _share(found: Closed) -> float:
+def _client_share(found: ClosedLoopResult) -> float:
     """wrk's part of one core: at 1 it would measure itself."""
     return found.client_cpu_us * found.requests / found.seconds / 1e6

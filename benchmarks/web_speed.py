@@ -12,13 +12,13 @@ from benchmarks.targets import (
     Target,
     api_key,
     apply_once,
-    go_round,
     older_product,
     ratio,
+    run_rounds,
     start_product,
     start_references,
+    token_settings,
     tokens,
-    trust_tokens,
 )
 from benchmarks.workload import Run
 from harness import Services
@@ -34,19 +34,21 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     bearers = tokens(run.size(MAX_TOKENS, 1_000))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        services = stack.enter_context(Services(log_folder=run.log_folder, environment=trust_tokens(folder)))
+        services = stack.enter_context(Services(log_folder=run.log_folder, environment=token_settings(folder)))
         references = start_references(services, stack.enter_context(spare_topic("blog")))
         products = {"product": start_product(services)}
         if run.older:
             products["older"] = stack.enter_context(older_product(services, run.server, run.older))
         winners = {
-            f"{name}, {on}": target.on(on) for on in CONNECTIONS for name, target in _winners(references, products)
+            f"{name}, {on}": target.with_connections(on)
+            for on in CONNECTIONS
+            for name, target in _winners(references, products)
         }
-        go_round(winners, rounds=rounds, seconds=seconds)
+        run_rounds(winners, rounds=rounds, seconds=seconds)
         refusals = {name: target for name, target in references.items() if name != "blog"}
         for name, product in products.items():
             refusals |= {f"{name}, key": product.refusals(api_key()), f"{name}, token": product.refusals(bearers)}
-        go_round(refusals, rounds=rounds, seconds=seconds)
+        run_rounds(refusals, rounds=rounds, seconds=seconds)
         _check(products, bearers)
     found = {"winners": winners, "refusals": refusals}
     for kind, targets in found.items():

@@ -80,7 +80,7 @@ def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
     return tickets
 
 
-def hold_issued(campaign_id: UUID, users: Sequence[str]) -> None:
+def fill_redis(campaign_id: UUID, users: Sequence[str]) -> None:
     """The new campaign's state in Redis as it is when these users were admitted in this order and all have coupons."""
     redis, keys = admission_redis(), campaign_keys(campaign_id)
     sequence = itertools.count(1)
@@ -90,7 +90,7 @@ def hold_issued(campaign_id: UUID, users: Sequence[str]) -> None:
     redis.hset(keys.campaign, mapping=counts)
 
 
-def hold_rows(campaign_id: UUID, count: int) -> None:
+def insert_coupons(campaign_id: UUID, count: int) -> None:
     """The coupons of so many users of `eight_digits`, in this order; made by PostgreSQL itself."""
     with unlimited_waits(), connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")

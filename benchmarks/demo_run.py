@@ -18,7 +18,7 @@ from coupons.models import Campaign, Coupon
 from harness import CHECKOUT, HOST, MANAGE, Services, answers_ok, free_port, is_free, log_folder
 
 READY_SEC = 30.0
-PATIENCE_SEC = 60.0
+GIVE_UP_AFTER_SEC = 60.0
 """How long a user repeats, and how long the last coupons may take after the last answer."""
 LOOK_SEC = 0.1
 
@@ -45,7 +45,7 @@ def run(*, users: int, quantity: int, threads: int) -> int:
             api_key=settings.API_KEYS[0],
             users=[str(number) for number in range(1, users + 1)],
             threads=threads,
-            patience_sec=PATIENCE_SEC,
+            give_up_after_sec=GIVE_UP_AFTER_SEC,
         ) as crowd:
             _watch(services, crowd, campaign_id, users=users, quantity=quantity)
         answers, rows = crowd.answers, _rows(campaign_id)
@@ -122,7 +122,7 @@ def _watch(services: Services, crowd: Crowd, campaign_id: UUID, *, users: int, q
             for name, count in zip(totals, (admitted, len(answers) - admitted, issued), strict=True):
                 progress.update(tasks[name], completed=count)
             if finished:
-                deadline = deadline or time.monotonic() + PATIENCE_SEC
+                deadline = deadline or time.monotonic() + GIVE_UP_AFTER_SEC
                 if (issued >= totals["issued"] and not pending) or time.monotonic() > deadline:
                     return
             services.check()
