@@ -61,11 +61,28 @@ def refuse_bad_settings() -> None:
         logger.warning("web.check id=%s text=%s hint=%s", message.id, message.msg, message.hint)
 
 
-def warm_up_this_process() -> None:
-    """Before the first user comes, and after Django's settings are there."""
-    from coupons.api.warm_up import warm_up
+def warm_up() -> None:
+    """Make this process's clients before the first user comes, and say what is missing. It serves all the same: a part
+    may come up later, and until then the answers are 503."""
+    from django.conf import settings
 
-    warm_up()
+    from coupons.admission.campaign_cache import campaign_cache
+    from coupons.auth.api_key_cache import api_key_cache
+    from coupons.errors import RetryLater
+    from coupons.messaging.producer import publisher
+    from coupons.messaging.topics import partition_count
+
+    campaign_cache()
+    ready = publisher()
+    api_key_cache()
+    try:
+        if partition_count() is None:
+            logger.error("web.no_topic topic=%s: manage.py create_topic makes it", settings.TOPIC)
+    except RetryLater as error:
+        logger.warning("web.no_kafka error=%s", error)
+        return
+    if not ready.wait_until_ready(settings.KAFKA_REQUEST_TIMEOUT_MS / 1000):
+        logger.warning("web.producer_not_ready after=%dms", settings.KAFKA_REQUEST_TIMEOUT_MS)
 
 
 def freeze_imported_objects() -> None:
@@ -84,5 +101,5 @@ if multiprocessing.parent_process() is not None:
 
 application: WSGIApplication = refuse_chunked_bodies(with_static_files(get_wsgi_application()))
 refuse_bad_settings()
-warm_up_this_process()
+warm_up()
 freeze_imported_objects()
