@@ -1,5 +1,5 @@
-"""What the demo, the benchmarks, the faults and the tests share: free ports, the product's parts as real processes with
-their output in log files, all ended whatever happens, and what such processes take of the machine."""
+"""Shared by the demo, the benchmarks, the faults and the tests: finds free ports, runs the product's parts as real
+processes with log files, always ends them, and measures their CPU time and memory."""
 
 import itertools
 import os
@@ -28,11 +28,11 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class ServiceFailed(Exception):
-    """A process ended, or did not become ready; the text holds the end of its log."""
+    """A process ended, or did not become ready in time. The text has the end of its log."""
 
 
 class Service:
-    """One process, in a session of its own: a Ctrl-C of the terminal reaches us alone, and we end it."""
+    """One process in a session of its own, so that the terminal's Ctrl-C reaches only the program that started it."""
 
     def __init__(
         self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path = CHECKOUT
@@ -66,7 +66,7 @@ class Service:
 
 
 class Services:
-    """A context that starts processes and ends them all: SIGTERM, wait, then SIGKILL to what is left."""
+    """A context manager that starts processes and ends them all: SIGTERM, a wait, then SIGKILL."""
 
     def __init__(self, *, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log_folder = log_folder
@@ -79,7 +79,7 @@ class Services:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must leave nothing behind
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         try:
             self.stop(*self._running)
         finally:
@@ -103,7 +103,7 @@ class Services:
             service.check()
 
     def wait(self, what: str, condition: Callable[[], bool], *, deadline_sec: float, of: Service) -> None:
-        """Until the condition holds. Raises ServiceFailed when a process ends or the deadline passes."""
+        """Waits until the condition holds. Raises ServiceFailed when a process ends or the deadline passes."""
         deadline = time.monotonic() + deadline_sec
         while not condition():
             self.check()
@@ -112,7 +112,7 @@ class Services:
             time.sleep(POLL_SEC)
 
     def stop(self, *services: Service) -> None:
-        """End these, side by side, with the processes that they have started."""
+        """Ends these services concurrently, with the processes that they have started."""
         for service in services:
             if service.process.poll() is None:
                 service.process.terminate()
@@ -127,7 +127,7 @@ class Services:
 
 
 def answers_ok(url: str) -> bool:
-    """Whether a GET of the address is answered with 200 now."""
+    """Whether a GET of the URL is answered with 200 now."""
     try:
         return urllib3.request("GET", url, timeout=3, retries=False).status == 200
     except urllib3.exceptions.HTTPError:
@@ -145,10 +145,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """One that nobody listens at now, and that hardly anybody else takes before the program that it is for listens.
+    """Finds a free port that is unlikely to be taken before the caller's program listens on it.
 
-    Below the ports that the system gives to whoever connects somewhere, and not where another process of these looks:
-    two web servers on one port would not fail, but share its connections (SO_REUSEPORT).
+    The range lies below the ephemeral ports, and each process begins its search at a place of its own: two web servers
+    on one port would not fail, but share its connections (SO_REUSEPORT).
     """
     for number in itertools.islice(_numbers, PORTS):
         if is_free(port := FIRST_PORT + number % PORTS):
@@ -156,32 +156,32 @@ def free_port() -> int:
     raise ServiceFailed(f"no free port between {FIRST_PORT} and {FIRST_PORT + PORTS - 1}")
 
 
-_numbers = itertools.count(os.getpid() * 1_009)  # processes that are started one after the other begin far apart
+_numbers = itertools.count(os.getpid() * 1_009)  # processes with adjacent pids begin far apart
 
 
 def log_folder() -> Path:
-    """Beside the stack's settings file, where its servers log too."""
+    """The log folder beside the stack's settings file, which the servers also use."""
     named = os.environ.get("COUPON_ENV_FILE")
     return (Path(named).resolve().parent if named else CHECKOUT / ".stack") / "log"
 
 
 def cpu_sec(session: int) -> float:
-    """CPU time so far of the processes of one session: a service and all that it started."""
+    """The CPU time so far of all processes of a session: a service and the processes that it started."""
     return sum(int(stat[11]) + int(stat[12]) for _, stat in _processes(session)) / CLOCK_TICKS
 
 
 def pss_mib(session: int) -> float:
-    """Memory: the proportional set size, in which what several processes share counts once."""
+    """The memory of a session as proportional set size, which counts shared pages once."""
     return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024
 
 
 def max_threads(session: int) -> int:
-    """The number of threads of the process that has the most."""
+    """The highest number of threads of a process in the session."""
     return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))
 
 
 def end_session(session: int) -> None:
-    """SIGKILL to all of them that still run."""
+    """Sends SIGKILL to all processes of the session that still run."""
     for folder, _ in _processes(session):
         try:
             os.kill(int(folder.name), signal.SIGKILL)
@@ -190,7 +190,7 @@ def end_session(session: int) -> None:
 
 
 def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
-    """The folder in /proc of each of them, and what its stat says after the name."""
+    """The folder in /proc of each process of the session, and the fields of its stat after the name."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(") ")[2].split()
@@ -209,7 +209,7 @@ def _number(file: Path, name: str) -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Asks no server."""
+    """Describes the hardware and its load, without any server."""
     memory_kib = int(Path("/proc/meminfo").read_text().split(maxsplit=2)[1])
     return {
         "cpus": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Speed and memory, measured: `make bench`. benchmarks/README.md says what each figure means."""
+"""Measures speed and memory: `make bench`. benchmarks/README.md explains each figure."""
 
 BLOG_COUNT = "bench:blog"
-"""The key of the blog's counter in Redis (reference.py)."""
+"""The Redis key of the counter of the blog's design (reference.py)."""

@@ -1,7 +1,7 @@
-"""`make bench`: speed and memory in one run on the running stack; marks first, raw figures as JSON.
+"""`make bench`: measures speed and memory on the running stack, prints the marks and writes raw figures as JSON.
 
-All parts share a database, a topic and a group that are made for them and removed afterwards. A part that fails is
-recorded with its reason, and the others still run.
+All parts share a database, a topic and a consumer group that the run creates and removes. A part that fails is recorded
+with its reason, and the others still run.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from harness import log_folder
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 3
-"""Of the JSON file; raised when a reader of the former one would misread it."""
+"""The version of the JSON file's format. Raise it when a reader of the old format would misread the new one."""
 PARTS = {
     "web": "web_speed",
     "waits": "open_loop",
@@ -31,8 +31,8 @@ PARTS = {
     "ledger": "ledger_speed",
     "growth": "growth",
 }
-"""Name and module of each; the module has `measure(run)`, which returns figures and marks. In the order in which they
-run: the last ones leave a million rows."""
+"""Each part's name and module, in the order of their run: the last ones leave a million rows. A module has
+`measure(run)`, which returns figures and marks."""
 ABOUT = ("machine", "versions", "settings")
 EXIT_FAILED, EXIT_MARK_MISSED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     document = new_document(options, moment)
     try:
         with sandbox() as server:
-            from benchmarks.machine import describe  # models can be imported only after setup()
+            from benchmarks.machine import describe  # models can only be imported after django.setup()
             from benchmarks.workload import Run
 
             document |= describe()
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("bench: interrupted; its processes have ended, its database and topic are removed.", file=sys.stderr)
+        print("bench: interrupted; its processes, database and topic have been removed.", file=sys.stderr)
         return EXIT_INTERRUPTED
     document |= {"complete": True, "load_average_at_end": os.getloadavg()}
     write(file, document)
@@ -67,11 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small and once: does it run? Not for quoting")
-    parser.add_argument("--repeats", type=int, choices=range(1, 10), help="default 3, quick 1")
-    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="some of the parts")
-    parser.add_argument("--older", default="", metavar="COMMIT", help="the part `web` measures this commit too")
-    parser.add_argument("--out", type=Path, help="the JSON file; default: a new one in benchmarks/results/")
+    parser.add_argument(
+        "--quick", action="store_true", help="run small and once, to see whether it works; the figures mean nothing"
+    )
+    parser.add_argument("--repeats", type=int, choices=range(1, 10), help="default 3, with --quick 1")
+    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="run only these parts")
+    parser.add_argument("--older", default="", metavar="COMMIT", help="the part `web` also measures this commit")
+    parser.add_argument("--out", type=Path, help="the JSON file; default: a new file in benchmarks/results/")
     options = parser.parse_args(arguments)
     options.repeats = options.repeats or (1 if options.quick else 3)
     return options
@@ -94,13 +96,13 @@ def new_document(options: argparse.Namespace, moment: datetime) -> dict[str, Any
 
 
 def add_part(document: dict[str, Any], name: str, run: Any) -> None:
-    """Its figures and marks, or why it has none."""
+    """Runs one part and adds its figures and marks, or the reason of its failure."""
     began, figures, marks = time.monotonic(), dict[str, Any](), list[Mark]()
     try:
         figures, marks = importlib.import_module(f"benchmarks.{PARTS[name]}").measure(run)
-    except Exception as error:  # noqa: BLE001  whatever it is: recorded, and the other parts go on
+    except Exception as error:  # noqa: BLE001  any error is recorded, and the other parts still run
         traceback.print_exc()
-        document["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]  # the rest is a log's end
+        document["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]  # the rest is the end of a log
     document[name] = {**figures, "seconds": round(time.monotonic() - began, 1)}
     document["seconds"] += document[name]["seconds"]
     document["marks"] += [{"part": name, **mark.document()} for mark in marks]
@@ -115,9 +117,9 @@ def write(file: Path, document: dict[str, Any]) -> None:
 
 
 def report(file: Path, document: dict[str, Any]) -> int:
-    """Prints marks and failures; the exit code."""
+    """Prints marks and failures, and returns the exit code."""
     marks = [Mark(**{field: mark[field] for field in Mark.__slots__}) for mark in document["marks"]]
-    print(f"raw figures: {file}, after {document['seconds'] / 60:.1f} minutes; services' logs: {log_folder()}")
+    print(f"raw figures: {file}, measured in {document['seconds'] / 60:.1f} minutes; services' logs: {log_folder()}")
     print("\nMarks:", *marks, sep="\n  ")
     for name, reason in document["failed"].items():
         print(f"  {name}: FAILED: {reason}")

@@ -1,6 +1,6 @@
--- wrk's side of benchmarks/load.py: each request is another user's application, and the end is one line of JSON.
--- Arguments after `--`: path, first words of the user ids, file of bearers (one a line; one alone is everybody's).
--- With several bearers the users are the lines' numbers, as their tokens say; they come again and again.
+-- The wrk script of benchmarks/load.py: sends each application for a new user, and prints one line of JSON at the end.
+-- Arguments after `--`: path, prefix of the user ids, file of bearer tokens (one per line; a single one serves all users).
+-- With several bearers the user ids are the line numbers, which are the tokens' subjects, and the users repeat in turn.
 
 local bearers, heads = {}, {}
 local path, prefix

@@ -1,4 +1,4 @@
-"""Rows a second, topic to committed rows: the real consumer, one save() a message, and COPY of the same rows."""
+"""Measures rows a second from topic to commit: the real consumer, one save() per message, and COPY of the same rows."""
 
 import time
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
 
 
 def consume(run: Run, campaign_id: UUID, rows: int) -> float:
-    """The real consumer, until it has written all of the campaign's messages: rows a second."""
+    """Runs the real consumer until it has written all of the campaign's messages. Returns rows a second."""
     with Services(log_folder=run.log_folder) as services:
         consumer = services.start("bench-consumer", [*MANAGE, "run_coupon_consumer", "--solo"])
         issued = Campaign.objects.filter(pk=campaign_id, issued_count=rows)
@@ -57,7 +57,7 @@ def consume(run: Run, campaign_id: UUID, rows: int) -> float:
 
 
 def pace(campaign_id: UUID) -> float:
-    """Rows a second from the first batch's INSERT to the last one's: start and end of the program do not count."""
+    """Rows a second from the first batch's INSERT to the last one's, without the program's start and end."""
     coupons = Coupon.objects.filter(campaign_id=campaign_id)
     times = coupons.aggregate(first=Min("issued_at"), last=Max("issued_at"), rows=Count("pk"))
     last_batch = coupons.filter(issued_at=times["last"]).count()
@@ -65,7 +65,7 @@ def pace(campaign_id: UUID) -> float:
 
 
 def _save_one_by_one(starts: dict[int, int], *, rows: int) -> float:
-    """The plain loop: take a message, save() its row, next. It does not even commit offsets, which favours it."""
+    """The plain loop: take a message and save() its row. It commits no offsets, which favours it."""
     campaign_id = open_new("save() a message", rows)
     consumer = Consumer(client_config(**{"group.id": "none", "enable.auto.commit": False}))
     consumer.assign([TopicPartition(settings.TOPIC, *start) for start in starts.items()])
@@ -87,5 +87,5 @@ def _save_one_by_one(starts: dict[int, int], *, rows: int) -> float:
 
 
 def _copy(tickets: Sequence[Ticket]) -> float:
-    """What the tables with their indexes and trigger can take at most."""
+    """The upper limit of the tables with their indexes and trigger."""
     return len(tickets) / copy_coupons(open_new("COPY", len(tickets)), tickets)

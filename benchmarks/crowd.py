@@ -1,4 +1,4 @@
-"""Users in a hurry: each applies over HTTP, on a number of threads, until the answer is final."""
+"""The demo's users: each applies over HTTP, on a pool of threads, until the answer is final."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ NOT_FINAL = frozenset({0, 429, 503})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a user was told in the end; status 0 = no answer, `code` says why. `sent_at`: seconds since 1970."""
+    """A user's final answer; status 0 means no answer, and `code` has the reason. `sent_at`: seconds since 1970."""
 
     user_id: str
     sent_at: float
@@ -30,7 +30,7 @@ class Answer:
 
 
 class Crowd:
-    """A context: users come from its beginning on. `answers` has one for each user when `finished`."""
+    """A context manager: users begin to apply when it opens. `answers` has one for each user when `finished`."""
 
     def __init__(self, *, url: str, api_key: str, users: Sequence[str], threads: int, give_up_after_sec: float) -> None:
         self._url = url
@@ -59,7 +59,7 @@ class Crowd:
         return all(future.done() for future in self._futures)
 
     def _apply(self, user_id: str) -> Answer:
-        """Repeats on 429, 503 and on a broken connection: a POST is idempotent by campaign and user."""
+        """Repeats on 429, 503 and a broken connection: a POST is idempotent by campaign and user."""
         sent_at, deadline = time.time(), time.monotonic() + self._give_up_after_sec
         while True:
             wait_sec = LONGEST_WAIT_SEC / 4

@@ -1,7 +1,7 @@
-"""`make demo`: users on threads fight over coupons by HTTP, through every real part; the ledger is checked.
+"""`make demo`: users on threads compete for coupons over HTTP, through every real part, and the ledger is checked.
 
-Needs a stack that is up and migrated. Exits 0 only if exactly min(users, quantity) different users have one
-coupon each, sequences 1 to n, PostgreSQL agrees with what the users were told, and the ledger closes.
+It needs a running and migrated stack. It exits 0 only if exactly min(users, quantity) different users have one coupon
+each with sequences 1 to n, PostgreSQL agrees with the users' answers, and the ledger closes.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
     django.setup()
-    from benchmarks import demo_run  # models can be imported only after setup()
+    from benchmarks import demo_run  # models can only be imported after django.setup()
     from coupons.errors import DATABASE_DOWN, RetryLater
 
     try:
@@ -30,18 +30,20 @@ def main(arguments: list[str] | None = None) -> int:
     except (demo_run.DemoFailed, ServiceFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
     except (RetryLater, *DATABASE_DOWN) as error:
-        print(f"demo: a part does not answer: {error}. Look at `make status`.", file=sys.stderr)
+        print(f"demo: a server does not answer: {error}. Check `make status`.", file=sys.stderr)
     except KeyboardInterrupt:
-        print("demo: interrupted; the processes that it started have ended.", file=sys.stderr)
+        print("demo: interrupted; its processes have been stopped.", file=sys.stderr)
         return 130
     return 1
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--users", type=positive, default=1000, help="different users (default %(default)s)")
-    parser.add_argument("--quantity", type=positive, default=100, help="coupons (default %(default)s)")
-    parser.add_argument("--threads", type=positive, default=32, help="threads they share (default %(default)s)")
+    parser.add_argument("--users", type=positive, default=1000, help="number of users (default %(default)s)")
+    parser.add_argument("--quantity", type=positive, default=100, help="number of coupons (default %(default)s)")
+    parser.add_argument(
+        "--threads", type=positive, default=32, help="threads that the users share (default %(default)s)"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The demo itself: starts the parts, lets the users go, shows what becomes of them, and checks the ledger."""
+"""Runs the demo: starts the parts, lets the users apply, shows their progress, and checks the ledger."""
 
 import os
 import subprocess
@@ -19,24 +19,26 @@ from harness import CHECKOUT, HOST, MANAGE, Services, answers_ok, free_port, is_
 
 READY_SEC = 30.0
 GIVE_UP_AFTER_SEC = 60.0
-"""How long a user repeats, and how long the last coupons may take after the last answer."""
+"""A user repeats for this time at most, and the last coupons must follow the last answer within it."""
 LOOK_SEC = 0.1
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; the text says why and what to do."""
+    """The demo cannot continue. The text has the reason and what to do."""
 
 
 def run(*, users: int, quantity: int, threads: int) -> int:
     if not settings.API_KEYS:
-        raise DemoFailed("COUPON_API_KEYS is empty, so nobody gets in. `make up` makes a key for a local stack.")
+        raise DemoFailed(
+            "COUPON_API_KEYS is empty, so no request is authorized. `make up` makes a key for a local stack."
+        )
     port = _web_port(settings.WEB_PORT)
     folder = log_folder()
     with Services(log_folder=folder) as services:
         _start_parts(services, port)
-        console.print(f"web, consumer and keeper run; their output is in {folder}/demo-*.log")
+        console.print(f"web, consumer and keeper are running; their logs are {folder}/demo-*.log")
         login = _admin_login()
         campaign_id = _open_campaign(quantity)
         console.print(f"campaign {campaign_id}: {users} users on {threads} threads, {quantity} coupons")
@@ -67,7 +69,7 @@ def _web_port(wanted: int) -> int:
     if is_free(wanted):
         return wanted
     port = free_port()
-    console.print(f"Port {wanted} is in use (`make run`?): the demo's own web server takes {port}.", style="yellow")
+    console.print(f"Port {wanted} is in use (`make run`?), so the demo's web server uses {port}.", style="yellow")
     return port
 
 
@@ -82,7 +84,7 @@ def _start_parts(services: Services, port: int) -> None:
 
 
 def _admin_login() -> str:
-    """Makes the operator's account if it is missing; says how to log in."""
+    """Creates the operator's account if it is missing. Returns a text that explains how to log in."""
     address = f"http://{HOST}:{settings.WEB_PORT}/admin/"
     name, password = os.environ.get("DJANGO_SUPERUSER_USERNAME"), os.environ.get("DJANGO_SUPERUSER_PASSWORD")
     if not name or not password:
@@ -91,7 +93,7 @@ def _admin_login() -> str:
     if account is None:
         _manage("createsuperuser", "--noinput")
     elif not account.check_password(password):
-        return f"{address} as {name}, whose password was changed since the stack was made"
+        return f"{address} as {name}, whose password was changed after the stack was created"
     return f"{address} as {name} with the password {password}"
 
 
@@ -109,14 +111,14 @@ def _manage(*arguments: str) -> str:
 
 
 def _watch(services: Services, crowd: Crowd, campaign_id: UUID, *, users: int, quantity: int) -> None:
-    """Shows what becomes of the users, until all coupons are written or the time is up."""
+    """Shows the progress until all coupons are written or the time is up."""
     totals = {"admitted": min(users, quantity), "refused": max(users - quantity, 0), "issued": min(users, quantity)}
     columns = TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     deadline = None
     with Progress(*columns, console=console) as progress:
         tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
         while True:
-            finished, answers = crowd.finished, crowd.answers  # before the counts, which are then the last ones
+            finished, answers = crowd.finished, crowd.answers  # read before the counts, so that the counts are final
             admitted = sum(answer.admitted for answer in answers)
             issued, pending = _issued(campaign_id), _pending(campaign_id) if finished else None
             for name, count in zip(totals, (admitted, len(answers) - admitted, issued), strict=True):
@@ -144,7 +146,7 @@ def _rows(campaign_id: UUID) -> list[Row]:
 
 
 def _ledger_faults(campaign_id: UUID) -> list[str]:
-    """Prints the ledger as the stored program sees it; a fault when it does not close."""
+    """Prints the output of reconcile_campaigns. Returns a fault if the ledger does not close."""
     command = [*MANAGE, "reconcile_campaigns", str(campaign_id)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     console.print("\nledger (admitted = issued + failed + pending):", style="bold")

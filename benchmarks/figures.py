@@ -1,4 +1,4 @@
-"""Figures of a run: percentiles, medians, and marks that are reached or not."""
+"""Computes percentiles and medians, and compares figures with their marks."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The least value that `percent` per cent of the values do not exceed (nearest rank); NaN of none."""
+    """The lowest value that `percent` per cent of the values do not exceed (nearest rank); NaN without values."""
     if not values:
         return math.nan
     rank = math.ceil(percent / 100 * len(values))
@@ -16,18 +16,18 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def median_ratio(values: Sequence[float], references: Sequence[float]) -> float:
-    """The median of the repeats' own ratios: what disturbs both sides of one repeat cancels out."""
+    """The median of the repeats' ratios, so that a disturbance of both sides of a repeat cancels out."""
     return median(value / reference for value, reference in zip(values, references, strict=True))
 
 
 def number(value: float) -> str:
-    """Three digits that count; whole from 100 on."""
+    """Formats a value with three significant digits; from 100 on as a whole number."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a figure should reach: at least `limit`, or at most it."""
+    """A figure's target: at least `limit`, or at most `limit`."""
 
     title: str
     value: float

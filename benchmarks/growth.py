@@ -1,7 +1,7 @@
-"""Whether the product is as fast beside a million winners, and beside 10,000 other open campaigns, as beside few.
+"""Measures whether the product stays as fast with a million winners, and with 10,000 other open campaigns.
 
-One web server, in slices in turn: a campaign with a thousand coupons, and one with a million (rows and tickets). At the
-end the 10,000 campaigns are made; those slices are compared with the former ones by a bare DRF view that ran in both.
+Slices alternate between two campaigns of one web server: one with a thousand coupons, and one with a million (rows and
+tickets). At the end the run creates 10,000 campaigns. A bare DRF view runs before and after, and relates the two.
 """
 
 import time
@@ -67,7 +67,7 @@ def _cost(targets: dict[str, Target], kind: str) -> float:
 
 
 def _create_filled_campaign(run: Run, count: int) -> UUID:
-    """A campaign that is open and has given out so many coupons, in Redis and in PostgreSQL."""
+    """Creates an open campaign with this many issued coupons, in Redis and in PostgreSQL."""
     began = time.monotonic()
     campaign_id = open_new(f"{count} coupons", MAX_QUANTITY)
     fill_redis(campaign_id, eight_digits(count))
@@ -77,9 +77,9 @@ def _create_filled_campaign(run: Run, count: int) -> UUID:
 
 
 def _sell_out(campaign_id: UUID) -> None:
-    """Sold out from now on."""
+    """Lowers the quantity to the admitted users, so that the campaign is sold out."""
     admitted, last = _admitted(campaign_id), -1
-    while admitted != last:  # what wrk left without waiting for the answer is still on its way
+    while admitted != last:  # requests that wrk sent at its end are still being answered
         time.sleep(SETTLE_SEC)
         admitted, last = _admitted(campaign_id), admitted
     change_campaign(campaign_id=campaign_id, changes={"quantity": admitted}, actor="benchmark")

@@ -1,4 +1,4 @@
-"""Time and memory of `reconcile_campaigns` with a million tickets, beside reading two of its sources once."""
+"""Measures time and memory of `reconcile_campaigns` with a million tickets, beside reading two sources once."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ LOOK_SEC = 0.05
 
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
-    """A healthy state: all but the last tickets are issued, and the last ones' messages wait for a consumer."""
+    """Checks a healthy state: all but the last tickets are issued, and the last ones' messages wait for a consumer."""
     count = run.size(1_000_000, 20_000)
     campaign_id = open_new("verifier", count)
     users, written = eight_digits(count), int(count * (1 - UNREAD_SHARE))
@@ -69,7 +69,8 @@ def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
 
 
 def _reconcile(campaign_id: UUID) -> tuple[float, float]:
-    """The command as a person runs it: seconds, and its peak memory in MiB. Raises ServiceFailed unless it closes."""
+    """Runs the command as an operator does. Returns seconds and peak memory in MiB. Raises ServiceFailed unless the
+    ledger closes."""
     began, peak = time.monotonic(), 0.0
     process = subprocess.Popen(
         [*MANAGE, "reconcile_campaigns", str(campaign_id)], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
@@ -85,8 +86,8 @@ def _reconcile(campaign_id: UUID) -> tuple[float, float]:
 
 
 def _peak_mib(pid: int) -> float:
-    """The kernel's high-water mark. Not ru_maxrss, which a child takes over from the process that started it: ours
-    holds a million tickets."""
+    """Reads the kernel's high-water mark. ru_maxrss is no use: a child inherits it from the process that started it,
+    and this one holds a million tickets."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:  # it has just ended
@@ -95,7 +96,7 @@ def _peak_mib(pid: int) -> float:
 
 
 def _read_both_sides_once(campaign_id: UUID) -> float:
-    """What every comparison has to do at least: all tickets out of Redis, all coupons out of PostgreSQL."""
+    """Does the least that every comparison needs: reads all tickets from Redis and all coupons from PostgreSQL."""
     began = time.monotonic()
     assert sum(1 for _ in scan_tickets(campaign_id)) > 0
     with unlimited_waits(), connection.cursor() as cursor, Path(os.devnull).open("w") as nowhere:

@@ -1,8 +1,8 @@
-"""Load by other people's programs: wrk for closed loops, vegeta for open ones. Each request is another user's.
+"""Generates load with wrk (closed loops) and vegeta (open loops). Each request is for a new user.
 
-In a closed loop each connection sends its next request when the last one is answered, so a slow server is asked less.
-In an open loop requests are due at fixed times whatever the server does, and a user's wait counts from then on: a
-client that sent late, since the machine had no core for it, would else measure itself kindly (coordinated omission).
+In a closed loop a connection sends its next request after the last answer, so a slow server gets fewer requests. In an
+open loop requests are due at fixed times whatever the server does, and a user's wait counts from that time. Otherwise a
+client that sent late, since the machine had no core for it, would report too short waits (coordinated omission).
 """
 
 import base64
@@ -25,17 +25,17 @@ from harness import CHECKOUT, HOST, ServiceFailed
 SCRIPT = Path(__file__).parent / "apply.lua"
 VEGETA = CHECKOUT / ".stack" / "tools" / "vegeta"
 MAX_WORKERS = 10_000
-"""Of vegeta, which starts another one while all of them wait: nobody waits for a free connection."""
+"""The limit of vegeta's workers. It starts another one while all of them wait, so no request waits for a connection."""
 TARGETS_PER_SEC = 10_000
-"""That a closed loop may use up."""
+"""How many prepared requests a closed loop gets for each second."""
 SPARE_TARGETS = 10
-"""vegeta asks for one more than it is told to send, and calls that an answer that did not come."""
+"""vegeta reads one target more than it should send, and counts a missing one as a request without an answer."""
 LOOK_SEC = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where applications go, and with which bearer tokens: one of them is everybody's."""
+    """The address of applications and their bearer tokens; a single token serves all users."""
 
     port: int
     path: str
@@ -44,7 +44,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoopResult:
-    """What wrk found. `refused` counts answers of 400 and above, `client_cpu_us` is wrk's own time for a request."""
+    """The result of wrk. `refused` counts answers of 400 and above; `client_cpu_us` is wrk's CPU time per request."""
 
     requests: int
     seconds: float
@@ -58,9 +58,9 @@ class ClosedLoopResult:
 
 @dataclass(frozen=True, slots=True)
 class OpenLoopResult:
-    """What vegeta found: for each outcome, a status or "no answer: why", how long each of its users waited.
+    """The result of vegeta. `waits_ms` has the users' waits by outcome: a status, or "no answer: REASON".
 
-    `late_ms`: how long after it was due each request was sent. `peak` is the greatest thing that `watch` said.
+    `late_ms` has the delay of each request after its due time. `peak` is the highest value that `watch` returned.
     """
 
     seconds: float
@@ -77,13 +77,14 @@ class OpenLoopResult:
         return len(self.waits_ms.get(outcome, [])) / self.seconds
 
     def spread(self, outcome: str) -> dict[str, float]:
-        """Empty when there was no such outcome."""
+        """The percentiles of an outcome's waits; empty without such an outcome."""
         waits = self.waits_ms.get(outcome, [])
         return {"p50": percentile(waits, 50), "p99": percentile(waits, 99), "max": max(waits)} if waits else {}
 
 
 def run_closed_loop(endpoint: Endpoint, *, users: str, seconds: float, connections: int) -> ClosedLoopResult:
-    """`users` begins the ids of users that nobody else has. wrk counts whole seconds. Raises ServiceFailed."""
+    """Runs wrk. `users` is a prefix of user ids that no other run uses. wrk counts whole seconds. Raises
+    ServiceFailed."""
     if shutil.which("wrk") is None:
         raise ServiceFailed("wrk is missing: `bin/stack packages benchmarks` installs it.")
     with tempfile.NamedTemporaryFile("w", suffix=".bearers") as file:
@@ -105,8 +106,8 @@ def run_open_loop(
     workers: int = 0,
     watch: Callable[[], float] = lambda: 0.0,
 ) -> OpenLoopResult:
-    """An open loop of `per_sec` requests a second; or, with `workers` instead, a closed loop on so many connections,
-    which tells each user's wait as wrk does not. Raises ServiceFailed."""
+    """Runs vegeta: an open loop of `per_sec` requests a second, or, with `workers` instead, a closed loop on that many
+    connections. Unlike wrk it reports each user's wait. Raises ServiceFailed."""
     if not VEGETA.exists():
         raise ServiceFailed("vegeta is missing: `bin/stack packages benchmarks` installs it; that needs Go.")
     count = int((per_sec or TARGETS_PER_SEC) * seconds) + SPARE_TARGETS
@@ -122,10 +123,10 @@ def run_open_loop(
 
 
 def read_results(rows: str, *, per_sec: float, client_share: float = 0.0, peak: float = 0.0) -> OpenLoopResult:
-    """vegeta's CSV: time of sending (ns since 1970), status (0 = none), latency (ns), ..., error, ..., number (from 0).
+    """Reads vegeta's CSV: send time (ns since 1970), status (0 = none), latency (ns), ..., error, ..., number (from 0).
 
-    In an open loop request n is due n intervals after the first; none leaves before it is due, so the earliest
-    beginning that the rows allow is the true one.
+    In an open loop request n is due n intervals after the first. No request is sent before it is due, so the earliest
+    start that the rows allow is the true one.
     """
     found = [(int(row[0]), row[1], int(row[2]), row[5], int(row[8])) for row in csv.reader(rows.splitlines())]
     if not found:
@@ -148,7 +149,7 @@ def version_of_wrk() -> str:
 
 
 def version_of_vegeta() -> str:
-    """As bin/stack has installed it: a vegeta that `go install` has made does not know its own."""
+    """The version that bin/stack installed: a vegeta built by `go install` does not know its version."""
     stamp = VEGETA.with_name("vegeta.version")
     return stamp.read_text().strip() if stamp.exists() else "none"
 
@@ -162,15 +163,15 @@ def _target(endpoint: Endpoint, number: int, user: str) -> str:
 
 
 def _run(command: list[str], watch: Callable[[], float] = lambda: 0.0) -> tuple[str, float, float]:
-    """What it printed, its CPU seconds, and the greatest thing that `watch` said. Raises ServiceFailed.
+    """Runs a load generator. Returns its output, CPU seconds and the highest value of `watch`. Raises ServiceFailed.
 
-    It is served before all others, as on a machine of its own: else a server that takes all the time of the cores makes
-    the client send late and read late.
+    The process gets a higher CPU priority, as if it had a machine of its own: otherwise a server that uses all cores
+    would make the client send late and read late.
     """
     before, peak = os.times(), watch()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=output, stderr=errors, text=True, start_new_session=True)
-        with suppress(OSError):  # where it is not allowed it is served as all others are
+        with suppress(OSError):  # without the permission it runs with the usual priority
             Path(f"/proc/{process.pid}/autogroup").write_text("-10")
         try:
             while process.poll() is None:

@@ -1,4 +1,4 @@
-"""What a figure was measured on: machine and versions, without names of hosts or folders."""
+"""Describes the machine and the versions of a measurement, without names of hosts or folders."""
 
 import os
 import platform
@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """What is checked out, and whether files differ from it."""
+    """The commit that is checked out, and whether tracked files have changes."""
     head = _output_of(["git", "-C", str(CHECKOUT), "rev-parse", "--short=12", "HEAD"]) or "unknown"
     changed = _output_of(["git", "-C", str(CHECKOUT), "status", "--porcelain", "--untracked-files=no"])
     return f"{head} with changes" if changed else head

@@ -1,4 +1,4 @@
-"""Bytes of Redis a winner, pending and issued, and that a refused user costs none."""
+"""Measures the bytes of Redis per winner, pending and issued, and checks that a refused user costs none."""
 
 import time
 import uuid
@@ -50,7 +50,7 @@ def _bytes_per_refused(count: int) -> float:
 
 
 def _used_bytes() -> int:
-    """used_memory without the buffers of connections and of the append-only file, once it stands still."""
+    """Waits until used_memory, without the buffers of connections and the append-only file, stays the same."""
     deadline, last = time.monotonic() + SETTLE_SEC, -1
     while time.monotonic() < deadline:
         info: Any = admission_redis().info("memory")

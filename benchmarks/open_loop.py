@@ -1,7 +1,7 @@
-"""How long users wait while the product is not full, at twice the load, and on 2,000 connections.
+"""Measures how long users wait below the limit, at twice the load, and on 2,000 connections.
 
-All by vegeta, which tells each user's wait and answer: the most winners a second of a closed loop, then 70 % of them
-and 200 % of them in open loops, then 2,000 connections. Nobody repeats: each request counts once.
+vegeta reports each user's wait and answer. A closed loop gives the highest rate of winners; open loops of 70 % and
+200 % of that rate and a closed loop on 2,000 connections follow. Users do not repeat: each request counts once.
 """
 
 from statistics import median

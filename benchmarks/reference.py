@@ -1,8 +1,8 @@
-"""What the product is compared with, as a WSGI application: a bare DRF view, and the well-known blog's design.
+"""The references of the comparison, as a WSGI application: a bare DRF view, and the design of a well-known blog post.
 
 The bare view reads the same body and answers with a small one, without middleware, credentials or database. The blog's
-design is as literal as Django allows: INCR, and if that is not beyond the quantity, a message that nobody waits for. It
-asks for no credentials, forgets who asked, and loses what it says: a reference for speed alone.
+design is as literal as Django allows: INCR, and up to the quantity a message without waiting for its acknowledgement.
+It checks no credentials, stores no users and can lose what it promised, so it is a reference for speed alone.
 """
 
 import os
@@ -35,7 +35,7 @@ class BareView(APIView):
 
 
 class BlogView(APIView):
-    """`quantity` is in the address: the blog has one campaign of 100."""
+    """The URL has the `quantity`: the blog post has one campaign of 100."""
 
     def post(self, request: Request, quantity: int) -> Response:
         count: int = redis().incr(BLOG_COUNT)

@@ -1,4 +1,4 @@
-"""The Django project of reference.py: no middleware, no authentication, no database."""
+"""Django settings of reference.py: no middleware, no authentication, no database."""
 
 SECRET_KEY = "signs nothing"  # noqa: S105
 ALLOWED_HOSTS = ["127.0.0.1"]

@@ -1,9 +1,9 @@
-"""`make bench-report`: the tables of docs/performance.md from one result of the benchmarks.
+"""`make bench-report`: writes the tables of docs/performance.md from one result of the benchmarks.
 
-    python -m benchmarks.report [FILE]      the newest whole result, if none is named
-    python -m benchmarks.report --check     writes nothing; exit code 1 when the page is not what the figures say
+    python -m benchmarks.report [FILE]      default: the newest complete result
+    python -m benchmarks.report --check     writes nothing; exit code 1 when the page differs from the figures
 
-They stand between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
+Each table is between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Document = Mapping[str, Any]
 
 
 class NoReport(Exception):
-    """The text says why there can be none."""
+    """No report can be made. The text has the reason."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", nargs="?", type=Path, help="a JSON file of benchmarks/results/")
-    parser.add_argument("--check", action="store_true", help="compare with what is written")
+    parser.add_argument("--check", action="store_true", help="only compare the page with the figures")
     options = parser.parse_args(arguments)
     try:
         document = read(options.file or newest())
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     stale = page != PAGE.read_text()
     if options.check:
-        print(*([f"docs/performance.md is not what {document['file']} says"] if stale else []), sep="\n", end="")
+        print(*([f"docs/performance.md differs from {document['file']}"] if stale else []), sep="\n", end="")
         return 1 if stale else 0
     PAGE.write_text(page)
     print(f"{document['file']}: docs/performance.md {'was changed' if stale else 'is up to date'}")
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def newest(*, committed: bool = False) -> Path:
-    """The newest result of a whole run that is no quick one. Raises NoReport."""
+    """The newest result of a complete run that was not a quick one. Raises NoReport."""
     files = sorted(RESULTS.glob("*.json"), reverse=True)
     if committed:
         command = ["git", "-C", str(RESULTS), "ls-files", "--", "*.json"]
@@ -72,7 +72,7 @@ def newest(*, committed: bool = False) -> Path:
             continue
         if set(document["only"]) == set(PARTS):
             return file
-    raise NoReport("benchmarks/results/ has no whole run yet: `make bench` makes one.")
+    raise NoReport("benchmarks/results/ has no complete run yet: `make bench` makes one.")
 
 
 def read(file: Path) -> Document:
@@ -82,12 +82,12 @@ def read(file: Path) -> Document:
     except (OSError, ValueError) as error:
         raise NoReport(f"{file}: {error}") from error
     if document.get("format") != FORMAT:
-        raise NoReport(f"{file.name} is of another format: make a new one with `make bench`.")
+        raise NoReport(f"{file.name} has another format: make a new result with `make bench`.")
     return {**document, "file": file.name}
 
 
 def render(document: Document, page: str) -> str:
-    """The page with these figures in its blocks. Raises NoReport."""
+    """Fills the page's blocks with these figures. Raises NoReport."""
     names = [found["name"] for found in BLOCK.finditer(page)]
     if sorted(names) != sorted(TABLES):
         raise NoReport(f"docs/performance.md must have each of these blocks once: {', '.join(TABLES)}.")

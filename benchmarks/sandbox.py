@@ -1,4 +1,4 @@
-"""A database, a topic and a consumer group for the benchmarks alone; the stack is left as it was found."""
+"""Creates a database, a topic and a consumer group for the benchmarks, and removes them from the stack afterwards."""
 
 import os
 import signal
@@ -21,14 +21,14 @@ LOCK = 7_205_751
 
 
 class NotReady(Exception):
-    """The benchmarks cannot run here; the text says why and what to do."""
+    """The benchmarks cannot run here. The text has the reason and what to do."""
 
 
 @contextmanager
 def sandbox() -> Iterator[psycopg2.extensions.connection]:
-    """Django is set up on a database and a topic of its own, which are removed afterwards. Raises NotReady.
+    """Sets up Django on a database and a topic of its own, and removes them afterwards. Raises NotReady.
 
-    The connection is one to the stack's usual database; it holds the lock that keeps a second run away.
+    Yields a connection to the stack's usual database. It holds the lock that prevents a second run.
     """
     server, environment = prepare()
     os.environ.update(environment)
@@ -37,13 +37,14 @@ def sandbox() -> Iterator[psycopg2.extensions.connection]:
         set_up()
         yield server
     finally:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing behind
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not stop the clean-up
         clear(server)
         signal.signal(signal.SIGINT, before)
 
 
 def prepare() -> tuple[psycopg2.extensions.connection, dict[str, str]]:
-    """Empty databases, and the environment in which the product uses the first one. The connection holds a lock."""
+    """Creates an empty database, and returns the environment in which the product uses it. The connection holds a
+    lock."""
     url = os.environ.get("DATABASE_URL", "")
     if not url:
         raise NotReady("DATABASE_URL is not set: use `make bench`, or `bin/stack exec -- ...`.")
@@ -52,7 +53,7 @@ def prepare() -> tuple[psycopg2.extensions.connection, dict[str, str]]:
     with server.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
         if cursor.fetchone() != (True,):
-            raise NotReady("Other benchmarks run on this stack: wait until they have ended.")
+            raise NotReady("Other benchmarks are running on this stack. Wait until they have ended.")
     drop_databases(server)
     create_database(server, DATABASE)
     topic = f"coupon_bench_{int(time.time())}"
@@ -77,7 +78,7 @@ def drop_databases(server: psycopg2.extensions.connection) -> None:
 
 
 def set_up() -> None:
-    """Tables and topic; Django is set up by now."""
+    """Creates the tables and the topic; needs Django to be set up."""
     from django.core.management import call_command
 
     from coupons.messaging.topics import create_topic
@@ -87,7 +88,7 @@ def set_up() -> None:
 
 
 def clear(server: psycopg2.extensions.connection) -> None:
-    """Remove the campaigns' keys, the topic with its group, and the databases."""
+    """Removes the campaigns' keys, the topic with its group, and the databases."""
     from django.conf import settings
     from django.db import connection
 
@@ -104,7 +105,7 @@ def clear(server: psycopg2.extensions.connection) -> None:
 
 
 def delete_campaign_keys() -> None:
-    """Remove the keys of every campaign of the current database from Redis."""
+    """Deletes the Redis keys of every campaign in the current database."""
     from coupons.admission.keys import campaign_keys
     from coupons.admission.scripts import admission_redis
     from coupons.models import Campaign
@@ -116,7 +117,7 @@ def delete_campaign_keys() -> None:
 
 
 def delete_topic(topic: str) -> None:
-    """With its consumer group, which has the same name."""
+    """Deletes a topic and its consumer group, which has the same name."""
     from coupons.messaging.topics import administrator
 
     administrator().delete_consumer_groups([topic])[topic].exception()
@@ -125,7 +126,7 @@ def delete_topic(topic: str) -> None:
 
 @contextmanager
 def spare_topic(name: str) -> Iterator[str]:
-    """One more topic, for messages that are nothing to the product's consumer."""
+    """Creates another topic, for messages that the product's consumer must not read, and deletes it afterwards."""
     from django.conf import settings
 
     from coupons.messaging.topics import administrator

@@ -1,6 +1,6 @@
-"""`make bench-smoke`: whether the benchmarks work, not how fast anything is. Every part, small and once.
+"""`make bench-smoke`: runs every part small and once, to see whether the benchmarks work.
 
-Exit code 0 only if each part gave figures and marks that are numbers, and the page can be written from them.
+Exits 0 only if each part gave figures and marks that are numbers, and the page can be written from them.
 """
 
 import json
@@ -24,7 +24,7 @@ def main() -> int:
             return code or 1
         faults = find_faults(json.loads(file.read_text()))
         try:
-            faults += ["the page says `Not measured`"] if "Not measured" in render(read(file), PAGE.read_text()) else []
+            faults += ["the page has `Not measured`"] if "Not measured" in render(read(file), PAGE.read_text()) else []
         except NoReport as error:
             faults.append(str(error))
     print(*(f"bench-smoke: {fault}" for fault in faults), sep="\n", file=sys.stderr)
@@ -33,19 +33,19 @@ def main() -> int:
 
 
 def find_faults(document: dict[str, Any]) -> list[str]:
-    """What a whole run's document lacks, in words."""
+    """Lists what the document of a complete run lacks."""
     faults = [f"{name} failed: {reason}" for name, reason in document["failed"].items()]
     faults += [f"{about} is missing" for about in ABOUT if not document.get(about)]
     marked = {mark["part"] for mark in document["marks"]}
     for name in PARTS.keys() - document["failed"].keys():
         if set(document.get(name, {})) <= {"seconds"} or name not in marked:
             faults.append(f"{name} gave no figures or no marks")
-        faults += [f"{path} is no number" for path in _no_numbers(document.get(name, {}), name)]
+        faults += [f"{path} is not a number" for path in _no_numbers(document.get(name, {}), name)]
     return faults + [f"mark without a number: {each['title']}" for each in document["marks"] if _is_none(each["value"])]
 
 
 def _no_numbers(value: Any, path: str) -> Iterator[str]:
-    """Paths of the NaNs and infinities below it."""
+    """The paths of NaNs and infinities in the value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, each in inside:
         yield from _no_numbers(each, f"{path}/{name}")

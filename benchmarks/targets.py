@@ -1,4 +1,4 @@
-"""What load is sent to: the product as users start it, the same of an older commit, a bare view, the blog's design."""
+"""The targets of the load: the product as operators start it, an older commit of it, a bare view, the blog's design."""
 
 import os
 import subprocess
@@ -27,18 +27,18 @@ from harness import CHECKOUT, HOST, Service, ServiceFailed, Services, answers_ok
 READY_SEC = 30.0
 CACHED_SEC = 120.0
 CACHED_US = 10.0
-"""Of Redis's CPU a refusal: less than any question to it takes, so nobody asks it any more."""
+"""Redis CPU time per refusal. A value below this means that the web server answers without Redis."""
 WRONG_SHARE = 0.01
 ISSUER, AUDIENCE, SECRET = "https://accounts.bench.test", "coupons", "of the benchmarks, which signs nothing else"
 GOOD_SEC = 7_200
 GRANIAN = "--interface wsgi --http 1 --no-ws --workers 2 --blocking-threads 64 --backlog 4096 --backpressure 4096"
-"""Of the views that the product is compared with; but for the interface as bin/web starts the product."""
+"""granian's options for the references: like those of bin/web, except for the interface."""
 EMPTY_DATABASE = 1
-"""Of the stack's Redis, for the older commit."""
+"""The number of the Redis database that the older commit uses."""
 
 
 class Target:
-    """An address and a number of connections, and what was measured there in each round."""
+    """An endpoint with a number of connections, and the measurements of each round."""
 
     def __init__(
         self,
@@ -54,7 +54,8 @@ class Target:
         self.rounds: list[dict[str, float]] = []
 
     def load(self, users: str, seconds: float) -> dict[str, float]:
-        """A closed loop. Only right answers count as `per_sec`: winners, or refusals; `wrong` is the others' share."""
+        """Runs a closed loop. `per_sec` counts only the expected answers, winners or refusals; `wrong` is the share of
+        the others."""
         web, redis = self._cpu()
         found = run_closed_loop(self.endpoint, users=users, seconds=seconds, connections=self.connections)
         web, redis = self._cpu()[0] - web, self._cpu()[1] - redis
@@ -76,12 +77,12 @@ class Target:
         return self.rounds[-1]
 
     def warm_up(self, users: str, seconds: float) -> None:
-        """Its answers count for nothing: a worker that still imports gives none."""
+        """Sends load without measuring: a worker that is still importing gives no answers."""
         run_closed_loop(self.endpoint, users=users, seconds=seconds, connections=self.connections)
 
     def wait_until_cached(self, *, seconds: float = CACHED_SEC) -> None:
-        """Until refusals come from the web server's memory: it forgets a campaign that nobody asks for, and reads its
-        winners first."""
+        """Waits until the web server refuses from memory: it drops campaigns without requests from its cache, and first
+        reads a campaign's winners."""
         measured = len(self.rounds)
         if not self._caches:
             return
@@ -91,7 +92,7 @@ class Target:
         del self.rounds[measured:]
 
     def with_connections(self, connections: int) -> "Target":
-        """The same on so many connections, with nothing measured yet."""
+        """The same endpoint with another number of connections and no measurements."""
         return Target(self.service, self.endpoint, connections=connections, refuses=self._refuses, caches=self._caches)
 
     def median(self, figure: str) -> float:
@@ -115,7 +116,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A web server with its consumer and keeper, a campaign without end and one that is sold out."""
+    """A web server with its consumer and keeper, a campaign that never sells out, and one that is sold out."""
 
     web: Service
     port: int
@@ -141,7 +142,7 @@ def start_product(
     checkout: Path = CHECKOUT,
     environment: Mapping[str, str] | None = None,
 ) -> Product:
-    """With an empty database: tables and topic are made as its own commands make them."""
+    """Starts the product on an empty database. Its own commands create the tables and the topic."""
     own = dict(environment or {})
     manage = [sys.executable, str(checkout / "manage.py")]
 
@@ -172,7 +173,7 @@ def start_product(
 
 @contextmanager
 def older_product(services: Services, server: psycopg2.extensions.connection, commit: str) -> Iterator[Product]:
-    """The product of another commit, out of git, on this checkout's `.venv`, with stores of its own."""
+    """Starts the product of another commit from git, with this checkout's `.venv` and stores of its own."""
     sandbox.create_database(server, sandbox.OLDER_DATABASE)
     redis_url = urlunsplit(urlsplit(settings.REDIS_URL)._replace(path=f"/{EMPTY_DATABASE}"))
     redis = Redis.from_url(redis_url)
@@ -202,7 +203,7 @@ def older_product(services: Services, server: psycopg2.extensions.connection, co
 
 
 def start_references(services: Services, topic: str) -> dict[str, Target]:
-    """One server for all of them; `topic` is the blog's, which nobody reads."""
+    """Starts one server for all references. `topic` is for the blog's messages, which no consumer reads."""
     port = free_port()
     command = [sys.executable, "-m", "granian", "benchmarks.reference:application", "--host", HOST, "--port", str(port)]
     own = {"COUPON_TOPIC": topic, "DJANGO_SETTINGS_MODULE": "benchmarks.reference_settings"}
@@ -220,7 +221,7 @@ def start_references(services: Services, topic: str) -> dict[str, Target]:
 
 
 def apply_once(port: int, campaign: object, user: str, bearer: str = "") -> int:
-    """The status that this user is told. Raises urllib3's errors."""
+    """Sends one application and returns the status. Raises urllib3's errors."""
     headers = {"Authorization": f"Bearer {bearer or api_key()[0]}"}
     url = f"http://{HOST}:{port}{apply_path(campaign)}"
     return urllib3.request("POST", url, json={"user_id": user}, headers=headers, timeout=10, retries=False).status
@@ -238,18 +239,18 @@ def apply_path(campaign: object) -> str:
 
 
 def api_key() -> list[str]:
-    """A service's, as the only bearer."""
+    """A service's API key as the only bearer."""
     return [settings.API_KEYS[0]]
 
 
 def token_settings(folder: Path) -> dict[str, str]:
-    """The environment of a web server that believes `tokens`."""
+    """The settings of a web server that accepts the tokens of `tokens`."""
     (folder / "bench.HS256.secret").write_text(SECRET)
     return {"COUPON_JWT_KEYS_DIR": str(folder), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
 
 
 def tokens(count: int) -> list[str]:
-    """Of users 1 to `count`."""
+    """Tokens of the users 1 to `count`."""
     claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + GOOD_SEC}
     return [
         jwt.encode({**claims, "sub": str(user)}, SECRET, algorithm="HS256", headers={"kid": "bench"})
@@ -258,15 +259,15 @@ def tokens(count: int) -> list[str]:
 
 
 def ratio(mine: Target, others: Target, figure: str = "per_sec") -> float:
-    """The median over the rounds of both."""
+    """The median of the rounds' ratios."""
     pairs = zip(mine.rounds, others.rounds, strict=True)
     return median(one[figure] / other[figure] for one, other in pairs)
 
 
 def run_rounds(targets: Mapping[str, Target], *, rounds: int, seconds: float) -> None:
-    """Slices in turn, so that whatever else the machine does meets all alike; each round begins with another target.
+    """Runs slices of load on all targets in turn, so that other load on the machine affects all alike.
 
-    The first round only warms up.
+    Each round begins with another target. The first round only warms up.
     """
     names = list(targets)
     for number in range(rounds + 1):
@@ -279,5 +280,5 @@ def run_rounds(targets: Mapping[str, Target], *, rounds: int, seconds: float) ->
 
 
 def _client_share(found: ClosedLoopResult) -> float:
-    """wrk's part of one core: at 1 it would measure itself."""
+    """wrk's share of one core. At 1 wrk itself would be the limit."""
     return found.client_cpu_us * found.requests / found.seconds / 1e6

@@ -1,4 +1,4 @@
-"""Whether a campaign ended as promised, from what the users were told and what PostgreSQL has."""
+"""Decides whether a campaign kept its promises, from the users' answers and the rows in PostgreSQL."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from benchmarks.crowd import Answer
 
 
 class Row(NamedTuple):
-    """A coupon as PostgreSQL has it."""
+    """A row of a coupon in PostgreSQL."""
 
     user_id: str
     sequence: int
@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
 
 def find_faults(*, answers: Sequence[Answer], rows: Sequence[Row], users: int, quantity: int) -> list[str]:
-    """Every way in which the promise was broken, in words; none if it was kept."""
+    """Lists every way in which the promise was broken."""
     expected = min(users, quantity)
     told = {answer.user_id: answer.sequence for answer in answers if answer.admitted}
     written = {row.user_id: row.sequence for row in rows}
@@ -29,16 +29,16 @@ def find_faults(*, answers: Sequence[Answer], rows: Sequence[Row], users: int, q
     )
     checks = {
         f"{len(answers)} of {users} users got an answer": len(answers) == users,
-        f"{len(told)} users were told that they are in, expected {expected}": len(told) == expected,
+        f"{len(told)} users were promised a coupon, expected {expected}": len(told) == expected,
         f"{len(rows)} coupons were written, expected {expected}": len(rows) == expected,
         f"the coupons belong to {len(written)} users, expected {expected}": len(written) == expected,
         f"the coupons have {len({row.code for row in rows})} codes": len({row.code for row in rows}) == len(rows),
         f"the sequences are not 1 to {expected}": sorted(written.values()) == list(range(1, expected + 1)),
-        f"{len(told.keys() - written.keys())} users were accepted and have no coupon": told.keys() <= written.keys(),
-        f"{len(written.keys() - told.keys())} users have a coupon and were not accepted": written.keys() <= told.keys(),
-        "a user was told another sequence than the coupon has": all(
+        f"{len(told.keys() - written.keys())} users were promised and have no coupon": told.keys() <= written.keys(),
+        f"{len(written.keys() - told.keys())} users have a coupon and were not promised": written.keys() <= told.keys(),
+        "a user was promised another sequence than the coupon has": all(
             written.get(user_id, sequence) == sequence for user_id, sequence in told.items()
         ),
     }
     faults = [text for text, holds in checks.items() if not holds]
-    return faults + [f"{count} users were answered {text}" for text, count in unexpected.items()]
+    return faults + [f"{count} users got the answer {text}" for text, count in unexpected.items()]

@@ -1,4 +1,4 @@
-"""Winners and refusals in closed loops: the product, an older commit of it, a bare DRF view, the blog's design."""
+"""Measures winners and refusals in closed loops: the product, an older commit, a bare DRF view, the blog's design."""
 
 import tempfile
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from harness import Services
 
 CONNECTIONS = (64, 256, 1_000)
 MAX_TOKENS = 10_000
-"""So that nobody asks more often than the limit of one user allows."""
+"""Enough users that none of them reaches the request limit of a user."""
 SLICE_SEC = 3
 
 
@@ -69,7 +69,7 @@ def _winners(references: dict[str, Target], products: dict[str, Product]) -> lis
 
 
 def _check(products: dict[str, Product], bearers: list[str]) -> None:
-    """That refusals were of the kind that they are taken for: wrk counts any answer of 400 and above."""
+    """Checks that refusals were 409: wrk counts any answer of 400 and above."""
     for product in products.values():
         for user, bearer in ((1, bearers[0]), (2, bearers[1]), (1, api_key()[0])):
             status = apply_once(product.port, product.sold_out, str(user), bearer)

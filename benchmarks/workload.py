@@ -1,4 +1,4 @@
-"""Campaigns, tickets and messages in bulk, made by the product's own scripts and functions."""
+"""Creates campaigns, tickets and messages in bulk with the product's own scripts and functions."""
 
 import io
 import itertools
@@ -41,15 +41,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How large and how often. `sizes` shrink in the quick run."""
+    """The size and the repeats of a run. `size` shrinks in a quick run."""
 
     quick: bool
     repeats: int
     log_folder: Path
     server: psycopg2.extensions.connection
-    """To the stack's usual database; it may make and drop others."""
+    """A connection to the stack's usual database; it may create and drop others."""
     older: str = ""
-    """The commit that the product is compared with."""
+    """The older commit that the product is compared with."""
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -65,7 +65,7 @@ def open_new(name: str, quantity: int) -> UUID:
 
 
 def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
-    """admit.lua for each user, many to a round trip; the tickets of those who are in."""
+    """Runs admit.lua for each user, many in one round trip. Returns the tickets of the admitted users."""
     redis = admission_redis()
     script = redis.register_script(source("admit"))
     script.sha = redis.script_load(source("admit"))
@@ -81,7 +81,7 @@ def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
 
 
 def fill_redis(campaign_id: UUID, users: Sequence[str]) -> None:
-    """The new campaign's state in Redis as it is when these users were admitted in this order and all have coupons."""
+    """Writes a campaign's state in Redis as it is after these users were admitted in this order and got coupons."""
     redis, keys = admission_redis(), campaign_keys(campaign_id)
     sequence = itertools.count(1)
     for chunk in chunks(users):
@@ -91,7 +91,7 @@ def fill_redis(campaign_id: UUID, users: Sequence[str]) -> None:
 
 
 def insert_coupons(campaign_id: UUID, count: int) -> None:
-    """The coupons of so many users of `eight_digits`, in this order; made by PostgreSQL itself."""
+    """Lets PostgreSQL create the coupons of the first `count` users of `eight_digits`, in this order."""
     with unlimited_waits(), connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         for first in range(1, count + 1, ROWS):
@@ -99,7 +99,7 @@ def insert_coupons(campaign_id: UUID, count: int) -> None:
 
 
 def make_campaigns(count: int) -> None:
-    """Open campaigns in bulk, in PostgreSQL and in Redis, as opening each of them would leave them."""
+    """Creates open campaigns in bulk in PostgreSQL and in Redis, in the state that opening each would leave."""
     opened_at = timezone.now() - timedelta(hours=1)
     campaigns = [
         Campaign(
@@ -125,7 +125,7 @@ def publish_all(tickets: Sequence[Ticket]) -> None:
 
 
 def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:
-    """COPY of ready-made text, one transaction: seconds."""
+    """Writes prepared text by COPY in one transaction. Returns the seconds."""
     codes = new_codes(len(tickets))
     lines = (
         f"{campaign_id}\t{ticket.user_id}\t{ticket.sequence}\t{code}\n"

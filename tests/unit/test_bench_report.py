@@ -53,7 +53,7 @@ def test_a_figure_that_somebody_typed_is_noticed(page: Path, capsys: pytest.Capt
     typed = digit.sub(lambda found: str((int(found[0]) + 1) % 10), table[0], count=1)
     page.write_text(page.read_text().replace(table[0], typed))
     assert report.main(["--check", str(SMALL)]) == 1
-    assert "docs/performance.md is not what bench_small.json says" in capsys.readouterr().out
+    assert "docs/performance.md differs from bench_small.json" in capsys.readouterr().out
 
 
 def test_no_figure_stands_in_the_prose() -> None:
@@ -99,7 +99,7 @@ def test_the_smoke_run_finds_what_a_part_did_not_give(small: dict[str, Any]) -> 
         "ledger failed: RuntimeError: no",
         "machine is missing",
         "memory gave no figures or no marks",
-        "waits/repeats/0/bare_ms is no number",
+        "waits/repeats/0/bare_ms is not a number",
     ]
 
 

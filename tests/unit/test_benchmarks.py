@@ -68,8 +68,8 @@ def test_fewer_users_than_coupons_all_get_one() -> None:
 @pytest.mark.parametrize(
     ("answers", "rows", "fault"),
     [
-        ([accepted("a", 1), refused("b")], [], "1 users were accepted and have no coupon"),
-        ([refused("a"), refused("b")], [row("a", 1)], "1 users have a coupon and were not accepted"),
+        ([accepted("a", 1), refused("b")], [], "1 users were promised and have no coupon"),
+        ([refused("a"), refused("b")], [row("a", 1)], "1 users have a coupon and were not promised"),
         ([accepted("a", 2), refused("b")], [row("a", 1)], "another sequence"),
         ([accepted("a", 2), refused("b")], [row("a", 2)], "sequences are not 1 to 1"),
         ([accepted("a", 1), accepted("b", 2)], [row("a", 1), row("b", 2)], "2 coupons were written, expected 1"),
