@@ -102,13 +102,13 @@ class Services:
         for service in self._running:
             service.check()
 
-    def wait(self, what: str, condition: Callable[[], bool], *, deadline_sec: float, of: Service) -> None:
+    def wait(self, what: str, condition: Callable[[], bool], *, deadline_sec: float, service: Service) -> None:
         """Waits until the condition holds. Raises ServiceFailed when a process ends or the deadline passes."""
         deadline = time.monotonic() + deadline_sec
         while not condition():
             self.check()
             if time.monotonic() > deadline:
-                raise ServiceFailed(f"{what}: not within {deadline_sec:.0f} s.\n{of.tail()}")
+                raise ServiceFailed(f"{what}: not within {deadline_sec:.0f} s.\n{service.tail()}")
             time.sleep(POLL_SEC)
 
     def stop(self, *services: Service) -> None:

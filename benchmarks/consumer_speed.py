@@ -52,7 +52,7 @@ def consume(run: Run, campaign_id: UUID, rows: int) -> float:
     with Services(log_folder=run.log_folder) as services:
         consumer = services.start("bench-consumer", [*MANAGE, "run_coupon_consumer", "--solo"])
         issued = Campaign.objects.filter(pk=campaign_id, issued_count=rows)
-        services.wait("The coupons", issued.exists, deadline_sec=DEADLINE_SEC, of=consumer)
+        services.wait("The coupons", issued.exists, deadline_sec=DEADLINE_SEC, service=consumer)
     return pace(campaign_id)
 
 

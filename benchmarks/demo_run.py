@@ -78,9 +78,9 @@ def _start_parts(services: Services, port: int) -> None:
     consumer = services.start("demo-consumer", [*MANAGE, "run_coupon_consumer", "--loglevel", "INFO"])
     services.start("demo-keeper", [*MANAGE, "run_keeper"])
     ready = f"http://{HOST}:{port}/readyz"
-    services.wait("The web server at /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, of=web)
+    services.wait("The web server at /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, service=web)
     joined = "consumer.assigned"
-    services.wait("The consumer's group", lambda: consumer.has_logged(joined), deadline_sec=READY_SEC, of=consumer)
+    services.wait("The consumer's group", lambda: consumer.has_logged(joined), deadline_sec=READY_SEC, service=consumer)
 
 
 def _admin_login() -> str:

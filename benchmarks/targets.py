@@ -162,7 +162,7 @@ def start_product(
     command = [str(checkout / "bin" / "web")]
     web = services.start(f"bench-{name}-web", command, {**own, "WEB_PORT": str(port)}, folder=checkout)
     ready = f"http://{HOST}:{port}/readyz"
-    services.wait(f"{name}: /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, of=web)
+    services.wait(f"{name}: /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, service=web)
     endless = run("create_campaign", "--name", "endless", "--quantity", "10000000", "--open")
     sold_out = run("create_campaign", "--name", "sold out", "--quantity", "1", "--open")
     apply_once(port, sold_out, "first")
@@ -208,7 +208,7 @@ def start_references(services: Services, topic: str) -> dict[str, Target]:
     command = [sys.executable, "-m", "granian", "benchmarks.reference:application", "--host", HOST, "--port", str(port)]
     own = {"COUPON_TOPIC": topic, "DJANGO_SETTINGS_MODULE": "benchmarks.reference_settings"}
     service = services.start("bench-reference", [*command, *GRANIAN.split()], own)
-    services.wait("The references", lambda: _answers(port), deadline_sec=READY_SEC, of=service)
+    services.wait("The references", lambda: _answers(port), deadline_sec=READY_SEC, service=service)
 
     def target(path: str, *, refuses: bool = False) -> Target:
         return Target(service, Endpoint(port, path, api_key()), refuses=refuses)
