@@ -1,8 +1,8 @@
-"""What operators do with a campaign. PostgreSQL is the truth, Redis is told; in which order is each function's point.
+"""Creates, opens, changes and closes campaigns. PostgreSQL commits first, except that a lowering first stops admission.
 
-Every function takes the row's lock, checks the state, raises the revision, notes who did it and why, and commits; then
-Redis hears of it. They raise OperatorError (nothing has changed; the text says what to do) or PushDidNotArrive (the
-change is saved and the keeper pushes it). When one returns, every process admits by the new settings.
+Every function locks the row, checks the state, raises the revision, records the actor and the reason, and commits; then
+it pushes the change to Redis. It raises OperatorError (nothing has changed; the text says what to do) or
+PushDidNotArrive (the change is saved and the keeper pushes it). When it returns, all processes use the new settings.
 """
 
 import logging
@@ -41,7 +41,7 @@ def create_campaign(
     actor: str,
     reason: str = "",
 ) -> Campaign:
-    """A draft that nobody can apply to yet. Without `opens_at` the window begins now."""
+    """Creates a draft, which admits no user yet. Without `opens_at` the window begins now."""
     campaign = Campaign(name=name.strip(), quantity=quantity, opens_at=opens_at or database_now(), closes_at=closes_at)
     check_new_values(campaign)
     with transaction.atomic():
@@ -53,8 +53,8 @@ def create_campaign(
 
 
 def open_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
-    """From draft to open: the first load into Redis, which happens once in a campaign's life."""
-    with transaction.atomic(durable=True):  # Redis is told after the commit: no caller may hold it back
+    """Opens a draft and loads it into Redis, which happens once in a campaign's life."""
+    with transaction.atomic(durable=True):  # durable: no caller's transaction delays the commit
         campaign = _begin_change(campaign_id, allowed=[CampaignState.DRAFT], to="open")
         if campaign.closes_at is not None and campaign.closes_at <= database_now():
             raise OperatorError(f"closes_at, {campaign.closes_at.isoformat()}, has passed: move it first.")
@@ -68,7 +68,7 @@ def open_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaig
 
 
 def pause_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
-    """Admit nobody until it is resumed. Who is in stays in."""
+    """Stops admission until the campaign is resumed. Admitted users keep their tickets."""
     return _change_state(campaign_id, _PAUSE, actor, reason)
 
 
@@ -77,16 +77,16 @@ def resume_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campa
 
 
 def close_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
-    """For good. Coupons of those who are in are still issued."""
+    """Stops admission for good. Admitted users still get their coupons."""
     return _change_state(campaign_id, _CLOSE, actor, reason)
 
 
 def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, reason: str = "") -> Campaign:
-    """New values for name, quantity and window, all of them or none.
+    """Changes name, quantity and window: all of the values or none.
 
-    A raise is written to PostgreSQL first, or its CHECK would refuse who is admitted in between. A lower quantity stops
-    admission in Redis first, never below those who are in, or somebody would be admitted above it in between; it is in
-    force once PostgreSQL has committed it and Redis has heard of that.
+    A raise goes to PostgreSQL first: otherwise its CHECK would refuse users admitted in between. A lower quantity stops
+    admission in Redis first, never below the number admitted: otherwise the gate would admit users above it in between.
+    It is in force once PostgreSQL has committed it and the push has reached Redis.
     """
     if not changes:
         raise OperatorError("Nothing to change.")
@@ -115,7 +115,7 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, 
 
 
 def check_new_values(campaign: Campaign) -> None:
-    """Raises OperatorError that names the field."""
+    """Raises an OperatorError that names the field."""
     if not 1 <= campaign.quantity <= MAX_QUANTITY:
         raise OperatorError(f"quantity: {campaign.quantity} is not between 1 and {MAX_QUANTITY:,}.")
     for field, value in (("opens_at", campaign.opens_at), ("closes_at", campaign.closes_at)):
@@ -155,7 +155,7 @@ def _change_state(campaign_id: UUID, transition: _Transition, actor: str, reason
 
 
 def _begin_change(campaign_id: UUID, *, allowed: Sequence[str], to: str) -> Campaign:
-    """The row at its next revision, locked so that two operators at once do one thing after the other."""
+    """Returns the row at its next revision, locked so that simultaneous changes of two operators run one by one."""
     try:
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
     except Campaign.DoesNotExist:
@@ -177,7 +177,7 @@ def _save(campaign: Campaign, *fields: str) -> None:
 
 
 def _describe(campaign: Campaign, changes: CampaignChanges) -> str:
-    """What is about to change, with the values of before."""
+    """Describes the changes with the former values. Call it before the values are set."""
     changed = [f"{field} from {_text(getattr(campaign, field))} to {_text(value)}" for field, value in changes.items()]
     return f"Changed {', '.join(changed)}"
 

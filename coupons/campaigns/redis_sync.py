@@ -1,4 +1,4 @@
-"""Getting a campaign's quantity, window and state into Redis: after a change, and again when that did not arrive."""
+"""Pushes a campaign's quantity, window and state to Redis: after a change, and again if the push did not arrive."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def settings_of(campaign: Campaign) -> CampaignSettings:
-    """What Redis must know of this row."""
+    """Returns the settings of this row that Redis needs."""
     return CampaignSettings(
         revision=campaign.revision,
         state=campaign.state,
@@ -31,16 +31,16 @@ def settings_of(campaign: Campaign) -> CampaignSettings:
 
 
 def push_change(campaign: Campaign) -> None:
-    """Push what PostgreSQL has just committed; raises PushDidNotArrive, which needs nobody's action."""
-    # Crash here => Redis goes on by the former settings; the keeper's push_again brings it in step.
+    """Pushes the change that PostgreSQL has just committed. Raises PushDidNotArrive; the caller need not act."""
+    # Crash here => Redis keeps the former settings until the keeper's push_again brings them up to date.
     failpoint(PUSH_COMMITTED)
     try:
         result = _push(campaign)
         if result is PushResult.SUPERSEDED:
-            # The keeper was faster, or there is a later change, and all is well; or PostgreSQL is an older copy.
+            # The keeper or a later change was faster, which is fine; or PostgreSQL is an older copy.
             push_again(campaign.pk)
         if result in (PushResult.ON_HOLD, PushResult.SUPERSEDED):
-            time.sleep(hold_ms() / 1000)  # whoever is told that it is done finds it so
+            time.sleep(hold_ms() / 1000)  # after it, every process uses the new settings
     except RetryLater as error:
         raise PushDidNotArrive(
             f"Saved, but Redis has not heard of it yet ({error}). The keeper pushes it as soon as it can."
@@ -50,8 +50,8 @@ def push_change(campaign: Campaign) -> None:
 
 
 def load_in_redis(campaign: Campaign) -> None:
-    """Make the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
-    # Crash before this => epoch 1 and no state in Redis, which is STALE; the keeper rebuilds it into being.
+    """Creates the state of a campaign whose epoch PostgreSQL has just raised from 0 to 1."""
+    # Crash here => PostgreSQL has epoch 1 and Redis no state, which is STALE; the keeper's rebuild creates it.
     failpoint(PUSH_COMMITTED)
     try:
         loaded = campaign_store.load(campaign_id=campaign.pk, epoch=campaign.epoch, settings=settings_of(campaign))
@@ -62,7 +62,7 @@ def load_in_redis(campaign: Campaign) -> None:
 
 
 def lower_in_redis(campaign: Campaign) -> None:
-    """Stop admission at the lower quantity before PostgreSQL commits it, so that nobody is admitted above it meanwhile.
+    """Stops admission at the lower quantity before PostgreSQL commits it: no user is admitted above it meanwhile.
 
     Runs while the caller's transaction holds the row. Raises OperatorError or RetryLater.
     """
@@ -81,14 +81,14 @@ def lower_in_redis(campaign: Campaign) -> None:
 
 
 def undo_lowering(campaign_id: UUID) -> None:
-    """After a transaction that failed: what PostgreSQL says goes, which may be the lower quantity, if only the answer
-    to the commit was lost. As far as both servers answer now; else the keeper does it."""
+    """Restores PostgreSQL's settings in Redis after a failed transaction. They may be the lower quantity, if only the
+    answer to the commit was lost. If a server does not answer now, the keeper does this later."""
     with suppress(RetryLater, *DATABASE_DOWN):
         push_again(campaign_id)
 
 
 def hold_ms() -> int:
-    """How long a process may go on refusing by what it knows. Redis's time comes in whole ms, rounded down."""
+    """Returns how long processes may still refuse from memory. Redis's time has whole ms, rounded down, hence + 1."""
     return settings.REFUSAL_LEASE_MS + 1
 
 
@@ -98,16 +98,16 @@ def _push(campaign: Campaign) -> PushResult:
 
 
 def is_in_sync(campaign: Campaign, description: Description) -> bool:
-    """Whether Redis has the campaign's last revision, and no lowering that is still to be decided."""
+    """Returns whether Redis has the campaign's last revision, and no lowering that is still undecided."""
     return description.settings == settings_of(campaign) and description.lowering_revision is None
 
 
 def push_again(campaign_id: UUID) -> bool:
-    """Bring Redis in step with PostgreSQL if it is not; True when something was pushed. Raises RetryLater.
+    """Pushes PostgreSQL's settings to Redis if they differ. Returns whether it pushed. Raises RetryLater.
 
-    It waits for an operator's transaction that is under way. What Redis has heard of and PostgreSQL does not have never
-    happened, so a revision above both undoes it: a lowering that was not committed, or a state that is ahead since
-    PostgreSQL is an older copy.
+    It waits for an operator's transaction that is under way. A change that only Redis has counts as never made, and a
+    revision above both undoes it: a lowering that was not committed, or a newer state because PostgreSQL is an older
+    copy.
     """
     with transaction.atomic():
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
@@ -123,7 +123,7 @@ def push_again(campaign_id: UUID) -> bool:
             campaign.save(update_fields=["revision", "updated_at"])
     result = _push(campaign)
     if result is PushResult.BELOW_ADMITTED:
-        # PostgreSQL is an older copy, or was written to by hand; `reconcile_campaigns` names the way out.
+        # PostgreSQL is an older copy, or was changed by hand; `reconcile_campaigns` prints the remedy.
         logger.error("campaign.quantity_below_admitted id=%s quantity=%d", campaign.pk, campaign.quantity)
         return False
     logger.info("campaign.pushed_again id=%s revision=%d", campaign.pk, campaign.revision)
