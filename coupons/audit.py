@@ -1,4 +1,4 @@
-"""Who did what, when and why: one row, in the transaction of what was done, and final from then on."""
+"""Records each operator's action, with actor, time and reason, in a row that never changes."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ MAX_REASON = 2_000
 
 
 def record(*, actor: str, row: Model, what: str, reason: str) -> None:
-    """Call it inside the transaction that does it: what is rolled back was not done."""
+    """Call it inside the transaction of the action, so that both are committed or rolled back."""
     record_all(actor=actor, rows=[row], what=what, reason=reason)
 
 
@@ -34,6 +34,6 @@ def record_all(*, actor: str, rows: Iterable[Model], what: str, reason: str) -> 
     except IntegrityError as error:
         if not is_id_taken(error):
             raise
-        # What is audited is done in the caller's transaction, so it is healed here and not done over again.
+        # The audited action runs in the caller's transaction, so this repeats the entry and not the whole function.
         heal_id_sequences(AuditEntry)
         AuditEntry.objects.bulk_create(entries)

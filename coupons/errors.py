@@ -5,20 +5,20 @@ from uuid import UUID
 
 from django.db import InterfaceError, InternalError, OperationalError
 
-# PostgreSQL is down, hangs, is full, is read-only (an InternalError), or had to break a deadlock: nothing is wrong
-# with the work itself. Callers treat these like RetryLater.
+# PostgreSQL is down, hangs, is full, is read-only (an InternalError), or broke a deadlock: nothing is wrong with the
+# work itself. Callers treat these like RetryLater.
 DATABASE_DOWN = (OperationalError, InterfaceError, InternalError)
 
 
 class RetryLater(Exception):
     """A part is down or not current; nothing is wrong with the work itself.
 
-    The caller must not record a failure and must not move an offset: wait with back-off, then do the same again.
+    The caller must neither record a failure nor move an offset: it backs off and repeats the same.
     """
 
 
 class GateUnavailable(RetryLater):
-    """Redis did not answer, or refused to run the script. The script may have run: repeat it, it is idempotent."""
+    """Redis did not answer, or refused to run the script. The script may have run: repeat it, as it is idempotent."""
 
 
 class StateStale(RetryLater):
@@ -42,8 +42,8 @@ class LogUnavailable(RetryLater):
 
 
 class MessagesSkipped(RetryLater):
-    """A batch begins beyond what was read before it: somebody has moved the group's offsets, or PostgreSQL is an older
-    copy. Nothing was written; reading goes on at `next_offsets`, partition -> offset."""
+    """A batch begins beyond the last one: the group's offsets were moved from outside, or PostgreSQL is an older copy.
+    Nothing was written; the consumer continues at `next_offsets`, partition -> offset."""
 
     def __init__(self, message: str, *, next_offsets: Mapping[int, int]) -> None:
         super().__init__(message)
@@ -51,23 +51,23 @@ class MessagesSkipped(RetryLater):
 
 
 class Unconfirmed(RetryLater):
-    """Kafka has not acknowledged the message in time, or Redis not confirmed the ticket after that. It may be in
-    the log all the same: keep the place."""
+    """Kafka did not acknowledge the message in time, or Redis did not confirm the ticket after that. The message may be
+    in the log all the same: the user keeps the place."""
 
 
 class UnknownMessageKey(RetryLater):
-    """Messages that may be promises are signed with a key which is not known here. An operator names it, or says that
-    they are forged; the text says how."""
+    """Messages that may be promises are signed with an unknown key. An operator adds the key or declares them forged;
+    the text says how."""
 
 
 class OperatorError(Exception):
-    """What the operator asked for cannot be done; the text says why and what to do instead."""
+    """The operator's change is impossible; the text says why and what to do instead."""
 
 
 class PushDidNotArrive(Exception):
-    """PostgreSQL has the change and Redis does not yet; the keeper pushes it again. Nothing is to be repeated."""
+    """PostgreSQL has the change and Redis does not yet. The keeper pushes it again; the operator need not repeat it."""
 
 
 def one_line(error: BaseException) -> str:
-    """Its text for a log."""
+    """Returns the error's text for a log."""
     return " ".join(str(error).split())

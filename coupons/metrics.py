@@ -1,7 +1,7 @@
-"""Every metric of this program, once, with its meaning. Names follow the Prometheus conventions.
+"""Defines every metric of the processes, with its meaning. Names follow the Prometheus conventions.
 
-In several processes (bin/web) prometheus_client keeps the values in PROMETHEUS_MULTIPROC_DIR and /metrics adds them up.
-What is true of the whole service (pending, lag, issued, failed) is read at the scrape, in coupons/api/health.py.
+In several processes (bin/web), prometheus_client keeps the values in PROMETHEUS_MULTIPROC_DIR and /metrics sums them.
+coupons/api/service_metrics.py reads the metrics of the whole service (pending, lag, issued, failed) at the scrape.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 APPLIES = Counter("coupon_applies_total", "Applications answered, by outcome", ["outcome"])
 APPLY_SECONDS = Histogram(
     "coupon_apply_duration_seconds",
-    "From the start of an application's Redis call to its answer, by outcome; a known refusal calls nobody",
+    "From the start of an application's Redis call to its answer, by outcome, without cached refusals",
     ["outcome"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
 )
@@ -19,14 +19,14 @@ APPLY_SECONDS = Histogram(
 
 @cache
 def apply_metrics(outcome: str) -> tuple[Counter, Histogram]:
-    """The two metrics of an application with this outcome, looked up once: `labels()` takes a lock each time."""
+    """Returns both metrics of this outcome, cached because `labels()` takes a lock each time."""
     return APPLIES.labels(outcome), APPLY_SECONDS.labels(outcome)
 
 
 CACHED_REFUSALS = Counter(
-    "coupon_cached_refusals_total", "Applications of coupon_applies_total that were refused without asking Redis"
+    "coupon_cached_refusals_total", "Applications of coupon_applies_total that were refused without a call to Redis"
 )
-LIMITED = Counter("coupon_limited_total", "Requests that were answered 429, by the limit they reached", ["limit"])
+LIMITED = Counter("coupon_limited_total", "Requests answered with 429, by the limit they reached", ["limit"])
 GATE_SECONDS = Histogram(
     "coupon_gate_duration_seconds",
     "One admission script, from the call to the reply",
@@ -38,16 +38,16 @@ PUBLISH_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
 BREAKER_REFUSALS = Counter(
-    "coupon_breaker_refusals_total", "Calls that did not wait for a part because it hangs", ["part"]
+    "coupon_breaker_refusals_total", "Calls that a circuit breaker refused because a part hangs", ["part"]
 )
 QUEUE_REFUSALS = Counter(
     "coupon_queue_refusals_total",
-    "Requests that were answered 503 before anything was done, because the line was full or the wait too long",
+    "Requests answered with 503 before any work, because the line was full or the wait too long",
     ["line", "reason"],
 )
 QUEUE_SECONDS = Histogram(
     "coupon_queue_wait_seconds",
-    "How long those requests waited that found no free place, served or not",
+    "Waits of the requests that found no free thread, served or not",
     ["line"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
