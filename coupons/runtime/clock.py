@@ -1,4 +1,4 @@
-"""Times as Redis and the messages carry them (whole milliseconds since 1970, UTC), and PostgreSQL's own time."""
+"""Converts times to and from milliseconds since 1970 (UTC), as in Redis and messages, and reads PostgreSQL's clock."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ def moment_of(ms: int) -> datetime:
 
 
 def database_now() -> datetime:
-    """PostgreSQL's time: this host's own may be wrong, and differs from that of others."""
+    """Returns PostgreSQL's time, because the clocks of hosts differ and may be wrong."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         moment: datetime = cursor.fetchone()[0]
@@ -25,5 +25,5 @@ def database_now() -> datetime:
 
 
 def from_now(seconds: float) -> "ExpressionWrapper[Any]":
-    """By PostgreSQL's clock, so that hosts with different clocks agree on what is due."""
+    """Uses PostgreSQL's clock, so that hosts with different clocks agree on what is due."""
     return ExpressionWrapper(Now() + Value(timedelta(seconds=seconds)), output_field=DateTimeField())

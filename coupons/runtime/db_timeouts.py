@@ -1,12 +1,11 @@
-"""No wait for PostgreSQL without an end, on this side of the connection.
+"""Limits every wait for PostgreSQL on the client's side of the connection.
 
-statement_timeout and lock_timeout are the server's. A server that was stopped, or a network that swallows everything,
-keeps neither, and libpq waits for an answer for ever: connect_timeout is for the connection alone, and TCP keepalives
-are answered by the kernel of a host whose server hangs. psycopg2 hands its waits to a function of ours instead
-(`set_wait_callback`, made for coroutine libraries): each wait ends after `DB_ANSWER_TIMEOUT_MS`, earlier inside
-`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one;
-`close_old_connections()` lets Django make a new one. The server notices within a second
-(client_connection_check_interval) and ends the statement.
+The server enforces statement_timeout and lock_timeout. A stopped server, or a network that drops all packets, enforces
+neither, and libpq waits for an answer for ever: connect_timeout covers only the connection, and the kernel of a host
+whose server hangs answers TCP keepalives. So psycopg2 delegates its waits to the function below
+(`set_wait_callback`, made for coroutine libraries): each wait ends after DB_ANSWER_TIMEOUT_MS, earlier inside
+`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one; `close_old_connections()` lets
+Django make a new one. The server notices within a second (client_connection_check_interval) and ends the statement.
 """
 
 import select
@@ -31,15 +30,15 @@ _thread = threading.local()
 
 
 def limit_waits() -> None:
-    """From now on, for every connection of this process."""
+    """Applies to every connection of this process from now on."""
     set_wait_callback(_wait)
 
 
 @contextmanager
 def unlimited_waits() -> Iterator[None]:
-    """For COPY, which psycopg2 refuses beside a wait callback, and for statements that take minutes.
+    """Lifts the limit for COPY, which psycopg2 refuses with a wait callback, and for statements that take minutes.
 
-    Of all threads, so for programs that have one only.
+    Affects all threads, so only single-threaded programs may use it.
     """
     set_wait_callback(None)
     try:
@@ -50,9 +49,9 @@ def unlimited_waits() -> Iterator[None]:
 
 @contextmanager
 def answers_within(seconds: float) -> Iterator[None]:
-    """All that this thread asks PostgreSQL inside must be answered by then, else django.db.OperationalError.
+    """Gives all statements of this thread inside the block one deadline; raises django.db.OperationalError after it.
 
-    What the statement did is unknown then, as after any lost connection: for reading.
+    The effect of the last statement is then unknown, as after any lost connection, so use it only for reading.
     """
     before = getattr(_thread, "deadline", inf)
     _thread.deadline = min(before, time.monotonic() + seconds)

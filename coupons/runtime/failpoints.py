@@ -1,15 +1,15 @@
-"""Points of the code at which a test ends, stops or delays the process, to show that nothing is lost there.
+"""Lets a test kill, stop or delay a process at a named line, to show that nothing is lost there.
 
-COUPON_FAILPOINTS names a folder. Whoever passes a point whose `POINT.armed` lies in it, and succeeds in renaming that
-file to `POINT.done-PID`, does the action that stands in it:
+COUPON_FAILPOINTS names a folder. A process that passes a point whose `POINT.armed` is in the folder, and succeeds in
+renaming that file to `POINT.done-PID`, performs the action in it:
 
     kill  stop  raise  exit  sleep:MS      at the first passage since it was armed
     kill@3                                 at the third passage of one process
 
-One rename is why it is a folder and not a list of actions in the environment: it is done once among all processes (a
-worker that its parent starts again would die again), it can be armed while they run, and it tells the test who did it.
+A folder, unlike a list of actions in the environment, allows one rename: only one of all processes acts (a worker that
+its parent restarts would die again), tests arm points while processes run, and the file's name has the pid that acted.
 
-Off, as everywhere outside tests (check coupons.E006), a passage costs a function call and one comparison:
+Outside tests failpoints are off (check coupons.E006), and a passage costs a function call and one comparison,
 30 to 50 ns: `python -m timeit -s 'from coupons.runtime.failpoints import *' 'failpoint(WEB_ADMITTED)'`.
 """
 
@@ -27,8 +27,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 # The name says what has just happened.
 WEB_ADMITTED: Final = "web.admitted"  # Redis holds the ticket, nothing is produced
-WEB_PRODUCED: Final = "web.produced"  # the message is in the producer's queue, nobody has acknowledged it
-WEB_ACKNOWLEDGED: Final = "web.acknowledged"  # Kafka has the message, the gate is not asked whether it holds the ticket
+WEB_PRODUCED: Final = "web.produced"  # the message is in the producer's queue, not acknowledged
+WEB_ACKNOWLEDGED: Final = "web.acknowledged"  # Kafka has the message, the gate has not confirmed the ticket
 WEB_CONFIRMED: Final = "web.confirmed"  # the gate holds the ticket, the user has no answer
 CONSUMER_INSERTED: Final = "consumer.inserted"  # the batch's coupons are inserted, the transaction is open
 CONSUMER_FAILURES_RECORDED: Final = "consumer.failures-recorded"  # its FAIL rows too, the transaction is open
@@ -36,8 +36,8 @@ CONSUMER_COMMITTED: Final = "consumer.committed"  # the database has committed, 
 CONSUMER_SETTLED: Final = "consumer.settled"  # off pending, the group's offset has not moved
 RETRY_CLAIMED: Final = "retry.claimed"  # a batch of rows is PROCESSING and committed, none is tried
 RETRY_ISSUED: Final = "retry.issued"  # its coupons are inserted, the transaction is open
-RETRY_COMMITTED: Final = "retry.committed"  # its rows are SUCCESS, or FAIL again, and committed; Redis not told
-RETRY_SETTLED: Final = "retry.settled"  # Redis told, the next batch is not claimed
+RETRY_COMMITTED: Final = "retry.committed"  # its rows are SUCCESS, or FAIL again, and committed; not settled in Redis
+RETRY_SETTLED: Final = "retry.settled"  # settled in Redis, the next batch is not claimed
 REBUILD_BEGUN: Final = "rebuild.begun"  # Redis has closed the campaigns, PostgreSQL has the old epoch
 REBUILD_EPOCH_RAISED: Final = "rebuild.epoch-raised"  # PostgreSQL has the new epoch, nothing is read
 REBUILD_ENDS_ASKED: Final = "rebuild.ends-asked"  # the topic's ends are known to the rebuilder, nothing is noted
@@ -54,7 +54,7 @@ EXIT_CODE: Final = 86
 
 
 class InjectedDefect(Exception):
-    """Raised at a failpoint: as if the code had a defect there."""
+    """Raised at a failpoint, like a defect in the code there."""
 
 
 class Action(NamedTuple):
@@ -64,30 +64,30 @@ class Action(NamedTuple):
 
 
 def failpoint(point: str) -> None:
-    """Do here what a test has armed, if it has."""
+    """Performs the action that a test has armed for this point, if any."""
     if _folder is not None:
         _pass(_folder, point)
 
 
 def switch_on(folder: Path | None) -> None:
-    """Look into this folder from now on; None = off."""
-    global _folder  # noqa: PLW0603  one process, one folder; anything cleverer would cost time at every passage
+    """Uses this folder from now on; None switches failpoints off."""
+    global _folder  # noqa: PLW0603  one folder for each process; a global costs least at every passage
     _folder = folder
 
 
 def arm(folder: Path, point: str, action: str) -> None:
-    """The next process to pass does it. Forgets who did it the last time."""
+    """Arms the point for the next process that passes it, and removes the records of earlier actions."""
     _check_point(point)
     parse_action(action)
     for done in folder.glob(f"{point}.done-*"):
         done.unlink()
     fresh = folder / f"{point}.new"
     fresh.write_text(action)
-    fresh.rename(folder / f"{point}.armed")  # never half written for one who passes
+    fresh.rename(folder / f"{point}.armed")  # a process never reads a half-written file
 
 
 def disarm(folder: Path, point: str) -> bool:
-    """False when it had happened already, or was never armed."""
+    """Returns False if the action has happened already, or the point was never armed."""
     _check_point(point)
     with contextlib.suppress(FileNotFoundError):
         (folder / f"{point}.armed").unlink()
@@ -96,23 +96,23 @@ def disarm(folder: Path, point: str) -> bool:
 
 
 def done_by(folder: Path, point: str) -> int | None:
-    """The pid of the process that did what was armed; None while nobody has."""
+    """Returns the pid of the process that performed the action, or None so far."""
     _check_point(point)
     return next((int(path.name.rpartition("-")[2]) for path in folder.glob(f"{point}.done-*")), None)
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ImproperlyConfigured that names what is wrong with it."""
+    """Raises ImproperlyConfigured with the defect of the folder or of an action in it."""
     if not folder.is_dir():
         raise ImproperlyConfigured(f"COUPON_FAILPOINTS names {str(folder)!r}, which is no folder.")
     for path in folder.glob("*.armed"):
         _check_point(path.stem)
-        with contextlib.suppress(FileNotFoundError):  # somebody has just done it
+        with contextlib.suppress(FileNotFoundError):  # a process has just performed it
             parse_action(path.read_text())
 
 
 def reason_against(database_name: str) -> str | None:
-    """Why failpoints must not be on in a service of this database; None when it is a test's."""
+    """Returns why failpoints must be off in a service of this database; None if it is a test's database."""
     if database_name.startswith("test_"):
         return None
     return f"COUPON_FAILPOINTS is set, and the database {database_name!r} is no test's: its name would begin with test_"
@@ -142,7 +142,7 @@ def _pass(folder: Path, point: str) -> None:
     armed = folder / f"{point}.armed"
     try:
         with armed.open() as file:
-            armed_at = os.fstat(file.fileno()).st_mtime_ns  # armed again => counted anew
+            armed_at = os.fstat(file.fileno()).st_mtime_ns  # armed again => the count starts anew
             action = parse_action(file.read())
         with _lock:
             _passages[point, armed_at] += 1
@@ -159,7 +159,7 @@ def _act(point: str, action: Action) -> None:
         case "kill":
             signal.raise_signal(signal.SIGKILL)
         case "stop":
-            signal.raise_signal(signal.SIGSTOP)  # to this thread: it does not go one step on
+            signal.raise_signal(signal.SIGSTOP)  # sent to this thread, which stops at once
         case "raise":
             raise InjectedDefect(point)
         case "exit":

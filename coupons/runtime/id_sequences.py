@@ -1,7 +1,7 @@
-"""Sets id sequences right that lag behind their tables, as a restore or a move by logical replication leaves them.
+"""Repairs id sequences that lag behind their tables, as a restore or a move by logical replication leaves them.
 
-Then PostgreSQL chooses ids that are taken. That says something about the table and nothing about what is inserted, so
-no ticket may be refused for it. The keeper looks every round; whoever meets it first heals it and repeats.
+PostgreSQL then chooses ids that are taken. The table is at fault and not the row that is inserted, so no ticket may be
+refused for it. The keeper checks every round; a function that meets the error first repairs it and repeats.
 """
 
 import logging
@@ -19,20 +19,20 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# One past the last id that the sequence gave, and one past the highest id of the table.
+# The next id of the sequence, and one past the highest id of the table.
 _NEXT_IDS = """
 SELECT last_value + is_called::int, (SELECT coalesce(max({id}), 0) + 1 FROM {table}) FROM {sequence}
 """
 
 
 class IdSequenceBehind(RetryLater):
-    """PostgreSQL chose an id that is taken, also after its sequence was set right."""
+    """PostgreSQL chose an id that is taken, even after the repair of its sequence."""
 
 
 def heals_id_sequences(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a function that does one whole transaction: called once more when it met an id that is taken.
+    """Repeats a function, which must be one whole transaction, once after it met an id that is taken.
 
-    Raises IdSequenceBehind when that was not enough, and a database error when the table could not be locked.
+    Raises IdSequenceBehind if the repetition fails too, and a database error if the table cannot be locked.
     """
 
     @wraps(function)
@@ -54,24 +54,24 @@ def heals_id_sequences(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_id_taken(error: IntegrityError) -> bool:
-    """Whether a primary key that PostgreSQL itself chose was there already."""
+    """Returns whether a primary key that PostgreSQL chose existed already."""
     constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
     return constraint in {f"{model._meta.db_table}_pkey" for model in _models()}
 
 
 def heal_id_sequences(*models: type[Model]) -> list[str]:
-    """Move every sequence (or those of these models) that lags behind its table to the table's highest id; returns the
-    tables. Must not run inside a transaction that has failed.
+    """Moves each sequence (or those of the given models) that lags behind its table past the highest id there. Returns
+    the tables. Must not run inside a failed transaction.
     """
     healed = []
     for model in models or _models():
         if _sequence(model) is None:
-            continue  # ids come by another way, as of a table that was made by hand
+            continue  # the table was made by hand and has no sequence
         chosen, free = _next_ids(model)
         if chosen >= free:
             continue
         with transaction.atomic(), connection.cursor() as cursor:
-            # An insert takes its id under this table's lock, so none is chosen between the look and the move.
+            # Inserts choose their ids under this table's lock, so none chooses one between the query and the move.
             cursor.execute(f"LOCK TABLE {_quoted(model._meta.db_table)} IN SHARE ROW EXCLUSIVE MODE")
             chosen, free = _next_ids(model)
             if chosen < free:
@@ -82,7 +82,7 @@ def heal_id_sequences(*models: type[Model]) -> list[str]:
 
 
 def _models() -> Iterator[type[Model]]:
-    """Those whose ids PostgreSQL chooses."""
+    """Yields the models whose ids PostgreSQL chooses."""
     for model in apps.get_models(include_auto_created=True):
         if isinstance(model._meta.pk, AutoField) and not model._meta.proxy:
             yield model
@@ -101,7 +101,7 @@ def _next_ids(model: type[Model]) -> tuple[int, int]:
 
 
 def _sequence(model: type[Model]) -> str | None:
-    """As PostgreSQL writes it, quoted where that is needed; None when the column has none."""
+    """Returns the sequence's name, quoted where needed; None if the column has no sequence."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_get_serial_sequence(%s, %s)",

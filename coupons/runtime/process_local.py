@@ -1,4 +1,4 @@
-"""One object per process, made on first use: for clients with threads of their own, which do not survive a fork."""
+"""Keeps one object for each process, made on first use: for clients whose threads do not survive a fork."""
 
 import os
 import threading
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class ProcessLocal(Generic[T]):
-    """`ProcessLocal(make)()` is this process's object. A forked child makes its own and never touches its parent's.
+    """`ProcessLocal(make)()` returns this process's object. A forked child makes another and never uses its parent's.
 
-    `close` is called at the process's normal end. `reset()` closes and forgets the object; `replace(it)` does that
-    beside the caller, and only if it is still the one: of many threads that found it broken, one makes the next.
-    `forget()` closes nothing, as other threads may be using it: it ends with their last reference.
+    The process calls `close` at its normal end. `reset()` closes and drops the object. `replace(broken)` closes it in
+    the background, and only if it is still the current one: of many threads that found it broken, one makes the next.
+    `forget()` drops it without closing, as other threads may use it: it ends with their last reference.
     """
 
     def __init__(self, make: Callable[[], T], *, close: Callable[[T], object]) -> None:
@@ -37,7 +37,7 @@ class ProcessLocal(Generic[T]):
 
     def _end_with_process(self) -> None:
         # Not atexit: a worker of a pre-forking server ends as a multiprocessing child, which runs multiprocessing's
-        # finalizers and no atexit handlers. In a main process both run.
+        # finalizers but no atexit handlers. A main process runs both.
         if not self._ends_with_process:
             Finalize(None, self.reset, exitpriority=0)
             self._ends_with_process = True
@@ -62,7 +62,7 @@ class ProcessLocal(Generic[T]):
             self._made = None
 
     def _forget_parents(self) -> None:
-        # Also a new lock: another thread of the parent may have held the old one while it forked.
+        # A new lock too: a thread of the parent may have held the old one during the fork.
         self._lock = threading.Lock()
         self._made = None
         self._ends_with_process = False

@@ -1,7 +1,7 @@
 """An event that a signal handler may set.
 
-`threading.Event` has a lock that is not reentrant. A handler runs in the main thread, between two steps of whatever
-that is doing: within `wait` it may hold that lock, and `set` would wait for it for ever.
+`threading.Event` has a non-reentrant lock. A handler interrupts the main thread anywhere: if that is inside `wait`, the
+thread may hold the lock, and the handler's `set` would wait for it for ever.
 """
 
 import os
@@ -12,10 +12,10 @@ from math import ceil
 
 
 class SignalEvent(threading.Event):
-    """A pipe wakes whoever waits.
+    """Wakes waiting threads through a pipe.
 
-    `SimpleQueue`, whose `put` a handler may call, is none for it: in CPython 3.11 `get` outlasts its time-out for ever
-    when its thread stands still at the wrong moment.
+    `SimpleQueue`, whose `put` a handler may call, does not work: in CPython 3.11 its `get` never returns, despite a
+    time-out, if the thread stands still at the wrong moment.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class SignalEvent(threading.Event):
 
     def set(self) -> None:
         self._is_set = True
-        with suppress(BlockingIOError):  # it is full, so whoever waits is woken
+        with suppress(BlockingIOError):  # the pipe is full, so it wakes every waiter anyway
             os.write(self._write, b"1")
 
     def clear(self) -> None:
@@ -45,7 +45,7 @@ class SignalEvent(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         if not self._is_set:
-            waiting = select.poll()  # one of its own: several threads may wait
+            waiting = select.poll()  # local, as several threads may wait
             waiting.register(self._read, select.POLLIN)
             waiting.poll(None if timeout is None else ceil(max(timeout, 0) * 1000))
         return self._is_set

@@ -1,4 +1,4 @@
-"""Texts from outside, so that what is read is what is there. Escaping HTML is the templates' part."""
+"""Makes invisible characters of texts from outside visible. The templates escape HTML."""
 
 import re
 import unicodedata
@@ -10,14 +10,14 @@ _CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
 def make_visible(text: str) -> str:
-    """Characters that have no shape of their own, or turn their neighbours round, as ⟨U+202E⟩."""
+    """Shows characters that are invisible, or reverse the direction of text, as ⟨U+202E⟩."""
     if text.isprintable():
         return text
     return _MAYBE.sub(_named, text)
 
 
 def escape_for_log(text: str) -> str:
-    r"""For a log: the same characters, and the ends of lines, as \x1b, \u202e, \n."""
+    r"""Escapes the same characters, and line ends, as \x1b, \u202e, \n."""
     if text.isprintable():
         return text
     return _CONTROL.sub(_escaped, text)
