@@ -1,4 +1,4 @@
-"""The ASGI application: the front, and Django behind it on threads of its own."""
+"""The ASGI application: the front, with Django behind it on threads."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def make_front() -> "Front":
-    """When Django is set up."""
+    """Imports the front only now, as it needs Django to be set up."""
     from coupons.front.asgi import Front
 
     return Front(django_application)

@@ -1,7 +1,7 @@
-"""Django's page of a defect (DJANGO_DEBUG) and its text for mails, without the secrets of this process.
+"""Removes this process's secrets from Django's error page (DJANGO_DEBUG) and from the text of its mails.
 
-Django hides settings by their names. A password inside REDIS_URL has no such name, nor has a variable of ours that
-granian puts beside the request's own; so here the secrets themselves are looked for.
+Django hides settings by name. The name REDIS_URL does not reveal that it contains a password, nor do the names of our
+environment variables that granian adds to the request's. So this module searches the report for the secrets themselves.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
 HIDDEN = "********************"
-MIN_LENGTH = 4  # a shorter one would be found in every other word
+MIN_LENGTH = 4  # a shorter secret would match parts of common words
 
 
 class ErrorReport(ExceptionReporter):
@@ -29,11 +29,11 @@ class ErrorReport(ExceptionReporter):
             if len(secret) >= MIN_LENGTH:
                 for form in (secret, escape(secret), quote(secret, safe=""), repr(secret)[1:-1]):
                     report = report.replace(form, HIDDEN)
-        return SafeString(report)  # as safe as it was: the hiding has no mark-up
+        return SafeString(report)  # as safe as before: HIDDEN has no mark-up
 
 
 def known_secrets() -> Iterator[str]:
-    """What this process was told and must not tell."""
+    """Yields the secrets among this process's settings."""
     yield from [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     yield from settings.API_KEYS
     yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())

@@ -1,4 +1,4 @@
-"""One record is one line: what users, messages and operators wrote can neither begin another nor command a terminal."""
+"""Formats each log record as one line: texts from outside can neither start another line nor control a terminal."""
 
 import logging
 
@@ -10,6 +10,6 @@ class LineFormatter(logging.Formatter):
         return escape_for_log(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802
-        """Each line of a traceback is set in, so that none of them looks like a record."""
+        """Indents each line of a traceback, so that none looks like a record."""
         lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
         return "\n".join(f"  {escape_for_log(line)}" for line in lines)

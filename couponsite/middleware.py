@@ -1,4 +1,4 @@
-"""Django's middleware of the admin, kept off the API's path: there is no session, form, frame or message there."""
+"""Runs the admin's middleware for all pages but the API, which has no sessions, forms, frames or messages."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -31,7 +31,7 @@ class SessionMiddleware(_SkipsApi, sessions.SessionMiddleware):
 
 
 class CsrfViewMiddleware(_SkipsApi, csrf.CsrfViewMiddleware):
-    """Its check of a view stays for all: the API's views are exempt by themselves, as they take no cookies."""
+    """Still checks every view; the API's views are exempt themselves, as they accept no cookies."""
 
 
 class AuthenticationMiddleware(_SkipsApi, auth.AuthenticationMiddleware):
@@ -47,21 +47,21 @@ class XFrameOptionsMiddleware(_SkipsApi, clickjacking.XFrameOptionsMiddleware):
 
 
 class ContentSecurityPolicyMiddleware(_SkipsApi):
-    """One policy for all pages, those about the API too. Django 6 brings a middleware for it; then this one goes."""
+    """Sets one policy for all pages, the API's documentation included. Django 6 will have a middleware for it."""
 
     api_prefix = API_PREFIX
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        if not (settings.DEBUG and response.status_code == 500):  # Django's own page for developers is all inline
+        if not (settings.DEBUG and response.status_code == 500):  # Django's debug page has inline styles and scripts
             response.headers.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
         return response
 
 
 class VisibleTextMiddleware(_SkipsApi):
-    """Whatever text got onto a page of the admin, by whichever template: nothing in it is unseen or turns lines round.
+    """Makes invisible characters visible, also those that reverse the direction of text, in all pages of the admin.
 
-    Names, reasons and payloads come from outside and stand in titles, links, messages and Django's own templates; one
-    look at the finished page forgets none of them. (A form's line ends are a carriage return and a line feed.)
+    Names, reasons and payloads come from outside and appear in titles, links, messages and Django's templates; a pass
+    over the finished page misses none of them. (The line ends of forms are a carriage return and a line feed.)
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
@@ -74,9 +74,9 @@ class VisibleTextMiddleware(_SkipsApi):
 def trust_only_proxies(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """`X-Forwarded-Proto` of anybody else is dropped: Django believes whoever sends it.
+    """Drops `X-Forwarded-Proto` unless a trusted proxy sent it, as Django believes every client.
 
-    Not on the API's path, where nothing hangs on it: no redirect, no cookie, no form.
+    Skips the API, where nothing depends on the header: it has no redirects, cookies or forms.
     """
 
     def answer(request: HttpRequest) -> HttpResponseBase:

@@ -1,7 +1,7 @@
-"""A web worker whose server was killed by SIGKILL: it answers what it has in hand, flushes its producer and ends.
+"""Ends a web worker whose server was killed by SIGKILL: it finishes its requests, flushes its producer and exits.
 
-granian's workers do not notice (tried with 2.8.7: they answered for more than a minute). The next server on that port
-would get a part of the connections only, and the workers of the last one would go on with its settings.
+granian's workers do not notice this themselves (2.8.7: they answered for more than a minute). The next server on that
+port would get only a part of the connections, and the old workers would go on with the old settings.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Addresses: the REST API, the operators' admin, and what a load balancer and a Prometheus server ask for."""
+"""Routes URLs to the REST API, the operators' admin, and the endpoints for load balancers and Prometheus."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -8,7 +8,7 @@ from coupons.api import documentation, health
 
 admin.autodiscover()
 
-# They take over what Django has registered by now.
+# These imports replace what Django's apps have registered by now.
 from coupons.admin.log_in import log_in  # noqa: E402
 from coupons.admin.users import OwnPasswordView  # noqa: E402
 

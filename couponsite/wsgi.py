@@ -1,9 +1,9 @@
-"""The WSGI application: Django, with the admin's static files served by WhiteNoise in front of it.
+"""The WSGI application: Django behind WhiteNoise, which serves the admin's static files.
 
-WhiteNoise wraps the application instead of being a middleware, so an API request pays one dictionary look-up.
-The files come from the apps' own folders: no collectstatic step, nothing to forget when the image is built.
+WhiteNoise wraps the application and is no middleware, so it costs an API request one dictionary look-up. It serves the
+files from the apps' folders: an image needs no collectstatic step.
 
-bin/web serves couponsite/asgi.py, which has this behind it. Any WSGI server can serve it alone.
+bin/web serves couponsite/asgi.py, which wraps this application. Any WSGI server can serve it alone.
 """
 
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger("coupons.web")
 
 
 def with_static_files(django_application: object) -> WhiteNoise:
-    """Answer `/static/...` from the files of the installed apps, everything else by Django."""
+    """Serves `/static/...` from the files of the installed apps; Django answers everything else."""
     from django.conf import settings
     from django.contrib.staticfiles.finders import get_finders
 
@@ -35,7 +35,7 @@ def with_static_files(django_application: object) -> WhiteNoise:
 
 
 def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
-    """Django reads as much as CONTENT_LENGTH says: a chunked body, which has none, would be an empty one to it."""
+    """Refuses chunked bodies: they have no CONTENT_LENGTH, so Django would take them for empty."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if "HTTP_TRANSFER_ENCODING" not in environ:
@@ -45,13 +45,13 @@ def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
 
         body = body_of(Problem(Code.LENGTH_REQUIRED).document())
         start_response("411 Length Required", [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")])
-        return [body, b""]  # of two pieces and no length, after which wsgiref closes the connection
+        return [body, b""]  # two pieces and no length make wsgiref close the connection
 
     return application
 
 
 def refuse_bad_settings() -> None:
-    """Django's commands run the system checks at their start; a web server must do it by itself."""
+    """Runs the system checks, which Django runs for commands but not for a web server."""
     from django.core.checks import run_checks
     from django.core.exceptions import ImproperlyConfigured
 
@@ -62,8 +62,8 @@ def refuse_bad_settings() -> None:
 
 
 def warm_up() -> None:
-    """Make this process's clients before the first user comes, and say what is missing. It serves all the same: a part
-    may come up later, and until then the answers are 503."""
+    """Makes this process's clients before the first request, and logs what is missing. The process serves all the same:
+    a part may come up later, and until then the answers are 503."""
     from django.conf import settings
 
     from coupons.admission.campaign_cache import campaign_cache
@@ -86,15 +86,15 @@ def warm_up() -> None:
 
 
 def freeze_imported_objects() -> None:
-    """When all is imported; nobody has to wait for a collection that looks through Django."""
+    """Call it after all imports: otherwise requests wait while the garbage collector scans Django."""
     from coupons.runtime import gc
 
     gc.freeze_imported_objects()
 
 
 if multiprocessing.parent_process() is not None:
-    # A server's worker inherits its parent's handlers until the server sets its own, after this module is loaded: a
-    # SIGTERM meanwhile would be lost, and the stop would last as long as the server's kill time-out.
+    # A server's worker inherits its parent's handlers until the server sets new ones, after this module is loaded. A
+    # SIGTERM meanwhile would be lost, and stopping would take the server's whole kill time-out.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()

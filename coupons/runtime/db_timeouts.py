@@ -4,8 +4,9 @@ The server enforces statement_timeout and lock_timeout. A stopped server, or a n
 neither, and libpq waits for an answer for ever: connect_timeout covers only the connection, and the kernel of a host
 whose server hangs answers TCP keepalives. So psycopg2 delegates its waits to the function below
 (`set_wait_callback`, made for coroutine libraries): each wait ends after DB_ANSWER_TIMEOUT_MS, earlier inside
-`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one; `close_old_connections()` lets
-Django make a new one. The server notices within a second (client_connection_check_interval) and ends the statement.
+`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one;
+`close_old_connections()` lets Django make a new one. The server notices within a second
+(client_connection_check_interval) and ends the statement.
 """
 
 import select
