@@ -80,8 +80,8 @@ def trust_only_proxies(
     """
 
     def answer(request: HttpRequest) -> HttpResponseBase:
-        told = "HTTP_X_FORWARDED_PROTO" in request.META and not request.path_info.startswith(API_PREFIX)
-        if told and not came_through_proxy(request):
+        claims_scheme = "HTTP_X_FORWARDED_PROTO" in request.META and not request.path_info.startswith(API_PREFIX)
+        if claims_scheme and not came_through_proxy(request):
             del request.META["HTTP_X_FORWARDED_PROTO"]
         return get_response(request)
 
