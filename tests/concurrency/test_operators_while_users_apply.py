@@ -25,7 +25,7 @@ def admitted(campaign: Campaign) -> int:
     return campaign_store.describe(campaign_id=campaign.pk, epoch=1).admitted
 
 
-def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(service: Service) -> None:
+def test_raises_and_pauses_under_load_admit_exactly_the_quantity(service: Service) -> None:
     service.web(**PATIENT)
     service.consumer()
     campaign = service.campaign(50)
@@ -51,7 +51,7 @@ def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(ser
     assert issued(campaign) == verdict.promised == at_pause + 70
 
 
-def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(service: Service) -> None:
+def test_repeated_lowering_under_load_never_oversells(service: Service) -> None:
     """The other order, PostgreSQL first, would let users in above the new quantity while it travels."""
     service.web(**PATIENT)
     service.consumer("--solo")
@@ -85,7 +85,7 @@ def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(servic
     assert issued(campaign) == verdict.promised == lowered_to
 
 
-def test_nobody_is_in_before_the_opening_and_exactly_the_quantity_after_it(service: Service) -> None:
+def test_admission_starts_at_the_opening_and_stops_at_the_quantity(service: Service) -> None:
     service.web(**PATIENT)
     campaign = service.campaign(80, opens_at=datetime.now(UTC) + timedelta(hours=1))
     crowd = service.crowd(campaign, habits=HURRY)
@@ -108,7 +108,7 @@ def test_nobody_is_in_before_the_opening_and_exactly_the_quantity_after_it(servi
     assert sorted(crowd.promises(campaign.pk).values()) == list(range(1, 81))
 
 
-def test_ten_operators_who_open_a_campaign_at_once_open_it_once(service: Service) -> None:
+def test_ten_simultaneous_openings_open_a_campaign_once(service: Service) -> None:
     service.web(**PATIENT)
     campaign = service.campaign(10, opened=False)
     together = threading.Barrier(10)
@@ -152,7 +152,7 @@ def in_redis(campaign: Campaign) -> tuple[int, int]:
     return settings.revision, settings.quantity
 
 
-def test_open_pause_and_resume_are_known_to_every_process_within_200_ms(service: Service) -> None:
+def test_open_pause_and_resume_reach_every_process_within_200_ms(service: Service) -> None:
     """No process may answer by the old state later than that: 20 users ask both of them after each step."""
     service.web(**PATIENT)
     campaign = service.campaign(10_000, opened=False)

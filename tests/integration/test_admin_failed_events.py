@@ -122,7 +122,7 @@ def test_a_json_payload_is_indented_and_escaped(db: None) -> None:
     assert "<script>alert(1)" not in html
 
 
-def test_characters_that_cannot_be_seen_are_made_visible_wherever_they_stand(db: None) -> None:
+def test_invisible_characters_are_made_visible_everywhere(db: None) -> None:
     event = failed(
         payload="a\x00b\u202ec".encode(), user_id="x\u202ey", error_message="z\u200bz", campaign_ref="\u2066r"
     )
@@ -173,7 +173,7 @@ def test_retry_now_from_the_list_tells_who_failed_again(service: Service) -> Non
     assert history_of(forged) == ["Retried now: not-admitted again: because"]
 
 
-def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(service: Service) -> None:
+def test_a_retry_without_redis_shows_a_message_and_loses_nothing(service: Service) -> None:
     event = held(service.campaign(), "42")
     client = sign_in(*OPERATE)
     service.stack("stop", "redis")
@@ -208,7 +208,7 @@ def test_giving_up_needs_a_reason(db: None) -> None:
     assert event.given_up_at is None
 
 
-def test_giving_up_leaves_who_and_why_with_the_event_and_in_its_history(db: None) -> None:
+def test_giving_up_records_actor_and_reason(db: None) -> None:
     event = failed(next_attempt_at=timezone.now())
 
     page = give_up(sign_in(*OPERATE), "Refunded by hand <4711>", event)
@@ -221,7 +221,7 @@ def test_giving_up_leaves_who_and_why_with_the_event_and_in_its_history(db: None
     assert "Refunded by hand &lt;4711&gt;" in page.content.decode()
 
 
-def test_the_list_s_give_up_asks_for_the_reason_and_names_who_was_promised(db: None) -> None:
+def test_giving_up_from_the_list_needs_a_reason(db: None) -> None:
     promised, forged = failed(1, user_id="42"), failed(2, error_code=FailCode.NOT_ADMITTED)
 
     page = run_action(sign_in(*OPERATE), EVENTS, "give_up_selected", promised, forged)
@@ -245,7 +245,7 @@ def test_an_event_is_given_up_once(db: None) -> None:
     assert message.startswith("info: Left alone: 1 event")
 
 
-def test_an_event_that_a_retry_holds_for_long_is_a_message_and_no_error_page(db: None, monkeypatch: Any) -> None:
+def test_an_event_locked_by_a_retry_shows_a_message(db: None, monkeypatch: Any) -> None:
     """A lock that is not given in time is an OperationalError of PostgreSQL."""
 
     def refuse(**given: Any) -> int:

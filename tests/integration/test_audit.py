@@ -64,7 +64,7 @@ CAMPAIGN_ACTS: dict[str, tuple[str, Callable[[Client, Campaign, str], Any]]] = {
 
 
 @pytest.mark.parametrize("what", CAMPAIGN_ACTS)
-def test_each_act_on_a_campaign_needs_a_reason_and_leaves_it(service: Service, what: str) -> None:
+def test_each_act_on_a_campaign_records_its_reason(service: Service, what: str) -> None:
     state, do = CAMPAIGN_ACTS[what]
     campaign = service.campaign(10, opened=state != "draft")
     if state == "paused":
@@ -99,7 +99,7 @@ def test_a_new_campaign_and_a_new_key_need_one_too(service: Service) -> None:
     assert (Campaign.objects.count(), ApiKey.objects.count()) == (1, 1)
 
 
-def test_a_retry_needs_one_from_its_button_and_from_the_list(service: Service) -> None:
+def test_a_retry_needs_a_reason_from_button_and_list(service: Service) -> None:
     campaign = service.campaign()
     one, other = held(campaign, "42", 1), held(campaign, "43", 2)
     client = sign_in(*OPERATE)
@@ -181,7 +181,7 @@ def test_a_command_leaves_the_system_s_user_and_the_reason(service: Service) -> 
     ]
 
 
-def test_a_service_leaves_its_key_s_name_and_need_not_say_why(service: Service) -> None:
+def test_a_service_is_recorded_by_key_name_without_a_reason(service: Service) -> None:
     campaign = service.campaign()
 
     assert Api().act(campaign, "pause").status_code == 200
@@ -302,7 +302,7 @@ def test_a_superuser_can_only_look(admin_client: Client) -> None:
 # --- shown ---------------------------------------------------------------------------------------------------
 
 
-def test_the_history_of_an_object_and_the_list_show_who_what_and_why(service: Service) -> None:
+def test_history_and_list_show_actor_act_and_reason(service: Service) -> None:
     campaign = service.campaign(opened=False)
     client = sign_in(*OPERATE, "view_auditentry")
     act(client, step_address(campaign, "open"), reason="it is <ten>")

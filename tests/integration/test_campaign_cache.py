@@ -74,9 +74,7 @@ def test_many_who_ask_at_once_all_get_the_answer(known: CampaignCache) -> None:
     assert all(each is not None for each in found)
 
 
-def test_a_miss_is_repeated_for_its_lease_without_asking_and_then_looked_up_again(
-    known: CampaignCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_miss_is_cached_for_its_lease(known: CampaignCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease of an hour, which then is over."""
     monkeypatch.setattr(campaign_cache, "MISS_LEASE_SEC", 3_600.0)
     missing = uuid4()
@@ -107,7 +105,7 @@ def test_a_risen_epoch_is_known_before_a_rebuild_goes_on(
     assert settings.DIRECTORY_REFRESH_MS / 1000 < SLACK_SEC
 
 
-def test_whoever_knows_that_the_epoch_is_outdated_gets_the_newer_one_at_once(known: CampaignCache) -> None:
+def test_an_outdated_epoch_is_replaced_at_once(known: CampaignCache) -> None:
     new = campaign(epoch=1)
     known.look_up(new.pk, wait_sec=LONG_SEC)
     Campaign.objects.filter(pk=new.pk).update(epoch=2, updated_at=Now())
@@ -129,7 +127,7 @@ def test_an_epoch_never_falls(known: CampaignCache) -> None:
     hold(1.0, still_5, "epoch 5")
 
 
-def test_while_postgresql_does_not_answer_known_campaigns_go_on_and_unknown_ones_raise(known: CampaignCache) -> None:
+def test_while_postgresql_hangs_only_unknown_campaigns_raise(known: CampaignCache) -> None:
     new = campaign()
     known.look_up(new.pk, wait_sec=LONG_SEC)
     with transaction.atomic():
@@ -139,9 +137,7 @@ def test_while_postgresql_does_not_answer_known_campaigns_go_on_and_unknown_ones
         assert known.look_up(new.pk, wait_sec=0) is not None
 
 
-def test_while_postgresql_is_down_known_campaigns_go_on_unknown_ones_raise_and_it_comes_back(
-    service: Service, known: CampaignCache
-) -> None:
+def test_while_postgresql_is_down_only_unknown_campaigns_raise(service: Service, known: CampaignCache) -> None:
     old = service.campaign()
     known.look_up(old.pk, wait_sec=LONG_SEC)
     connection.close()
@@ -163,7 +159,7 @@ def _misses(known: CampaignCache, campaign_id: object) -> bool:
         return False
 
 
-def test_an_application_to_a_campaign_that_does_not_exist_is_told_so(service: Service) -> None:
+def test_an_application_to_an_unknown_campaign_is_not_found(service: Service) -> None:
     assert admit(campaign_id=uuid4(), user_id="a", deadline=time.monotonic() + LONG_SEC) is None
 
 
@@ -175,7 +171,7 @@ def test_an_application_to_a_draft_is_too_early(service: Service) -> None:
     assert admission.outcome is Outcome.NOT_OPEN
 
 
-def test_an_application_right_after_a_rebuild_finds_the_new_epoch_by_itself(service: Service) -> None:
+def test_an_application_after_a_rebuild_finds_the_new_epoch(service: Service) -> None:
     rebuilt = service.campaign()
     admit(campaign_id=rebuilt.pk, user_id="a", deadline=time.monotonic() + LONG_SEC)
     rebuild_campaigns(campaign_ids=[rebuilt.pk], sleep=lambda seconds: None)

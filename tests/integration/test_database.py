@@ -48,7 +48,7 @@ def test_the_101st_row_is_refused() -> None:
 
 
 @pytest.mark.django_db
-def test_a_statement_that_would_go_beyond_the_quantity_writes_none_of_its_rows() -> None:
+def test_a_statement_beyond_the_quantity_writes_nothing() -> None:
     almost = campaign(100)
     insert(almost.pk, *rows(1, 99))
 
@@ -142,7 +142,7 @@ def test_the_migrations_are_complete() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_transactions_that_write_to_two_campaigns_in_opposite_order_do_not_deadlock() -> None:
+def test_writing_two_campaigns_in_opposite_order_does_not_deadlock() -> None:
     first, second = campaign(10_000), campaign(10_000)
     orders = [(first.pk, second.pk), (second.pk, first.pk)]
     together = threading.Barrier(2)

@@ -129,7 +129,7 @@ def pages_of(rows: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_the_groups_are_there_with_their_rights_before_django_has_made_any(db: None) -> None:
+def test_the_groups_exist_with_their_rights_after_migrating(db: None) -> None:
     Group.objects.all().delete()
     Permission.objects.all().delete()
 

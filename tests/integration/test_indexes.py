@@ -189,12 +189,12 @@ PAGES: dict[str, tuple[str, set[str]]] = {
 
 
 @pytest.mark.parametrize("name", PROGRAM)
-def test_the_program_s_queries_use_an_index_and_scan_no_large_table(name: str) -> None:
+def test_the_program_queries_scan_no_large_table(name: str) -> None:
     _check(look().plans[name], PROGRAM[name][1])
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_operators_pages_use_an_index_and_scan_no_large_table(name: str) -> None:
+def test_the_admin_pages_scan_no_large_table(name: str) -> None:
     _check(look().plans[name], PAGES[name][1])
 
 

@@ -40,7 +40,7 @@ def statuses(answers: list[Any]) -> list[int]:
     "100 passwords from one address, 100 from as many, 100 at once; the right one among them",
     "429 after 20, or 30 for a name; whoever has logged in there before still can",
 )
-def test_who_guesses_from_one_address_is_stopped_before_the_right_one(db: None) -> None:
+def test_guessing_from_one_address_is_stopped(db: None) -> None:
     answers = [guess(RIGHT if number == 40 else f"guess {number}") for number in range(100)]
 
     assert statuses(answers) == [200] * 20 + [429] * 80
@@ -76,7 +76,7 @@ def test_a_whole_network_of_ipv6_is_one_address(db: None) -> None:
     assert statuses(answers) == [200] * 20 + [429] * 5
 
 
-def test_guessing_does_not_lock_out_whoever_has_logged_in_there_before(db: None) -> None:
+def test_guessing_does_not_lock_out_a_known_browser(db: None) -> None:
     operator = Client()
     assert guess(RIGHT, client=operator, address="81.9.9.9").status_code == 302
     operator.post(reverse("admin:logout"))
@@ -87,7 +87,7 @@ def test_guessing_does_not_lock_out_whoever_has_logged_in_there_before(db: None)
     assert guess(RIGHT, client=operator, address="81.2.69.1").status_code == 302
 
 
-def test_a_known_browser_may_not_guess_for_ever_nor_for_others(db: None) -> None:
+def test_a_known_browser_may_not_guess_for_ever(db: None) -> None:
     User.objects.create_superuser("lee", password=RIGHT)
     thief = Client()
     guess(RIGHT, client=thief)
@@ -167,7 +167,7 @@ def test_a_hash_is_not_made_once_a_limit_is_reached(monkeypatch: pytest.MonkeyPa
     assert guess("x").status_code == 429
 
 
-def test_no_more_than_two_threads_of_a_process_are_busy_with_strangers(db: None) -> None:
+def test_strangers_occupy_at_most_two_threads(db: None) -> None:
     with log_in._hashing, log_in._hashing:
         answer = guess(RIGHT)
 

@@ -67,7 +67,7 @@ def secured(server: tuple[SecureRedis, Authority], settings: LazySettings) -> Se
     return Secured(*server, settings)
 
 
-def test_the_document_s_line_and_user_are_all_that_it_takes(secured: Secured, a_gate: Callable[..., Gate]) -> None:
+def test_the_documented_line_and_user_are_enough(secured: Secured, a_gate: Callable[..., Gate]) -> None:
     secured.ask(secured.url)
 
     assert a_gate().admit("42").outcome == Outcome.ADMITTED

@@ -122,7 +122,7 @@ def way(request: pytest.FixtureRequest, service: Service) -> Iterator[Way]:
     front.close()
 
 
-def test_after_the_deadline_nothing_is_published_and_the_repeat_gets_the_place(
+def test_nothing_is_published_after_the_deadline(
     way: Way, service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
@@ -143,7 +143,7 @@ def test_after_the_deadline_nothing_is_published_and_the_repeat_gets_the_place(
     assert published_users() == {"a"}
 
 
-def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_message(
+def test_an_answering_redis_counts_as_answering_without_kafka(
     way: Way, service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else nobody would be told "sold out" for as long as Kafka hangs, once Redis had hung too."""
@@ -159,7 +159,7 @@ def test_a_redis_that_answered_is_known_to_answer_whatever_becomes_of_the_messag
     assert not redis_hung.is_open
 
 
-def test_a_redis_that_hangs_after_the_acknowledgement_confirms_nothing_and_the_repeat_gets_the_place(
+def test_a_redis_hanging_after_the_acknowledgement_confirms_nothing(
     way: Way, service: Service, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign(10)
@@ -174,7 +174,7 @@ def test_a_redis_that_hangs_after_the_acknowledgement_confirms_nothing_and_the_r
     assert again.ticket.sequence == 1
 
 
-def test_each_question_to_the_gate_is_measured_once_answered_or_not(service: Service) -> None:
+def test_each_gate_call_is_measured_once(service: Service) -> None:
     campaign = service.campaign(10)
 
     def measured() -> float:

@@ -38,7 +38,7 @@ MANY = Habits(users_per_sec=100)
 GIVES_UP_SOON = {"COUPON_RELAY_AFTER_MS": "2500", "COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 
 
-def test_the_broker_is_killed_and_users_who_came_meanwhile_get_their_places_later(service: Service) -> None:
+def test_a_killed_broker_delays_promises_and_keeps_places(service: Service) -> None:
     _, consumer, _ = service.everything()
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
@@ -65,7 +65,7 @@ def test_the_broker_is_killed_and_users_who_came_meanwhile_get_their_places_late
     row.write()
 
 
-def test_the_broker_hangs_and_what_lands_after_all_is_issued_once(service: Service) -> None:
+def test_messages_landing_after_a_hang_are_issued_once(service: Service) -> None:
     """The producers gave it up, and the repeats put it into the topic a second time."""
     consumer = service.manage("run_coupon_consumer")
     service.web(**GIVES_UP_SOON)
@@ -96,7 +96,7 @@ def test_the_broker_hangs_and_what_lands_after_all_is_issued_once(service: Servi
     row.write()
 
 
-def test_the_broker_loses_its_log_and_gets_again_all_that_is_pending(service: Service) -> None:
+def test_a_lost_log_gets_all_pending_tickets_again(service: Service) -> None:
     """The consumer hangs after a commit, so that much is pending; it goes on by itself with the topic made anew."""
     consumer = service.manage("run_coupon_consumer")
     service.web(**GIVES_UP_SOON)
@@ -129,7 +129,7 @@ def test_the_broker_loses_its_log_and_gets_again_all_that_is_pending(service: Se
     row.write()
 
 
-def test_the_topic_is_deleted_under_load_and_what_lay_in_it_is_published_again(service: Service) -> None:
+def test_a_deleted_topic_gets_all_pending_tickets_again(service: Service) -> None:
     """The keeper's log names the command that makes it anew; the consumer goes on by itself."""
     consumer = service.manage("run_coupon_consumer")
     service.web(**GIVES_UP_SOON)
@@ -159,7 +159,7 @@ def test_the_topic_is_deleted_under_load_and_what_lay_in_it_is_published_again(s
     row.write()
 
 
-def test_messages_that_are_too_large_for_the_broker_are_named_in_the_log_and_nothing_is_lost(service: Service) -> None:
+def test_messages_too_large_for_the_broker_lose_nothing(service: Service) -> None:
     consumer = service.manage("run_coupon_consumer")
     web = service.web(**GIVES_UP_SOON)
     keeper = service.keeper(**GIVES_UP_SOON)

@@ -21,7 +21,7 @@ NEVER_ANEW = {"COUPON_KAFKA_CLIENT_CONFIG": "metadata.recovery.strategy=none"}
 
 
 @pytest.mark.system
-def test_processes_whose_kafka_clients_have_lost_every_broker_go_on_by_themselves(service: Service) -> None:
+def test_processes_recover_after_losing_every_broker(service: Service) -> None:
     web, consumer, keeper = service.everything(**NEVER_ANEW)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=100))

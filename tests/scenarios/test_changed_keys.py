@@ -40,9 +40,7 @@ def test_with_redis_whole_what_was_signed_before_becomes_coupons(
     row.write()
 
 
-def test_with_redis_lost_a_message_key_for_the_first_time_costs_nobody_the_place(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_first_message_key_survives_losing_redis(service: Service, settings: LazySettings) -> None:
     """The key of before is derived from the Django secret, which is the same."""
     new = NEW["a message key for the first time"]
     campaign, crowd = promised_and_unread(service)
@@ -61,9 +59,7 @@ def test_with_redis_lost_a_message_key_for_the_first_time_costs_nobody_the_place
     row.write()
 
 
-def test_with_redis_lost_another_django_secret_stops_until_the_former_one_is_named(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_new_secret_without_redis_needs_the_former_one(service: Service, settings: LazySettings) -> None:
     """Nobody is promised a place that is somebody's, nothing says that all is well, and each part names the key."""
     new = NEW["another Django secret"]
     campaign, crowd = promised_and_unread(service)

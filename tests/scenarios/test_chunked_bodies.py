@@ -98,7 +98,7 @@ def test_a_connection_is_kept_after_a_chunked_body(service: Service, campaign: C
             assert (answer.status, answer.closed) == (202, False)
 
 
-def test_a_token_with_another_s_id_is_refused_in_chunks_too(service: Service, tmp_path: Path) -> None:
+def test_a_token_with_another_user_id_is_refused_in_chunks(service: Service, tmp_path: Path) -> None:
     issuer = Issuer(tmp_path)
     issuer.add("now", "ES256")
     keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
@@ -171,7 +171,7 @@ def test_a_body_that_was_cut_changes_nothing(service: Service, campaign: Campaig
         pytest.param(f"Content-Length: {len(MORE) - 1}", MORE, id="a length of one less"),
     ],
 )
-def test_a_change_of_nothing_is_refused_and_is_no_audit_s_business(
+def test_an_empty_change_is_refused_and_not_audited(
     service: Service, campaign: Campaign, line: str, body: bytes
 ) -> None:
     answer = ask(service.url, head("PATCH", path_of(campaign), line) + body)
@@ -219,7 +219,7 @@ def test_who_sends_chunks_slowly_is_cut_while_others_are_served(service: Service
             client.close()
 
 
-def test_a_form_of_the_admin_is_read_whole_or_not_at_all(service: Service, campaign: Campaign) -> None:
+def test_an_admin_form_is_read_whole_or_not_at_all(service: Service, campaign: Campaign) -> None:
     request = head("POST", "/admin/login/", CHUNKED, headers={"Content-Type": "application/x-www-form-urlencoded"})
     form = chunks(b"username=a&password=b")
 

@@ -22,7 +22,7 @@ MANY = Habits(users_per_sec=100)
 ONCE_EACH = Habits(users_per_sec=100, returning=0.0, twins=0.0)
 
 
-def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_twice(service: Service) -> None:
+def test_consumers_killed_around_their_commits_lose_and_repeat_nothing(service: Service) -> None:
     """Three consumers, each of which dies at another point of a batch; nobody is left to start them again."""
     dying = [service.manage("run_coupon_consumer", "--solo") for _ in range(3)]
     service.web(**PATIENT)
@@ -61,7 +61,7 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
     row.write()
 
 
-def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(service: Service) -> None:
+def test_workers_killed_at_each_point_are_started_again(service: Service) -> None:
     """With the parent that users run: also while a batch's failures are recorded."""
     consumer = service.manage("run_coupon_consumer", "--concurrency", "4")
     service.web(**PATIENT)
@@ -93,7 +93,7 @@ def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(ser
     row.write()
 
 
-def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(service: Service) -> None:
+def test_a_killed_parent_leaves_no_worker_behind(service: Service) -> None:
     parent = service.manage("run_coupon_consumer", "--concurrency", "2", "--max-rate", "60", "--batch-size", "10")
     service.web(**PATIENT)
     campaign = service.campaign(20_000)

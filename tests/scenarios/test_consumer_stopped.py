@@ -14,7 +14,7 @@ MANY = Habits(users_per_sec=80)
 ALL = {0, 1, 2, 3}
 
 
-def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_commit_does_no_harm(
+def test_the_stale_commit_of_a_paused_consumer_does_no_harm(
     service: Service,
 ) -> None:
     """It sends no heartbeat meanwhile. When it goes on it settles in Redis, and commits in Kafka, what is long done."""
@@ -52,7 +52,7 @@ def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_c
     row.write()
 
 
-def test_too_slow_for_its_next_poll_it_leaves_joins_again_and_goes_on(service: Service) -> None:
+def test_a_consumer_too_slow_for_its_poll_joins_again(service: Service) -> None:
     """Its heartbeats go on, so only max.poll.interval.ms tells the group of it."""
     polls_often = {"COUPON_KAFKA_CLIENT_CONFIG": "max.poll.interval.ms=2500"}
     consumer = service.manage("run_coupon_consumer", "--solo", **polls_often)

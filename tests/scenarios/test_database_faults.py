@@ -50,7 +50,7 @@ def test_postgresql_crashes_in_the_middle_of_a_batch(service: Service) -> None:
     row.write()
 
 
-def test_connections_ended_by_the_server_cost_one_retry_and_no_failure(service: Service) -> None:
+def test_ended_connections_cost_one_retry_and_no_failure(service: Service) -> None:
     """All of the service's connections: first with a batch inserted and not committed, then at any moment."""
     consumer, keeper = consumer_and_others(service, **PATIENT)
     campaign = service.campaign(20_000)
@@ -116,7 +116,7 @@ def test_postgresql_hangs_and_the_consumer_does_not_hang_with_it(service: Servic
     row.write()
 
 
-def test_a_table_that_is_locked_is_waited_for_with_an_end(service: Service) -> None:
+def test_waits_for_a_locked_table_end(service: Service) -> None:
     """Two consumers, so that each of the server's two time-outs is seen to end a wait."""
     first, keeper = consumer_and_others(service, COUPON_DB_LOCK_TIMEOUT_MS="300", **MAX_POLL_INTERVAL)
     second = service.consumer("--solo", COUPON_DB_STATEMENT_TIMEOUT_MS="300", **MAX_POLL_INTERVAL)
@@ -146,7 +146,7 @@ def test_a_table_that_is_locked_is_waited_for_with_an_end(service: Service) -> N
     row.write()
 
 
-def test_a_consumer_that_waited_longer_than_its_group_did_goes_on_once_it_has_its_partitions_again(
+def test_a_consumer_that_outwaits_its_group_joins_again(
     service: Service,
 ) -> None:
     """It pauses what it has when the wait ends, which the group has taken away by then and gives back."""

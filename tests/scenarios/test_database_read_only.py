@@ -29,7 +29,7 @@ MANY = Habits(users_per_sec=80)
 FILLER = "filler"
 
 
-def test_a_database_that_is_read_only_for_a_while_costs_nobody_his_place(service: Service) -> None:
+def test_a_read_only_database_costs_no_place(service: Service) -> None:
     """As after a failover to a server that is not promoted yet. Sessions stay as they began, whatever is set later."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
     keeper = service.keeper(**PATIENT)
@@ -56,7 +56,7 @@ def test_a_database_that_is_read_only_for_a_while_costs_nobody_his_place(service
 
 
 @pytest.mark.system
-def test_a_disk_that_is_full_for_a_while_costs_nobody_his_place(service: Service) -> None:
+def test_a_full_disk_costs_no_place(service: Service) -> None:
     """The coupons' table lies on a file system of its own, of 16 MiB."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
     keeper = service.keeper(**PATIENT)

@@ -31,7 +31,7 @@ def start(service: Service, program: list[str], campaign: Campaign, user: str) -
     return service.start("example", [*program, str(campaign.pk), user], **more)
 
 
-def test_an_example_gets_a_place_keeps_it_and_takes_a_refusal(service: Service, program: list[str]) -> None:
+def test_an_example_keeps_its_place_and_takes_a_refusal(service: Service, program: list[str]) -> None:
     service.web()
     campaign = service.campaign(2)
     first = start(service, program, campaign, "anna")
@@ -53,7 +53,7 @@ def test_an_example_gets_a_place_keeps_it_and_takes_a_refusal(service: Service, 
     assert '"sold-out"' in refused.output
 
 
-def test_an_example_waits_for_the_opening_and_for_the_end_of_a_pause(service: Service, program: list[str]) -> None:
+def test_an_example_waits_for_opening_and_resumption(service: Service, program: list[str]) -> None:
     service.web()
     opening = service.campaign(1, opens_at=datetime.now(UTC) + timedelta(seconds=4))
     paused = service.campaign(1)

@@ -32,9 +32,7 @@ RULES: dict[str, tuple[Callable[[Proxy], object], bool]] = {
 
 
 @pytest.mark.parametrize(("part", "code"), [("redis", "unavailable"), ("kafka", "unconfirmed")])
-def test_the_link_to_redis_or_kafka_is_bad_and_nobody_is_promised_what_is_not_in_both(
-    service: Service, part: str, code: str
-) -> None:
+def test_bad_links_to_redis_or_kafka_break_no_promise(service: Service, part: str, code: str) -> None:
     proxy = service.proxy(part)
     _, consumer, keeper = service.everything()
     campaign = service.campaign(20_000)
@@ -62,7 +60,7 @@ def test_the_link_to_redis_or_kafka_is_bad_and_nobody_is_promised_what_is_not_in
     row.write()
 
 
-def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(service: Service) -> None:
+def test_users_are_admitted_over_a_bad_link_to_postgresql(service: Service) -> None:
     """Their coupons come later; the consumer waits and stays in its group."""
     proxy = service.proxy("postgres")
     _, consumer, keeper = service.everything(**PATIENT)

@@ -29,7 +29,7 @@ PATIENT_WITH_LOCKS = {
 MANY = Habits(users_per_sec=80)
 
 
-def test_while_the_audit_s_table_is_locked_and_whoever_lowers_gives_up(service: Service) -> None:
+def test_a_lower_that_gives_up_on_a_locked_table(service: Service) -> None:
     """No keeper runs: the process that lowered takes it back. Its wait for the lock ends when users have been told."""
     service.web(**PATIENT)
     service.consumer("--solo")

@@ -23,9 +23,7 @@ CLOCK_STANDS_STILL = {"COUPON_WEB_WORKERS": "1", **patience(accept_ms=30_000, de
 
 
 @pytest.mark.parametrize("point", [WEB_ADMITTED, WEB_PRODUCED, WEB_ACKNOWLEDGED, WEB_CONFIRMED])
-def test_who_is_answered_by_a_machine_that_was_paused_has_the_coupon_or_is_told_503(
-    service: Service, point: str
-) -> None:
+def test_answers_of_a_paused_machine_are_kept_or_503(service: Service, point: str) -> None:
     """Redis is emptied and rebuilt meanwhile, and all places that it has left are given to others."""
     service.consumer("--solo")
     keeper = service.keeper()

@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 Rows = dict[str, tuple[int, str, object]]  # user -> sequence, code, when it was issued
 
 
-def test_the_whole_topic_again_backwards_and_shuffled_changes_no_coupon_and_makes_none(service: Service) -> None:
+def test_replaying_the_whole_topic_shuffled_changes_nothing(service: Service) -> None:
     """While no consumer runs, so that a message and its copies meet in one batch; and while two read."""
     service.web()
     campaign = service.campaign(20_000)

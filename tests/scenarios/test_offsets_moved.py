@@ -47,7 +47,7 @@ def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: S
     row.write()
 
 
-def test_a_consumer_begins_where_postgresql_says_also_when_no_message_follows(service: Service) -> None:
+def test_a_consumer_begins_where_postgresql_says(service: Service) -> None:
     """Without the relay, and without a later message that would show the gap."""
     service.web(**PATIENT)
     campaign = service.campaign(100)
@@ -63,7 +63,7 @@ def test_a_consumer_begins_where_postgresql_says_also_when_no_message_follows(se
     wait_until(lambda: set(coupons_of(campaign)) == told, within_sec=30, what="the skipped messages are read")
 
 
-def test_a_running_consumer_goes_back_to_what_postgresql_has_not_seen(service: Service) -> None:
+def test_a_running_consumer_goes_back_to_its_record(service: Service) -> None:
     """PostgreSQL is restored from an older copy: its record lies before the consumer's position."""
     service.web(**PATIENT)
     campaign = service.campaign(100)
@@ -87,7 +87,7 @@ def test_a_running_consumer_goes_back_to_what_postgresql_has_not_seen(service: S
     wait_until(everybody_has_one_again, within_sec=60, what="everybody has a coupon again")
 
 
-def test_a_log_is_lost_while_nobody_reads_and_redis_is_lost_a_moment_later(service: Service) -> None:
+def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> None:
     """The former offsets lie beyond the new log's end; who was promised since is known to Redis and the log alone."""
     _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)

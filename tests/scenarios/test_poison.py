@@ -53,7 +53,7 @@ def broken(campaign: Campaign, **fields: object) -> bytes:
     return json.dumps(json.loads(message(campaign.pk, "1", 1)) | fields).encode()
 
 
-def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(service: Service) -> None:
+def test_each_bad_message_becomes_a_failed_event(service: Service) -> None:
     """They come in one batch with good ones: the consumer stops until all are in the topic."""
     _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
@@ -86,7 +86,7 @@ def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(s
     row.write()
 
 
-def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -> None:
+def test_a_flood_of_bad_messages_ends_the_consumer(service: Service) -> None:
     """Also while good ones come between them, which are issued when an operator has looked."""
     keeper = service.keeper(**PATIENT)
     consumer = service.consumer("--batch-size", "10", COUPON_CONSUMER_POISON_LIMIT="20")
@@ -116,7 +116,7 @@ def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -
     row.write()
 
 
-def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_message_stays(service: Service) -> None:
+def test_an_unrecorded_bad_message_keeps_its_offset(service: Service) -> None:
     """Row 24: some are in the transaction that PostgreSQL's crash undoes, some come when it is down."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
     service.web(**PATIENT)
@@ -148,7 +148,7 @@ def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_messa
     row.write()
 
 
-def test_what_the_gate_does_not_hold_is_never_issued_not_even_after_a_rebuild_or_a_retry(service: Service) -> None:
+def test_a_refused_ticket_is_not_issued_after_rebuild_or_retry(service: Service) -> None:
     campaign = service.campaign(10)
     promises = apply_all(campaign, range(3))
     service.consumer("--solo")

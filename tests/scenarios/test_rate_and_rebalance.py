@@ -80,7 +80,7 @@ def test_consumers_that_start_and_stop_every_two_seconds_lose_nothing(service: S
     row.write()
 
 
-def test_two_groups_that_write_the_same_tickets_at_once_make_one_coupon_each(service: Service) -> None:
+def test_two_groups_on_one_topic_make_one_coupon_each(service: Service) -> None:
     """Every insert is a race between two processes; the loser finds duplicates, not failures."""
     campaign = service.campaign(1_000)
     service.consumer("--solo", "--batch-size", "20")

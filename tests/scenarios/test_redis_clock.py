@@ -31,7 +31,7 @@ def clock(service: Service, tmp_path: Path) -> Iterator[Path]:
     service.stack("start", "redis")
 
 
-def test_a_change_is_in_force_although_the_clock_steps_back_after_it(service: Service, clock: Path) -> None:
+def test_changes_stay_in_force_when_the_clock_steps_back(service: Service, clock: Path) -> None:
     """After a raise, after a resume; and a ticket of before the step that nobody published is published."""
     service.everything()
     campaign = service.campaign(100, opens_at=datetime.now(UTC) - timedelta(hours=1))

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 MANY = Habits(users_per_sec=80)
 
 
-def test_a_replica_that_lags_takes_over_and_the_old_primary_promises_nothing(service: Service) -> None:
+def test_promises_survive_a_failover_to_a_lagging_replica(service: Service) -> None:
     """One web server stays with the old primary, as behind a cut network. Then that one is the primary once more, the
     same process with the same run_id as at the beginning."""
     primary_port = server_ports("redis")[0]

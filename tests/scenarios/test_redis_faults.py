@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 MANY = Habits(users_per_sec=100)
 
 
-def test_redis_killed_under_load_is_rebuilt_and_every_promise_becomes_a_coupon(service: Service) -> None:
+def test_a_killed_redis_is_rebuilt_with_every_promise(service: Service) -> None:
     """It comes back with its whole file, and nobody is promised anything all the same until the rebuild is through."""
     _, consumer, keeper = service.everything()
     campaign = service.campaign(20_000)
@@ -49,7 +49,7 @@ def test_redis_killed_under_load_is_rebuilt_and_every_promise_becomes_a_coupon(s
     row.write()
 
 
-def test_redis_hangs_and_the_repeat_gets_the_place_that_the_lost_request_took(service: Service) -> None:
+def test_a_repeat_after_a_hang_gets_the_same_place(service: Service) -> None:
     """What lay in its sockets is done at SIGCONT, for users who had been told 503 long before.
 
     Each web process asks for one or a few, who all are new here, and then no more: the others wait for those answers.
@@ -79,7 +79,7 @@ def test_redis_hangs_and_the_repeat_gets_the_place_that_the_lost_request_took(se
     row.write()
 
 
-def test_redis_does_what_it_is_asked_and_nobody_hears_of_it(service: Service) -> None:
+def test_lost_answers_of_redis_give_each_user_one_place(service: Service) -> None:
     """Answers swallowed whole, then cut in the middle: one place a user, however often his script ran."""
     proxy = service.proxy("redis")
     _, _, keeper = service.everything()

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 THREADS, CONNECTIONS, READERS = 200, 4, 8
 
 
-def test_redis_out_of_memory_admits_nobody_and_what_was_promised_is_issued(service: Service) -> None:
+def test_a_full_redis_admits_nobody_and_promises_are_issued(service: Service) -> None:
     service.web()
     keeper = service.keeper()
     campaign = service.campaign(20_000)
@@ -49,7 +49,7 @@ def test_redis_out_of_memory_admits_nobody_and_what_was_promised_is_issued(servi
     row.write()
 
 
-def test_two_hundred_threads_share_four_connections_to_a_redis_that_is_far_away(service: Service) -> None:
+def test_200_threads_share_four_slow_connections_to_redis(service: Service) -> None:
     """Of the view: who applies takes a connection, as who looks at a ticket does. Some are promised something
     meanwhile; who finds no connection is told so at once. (The front has two connections of its own.)"""
     service.manage("run_coupon_consumer")

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 MANY = Habits(users_per_sec=100)
 
 
-def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(service: Service) -> None:
+def test_a_flush_during_the_rush_neither_oversells_nor_loses(service: Service) -> None:
     _, _, keeper = service.everything()
     campaign = service.campaign(300)
     crowd = service.crowd(campaign, habits=MANY)
@@ -43,7 +43,7 @@ def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(servi
     row.write()
 
 
-def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> None:
+def test_each_deleted_key_is_rebuilt(service: Service) -> None:
     """In one rebuild: three campaigns, each of which loses another key, with its tickets half issued and half
     pending."""
     _, consumer, keeper = service.everything()
@@ -72,7 +72,7 @@ def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> 
     row.write()
 
 
-def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Service, tmp_path: Path) -> None:
+def test_redis_restarts_without_and_with_older_files(service: Service, tmp_path: Path) -> None:
     """Some tickets lie in PostgreSQL then and some in the topic alone."""
     _, consumer, keeper = service.everything()
     campaign = service.campaign(20_000)
@@ -105,7 +105,7 @@ def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Se
     row.write()
 
 
-def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(service: Service) -> None:
+def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service) -> None:
     """Nobody was promised anything for them, and their places are somebody else's by then: who was told 503 leaves, or
     all might come again in the same order and get the same places.
     """

@@ -22,7 +22,7 @@ NOT_REFUSED = "[05]$"
 DUE_AT_ONCE = {"COUPON_RETRY_BASE_DELAY_SEC": "0", "COUPON_RETRY_LEASE_SEC": "5"}
 
 
-def test_a_run_killed_midway_and_two_at_once_issue_each_coupon_once(service: Service) -> None:
+def test_killed_and_parallel_runs_issue_each_coupon_once(service: Service) -> None:
     """PostgreSQL refuses most users' coupons for a while; then they are retried while new users come."""
     service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
     service.web(**PATIENT)
@@ -89,7 +89,7 @@ def most_users_refused() -> Iterator[None]:
             cursor.execute("ALTER TABLE coupons_coupon DROP CONSTRAINT refused")
 
 
-def test_a_retry_that_fails_again_says_why_and_adds_no_row(service: Service) -> None:
+def test_a_retry_that_fails_again_adds_no_row(service: Service) -> None:
     campaign = service.campaign(10)
     apply_all(campaign, range(3))
     Campaign.objects.filter(pk=campaign.pk).update(quantity=1)

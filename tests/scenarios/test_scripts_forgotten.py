@@ -11,7 +11,7 @@ from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 
 
-def test_scripts_that_redis_forgets_all_the_time_are_missed_by_nobody(service: Service) -> None:
+def test_scripts_that_redis_forgets_are_loaded_again(service: Service) -> None:
     """Without a pause, so that they are gone again between any two commands of web, consumer and keeper."""
     _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)

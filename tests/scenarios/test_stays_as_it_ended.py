@@ -52,7 +52,7 @@ def successes_without_a_coupon() -> int:
     return sum(ticket not in tickets for ticket in succeeded.values_list("campaign_id", "user_id", "sequence"))
 
 
-def test_two_messages_of_a_refused_ticket_never_end_in_success_without_a_coupon(service: Service) -> None:
+def test_a_twice_refused_ticket_never_succeeds_without_a_coupon(service: Service) -> None:
     service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
     service.web(**PATIENT)
     campaign = service.campaign(20_000)
@@ -87,7 +87,7 @@ def all_retried(service: Service) -> bool:
     return not FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).exists()
 
 
-def test_id_sequences_that_are_set_back_refuse_nobody_and_lose_no_failed_event(service: Service) -> None:
+def test_id_sequences_set_back_lose_nothing(service: Service) -> None:
     """As a database that was moved by logical replication: the rows came along, the sequences did not."""
     _, consumer, _ = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
@@ -117,7 +117,7 @@ def test_id_sequences_that_are_set_back_refuse_nobody_and_lose_no_failed_event(s
     row.write()
 
 
-def test_the_whole_topic_again_for_a_renamed_group_changes_nothing_that_has_ended(service: Service) -> None:
+def test_a_renamed_group_changes_nothing_that_has_ended(service: Service) -> None:
     """Given-up tickets, refused ones and poison; delivered again to another group, and produced again."""
     service.web(**PATIENT)
     keeper = service.keeper()

@@ -31,9 +31,7 @@ NOBODY_REPEATS = Habits(users_per_sec=60, patience_sec=0.0, returning=0.0, twins
 
 
 @pytest.mark.parametrize("point", [WEB_ADMITTED, WEB_ACKNOWLEDGED])
-def test_killed_after_redis_admitted_a_user_nobody_answered_him_and_he_gets_his_coupon(
-    service: Service, point: str
-) -> None:
+def test_an_unanswered_admitted_user_gets_the_coupon(service: Service, point: str) -> None:
     """Between Redis and Kafka. And with the message in Kafka, one step before the answer."""
     consumer = service.manage("run_coupon_consumer", "--solo")
     web = service.web()
@@ -60,7 +58,7 @@ def test_killed_after_redis_admitted_a_user_nobody_answered_him_and_he_gets_his_
     row.write()
 
 
-def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(service: Service) -> None:
+def test_the_relay_publishes_what_a_killed_producer_had_queued(service: Service) -> None:
     """What eight users' messages were sent to swallows them, so the only copies are in the queue."""
     consumer = service.manage("run_coupon_consumer", "--solo")  # by itself: only the web process loses its link
     link = service.proxy("kafka")
@@ -91,7 +89,7 @@ def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(se
     row.write()
 
 
-def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service: Service) -> None:
+def test_workers_of_a_killed_server_end_and_free_the_port(service: Service) -> None:
     web = service.web()
     campaign = service.campaign(100)
     promises = apply_until_answered(service, campaign, range(5))
@@ -108,7 +106,7 @@ def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service:
     assert_kept(campaign, promises)
 
 
-def test_a_server_whose_worker_dies_as_soon_as_it_is_started_ends_for_whoever_runs_it_to_start_it_again(
+def test_a_server_whose_workers_keep_dying_ends(
     service: Service,
 ) -> None:
     """granian takes it for a crash loop; the soak must know such an end when it has killed the workers itself."""

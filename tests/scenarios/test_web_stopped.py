@@ -22,7 +22,7 @@ LONG_SEC = 1.0
 IMPATIENT = Habits(users_per_sec=60, connections=40, patience_sec=0.0, returning=0.0)
 
 
-def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
+def test_a_stopping_web_server_answers_what_is_in_hand(service: Service) -> None:
     """Its users wait for Kafka's answers, which are held until nobody new is taken; the other server goes on."""
     consumer = service.manage("run_coupon_consumer", "--solo")
     # Of the view each who waits has a thread; nobody is to be refused for want of one.
@@ -58,7 +58,7 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
     row.write()
 
 
-def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
+def test_queued_messages_are_sent_before_the_server_ends(service: Service) -> None:
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
     long = patience(accept_ms=1_500, redis_ms=1_000, delivery_ms=14_000)

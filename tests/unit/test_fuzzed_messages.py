@@ -52,7 +52,7 @@ def read(how: Callable[[bytes], Ticket | Place], payload: bytes) -> object:
 
 @thorough
 @given(payload=payloads | nearly_as_we_encode())
-def test_a_place_is_read_exactly_where_a_ticket_is_and_as_it_says(payload: bytes) -> None:
+def test_a_ticket_is_read_exactly_as_the_decoder_does(payload: bytes) -> None:
     assert read(decode_place, payload) == read(decode, payload)
 
 

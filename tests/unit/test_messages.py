@@ -84,7 +84,7 @@ def test_a_time_in_another_zone_is_encoded_with_its_offset() -> None:
 
 
 @pytest.mark.parametrize("year", [2027, 2028, 1900, 2000])
-def test_a_place_is_read_on_each_day_of_a_year_and_on_no_other(year: int) -> None:
+def test_a_ticket_is_read_on_each_calendar_day_only(year: int) -> None:
     def outcome(how: Callable[[bytes], object], payload: bytes) -> str:
         try:
             how(payload)
@@ -151,7 +151,7 @@ WRONG: dict[str, list[Any]] = {
         for number, value in enumerate(WRONG[field])
     ],
 )
-def test_a_field_of_a_wrong_type_or_value_is_an_invalid_message_that_names_the_field(field: str, value: object) -> None:
+def test_an_invalid_field_is_named(field: str, value: object) -> None:
     with pytest.raises(InvalidMessage, match=field) as caught:
         decode(changed(**{field: value}))
 
@@ -165,7 +165,7 @@ def test_a_field_that_is_missing_is_an_invalid_message(field: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None, [], "x" * 3_000])
-def test_another_version_is_told_as_such_whatever_else_is_in_it(version: object) -> None:
+def test_another_version_is_reported_whatever_else_is_wrong(version: object) -> None:
     with pytest.raises(InvalidMessage, match="version") as caught:
         decode(changed(v=version, user_id=None))
 

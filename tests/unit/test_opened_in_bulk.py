@@ -78,7 +78,7 @@ def test_a_signature_that_is_there_twice_is_refused() -> None:
     assert in_bulk(PAYLOAD, twice) is None is one_by_one(PAYLOAD, twice)
 
 
-def test_signed_payloads_of_all_kinds_are_judged_as_one_by_one() -> None:
+def test_bulk_opening_judges_payloads_as_one_by_one() -> None:
     """Bytes are exchanged, taken out and put in at random, and signed afterwards: some are good, most are not."""
     chance = Random(2026)
     taken = 0

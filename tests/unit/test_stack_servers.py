@@ -95,7 +95,7 @@ def test_freeze_and_thaw_reach_the_children_too(sleeper: subprocess.Popen[bytes]
     wait_until(lambda: not processes.is_stopped(sleeper.pid) and not processes.is_stopped(child))
 
 
-def test_who_goes_on_is_not_taken_for_frozen_and_who_has_ended_is_not_waited_for(
+def test_only_a_stopped_process_counts_as_frozen(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
     assert not processes.wait_frozen([sleeper.pid], timeout_sec=0.05)
@@ -161,7 +161,7 @@ def test_a_foreign_listener_on_the_remembered_port_is_left_alone(home: Home) -> 
             server.stop()
 
 
-def test_a_server_that_cannot_start_shows_the_end_of_its_log(
+def test_a_failed_start_shows_the_end_of_the_log(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(settings.REDIS_SETTINGS, "appendfsync", "sometimes")
