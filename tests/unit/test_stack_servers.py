@@ -54,6 +54,19 @@ def test_a_process_is_ours_while_it_runs_and_no_longer(sleeper: subprocess.Popen
     wait_until(lambda: not processes.is_ours(record))
 
 
+def test_a_process_is_gone_when_its_last_thread_is() -> None:
+    """As a killed JVM, which holds its port for a moment after its main thread has ended."""
+    program = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
+    with subprocess.Popen([sys.executable, "-c", program + "ctypes.CDLL(None).pthread_exit(None)"]) as process:
+        stat = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert not processes.wait_gone([process.pid], timeout_sec=0)
+
+        process.kill()
+
+        assert processes.wait_gone([process.pid], timeout_sec=10)
+
+
 @pytest.mark.parametrize(
     "other", [{"started_ticks": 1}, {"boot_id": "another-boot"}, {"marker": "another-stack"}], ids=str
 )
