@@ -1,6 +1,5 @@
 """Failed events in the admin: readable, retried, given up with a reason, and never edited."""
 
-from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -9,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from coupons.admission import gate
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
+from tests.support.failed_events import failed, held, retry_address
 from tests.support.operators import (
     EVENTS,
     OPERATE,
@@ -28,19 +27,6 @@ from tests.support.service import Service
 GIVE_UP = "admin:coupons_faileventhistory_give_up"
 
 
-def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventHistory:
-    row = {
-        "error_code": FailCode.DATABASE_REFUSED,
-        "error_message": "why",
-        "topic": "coupon_create",
-        "partition": 3,
-        "offset": offset,
-        "payload": payload,
-        "payload_hash": sha256(payload).hexdigest(),
-    }
-    return FailEventHistory.objects.create(**{**row, **values})
-
-
 def succeeded(offset: int) -> FailEventHistory:
     campaign = Campaign.objects.create(name="test", quantity=9, opens_at=timezone.now())
     coupon = Coupon.objects.create(campaign=campaign, user_id="u", sequence=1, code=f"{offset}")
@@ -48,19 +34,8 @@ def succeeded(offset: int) -> FailEventHistory:
     return failed(offset, event_status=EventStatus.SUCCESS, **ticket)
 
 
-def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
-    """A failed event of a ticket that the gate holds: a retry issues the coupon."""
-    ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
-    assert ticket is not None
-    return failed(offset, campaign=campaign, user_id=user, sequence=ticket.sequence)
-
-
 def listed(client: Client, **query: Any) -> list[FailEventHistory]:
     return list(client.get(reverse(EVENTS), query).context["cl"].result_list)
-
-
-def retry_address(event: FailEventHistory) -> str:
-    return reverse("admin:coupons_faileventhistory_retry", args=[event.pk])
 
 
 def give_up(client: Client, reason: str, *events: FailEventHistory) -> Any:

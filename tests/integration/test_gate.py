@@ -11,7 +11,7 @@ from coupons.admission.gate import Held, Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from coupons.messaging.positions import Position
-from tests.integration.conftest import HOUR_MS, Gate
+from tests.support.gate import HOUR_MS, Gate
 
 MakeGate = Callable[..., Gate]
 

@@ -9,7 +9,7 @@ from coupons.admission.gate import EpochAhead
 from coupons.admission.rebuild import begin_rebuild
 from coupons.admission.scripts import admission_redis
 from coupons.errors import GateUnavailable, StateStale
-from tests.integration.conftest import Gate
+from tests.support.gate import Gate
 
 MakeGate = Callable[..., Gate]
 Spoil = Callable[[Gate], object]

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from coupons.auth.api_keys import create_api_key
 from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailEventHistory, JobRun
-from tests.integration.test_admin_failed_events import held, retry_address
+from tests.support.failed_events import held, retry_address
 from tests.support.operators import (
     CAMPAIGNS,
     COUPONS,

@@ -16,7 +16,7 @@ from coupons.campaigns import push
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
 from coupons.campaigns.push import push_again
 from coupons.models import Campaign
-from tests.integration.conftest import HOUR_MS, Gate
+from tests.support.gate import HOUR_MS, Gate
 from tests.support.http import Api
 from tests.support.service import Service
 

@@ -15,7 +15,7 @@ from coupons.campaigns.push import settings_of
 from coupons.models import Campaign, CampaignState
 from coupons.recovery.keeper import Keeper
 from coupons.recovery.rebuild import stale_campaigns
-from tests.integration.test_raise_and_lower import in_redis
+from tests.support.gate import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, publish
 from tests.support.topic import ticket_holders

@@ -11,7 +11,7 @@ from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
 from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
-from tests.integration.conftest import Gate
+from tests.support.gate import Gate
 
 MakeGate = Callable[..., Gate]
 

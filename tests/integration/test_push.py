@@ -9,7 +9,7 @@ from coupons.admission.campaign_store import PushResult
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
-from tests.integration.conftest import Gate
+from tests.support.gate import Gate
 
 MakeGate = Callable[..., Gate]
 

@@ -8,7 +8,6 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 
 from coupons.admission import campaign_store, gate
-from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import push
@@ -17,14 +16,10 @@ from coupons.campaigns.push import in_step, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
+from tests.support.gate import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, rebuild
 from tests.support.waiting import wait_until
-
-
-def in_redis(campaign: Campaign) -> CampaignSettings:
-    campaign.refresh_from_db()
-    return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings
 
 
 def change_quantity(campaign: Campaign, quantity: int) -> Campaign:

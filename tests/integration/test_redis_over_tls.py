@@ -13,9 +13,9 @@ from coupons.admission.keys import API_KEYS
 from coupons.admission.scripts import admission_redis, run
 from coupons.checks.configuration import check_redis
 from coupons.errors import GateUnavailable
-from tests.integration.conftest import Gate
 from tests.support.authority import Authority
 from tests.support.deploy_document import acl, with_certificate
+from tests.support.gate import Gate
 from tests.support.patience import LONG_MS
 from tests.support.secure_servers import PASSWORD, SecureRedis
 

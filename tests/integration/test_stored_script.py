@@ -26,10 +26,9 @@ from coupons import audit
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns import lifecycle
 from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
-from tests.integration.test_admin_campaigns import values_of
 from tests.support.commands import run
 from tests.support.http import Api
-from tests.support.operators import CAMPAIGNS, EVENTS, act, campaign_page, run_action, step_address
+from tests.support.operators import CAMPAIGNS, EVENTS, act, campaign_page, run_action, step_address, values_of
 from tests.support.service import Service
 
 SCRIPT = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>"

@@ -3,9 +3,8 @@
 import itertools
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -14,16 +13,15 @@ from coupons.messaging.messages import (
     MAX_PAYLOAD_BYTES,
     InvalidMessage,
     Place,
-    Ticket,
     decode,
     decode_place,
     encode,
     is_user_id,
 )
 from coupons.models import FailCode
+from tests.support.tickets import TICKET
 
-CAMPAIGN = UUID("0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10")
-TICKET = Ticket(CAMPAIGN, "auth0|42", 37, datetime(2026, 12, 1, 10, 0, 0, 123_000, tzinfo=UTC), "abc")
+CAMPAIGN = TICKET.campaign_id
 GOOD: dict[str, Any] = {
     "v": 1,
     "campaign_id": str(CAMPAIGN),

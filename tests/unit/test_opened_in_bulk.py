@@ -11,7 +11,7 @@ from coupons.messaging import messages
 from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Place, Ticket, encode
 from coupons.messaging.signing import HEADER, open_message, open_places, sign
-from tests.unit.test_messages import TICKET
+from tests.support.tickets import TICKET
 
 SHORT, LONG = b"a secret of thirty-two bytes or so!", b"a secret that is longer than a block of SHA-256, " * 3
 PAYLOAD = encode(TICKET)

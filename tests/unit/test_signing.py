@@ -13,7 +13,7 @@ from coupons.messaging.messages import InvalidMessage, Place, Ticket, encode
 from coupons.messaging.signing import HEADER, UnknownKey, open_message, open_places, sign
 from coupons.models import FailCode
 from couponsite.env import derived_secret, message_keys, secrets_by_id
-from tests.unit.test_messages import TICKET
+from tests.support.tickets import TICKET
 
 OLD, NEW = b"an old secret of thirty-two bytes!", b"a new secret of thirty-two bytes!!"
 PAYLOAD = encode(TICKET)
