@@ -19,12 +19,11 @@ from coupons.admission.campaign_cache import CampaignCache, CampaignCacheUnavail
 from coupons.admission.gate import Outcome
 from coupons.models import Campaign
 from coupons.recovery.rebuild import SLACK_SEC, rebuild_campaigns
-from tests.support.looks import Looks
 from tests.support.patience import LONG_MS
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("transactional_db")
 LONG_SEC = LONG_MS / 1000
 
 
@@ -89,16 +88,13 @@ def test_a_miss_is_cached_for_its_lease(known: CampaignCache, monkeypatch: pytes
     assert known.look_up(missing, wait_sec=LONG_SEC) is not None
 
 
-def test_a_risen_epoch_is_known_before_a_rebuild_goes_on(
-    known: CampaignCache, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_risen_epoch_is_known_before_a_rebuild_goes_on(known: CampaignCache, settings: LazySettings) -> None:
     """By the first look that begins after the epoch rose. One begins each refresh, and a rebuild waits for longer."""
     new = campaign(epoch=1)
     known.look_up(new.pk, wait_sec=LONG_SEC)
-    looks = Looks(known, monkeypatch)
     Campaign.objects.filter(pk=new.pk).update(epoch=F("epoch") + 1, updated_at=Now())
 
-    looks.wait_for_next()
+    known.ask(uuid4()).result(LONG_SEC)  # what the next look says
     found = known.look_up(new.pk, wait_sec=0)
     assert found is not None
     assert found.epoch == 2
@@ -181,8 +177,10 @@ def test_an_application_after_a_rebuild_finds_the_new_epoch(service: Service) ->
     assert admission.outcome is Outcome.ADMITTED
 
 
-def test_its_thread_ends_when_it_is_closed() -> None:
+def test_its_thread_ends_when_it_is_closed(transactional_db: None) -> None:
+    before = set(threading.enumerate())
     made = CampaignCache()
+    [mine] = set(threading.enumerate()) - before
     made.close()
 
-    assert "campaign-cache" not in [thread.name for thread in threading.enumerate() if thread is made._thread]
+    assert not mine.is_alive()
