@@ -15,7 +15,7 @@ USERS, QUANTITY, THREADS = 1_000, 100, 32
 
 
 def test_1000_users_on_32_threads_get_exactly_100_coupons(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 
@@ -52,7 +52,7 @@ def test_the_naive_check_then_act_oversells_on_the_same_servers(service: Service
 
 
 def test_one_user_50_times_at_once_gets_one_coupon(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 

@@ -141,7 +141,7 @@ def test_the_migrations_are_complete() -> None:
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("transactional_db")
 def test_writing_two_campaigns_in_opposite_order_does_not_deadlock() -> None:
     first, second = campaign(10_000), campaign(10_000)
     orders = [(first.pk, second.pk), (second.pk, first.pk)]
@@ -170,7 +170,7 @@ def test_writing_two_campaigns_in_opposite_order_does_not_deadlock() -> None:
     assert [Campaign.objects.get(pk=each.pk).issued_count for each in (first, second)] == [40, 40]
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("transactional_db")
 def test_many_writers_at_once_stop_exactly_at_the_quantity() -> None:
     one = campaign(30)
 
