@@ -9,13 +9,11 @@ from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, FailEventHistory
 from couponsite.env import derived_secret, message_keys
 from faults.crowd import Crowd
-from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.places import places
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 
-MANY = Habits(users_per_sec=100)
 NEW = {
     "a message key for the first time": {"COUPON_MESSAGE_KEYS": f"2026={secrets.token_hex()}"},
     "another Django secret": {"DJANGO_SECRET_KEY": secrets.token_urlsafe(50)},
@@ -95,14 +93,15 @@ def test_a_new_secret_without_redis_needs_the_former_one(service: Service, setti
 
 def promised_and_unread(service: Service) -> tuple[Campaign, Crowd]:
     """Some are issued, 60 and more are promised and unread; nothing runs any more."""
-    web, consumer, keeper = service.everything()
+    consumer = service.manage("run_coupon_consumer", "--solo")
+    web = service.web()
+    consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     crowd.goes_on("with a consumer", users=20)
     consumer.stop()
     crowd.goes_on("without one", users=60)
-    for process in (web, keeper):
-        process.stop()
+    web.stop()
     assert len(crowd.promises(campaign.pk)) >= issued(campaign) + 60
     return campaign, crowd
 

@@ -17,7 +17,7 @@ from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-OPENS_IN_SEC = 6.0
+OPENS_IN_SEC = 5.0
 
 
 class HostClock:

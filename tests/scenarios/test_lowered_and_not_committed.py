@@ -10,8 +10,7 @@ from coupons.admission import campaign_store
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
 from faults.crowd import Crowd
-from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.patience import PATIENT
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
@@ -26,7 +25,6 @@ PATIENT_WITH_LOCKS = {
     "COUPON_DB_STATEMENT_TIMEOUT_MS": "60000",
     "COUPON_DB_ANSWER_TIMEOUT_MS": "70000",
 }
-MANY = Habits(users_per_sec=80)
 
 
 def test_a_lower_that_gives_up_on_a_locked_table(service: Service) -> None:
@@ -66,6 +64,10 @@ def test_whoever_lowers_is_killed_before_the_commit(service: Service) -> None:
     row.write()
 
 
+# The command gives up soon.
+ENDS_ITS_WAITS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1500", "COUPON_DB_ANSWER_TIMEOUT_MS": "2000"}
+
+
 @pytest.mark.parametrize(("away", "back"), [("pause", "resume"), ("kill", "start")])
 def test_postgresql_goes_away_before_the_commit(service: Service, away: str, back: str) -> None:
     service.web(**PATIENT)
@@ -76,7 +78,7 @@ def test_postgresql_goes_away_before_the_commit(service: Service, away: str, bac
 
     with row.fault(f"postgres: {'SIGSTOP' if away == 'pause' else 'SIGKILL'} at push.lowered"):
         service.arm(PUSH_LOWERED, "stop")
-        lowering = lower(service, campaign)
+        lowering = lower(service, campaign, **ENDS_ITS_WAITS)
         service.wait_for(PUSH_LOWERED)
         service.stack(away, "postgres")
         service.resume(PUSH_LOWERED)

@@ -15,7 +15,7 @@ from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 POLITE, NEWCOMERS = 20, 30
-OPENS_IN_SEC = 12.0
+OPENS_IN_SEC = 6.0
 LATER_SEC = 1.0
 EARLY_SEC = 0.1
 

@@ -9,15 +9,13 @@ import pytest
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
 from coupons.models import FailEventHistory
-from faults.visits import Habits
 from tests.support import faketime
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.promises import assert_history_holds, change_quantity
 from tests.support.service import Service
 from tests.support.tickets import admit
 
 MINUTES_BACK = -300.0
-MANY = Habits(users_per_sec=80)
 
 
 @pytest.fixture

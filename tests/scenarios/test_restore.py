@@ -14,13 +14,12 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.models import Campaign, Coupon
+from tests.support.patience import RELAY_SOON
 from tests.support.process import Process
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.tickets import held
 from tests.support.waiting import wait_until
-
-RELAY_SOON = {"COUPON_RELAY_AFTER_MS": "2500", "COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 
 
 @pytest.mark.parametrize("lost", ["nothing else", "redis", "kafka"])

@@ -10,15 +10,13 @@ from coupons.admission.scripts import admission_redis
 from coupons.issuing.give_up import give_up_events
 from coupons.messaging.messages import decode
 from coupons.models import AuditEntry, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
-from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service, message
 from tests.support.topic import read_topic, unread
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=80)
 DUE_AT_ONCE = {"COUPON_RETRY_BASE_DELAY_SEC": "0"}
 REFUSED = "3$"  # users whose id ends so
 
