@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[str, bytes, bool, tuple[int, str]]] = {  # header, body
 }
 
 
-def test_a_body_that_is_no_change_is_refused_and_not_audited(service: Service, campaign: Campaign) -> None:
+def test_a_body_without_a_change_is_refused_and_not_audited(service: Service, campaign: Campaign) -> None:
     for why, (line, body, cut, expected) in REFUSED.items():
         answer = ask(service.url, head("PATCH", path_of(campaign), line) + body, cut=cut)
 
