@@ -31,20 +31,20 @@ def test_raises_and_pauses_under_load_admit_exactly_the_quantity(service: Servic
     campaign = service.campaign(50)
     crowd = service.crowd(campaign, habits=HURRY)
 
-    crowd.is_told(409, "sold-out", times=50)
+    crowd.wait_for_answers(409, "sold-out", times=50)
     assert admitted(campaign) == 50
     change_quantity(crowd, campaign, 10_000)
-    crowd.goes_on("after the raise", users=50)
+    crowd.wait_for_promises("after the raise", users=50)
 
     pause_campaign(campaign_id=campaign.pk, actor="test")
     at_pause = admitted(campaign)
-    crowd.is_told(409, "paused", times=100)
+    crowd.wait_for_answers(409, "paused", times=100)
     assert admitted(campaign) == at_pause, "when the pause has returned, no process admits"
 
     change_quantity(crowd, campaign, at_pause + 70)
     resume_campaign(campaign_id=campaign.pk, actor="test")
     wait_until(lambda: admitted(campaign) == at_pause + 70)
-    crowd.is_told(409, "sold-out", times=50)
+    crowd.wait_for_answers(409, "sold-out", times=50)
 
     verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
     assert set(crowd.answers) == {(202, ""), (200, ""), (409, "sold-out"), (409, "paused")}
@@ -69,7 +69,7 @@ def test_repeated_lowering_under_load_never_oversells(service: Service) -> None:
         wait_until(lambda: admitted(campaign) == lowered_to)
         return lowered_to
 
-    crowd.goes_on("at first", users=20)
+    crowd.wait_for_promises("at first", users=20)
     margin = 4
     for _ in range(15):
         if lower(margin) is None:
@@ -78,7 +78,7 @@ def test_repeated_lowering_under_load_never_oversells(service: Service) -> None:
         outcomes["lowered"] += 1
         change_quantity(crowd, campaign, QUANTITY)
     lowered_to = wait_until(lambda: lower(margin), what="the last time")
-    crowd.is_told(409, "sold-out", times=20)
+    crowd.wait_for_answers(409, "sold-out", times=20)
 
     assert outcomes["lowered"] > 0
     verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
@@ -90,14 +90,14 @@ def test_admission_starts_at_the_opening_and_stops_at_the_quantity(service: Serv
     campaign = service.campaign(80, opens_at=datetime.now(UTC) + timedelta(hours=1))
     crowd = service.crowd(campaign, habits=HURRY)
 
-    crowd.is_told(409, "not-open")
+    crowd.wait_for_answers(409, "not-open")
     before_the_look, opens_at = time.monotonic(), datetime.now(UTC) + timedelta(seconds=1.5)
     # By our monotonic clock it opens somewhere between these two; Redis has whole milliseconds of this machine's clock.
     earliest, latest = before_the_look + 1.499, time.monotonic() + 1.501
     change_campaign(campaign_id=campaign.pk, changes={"opens_at": opens_at}, actor="test")
     latest = max(latest, time.monotonic())  # a machine may have been slower with the change than the opening was far
     wait_until(lambda: crowd.promised == 80, what=lambda: f"the opening: {crowd.answers}")
-    crowd.is_told(409, "sold-out", times=50)
+    crowd.wait_for_answers(409, "sold-out", times=50)
     service.consumer("--solo")
     assert_history_holds(crowd, campaigns=[campaign])
 

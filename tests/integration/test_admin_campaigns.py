@@ -9,7 +9,7 @@ from django.urls import reverse
 from coupons.admin.steps import STEPS
 from coupons.admission import campaign_store, gate
 from coupons.campaigns import lifecycle
-from coupons.campaigns.push import push_change
+from coupons.campaigns.redis_sync import push_change
 from coupons.errors import OperatorError, PushDidNotArrive
 from coupons.models import Campaign, CampaignState
 from tests.support.operators import (
@@ -22,7 +22,7 @@ from tests.support.operators import (
     messages_of,
     run_action,
     sign_in,
-    step_address,
+    transition_address,
     text_of,
     values_of,
 )
@@ -70,7 +70,7 @@ def test_a_window_ending_before_it_begins_is_a_field_error(operator: Client) -> 
 def test_a_button_opens_the_campaign_in_postgresql_and_redis(service: Service, operator: Client) -> None:
     campaign = service.campaign(opened=False)
 
-    page = act(operator, step_address(campaign, "open"))
+    page = act(operator, transition_address(campaign, "open"))
 
     assert state_of(campaign) == CampaignState.OPEN
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == "open"
@@ -84,7 +84,7 @@ def test_a_button_pauses_and_resumes(service: Service, operator: Client, step: s
     if step == "resume":
         lifecycle.pause_campaign(campaign_id=campaign.pk, actor="test")
 
-    act(operator, step_address(campaign, step))
+    act(operator, transition_address(campaign, step))
 
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == state == state_of(campaign)
 
@@ -112,7 +112,7 @@ def test_the_confirmation_closes_it_for_good(service: Service, operator: Client)
 def test_no_step_is_taken_by_a_get(service: Service, operator: Client) -> None:
     campaign = service.campaign()
 
-    assert operator.get(step_address(campaign, "pause")).status_code == 405
+    assert operator.get(transition_address(campaign, "pause")).status_code == 405
     assert state_of(campaign) == CampaignState.OPEN
 
 
@@ -120,7 +120,7 @@ def test_no_step_is_taken_without_the_csrf_token(service: Service, operator: Cli
     campaign = service.campaign()
     operator.handler.enforce_csrf_checks = True
 
-    assert act(operator, step_address(campaign, "pause")).status_code == 403
+    assert act(operator, transition_address(campaign, "pause")).status_code == 403
     assert state_of(campaign) == CampaignState.OPEN
 
 
@@ -215,7 +215,7 @@ def test_a_failed_push_warns_and_saves_the_change(service: Service, operator: Cl
     campaign = service.campaign()
     service.stack("stop", "redis")
 
-    page = act(operator, step_address(campaign, "pause"))
+    page = act(operator, transition_address(campaign, "pause"))
 
     assert state_of(campaign) == CampaignState.PAUSED
     (message,) = messages_of(page)
@@ -253,7 +253,7 @@ def test_who_may_only_look_cannot_take_a_step(service: Service, step: str) -> No
     campaign = service.campaign(opened=False)
     viewer = sign_in(*VIEW)
 
-    assert act(viewer, step_address(campaign, step)).status_code == 403
+    assert act(viewer, transition_address(campaign, step)).status_code == 403
     assert act(viewer, reverse(CLOSE), ids=campaign.pk).status_code == 403
     assert state_of(campaign) == CampaignState.DRAFT
 

@@ -30,7 +30,7 @@ from tests.support.operators import (
     history_of,
     run_action,
     sign_in,
-    step_address,
+    transition_address,
     text_of,
     values_of,
 )
@@ -54,9 +54,9 @@ def change(client: Client, campaign: Campaign, reason: str) -> Any:
 
 
 CAMPAIGN_ACTS: dict[str, tuple[str, Callable[[Client, Campaign, str], Any]]] = {
-    "Opened": ("draft", lambda c, row, why: act(c, step_address(row, "open"), reason=why)),
-    "Paused": ("open", lambda c, row, why: act(c, step_address(row, "pause"), reason=why)),
-    "Resumed": ("paused", lambda c, row, why: act(c, step_address(row, "resume"), reason=why)),
+    "Opened": ("draft", lambda c, row, why: act(c, transition_address(row, "open"), reason=why)),
+    "Paused": ("open", lambda c, row, why: act(c, transition_address(row, "pause"), reason=why)),
+    "Resumed": ("paused", lambda c, row, why: act(c, transition_address(row, "resume"), reason=why)),
     "Closed": ("open", lambda c, row, why: act(c, reverse(CLOSE), ids=row.pk, reason=why)),
     "Changed quantity from 10 to 25": ("open", change),
     "Paused ": ("open", lambda c, row, why: run_action(c, CAMPAIGNS, "pause_campaigns", row, reason=why)),
@@ -304,7 +304,7 @@ def test_a_superuser_can_only_look(admin_client: Client) -> None:
 def test_history_and_list_show_actor_act_and_reason(service: Service) -> None:
     campaign = service.campaign(opened=False)
     client = sign_in(*OPERATE, "view_auditentry")
-    act(client, step_address(campaign, "open"), reason="it is <ten>")
+    act(client, transition_address(campaign, "open"), reason="it is <ten>")
 
     history = client.get(reverse("admin:coupons_campaign_history", args=[campaign.pk]))
     assert "op Opened it is <ten>" in text_of(history)

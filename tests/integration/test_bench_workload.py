@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, hold_issued, hold_rows, open_new
+from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, fill_redis, hold_rows, open_new
 from coupons.admission import ticket_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -24,13 +24,13 @@ def test_held_tickets_belong_to_admitted_and_issued_users(service: Service) -> N
     really, at_once, users = open_new("really", 100), open_new("at once", 100), eight_digits(COUNT)
     admit_all(really, users)
     ticket_store.settle(campaign_id=really, epoch=LOADED_EPOCH, user_ids=users)
-    hold_issued(at_once, users)
+    fill_redis(at_once, users)
     assert stored(at_once) == stored(really)
 
 
 def test_held_tickets_and_rows_make_a_ledger_that_closes(service: Service) -> None:
     campaign_id = open_new("at once", 100)
-    hold_issued(campaign_id, eight_digits(COUNT))
+    fill_redis(campaign_id, eight_digits(COUNT))
     hold_rows(campaign_id, COUNT)
     (ledger,) = reconcile(campaign_ids=[campaign_id])
     assert ledger.closes

@@ -12,7 +12,7 @@ import pytest
 
 from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
 from coupons.models import Coupon
-from faults.crowd import Crowd, NotInTime
+from faults.crowd import Crowd, WaitTimedOut
 from faults.history import NO_ANSWER, Request, read_history
 from faults.visits import Habits
 from tests.support.process import ROOT
@@ -20,7 +20,7 @@ from tests.support.promises import assert_history_holds, change_quantity, issued
 from tests.support.service import PYTHON, Service
 from tests.support.waiting import wait_until
 
-QUICK = Habits(users_per_sec=150, connections=8, returning=0.2, twins=0.2)
+QUICK = Habits(users_per_sec=150, connections=8, repeat_share=0.2, duplicate_share=0.2)
 
 
 def test_several_campaigns_a_raise_and_a_pause_hold(service: Service) -> None:
@@ -29,15 +29,15 @@ def test_several_campaigns_a_raise_and_a_pause_hold(service: Service) -> None:
     small, large = service.campaign(30), service.campaign(10_000)
     crowd = service.crowd(small, large, habits=QUICK)
 
-    crowd.is_told(409, "sold-out")
+    crowd.wait_for_answers(409, "sold-out")
     change_quantity(crowd, small, 60)
-    crowd.goes_on("after the raise", users=15, campaign_id=small.pk)
-    crowd.is_told(409, "sold-out")
+    crowd.wait_for_promises("after the raise", users=15, campaign_id=small.pk)
+    crowd.wait_for_answers(409, "sold-out")
     with crowd.history.during("pause"):
         pause_campaign(campaign_id=large.pk, actor="test")
-        crowd.is_told(409, "paused", times=5)
+        crowd.wait_for_answers(409, "paused", times=5)
         resume_campaign(campaign_id=large.pk, actor="test")
-    crowd.goes_on("after the pause", campaign_id=large.pk)
+    crowd.wait_for_promises("after the pause", campaign_id=large.pk)
     change_quantity(crowd, small, 61)
 
     verdicts = assert_history_holds(crowd, campaigns=[small, large])
@@ -70,8 +70,8 @@ def test_a_broken_connection_leads_to_the_next_address(service: Service) -> None
 
     os.killpg(first.pid, signal.SIGKILL)  # its workers, too: they outlive a parent that is killed
     first.wait()
-    crowd.is_told(NO_ANSWER, times=4)
-    crowd.goes_on("at the other one", users=60)
+    crowd.wait_for_answers(NO_ANSWER, times=4)
+    crowd.wait_for_promises("at the other one", users=60)
     service.web()
     wait_until(lambda: service.url in answering(crowd), what="the third one gets its share")
 
@@ -88,21 +88,21 @@ def test_no_new_users_come_while_all_connections_wait(service: Service) -> None:
     web = service.web()
     service.consumer("--solo")
     campaign = service.campaign(10_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=150, connections=8, returning=0, twins=0))
-    crowd.goes_on("at first")
+    crowd = service.crowd(campaign, habits=Habits(users_per_sec=150, connections=8, repeat_share=0, duplicate_share=0))
+    crowd.wait_for_promises("at first")
 
     service.stack("pause", "kafka")
-    crowd.is_told(503, "unconfirmed", times=24)
+    crowd.wait_for_answers(503, "unconfirmed", times=24)
     hanging, promised = time.monotonic(), crowd.promised
 
     def asking() -> set[str]:
         return {request.user_id for request in read_history(crowd.path).requests if request.start > hanging}
 
     wait_until(lambda: len(asking()) >= 8, what="each of the eight has repeated")
-    crowd.is_told(503, "unconfirmed", times=24)
+    crowd.wait_for_answers(503, "unconfirmed", times=24)
     assert len(asking()) == 8
-    with pytest.raises(NotInTime, match="0 of 1 further users were promised while Kafka hangs"):
-        crowd.goes_on("while Kafka hangs", users=1, within_sec=0.5)
+    with pytest.raises(WaitTimedOut, match="0 of 1 further users were promised while Kafka hangs"):
+        crowd.wait_for_promises("while Kafka hangs", users=1, within_sec=0.5)
     assert crowd.promised == promised
     service.stack("resume", "kafka")
     crowd.stop(within_sec=30)
@@ -118,7 +118,7 @@ def test_the_checker_finds_a_coupon_that_was_taken_away(service: Service) -> Non
     service.consumer("--solo")
     campaign = service.campaign(10_000)
     crowd = service.crowd(campaign, habits=QUICK)
-    crowd.goes_on()
+    crowd.wait_for_promises()
     assert_history_holds(crowd, campaigns=[campaign])
     assert "promised, 0 answers sold out, 0 tickets from elsewhere: holds" in _look(service, crowd.path, 0)
 
@@ -160,7 +160,7 @@ crowd = Crowd(addresses=["{service.url}"], campaign_ids=["{campaign.pk}"], api_k
               history=HistoryWriter(Path("{tmp_path / "history"}")))
 with crowd:
     while True:
-        crowd.goes_on(users=5)
+        crowd.wait_for_promises(users=5)
         print("promised", crowd.promised, flush=True)
 """
     crowd = service.start("crowd", [PYTHON, "-c", program])

@@ -15,7 +15,7 @@ from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
-from coupons.campaigns.push import in_step
+from coupons.campaigns.redis_sync import is_in_sync
 from coupons.issuing.retry import retry_due_events
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
 from coupons.reconciliation.reconcile import reconcile
@@ -96,9 +96,9 @@ def test_an_opening_that_redis_missed_is_rebuilt(service: Service) -> None:
         open_campaign(campaign_id=campaign.pk, actor="test")
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now())
-    assert not stale_campaigns(spare_opening=True), "its opener may still be about to load it"
+    assert not stale_campaigns(skip_opening=True), "its opener may still be about to load it"
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() + timedelta(hours=1))
-    assert stale_campaigns(spare_opening=True), "PostgreSQL's clock has stepped back: it may have been open for long"
+    assert stale_campaigns(skip_opening=True), "PostgreSQL's clock has stepped back: it may have been open for long"
 
     Campaign.objects.filter(pk=campaign.pk).update(updated_at=Now() - timedelta(hours=1))
     assert stale_campaigns() == [campaign.pk]
@@ -132,7 +132,7 @@ def test_a_lower_quantity_that_postgresql_never_heard_of_is_undone(service: Serv
         change_campaign(campaign_id=campaign.pk, changes={"quantity": 5}, actor="test")
 
     assert quantity_in_redis(campaign) == campaign.quantity == 10
-    assert in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=1))
+    assert is_in_sync(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=1))
 
 
 def test_the_keeper_pushes_a_lower_quantity_that_redis_missed(service: Service) -> None:

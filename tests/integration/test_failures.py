@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from coupons.issuing.failures import MAX_ERROR_TEXT, Failure, record_failures
+from coupons.issuing.failed_events import MAX_ERROR_TEXT, Failure, record_failures
 from coupons.models import Campaign, FailCode, FailEventHistory
 
 pytestmark = pytest.mark.django_db

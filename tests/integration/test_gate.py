@@ -316,8 +316,8 @@ def test_pending_tickets_are_listed_by_score_up_to_the_limit(a_gate: MakeGate) -
     found = ticket_store.pending_between(
         campaign_id=place.campaign_id,
         epoch=1,
-        least_score=Position(0, 0).score,
-        greatest_score=Position(0, 9).score,
+        min_score=Position(0, 0).score,
+        max_score=Position(0, 9).score,
         limit=1,
     )
 

@@ -53,7 +53,7 @@ def test_an_outdated_state_is_stale_with_its_reason(a_gate: MakeGate, reason: st
         lambda place: ticket_store.held_sequences(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}),
         lambda place: ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
         lambda place: ticket_store.pending_between(
-            campaign_id=place.campaign_id, epoch=1, least_score=0, greatest_score=1, limit=1
+            campaign_id=place.campaign_id, epoch=1, min_score=0, max_score=1, limit=1
         ),
     ],
     ids=["admit", "describe", "push", "held", "sequences", "settle", "pending_range"],

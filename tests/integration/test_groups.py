@@ -22,7 +22,7 @@ from tests.support.operators import (
     event_page,
     run_action,
     sign_in,
-    step_address,
+    transition_address,
     text_of,
 )
 from tests.support.service import Service
@@ -67,7 +67,7 @@ def every_act(client: Client, rows: dict[str, Any]) -> dict[str, Any]:
     page, why = reverse, {"reason": "mine"}
     event_id, key_id = rows["event"].pk, rows["key"].pk
     steps = {
-        name: act(client, step_address(rows["draft" if name == "open" else "campaign"], name))
+        name: act(client, transition_address(rows["draft" if name == "open" else "campaign"], name))
         for name in ("open", "pause", "resume")
     }
     lists = {

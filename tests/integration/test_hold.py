@@ -12,9 +12,9 @@ from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
-from coupons.campaigns import push
+from coupons.campaigns import redis_sync
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
-from coupons.campaigns.push import push_again
+from coupons.campaigns.redis_sync import push_again
 from coupons.models import Campaign
 from tests.support.gate import HOUR_MS, Gate
 from tests.support.http import Api

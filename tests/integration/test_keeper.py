@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from coupons.admission import campaign_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.campaigns.push import settings_of
+from coupons.campaigns.redis_sync import settings_of
 from coupons.models import Campaign, CampaignState
 from coupons.recovery.keeper import Keeper
 from coupons.recovery.rebuild import stale_campaigns

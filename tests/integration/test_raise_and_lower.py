@@ -10,9 +10,9 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from coupons.admission import campaign_store, gate
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
-from coupons.campaigns import push
+from coupons.campaigns import redis_sync
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
-from coupons.campaigns.push import in_step, push_again, settings_of
+from coupons.campaigns.redis_sync import is_in_sync, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
@@ -89,9 +89,9 @@ def test_a_lower_to_those_who_are_in_is_sold_out(service: Service) -> None:
     assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="c").outcome is Outcome.SOLD_OUT
 
 
-def is_in_step(campaign: Campaign) -> bool:
+def synced(campaign: Campaign) -> bool:
     campaign.refresh_from_db()
-    return in_step(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
+    return is_in_sync(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch))
 
 
 def outcome_of(campaign: Campaign, user_id: str) -> Outcome:
@@ -117,7 +117,7 @@ def test_a_lower_that_postgresql_refuses_is_taken_back_at_once(service: Service)
     with pytest.raises(OperatorError, match="PostgreSQL refused"):
         change_quantity(campaign, 5)
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert in_redis(campaign).quantity == 10
 
 
@@ -132,7 +132,7 @@ def test_an_unanswered_lower_is_what_postgresql_says(service: Service, monkeypat
     with pytest.raises(OperationalError):
         change_quantity(campaign, 5)
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert in_redis(campaign).quantity == campaign.quantity == 5
 
 
@@ -144,7 +144,7 @@ def test_the_keeper_waits_for_a_lower_that_is_under_way(service: Service, monkey
     change_quantity(campaign, 5)
     keeper.join()
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert (campaign.quantity, campaign.revision) == (5, 2), "it had nothing to overrule"
 
 
@@ -157,7 +157,7 @@ def test_a_rebuild_during_a_lower_keeps_the_lower_quantity(service: Service, mon
         change_quantity(campaign, 1)
     rebuilder.join()
 
-    assert is_in_step(campaign)
+    assert synced(campaign)
     assert (campaign.quantity, campaign.epoch) == (1, 2)
     assert outcome_of(campaign, "b") is Outcome.SOLD_OUT
 

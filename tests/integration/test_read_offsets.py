@@ -11,7 +11,7 @@ from coupons.messaging.positions import Position
 from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
 from coupons.models import Campaign, Coupon, PartitionOffset
 from coupons.recovery import cut_logs
-from coupons.recovery.cut_logs import look_at_logs
+from coupons.recovery.cut_logs import check_log_ends
 from coupons.recovery.relay import relay_pending
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, publish_and_mark, received, were_read
@@ -79,7 +79,7 @@ def test_reading_a_partition_from_its_beginning_makes_a_record(service: Service)
 def test_reading_begins_at_the_lower_of_group_and_record(service: Service) -> None:
     were_read(Position(0, 3), Position(1, 3), Position(2, 3))
 
-    assert read_offsets.begin_reading({0: 9, 1: 4, 2: 1, 3: None, 4: 7}) == {0: 4}
+    assert read_offsets.start_offsets({0: 9, 1: 4, 2: 1, 3: None, 4: 7}) == {0: 4}
     assert offsets() == {0: 4, 1: 4, 2: 4, 3: 0, 4: 7}
 
 
@@ -111,8 +111,8 @@ def waiting(service: Service) -> Campaign:
     admit(campaign, "a", "b")
     for number, user in enumerate("ab", 1):
         publish_and_mark(campaign, user, number)
-    read_offsets.begin_reading(dict.fromkeys(range(4)))
-    assert look_at_logs() == []
+    read_offsets.start_offsets(dict.fromkeys(range(4)))
+    assert check_log_ends() == []
     return campaign
 
 
@@ -130,7 +130,7 @@ def test_a_log_that_grows_is_not_cut(waiting: Campaign) -> None:
     admit(waiting, "c")
     publish_and_mark(waiting, "c", 3)
 
-    assert look_at_logs() == []
+    assert check_log_ends() == []
     assert is_published(waiting, "a")
     ends = dict(PartitionOffset.objects.values_list("partition", "end_offset"))
     assert ends == {number: lag.end for number, lag in partition_lags().items()}
@@ -139,7 +139,7 @@ def test_a_log_that_grows_is_not_cut(waiting: Campaign) -> None:
 def test_pending_tickets_of_a_cut_log_are_published_again(waiting: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as cut:
         shorter(cut)
-        assert look_at_logs()
+        assert check_log_ends()
     before = sum(lag.end for lag in partition_lags().values())
 
     assert not is_published(waiting, "a")
@@ -154,15 +154,15 @@ def test_a_log_that_was_cut_is_read_from_its_beginning(waiting: Campaign, monkey
     were_read(*(Position(number, 500) for number in range(4)))
     shorter(monkeypatch)
 
-    assert look_at_logs() == [0, 1, 2, 3]
+    assert check_log_ends() == [0, 1, 2, 3]
     assert offsets() == dict.fromkeys(range(4), 0)
-    assert look_at_logs() == []
+    assert check_log_ends() == []
 
 
 def test_a_recreated_topic_is_noticed_by_its_id(waiting: Campaign) -> None:
     PartitionOffset.objects.update(topic_id="another")
 
-    assert look_at_logs() == [0, 1, 2, 3]
+    assert check_log_ends() == [0, 1, 2, 3]
     assert not is_published(waiting, "a")
     assert set(PartitionOffset.objects.values_list("topic_id", flat=True)) == {topic_id()}
 
@@ -174,7 +174,7 @@ def test_a_stale_campaign_is_left_to_its_rebuild(
     Campaign.objects.filter(pk=stale.pk).update(epoch=9)
     shorter(monkeypatch)
 
-    assert look_at_logs()
+    assert check_log_ends()
     assert not is_published(waiting, "a")
 
 

@@ -10,7 +10,7 @@ from coupons.messaging import topics
 from coupons.messaging.log import read_log
 from coupons.messaging.messages import decode
 from coupons.messaging.positions import Position
-from coupons.recovery.locks import Work, only_one
+from coupons.recovery.locks import Work, work_lock
 from coupons.recovery.relay import RelayReport, relay_pending
 from tests.support.service import Service
 from tests.support.tickets import (
@@ -180,7 +180,7 @@ def test_two_relays_at_once_are_one(service: Service) -> None:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", [0x636F7570, Work.RELAY])
     try:
         assert relay_pending() is None
-        with only_one(Work.REBUILD) as mine:
+        with work_lock(Work.REBUILD) as mine:
             assert mine, "a rebuild may go on meanwhile"
     finally:
         other.close()

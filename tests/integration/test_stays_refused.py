@@ -13,7 +13,7 @@ from django.db import IntegrityError, connection, transaction
 
 from consumers.registry import Handled, Received
 from coupons.admission.scripts import admission_redis
-from coupons.issuing.failures import Failure, record_failures
+from coupons.issuing.failed_events import Failure, record_failures
 from coupons.issuing.give_up import give_up_events
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.messaging.signing import sign

@@ -28,7 +28,7 @@ from coupons.campaigns import lifecycle
 from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
 from tests.support.commands import run
 from tests.support.http import Api
-from tests.support.operators import CAMPAIGNS, EVENTS, act, campaign_page, run_action, step_address, values_of
+from tests.support.operators import CAMPAIGNS, EVENTS, act, campaign_page, run_action, transition_address, values_of
 from tests.support.service import Service
 
 SCRIPT = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>"
@@ -134,8 +134,8 @@ def test_no_admin_page_runs_or_hides_outside_text(operator: Client, campaign: Ca
 def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campaign: Campaign) -> None:
     event = FailEventHistory.objects.order_by("pk")[0]
     pages = {
-        "pause": act(operator, step_address(campaign, "pause"), reason=EVIL),
-        "open, refused": act(operator, step_address(campaign, "open"), reason=EVIL),
+        "pause": act(operator, transition_address(campaign, "pause"), reason=EVIL),
+        "open, refused": act(operator, transition_address(campaign, "open"), reason=EVIL),
         "resume from the list": run_action(operator, CAMPAIGNS, "resume_campaigns", campaign, reason=EVIL),
         "close, asked": run_action(operator, CAMPAIGNS, "close_campaigns", campaign, reason=EVIL),
         "give up, asked": run_action(operator, EVENTS, "give_up_selected", event, reason=EVIL),

@@ -15,8 +15,8 @@ from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
 from coupons.reconciliation.differences import Kind, Ledger
 from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.rebuild import rebuild_campaigns
-from coupons.recovery.unknown_keys import look_at_keys, refuse_unknown_keys
-from coupons.recovery.unverified import closed_by_unknown_keys, unread_unverified
+from coupons.recovery.unknown_keys import report_unknown_keys, refuse_unknown_keys
+from coupons.recovery.unknown_keys import closed_by_unknown_keys, unread_unverified
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, issued_users, publish, rebuild, were_read
 from tests.support.topic import read_topic, ticket_holders
@@ -211,13 +211,13 @@ def test_a_start_is_refused_while_only_unreadable_messages_hold_promises(promise
 
 
 def test_check_deploy_names_the_keys_of_unread_messages(promised: Campaign, settings: LazySettings) -> None:
-    [found] = look_at_keys()
+    [found] = report_unknown_keys()
     assert found.id == "coupons.E018"
     assert "1 of key 2025-0a0b0c0d" in found.msg
 
     name_the_key(settings)
 
-    assert look_at_keys() == []
+    assert report_unknown_keys() == []
 
 
 def test_a_search_out_of_time_counts_what_it_skipped(promised: Campaign) -> None:

@@ -43,7 +43,7 @@ def test_a_killed_broker_delays_promises_and_keeps_places(service: Service) -> N
 
     with row.fault("kafka: SIGKILL under load, started again"):
         service.stack("kill", "kafka")
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         nobody_came_before = service.crowd(campaign, habits=MANY)
         nobody_is_promised_anything(nobody_came_before, while_told="unconfirmed")
         wait_until(
@@ -53,8 +53,8 @@ def test_a_killed_broker_delays_promises_and_keeps_places(service: Service) -> N
         kept = places(campaign)
         assert_told_when_to_repeat(service, campaign, kept.keys() - crowd.promises(campaign.pk).keys())
         service.stack("start", "kafka")
-    row.goes_on(users=50)
-    nobody_came_before.goes_on("after the fault", users=20)
+    row.wait_for_promises(users=50)
+    nobody_came_before.wait_for_promises("after the fault", users=20)
 
     assert_places_were_kept(crowd, nobody_came_before, campaign=campaign, kept=kept)
     assert consumer.stop() == 0
@@ -70,12 +70,12 @@ def test_messages_landing_after_a_hang_are_issued_once(service: Service) -> None
 
     with row.fault("kafka: SIGSTOP for longer than delivery.timeout.ms, SIGCONT"):
         service.stack("pause", "kafka")
-        row.crowd.is_told(503, "unconfirmed", times=20)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         promised = row.crowd.answers[202, ""]
         hold(1.5, lambda: row.crowd.answers[202, ""] == promised, "nobody is promised a place while producers give up")
         kept = places(row.campaign)
         service.stack("resume", "kafka")
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
     service.resume(CONSUMER_COMMITTED)
 
     assert_places_were_kept(row.crowd, campaign=row.campaign, kept=kept)
@@ -96,12 +96,12 @@ def test_a_lost_log_gets_all_pending_tickets_again(service: Service) -> None:
         service.stack("kill", "kafka")
         service.resume(CONSUMER_COMMITTED)
         came_since = promised_newcomers(row.crowd, since=hung_at)
-        row.crowd.is_told(503, "unconfirmed", times=20)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         service.stack("wipe", "kafka")
         service.stack("start", "kafka")
         lost = lost_with_the_log(row.campaign, came_since)
         topics.create_topic()
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     row.holds()
     assert lost <= messages(row.campaign).keys(), "all that was pending is in the new log"
@@ -122,12 +122,12 @@ def test_a_deleted_topic_gets_all_pending_tickets_again(service: Service) -> Non
         delete_topic(service.topic)
         came_since = promised_newcomers(row.crowd, since=hung_at)
         service.resume(CONSUMER_COMMITTED)
-        row.crowd.is_told(503, "unconfirmed", times=20)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         keeper.says(f"Kafka has no topic {service.topic}; `manage.py create_topic` makes it.")
         lost = lost_with_the_log(row.campaign, came_since)
         kept = places(row.campaign)
         assert service.run("create_topic", COUPON_TOPIC_PARTITIONS="4").exit_code == 0
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_places_were_kept(row.crowd, campaign=row.campaign, kept=kept)
     assert lost <= messages(row.campaign).keys(), "all that was pending is in the new topic"
@@ -146,7 +146,7 @@ def test_messages_too_large_for_the_broker_lose_nothing(service: Service) -> Non
         web.says("MSG_SIZE_TOO_LARGE")
         kept = places(row.campaign)
         set_max_message_bytes(service.topic, 1_048_588)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_places_were_kept(row.crowd, campaign=row.campaign, kept=kept)
     assert "rebuild." not in keeper.output
@@ -172,7 +172,7 @@ def let_the_consumer_hang(service: Service, crowd: Crowd) -> float:
     service.arm(CONSUMER_COMMITTED, "stop")
     service.wait_for(CONSUMER_COMMITTED)
     since = time.monotonic()
-    crowd.goes_on("with a consumer that hangs", users=70)  # of whom some may have asked before
+    crowd.wait_for_promises("with a consumer that hangs", users=70)  # of whom some may have asked before
     return since
 
 

@@ -29,7 +29,7 @@ def test_processes_recover_after_losing_every_broker(service: Service) -> None:
     ):
         web.says("producer.lost_brokers", within_sec=60)
         consumer.says("consumer.lost_brokers", within_sec=60)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     row.holds()
     assert "Traceback" not in web.output + consumer.output + keeper.output

@@ -30,7 +30,7 @@ def test_with_redis_whole_what_was_signed_before_becomes_coupons(
 
     with row.fault(f"web, consumer and keeper started with {what}"):
         service.everything(**NEW[what])
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     know_all_keys(settings, NEW[what])
     assert_history_holds(crowd, campaigns=[campaign])
@@ -49,7 +49,7 @@ def test_a_first_message_key_survives_losing_redis(service: Service, settings: L
         admission_redis().flushall()
         _, _, keeper = service.everything(**new)
         keeper.says("rebuild.done")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert promised.items() <= places(campaign).items()
     know_all_keys(settings, new)
@@ -74,7 +74,7 @@ def test_a_new_secret_without_redis_needs_the_former_one(service: Service, setti
         rebuild = service.run("rebuild_admission", **new)  # the keeper has let go of the work
         assert (rebuild.exit_code, f"key {former}" in rebuild.output) == (1, True), rebuild.output
         web = service.web(**new)
-        crowd.is_told(503, "unavailable", times=20)
+        crowd.wait_for_answers(503, "unavailable", times=20)
         ledger = service.run("reconcile_campaigns", **new)
         assert (ledger.exit_code, "DOES NOT CLOSE" in ledger.output) != (0, True), ledger.output
         assert not places(campaign)
@@ -82,7 +82,7 @@ def test_a_new_secret_without_redis_needs_the_former_one(service: Service, setti
         for process in (keeper, web):
             process.stop()
         service.everything(**new, DJANGO_SECRET_KEY_FALLBACKS=settings.SECRET_KEY)
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert promised.items() <= places(campaign).items()
     know_all_keys(settings, new)
@@ -98,9 +98,9 @@ def promised_and_unread(service: Service) -> tuple[Campaign, Crowd]:
     consumer.says("consumer.assigned")
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
-    crowd.goes_on("with a consumer", users=20)
+    crowd.wait_for_promises("with a consumer", users=20)
     consumer.stop()
-    crowd.goes_on("without one", users=60)
+    crowd.wait_for_promises("without one", users=60)
     web.stop()
     assert len(crowd.promises(campaign.pk)) >= issued(campaign) + 60
     return campaign, crowd

@@ -61,17 +61,17 @@ def test_a_jumping_web_clock_does_not_move_the_opening(service: Service, tmp_pat
     row = Row(27, crowd)
 
     with row.fault("a web host's clock: 2 h ahead before the opening, 2 h behind after it, 2 h ahead again"):
-        crowd.is_told(409, "not-open", times=40)
+        crowd.wait_for_answers(409, "not-open", times=40)
         assert (crowd.promised, service.left_over().keys() >= {jumping.pid}) == (0, True)
         wait_until(lambda: time.monotonic() > earliest - 1)
         clock.jump(timedelta(hours=-2))
-        crowd.goes_on("after the opening", users=100)
+        crowd.wait_for_promises("after the opening", users=100)
         clock.jump(timedelta(hours=2))
         ahead_at = time.monotonic()
-        crowd.goes_on("after the closing by that clock", users=60)
+        crowd.wait_for_promises("after the closing by that clock", users=60)
         ahead_until = time.monotonic()
         clock.jump(timedelta())
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     assert_history_holds(crowd, campaigns=[campaign])
 
     for is_jumping in (True, False):

@@ -19,7 +19,7 @@ from tests.support.topic import uncommitted_users
 from tests.support.waiting import wait_until
 
 # A user's two messages could lie in two batches.
-ONCE_EACH = Habits(users_per_sec=100, returning=0.0, twins=0.0)
+ONCE_EACH = Habits(users_per_sec=100, repeat_share=0.0, duplicate_share=0.0)
 
 
 def test_consumers_killed_around_their_commits_lose_and_repeat_nothing(service: Service) -> None:
@@ -42,15 +42,15 @@ def test_consumers_killed_around_their_commits_lose_and_repeat_nothing(service: 
             service.arm(point, "kill")
         assert {service.wait_for(point) for point in points} == {consumer.pid for consumer in dying}
         assert [consumer.wait() for consumer in dying] == [-signal.SIGKILL] * 3
-        row.crowd.goes_on("without a consumer", users=5)  # the last commit's way to the broker is over by then
+        row.crowd.wait_for_promises("without a consumer", users=5)  # the last commit's way to the broker is over by then
         written, moved = set(Coupon.objects.values_list("user_id", flat=True)), committed()
         coming_again = uncommitted_users()
         assert len(coming_again & written) >= 2, "two had committed to the database what none had committed to Kafka"
         assert coming_again - written, "and one to neither"
-        row.crowd.goes_on("without a consumer", users=50)
+        row.crowd.wait_for_promises("without a consumer", users=50)
         assert (issued(row.campaign), committed()) == (len(written), moved)
         service.consumer("--solo")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     assert_admission_went_on(row.crowd)
@@ -74,7 +74,7 @@ def test_workers_killed_at_each_point_are_started_again(service: Service) -> Non
             service.arm(point, "kill")
         killed |= {service.wait_for(point) for point in points}
         wait_until(lambda: consumer.output.count("exit=-9") == 4, what="the parent notices")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert len(killed) == 4
     assert consumer.pid not in killed
@@ -96,10 +96,10 @@ def test_a_killed_parent_leaves_no_worker_behind(service: Service) -> None:
         parent.kill()
         wait_until(lambda: not workers_left(service), within_sec=20, what=lambda: f"{workers_left(service)} end")
         done = issued(row.campaign)
-        row.crowd.goes_on("without a consumer", users=30)
+        row.crowd.wait_for_promises("without a consumer", users=30)
         assert issued(row.campaign) == done < row.crowd.promised
         service.consumer()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert "parent_gone" in parent.output
     row.holds()

@@ -22,7 +22,7 @@ def test_it_ends_for_another_one_to_take_over(service: Service, kind: str) -> No
     service.web()
     campaign = service.campaign(20)
     crowd = service.crowd(campaign)
-    crowd.goes_on("nobody reads", users=20)
+    crowd.wait_for_promises("nobody reads", users=20)
 
     silent = silent_consumer(service, kind)
     silent.says("consumer.silent")
@@ -39,7 +39,7 @@ def test_one_that_has_nothing_to_read_stays(service: Service) -> None:
     consumer = service.consumer("--solo")
     service.web()
     crowd = service.crowd(service.campaign(20))
-    crowd.goes_on("somebody reads", users=20)
+    crowd.wait_for_promises("somebody reads", users=20)
     wait_until(lambda: unread() == 0, what="all are read")
 
     silent = silent_consumer(service, "absent")
@@ -54,7 +54,7 @@ def test_one_that_has_nothing_to_read_stays(service: Service) -> None:
 def test_one_whose_messages_another_holds_stays(service: Service) -> None:
     """The other reads slowly: what it holds is no business of this one."""
     service.web()
-    service.crowd(service.campaign(20_000), habits=MANY).goes_on("nobody reads", users=60)
+    service.crowd(service.campaign(20_000), habits=MANY).wait_for_promises("nobody reads", users=60)
     slow = service.consumer("--solo", "--max-rate", "1")
 
     silent = silent_consumer(service, "absent")

@@ -25,12 +25,12 @@ def test_the_stale_commit_of_a_paused_consumer_does_no_harm(
         absent, other = sorted(consumers, key=lambda each: each.pid != away)
         wait_until(lambda: other.partitions == ALL, within_sec=30, what="the other one takes over all")
         before = committed()
-        row.crowd.goes_on("with one consumer", users=30)
+        row.crowd.wait_for_promises("with one consumer", users=30)
         wait_until(lambda: all(committed()[number] > before[number] for number in ALL), what="it does their batches")
         moved = committed()
         service.resume(CONSUMER_COMMITTED)
         absent.says("consumer.offset_not_committed outcome=redelivered")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     wait_until(
         lambda: len(absent.partitions) == len(other.partitions) == 2 and absent.partitions.isdisjoint(other.partitions),
@@ -55,10 +55,10 @@ def test_a_consumer_too_slow_for_its_poll_joins_again(service: Service) -> None:
     with row.fault("a consumer: 6 s over one batch, 3.5 s more than the group waits"):
         service.arm(CONSUMER_SETTLED, "sleep:6000")
         service.wait_for(CONSUMER_SETTLED)
-        row.crowd.goes_on("meanwhile", users=30)
+        row.crowd.wait_for_promises("meanwhile", users=30)
         consumer.says("Application maximum poll interval")
         wait_until(lambda: consumer.partitions == ALL and "consumer.revoked" in consumer.output, what="it is back")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     assert_admission_went_on(row.crowd)

@@ -104,7 +104,7 @@ def test_a_consumer_waits_for_postgresql_and_records_no_failure(service: Service
             consumer.says(outage.says)
             assert_offsets_stay(row.crowd)
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     assert_membership_kept(consumer)
@@ -125,14 +125,14 @@ def test_ended_connections_cost_one_retry_and_no_failure(service: Service) -> No
         service.resume(CONSUMER_INSERTED)
         consumer.says("consumer.resumed")
     assert consumer.output.count("consumer.waiting") == 1, "one retry"
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     with row.fault("postgres: all connections ended, four times"):
         for turn in range(4):
             before = issued(row.campaign)
             end_other_sessions()
-            row.crowd.goes_on(f"turn {turn}", users=10)
+            row.crowd.wait_for_promises(f"turn {turn}", users=10)
             wait_until(lambda before=before: issued(row.campaign) > before, what="it works")  # type: ignore[misc]
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     assert consumer.output.count("consumer.waiting") == consumer.output.count("consumer.resumed") <= 5
@@ -156,7 +156,7 @@ def test_waits_for_a_locked_table_end(service: Service) -> None:
         assert_offsets_stay(row.crowd)
     for consumer in (first, second):
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     assert assigned == (first.output.count("consumer.assigned"), second.output.count("consumer.assigned"))

@@ -22,11 +22,11 @@ def test_forked_web_children_make_their_own_producer(service: Service) -> None:
     consumer.says("consumer.assigned")
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
     row = Row(4, crowd)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     with row.fault("web: a child killed, and forked anew from the parent that has a producer"):
         service.kill(children(web)[0])
         wait_until(lambda: len(children(web)) == 3, what="another child serves")
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     # One user applied in the parent before each fork, with the parent's producer, which the forks left alone.
     assert_history_holds(crowd, campaigns=[campaign], strangers=3)

@@ -42,11 +42,11 @@ def test_bad_links_to_redis_or_kafka_break_no_promise(service: Service, part: st
         with row.fault(f"link to {part}: {name}"):
             rule(proxy)
             if some_are_promised:
-                row.crowd.goes_on(f"while it is {name}", users=10)
+                row.crowd.wait_for_promises(f"while it is {name}", users=10)
             else:
                 nobody_is_promised_anything(row.crowd, while_told=code)
             proxy.let_pass()
-        row.goes_on(users=20)
+        row.wait_for_promises(users=20)
 
     row.holds()
     assert_no_hole(row.campaign)
@@ -68,9 +68,9 @@ def test_users_are_admitted_over_a_bad_link_to_postgresql(service: Service) -> N
             rule(proxy)
             if name == "silent":
                 users_are_admitted_and_nothing_is_issued(row.crowd, silent_at=time.monotonic())
-            row.crowd.goes_on(f"while it is {name}", users=20)
+            row.crowd.wait_for_promises(f"while it is {name}", users=20)
             proxy.let_pass()
-        row.goes_on(users=20)
+        row.wait_for_promises(users=20)
         before = issued(row.campaign)
         wait_until(lambda before=before: issued(row.campaign) > before, within_sec=30, what="coupons are issued again")  # type: ignore[misc]
 
@@ -85,7 +85,7 @@ def test_users_are_admitted_over_a_bad_link_to_postgresql(service: Service) -> N
 
 def users_are_admitted_and_nothing_is_issued(crowd: Crowd, *, silent_at: float) -> None:
     """To those who came since; what was on its way to the server when the link fell silent may be written."""
-    crowd.goes_on("while the link is silent", users=40)
+    crowd.wait_for_promises("while the link is silent", users=40)
     came_since = promised_newcomers(crowd, since=silent_at)
     assert came_since
     assert not Coupon.objects.filter(user_id__in=came_since).exists()

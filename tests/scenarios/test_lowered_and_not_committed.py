@@ -38,10 +38,10 @@ def test_a_lower_that_gives_up_on_a_locked_table(service: Service) -> None:
         with connection.cursor() as cursor:
             cursor.execute("LOCK TABLE coupons_auditentry IN ACCESS EXCLUSIVE MODE")
         lowering = lower(service, campaign, **PATIENT_WITH_LOCKS)
-        crowd.is_told(409, "paused")
+        crowd.wait_for_answers(409, "paused")
         cancel_who_waits_for("coupons_auditentry")
         assert lowering.wait() != 0
-    row.goes_on(users=AFTERWARDS)
+    row.wait_for_promises(users=AFTERWARDS)
 
     assert_nothing_was_lowered(crowd, campaign)
     row.write()
@@ -56,9 +56,9 @@ def test_whoever_lowers_is_killed_before_the_commit(service: Service) -> None:
     with row.fault("operator's command: SIGKILL at push.lowered; the keeper starts later"):
         service.arm(PUSH_LOWERED, "kill")
         assert lower(service, campaign).wait() == -signal.SIGKILL
-        crowd.is_told(409, "paused")
+        crowd.wait_for_answers(409, "paused")
         service.keeper().says("campaign.pushed_again")
-    row.goes_on(users=AFTERWARDS)
+    row.wait_for_promises(users=AFTERWARDS)
 
     assert_nothing_was_lowered(crowd, campaign)
     row.write()
@@ -82,10 +82,10 @@ def test_postgresql_goes_away_before_the_commit(service: Service, away: str, bac
         service.wait_for(PUSH_LOWERED)
         service.stack(away, "postgres")
         service.resume(PUSH_LOWERED)
-        crowd.is_told(409, "paused")
+        crowd.wait_for_answers(409, "paused")
         assert lowering.wait() != 0
         service.stack(back, "postgres")
-    row.goes_on(users=AFTERWARDS)
+    row.wait_for_promises(users=AFTERWARDS)
 
     assert_nothing_was_lowered(crowd, campaign)
     row.write()
@@ -94,7 +94,7 @@ def test_postgresql_goes_away_before_the_commit(service: Service, away: str, bac
 def campaign_and_crowd(service: Service) -> tuple[Campaign, Crowd]:
     campaign = service.campaign(QUANTITY)
     crowd = service.crowd(campaign, habits=MANY)
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     return campaign, crowd
 
 

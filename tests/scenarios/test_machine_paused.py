@@ -33,7 +33,7 @@ def test_answers_of_a_paused_machine_are_kept_or_503(service: Service, points: t
     service.web(COUPON_FAILPOINTS="")
     beside = service.campaign(20_000)
     row = Row(35, service.crowd(beside, addresses=[service.url]), name=points[0].removeprefix("web."))
-    row.crowd.goes_on("before", users=30)
+    row.crowd.wait_for_promises("before", users=30)
     ended: list[tuple[str, Campaign, Promises, urllib3.BaseHTTPResponse]] = []
 
     for point in points:
@@ -50,7 +50,7 @@ def test_answers_of_a_paused_machine_are_kept_or_503(service: Service, points: t
                 close_campaign(campaign_id=campaign.pk, actor="test")
                 service.resume(point)
                 ended.append((point, campaign, promises, answer.result(60)))
-        row.goes_on(users=30)
+        row.wait_for_promises(users=30)
 
     assert_history_holds(row.crowd, campaigns=[beside])
     for point, campaign, promises, told in ended:

@@ -19,16 +19,16 @@ def test_replaying_the_whole_topic_shuffled_changes_nothing(service: Service) ->
     row = Row.begin(service, 28, users=60)
     with row.fault("the topic produced again, in order, backwards and shuffled, while no consumer runs"):
         copies = produce_again(service, read_topic())
-        row.crowd.goes_on("behind the copies", users=30)
+        row.crowd.wait_for_promises("behind the copies", users=30)
     assert len(pending_holders(row.campaign)) >= 90
     service.consumer("--concurrency", "2")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     before = wait_until(lambda: coupons(row.campaign), what="coupons")
     with row.fault("the same while consumers read"):
         copies += produce_again(service, read_topic())
-        row.crowd.goes_on("among the copies", users=30)
-    row.goes_on(users=30)
+        row.crowd.wait_for_promises("among the copies", users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     after = coupons(row.campaign)

@@ -27,14 +27,14 @@ def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: S
     row = Row.begin(service, 29, users=60)
     assert consumer.stop() == 0
     assert keeper.stop() == 0
-    row.crowd.goes_on("while nobody reads", users=100)
+    row.crowd.wait_for_promises("while nobody reads", users=100)
 
     with row.fault("the group's offsets moved to the end of the topic past unread messages, then FLUSHALL"):
         assert unread() >= 100
         commit({number: lag.end for number, lag in partition_lags().items()})
         admission_redis().flushall()
         service.keeper()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     again = service.consumer("--solo")
     again.says("consumer.offset_was_moved")
 
@@ -87,14 +87,14 @@ def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> Non
     _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
     many = service.crowd(campaign, habits=MANY)
-    many.goes_on("before", users=300)
+    many.wait_for_promises("before", users=300)
     wait_until(lambda: sum(committed().values()) > 200, what="much was read")
     assert consumer.stop() == 0
-    many.goes_on("while nobody reads", users=40)
+    many.wait_for_promises("while nobody reads", users=40)
     many.stop()
     crowd = service.crowd(campaign, habits=FEW)
     row = Row(30, crowd)
-    crowd.goes_on("while nobody reads", users=10)
+    crowd.wait_for_promises("while nobody reads", users=10)
 
     with row.fault("kafka: SIGKILL, the partitions' folders removed, started; FLUSHALL when that was noticed"):
         service.stack("kill", "kafka")
@@ -102,10 +102,10 @@ def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> Non
         remove_logs(service)
         service.stack("start", "kafka")
         keeper.says("log.cut")
-        crowd.goes_on("in the new log", users=10)
+        crowd.wait_for_promises("in the new log", users=10)
         wait_until(lambda: lost.keys() <= set(published(campaign)), within_sec=60, what="they are published again")
         admission_redis().flushall()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     service.consumer("--solo")
 
     assert_history_holds(many, crowd, campaigns=[campaign])

@@ -62,10 +62,10 @@ def test_each_bad_message_becomes_a_failed_event(service: Service) -> None:
         service.wait_for(CONSUMER_SETTLED)
         for number, payload in enumerate(poison):
             service.produce(payload, key=str(number))
-            row.crowd.goes_on("between them", users=2)
+            row.crowd.wait_for_promises("between them", users=2)
         service.resume(CONSUMER_SETTLED)
         wait_until(lambda: FailEventHistory.objects.count() >= len(poison), what="all are recorded")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(row.crowd, campaigns=[row.campaign])
     events = FailEventHistory.objects.all()
@@ -92,9 +92,9 @@ def test_a_flood_of_bad_messages_ends_the_consumer(service: Service) -> None:
             service.produce(*(b"poison %d of %d" % (number, key) for number in range(50)), key=str(key))
         assert consumer.wait() == 3
         recorded = FailEventHistory.objects.count()
-        row.crowd.goes_on("without a consumer", users=30)
+        row.crowd.wait_for_promises("without a consumer", users=30)
         service.consumer("--solo")  # the limit of an operator who has looked
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert "more messages of topic" in consumer.output
     assert "COUPON_CONSUMER_POISON_LIMIT" in consumer.output
@@ -124,7 +124,7 @@ def test_an_unrecorded_bad_message_keeps_its_offset(service: Service) -> None:
         assert_offsets_stay(row.crowd)
         service.stack("start", "postgres")
         consumer.says("consumer.resumed")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(row.crowd, campaigns=[row.campaign])
     events = FailEventHistory.objects.values_list("payload", "error_code")

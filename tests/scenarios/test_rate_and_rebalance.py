@@ -64,9 +64,9 @@ def test_consumers_that_start_and_stop_every_two_seconds_lose_nothing(service: S
             assert leaving.stop() == 0
             both[-1].says("consumer.assigned")
             hold(2 - (time.monotonic() - started), lambda: True, "a turn lasts 2 s")
-            row.crowd.goes_on(f"turn {turn}", users=10)
+            row.crowd.wait_for_promises(f"turn {turn}", users=10)
             wait_until(lambda before=before: issued(row.campaign) > before, what="they work")  # type: ignore[misc]
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert both.pop(0).stop() == 0
     wait_until(lambda: both[0].partitions == {0, 1, 2, 3}, what="the last one takes over all")

@@ -39,15 +39,15 @@ def test_what_a_paused_rebuilder_writes_is_refused(service: Service, steps: list
             refused = stopped.has_said("keeper.waiting step=rebuild")
             if step != failpoints.REBUILD_SWAPPED:
                 other.says("rebuild.done", times=rebuilds[other.pid] + 1)
-            row.crowd.goes_on("by the other keeper's state", users=30)
+            row.crowd.wait_for_promises("by the other keeper's state", users=30)
             before = noted(row.campaign)
             service.resume(step)
             if step != failpoints.REBUILD_SWAPPED:
                 stopped.says("keeper.waiting step=rebuild", times=refused + 1)
-            row.crowd.goes_on("when the first one goes on", users=30)
+            row.crowd.wait_for_promises("when the first one goes on", users=30)
             assert before.items() <= noted(row.campaign).items(), f"what the other one noted stays, {step}"
             admission_redis().flushall()
-        row.goes_on(users=30)
+        row.wait_for_promises(users=30)
 
     row.holds()
     row.write()

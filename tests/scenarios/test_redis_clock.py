@@ -35,7 +35,7 @@ def test_changes_stay_in_force_when_the_clock_steps_back(service: Service, clock
     campaign = service.campaign(100, opens_at=datetime.now(UTC) - timedelta(hours=1))
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(33, crowd)
-    crowd.is_told(409, "sold-out", times=20)
+    crowd.wait_for_answers(409, "sold-out", times=20)
     change_quantity(crowd, campaign, 5_000)
     admit(campaign, "of-before-the-step")
 
@@ -43,15 +43,15 @@ def test_changes_stay_in_force_when_the_clock_steps_back(service: Service, clock
         before = admission_redis().time()[0]
         faketime.step(clock, MINUTES_BACK)
         assert admission_redis().time()[0] < before - 200
-        crowd.goes_on("by the clock that was set back", users=20)
-    row.goes_on(users=50)
+        crowd.wait_for_promises("by the clock that was set back", users=20)
+    row.wait_for_promises(users=50)
     pause_campaign(campaign_id=campaign.pk, actor="test")
-    crowd.is_told(409, "paused")
+    crowd.wait_for_answers(409, "paused")
     resume_campaign(campaign_id=campaign.pk, actor="test")
     with row.fault("redis: its clock steps back by 5 minutes more after a resume"):
         faketime.step(clock, 2 * MINUTES_BACK)
-        crowd.goes_on("by the clock that was set back again", users=20)
-    row.goes_on(users=50)
+        crowd.wait_for_promises("by the clock that was set back again", users=20)
+    row.wait_for_promises(users=50)
 
     assert_history_holds(crowd, campaigns=[campaign], strangers=1)
     assert not FailEventHistory.objects.exists()

@@ -33,31 +33,31 @@ def test_promises_survive_a_failover_to_a_lagging_replica(service: Service) -> N
     row = Row(10, crowd)
 
     with Replica(primary_port) as replica:
-        left_behind.goes_on("before", users=10)
-        crowd.goes_on("before", users=30)
+        left_behind.wait_for_promises("before", users=10)
+        crowd.wait_for_promises("before", users=30)
         replica.link.hold()
-        crowd.goes_on("that the replica never hears of, issued or about to be", users=30)
+        crowd.wait_for_promises("that the replica never hears of, issued or about to be", users=30)
         assert consumer.stop() == 0
-        crowd.goes_on("that are in the topic alone", users=30)
+        crowd.wait_for_promises("that are in the topic alone", users=30)
 
         service.arm(REBUILD_BEGUN, "stop")
         with row.fault("redis: SIGSTOP of the primary, REPLICAOF NO ONE on a replica that lags"):
             promised = fail_over(service, campaign, crowd, replica)
             closed_until_the_rebuild_goes_on(service, crowd)
             keeper.says("rebuild.done")
-        row.goes_on(users=30)
+        row.wait_for_promises(users=30)
         assert promised.items() <= places(campaign, redis=replica.redis).items(), "the same tickets as before"
 
         before = left_behind.promised
         service.stack("resume", "redis")
-        left_behind.is_told(503, "unavailable", times=20)
+        left_behind.wait_for_answers(503, "unavailable", times=20)
         assert left_behind.promised == before, "who comes back promises nothing"
 
         with row.fault("redis: SIGKILL of the new primary, REPLICAOF NO ONE on the old one"):
             fail_back(service, crowd, left_behind, replica)
             keeper.says("rebuild.done", times=2)
-        row.goes_on(users=30)
-        left_behind.goes_on("with the others", users=5)
+        row.wait_for_promises(users=30)
+        left_behind.wait_for_promises("with the others", users=5)
     service.consumer("--solo")
 
     assert_history_holds(crowd, left_behind, campaigns=[campaign])
@@ -73,7 +73,7 @@ def fail_back(service: Service, crowd: Crowd, left_behind: Crowd, replica: Repli
     before = left_behind.promised
     service.arm(REBUILD_BEGUN, "stop")
     follow(admission_redis(), replica.port)
-    left_behind.is_told(503, "unavailable", times=5)
+    left_behind.wait_for_answers(503, "unavailable", times=5)
     assert left_behind.promised == before, "nor does a replica promise anything"
     replica.kill()
     promote(admission_redis())
@@ -84,7 +84,7 @@ def fail_back(service: Service, crowd: Crowd, left_behind: Crowd, replica: Repli
 def fail_over(service: Service, campaign: Campaign, crowd: Crowd, replica: Replica) -> Promises:
     """From a primary that hangs. Returns what was promised until then, which is more than the replica knows."""
     service.stack("pause", "redis")
-    crowd.is_told(503, "unavailable", times=5)
+    crowd.wait_for_answers(503, "unavailable", times=5)
     promised = crowd.promises(campaign.pk)
     replica.promote()
     assert len(promised.keys() - places(campaign, redis=replica.redis).keys()) >= 40, "it lags"

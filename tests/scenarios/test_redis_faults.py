@@ -23,14 +23,14 @@ def test_a_killed_redis_is_rebuilt_with_every_promise(service: Service) -> None:
 
     with row.fault("redis: SIGKILL under load, started again"):
         service.stack("kill", "redis")
-        row.crowd.is_told(503, "unavailable", times=5)
+        row.crowd.wait_for_answers(503, "unavailable", times=5)
         promised = row.crowd.promises(row.campaign.pk)
         service.stack("start", "redis")
         service.wait_for(REBUILD_BEGUN)
         before = places(row.campaign)
         nobody_is_promised_anything(row.crowd, while_told="unavailable")
     service.resume(REBUILD_BEGUN)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert before.items() >= promised.items(), "what was promised was on disk"
     assert places(row.campaign).items() >= before.items(), "the same tickets as before"
@@ -46,13 +46,13 @@ def test_a_repeat_after_a_hang_gets_the_same_place(service: Service) -> None:
     Each web process asks for one or a few, who all are new here, and then no more: the others wait for those answers.
     """
     _, consumer, keeper = service.everything()
-    row = Row.begin(service, 7, users=50, habits=dataclasses.replace(MANY, returning=0.0))
+    row = Row.begin(service, 7, users=50, habits=dataclasses.replace(MANY, repeat_share=0.0))
 
     with row.fault("redis: SIGSTOP under load, SIGCONT"):
         service.stack("pause", "redis")
         nobody_is_promised_anything(row.crowd, while_told="unavailable")
         service.stack("resume", "redis")
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_nothing_lost(row)
     repeats = promised_after(row.crowd, "unavailable")
@@ -77,7 +77,7 @@ def test_lost_answers_of_redis_give_each_user_one_place(service: Service) -> Non
         unheard = {user: sequence for user, sequence in places(campaign).items() if user not in promised}
         proxy.let_pass()
     assert unheard, "places were given of which nobody was told"
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
     wait_until(lambda: unheard.keys() <= crowd.promises(campaign.pk).keys(), what="their repeats are answered")
     assert unheard.items() <= crowd.promises(campaign.pk).items(), "each got the place that he had all along"
     unheard_users = {user: one for user, one in promised_after(crowd, "unavailable").items() if user in unheard}
@@ -85,9 +85,9 @@ def test_lost_answers_of_redis_give_each_user_one_place(service: Service) -> Non
 
     with row.fault("redis: its answers are cut after 1 byte"):
         proxy.cut_after(1)
-        crowd.is_told(503, "unavailable", times=20)
+        crowd.wait_for_answers(503, "unavailable", times=20)
         proxy.let_pass()
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_nothing_lost(row)
     assert "rebuild." not in keeper.output

@@ -32,13 +32,13 @@ def test_a_full_redis_admits_nobody_and_promises_are_issued(service: Service) ->
 
     with row.fault("redis: maxmemory below what is used"):
         with no_memory():
-            crowd.is_told(503, "unavailable", times=5)
+            crowd.wait_for_answers(503, "unavailable", times=5)
             assert crowd.promises(campaign.pk).keys() <= pending_users(campaign), "to be settled by a full Redis"
             service.consumer("--solo")
             wait_until(lambda: not pending_users(campaign), what="what was promised is issued and settled")
             nobody_is_promised_anything(crowd, while_told="unavailable")
         assert_whole(campaign)
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_whole_at_the_end(row)
     assert "rebuild." not in keeper.output
@@ -59,10 +59,10 @@ def test_200_threads_share_four_slow_connections_to_redis(service: Service) -> N
     with row.fault(f"redis: 100 ms away, {THREADS} threads and {CONNECTIONS} connections"):
         proxy.delay(50)
         with looked_at(service, row.campaign):
-            row.crowd.is_told(503, "unavailable", times=50)
-            row.crowd.goes_on("meanwhile", users=20)
+            row.crowd.wait_for_answers(503, "unavailable", times=50)
+            row.crowd.wait_for_promises("meanwhile", users=20)
         proxy.let_pass()
-    row.goes_on(users=50)
+    row.wait_for_promises(users=50)
 
     assert_whole_at_the_end(row)
     assert "rebuild." not in keeper.output

@@ -25,15 +25,15 @@ def test_a_flush_during_the_rush_neither_oversells_nor_loses(service: Service) -
     campaign = service.campaign(300)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(6, crowd, name="flushall")
-    crowd.goes_on("before", users=200)
+    crowd.wait_for_promises("before", users=200)
 
     service.arm(REBUILD_BEGUN, "stop")
     with row.fault("redis: FLUSHALL, 200 of 300 coupons gone"):
         admission_redis().flushall()
         closed_until_the_rebuild_goes_on(service, crowd)
         keeper.says("rebuild.done")
-    row.goes_on(users=5)
-    crowd.is_told(409, "sold-out")
+    row.wait_for_promises(users=5)
+    crowd.wait_for_answers(409, "sold-out")
 
     verdict = assert_history_holds(crowd, campaigns=[campaign])[campaign.pk]
     assert verdict.sold_out >= 20
@@ -58,8 +58,8 @@ def test_each_deleted_key_is_rebuilt(service: Service) -> None:
         closed_until_the_rebuild_goes_on(service, crowd)
         keeper.says("rebuild.done", times=3)
     for campaign in campaigns:
-        crowd.goes_on("after the rebuild", users=10, campaign_id=campaign.pk)
-    row.goes_on()
+        crowd.wait_for_promises("after the rebuild", users=10, campaign_id=campaign.pk)
+    row.wait_for_promises()
     service.consumer("--solo")
 
     row.holds()
@@ -81,10 +81,10 @@ def test_redis_restarts_without_and_with_older_files(service: Service, tmp_path:
         service.stack("wipe", "redis")
         found = places_found_and_rebuilt(row, service, keeper, rebuilds=1)
     assert not found
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     older = places(row.campaign)
     shutil.copytree(redis_files(), tmp_path / "older")
-    row.crowd.goes_on("that the copy knows nothing of", users=30)
+    row.crowd.wait_for_promises("that the copy knows nothing of", users=30)
 
     with row.fault("redis: SIGKILL, started with an older copy of its files"):
         service.stack("kill", "redis")
@@ -92,7 +92,7 @@ def test_redis_restarts_without_and_with_older_files(service: Service, tmp_path:
         shutil.copytree(tmp_path / "older", redis_files())
         found = places_found_and_rebuilt(row, service, keeper, rebuilds=2)
     assert found.items() >= older.items()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     service.consumer("--solo")
 
     row.holds()
@@ -116,15 +116,15 @@ def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service
 
     with row.fault("redis: FLUSHALL, with messages in the producers' queues"):
         proxy.hold()
-        crowd.is_told(503, "unconfirmed", times=30)
+        crowd.wait_for_answers(503, "unconfirmed", times=30)
         late = places(campaign).items() - crowd.promises(campaign.pk).items()
         service.arm(REBUILD_BEGUN, "stop")
         admission_redis().flushall()
         closed_until_the_rebuild_goes_on(service, crowd)
         keeper.says("rebuild.done")
-        crowd.is_told(503, "unconfirmed", times=20)
+        crowd.wait_for_answers(503, "unconfirmed", times=20)
         proxy.let_pass()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     wait_until(FailEventHistory.objects.exists, what="the late messages are read")
     keeper.stop()
     service.keeper(**RELAY_SOON)  # for those who left with a place and no message
@@ -142,22 +142,22 @@ def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service
 
 
 def some_issued_some_pending(crowd: Crowd, consumer: Process) -> None:
-    crowd.goes_on("with a consumer", users=30)
+    crowd.wait_for_promises("with a consumer", users=30)
     assert consumer.stop() == 0
-    crowd.goes_on("without one", users=30)
+    crowd.wait_for_promises("without one", users=30)
 
 
 def places_found_and_rebuilt(row: Row, service: Service, keeper: Process, *, rebuilds: int) -> Promises:
     """Starts Redis; what it knows then, which is not all that was promised. After the rebuild it is."""
     crowd, campaign = row.crowd, row.campaign
-    crowd.is_told(503, "unavailable", times=5)
+    crowd.wait_for_answers(503, "unavailable", times=5)
     promised = crowd.promises(campaign.pk)
     service.arm(REBUILD_BEGUN, "stop")
     service.stack("start", "redis")
     service.wait_for(REBUILD_BEGUN)
     found = places(campaign)
     assert not promised.items() <= found.items()
-    crowd.is_told(503, "unavailable", times=20)
+    crowd.wait_for_answers(503, "unavailable", times=20)
     service.resume(REBUILD_BEGUN)
     keeper.says("rebuild.done", times=rebuilds)
     assert promised.items() <= places(campaign).items(), "the same places as before"

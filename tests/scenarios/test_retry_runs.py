@@ -58,7 +58,7 @@ def test_killed_and_parallel_runs_issue_each_coupon_once(service: Service) -> No
         )
         service.resume(RETRY_CLAIMED)
         assert stopped.wait() == 0
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert "0 succeeded, 0 failed again, 1 taken over by another run" in stopped.output
     assert_history_holds(row.crowd, campaigns=[row.campaign])

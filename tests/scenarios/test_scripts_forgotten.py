@@ -18,11 +18,11 @@ def test_scripts_that_redis_forgets_are_loaded_again(service: Service) -> None:
         flushing = threading.Thread(target=flush_scripts, args=(over,))
         flushing.start()
         try:
-            row.crowd.goes_on("while scripts are forgotten", users=200)
+            row.crowd.wait_for_promises("while scripts are forgotten", users=200)
         finally:
             over.set()
             flushing.join()
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     row.holds()
     assert_only_promised_or(row.crowd)

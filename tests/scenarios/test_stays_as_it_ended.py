@@ -68,7 +68,7 @@ def test_a_twice_refused_ticket_never_succeeds_without_a_coupon(service: Service
             assert not FailEventHistory.objects.filter(event_status=EventStatus.SUCCESS).exists()
             assert set(FailAttempt.objects.values_list("error_code", flat=True)) == {FailCode.DATABASE_REFUSED}
         wait_until(lambda: all_retried(service), within_sec=40, what="all are issued now")
-    row.goes_on(users=20)
+    row.wait_for_promises(users=20)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert successes_without_a_coupon() == 0
@@ -92,7 +92,7 @@ def test_id_sequences_set_back_lose_nothing(service: Service) -> None:
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(38, crowd)
     service.produce(b"junk 1", b"junk 2")
-    crowd.goes_on("before", users=50)
+    crowd.wait_for_promises("before", users=50)
     wait_until(lambda: FailEventHistory.objects.count() == 2, what="failed events")
 
     with row.fault("setval(..., 1) for coupons, failed events and audit, each several times"):
@@ -104,8 +104,8 @@ def test_id_sequences_set_back_lose_nothing(service: Service) -> None:
             paused = service.post(f"campaigns/{campaign.pk}/pause")
             resumed = service.post(f"campaigns/{campaign.pk}/resume")
             assert (paused.status, resumed.status) == (200, 200), (paused.data, resumed.data)
-            crowd.goes_on("meanwhile", users=30)
-    row.goes_on(users=30)
+            crowd.wait_for_promises("meanwhile", users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert set(FailEventHistory.objects.values_list("error_code", flat=True)) == {FailCode.INVALID_MESSAGE}
@@ -140,10 +140,10 @@ def test_a_renamed_group_changes_nothing_that_has_ended(service: Service) -> Non
             "--solo", COUPON_CONSUMER_GROUP=f"{service.topic}_renamed", COUPON_CONSUMER_POISON_LIMIT="25"
         )
         service.produce(*messages_of(given_up | {f"ghost-{number}" for number in range(5)}))
-        crowd.goes_on("behind all that", users=40)
+        crowd.wait_for_promises("behind all that", users=40)
         admission_redis().flushall()
         keeper.says("rebuild.done")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     assert_history_holds(crowd, campaigns=[campaign], failed=len(given_up))
     assert not Coupon.objects.filter(user_id__in=given_up).exists()

@@ -26,14 +26,14 @@ def test_a_stepping_host_clock_stops_nothing(service: Service, tmp_path: Path) -
 
     with row.fault("the host of web, keeper and consumer: its wall clock 1 h ahead, then 2 h back"):
         faketime.step(clock, AHEAD_SEC)
-        row.crowd.goes_on("ahead", users=120)
+        row.crowd.wait_for_promises("ahead", users=120)
         faketime.step(clock, BEHIND_SEC)
-        row.crowd.goes_on("behind", users=180)
+        row.crowd.wait_for_promises("behind", users=180)
     assert_only_promised_or(row.crowd)
     with row.fault("redis: FLUSHALL, rebuilt by a keeper whose clock has stepped back"):
         admission_redis().flushall()
         keeper.says("rebuild.done")
-    row.goes_on(users=60)
+    row.wait_for_promises(users=60)
 
     row.holds()
     assert web.stop() == 0

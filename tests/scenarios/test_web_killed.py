@@ -13,7 +13,7 @@ from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_PRODU
 from faults.crowd import Crowd
 from faults.history import NO_ANSWER, read_history
 from faults.proxy import Direction
-from faults.soak.ends import ExpectedEnds
+from faults.soak.ends import ExpectedExits
 from faults.visits import Habits
 from tests.support.matrix import BOTH_WAYS, Row
 from tests.support.patience import RELAY_SOON, patience
@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 # Nobody repeats, comes back or asks twice at once: who passes a point is new, and if he got no answer, only the relay
 # brings his coupon. (A winner who comes back to the other worker before his coupon is written is published once more.)
-NOBODY_REPEATS = Habits(users_per_sec=60, patience_sec=0.0, returning=0.0, twins=0.0)
+NOBODY_REPEATS = Habits(users_per_sec=60, patience_sec=0.0, repeat_share=0.0, duplicate_share=0.0)
 
 
 @BOTH_WAYS
@@ -40,7 +40,7 @@ def test_an_unanswered_admitted_user_gets_the_coupon(service: Service) -> None:
             service.arm(point, "kill@5")
             service.wait_for(point)
             wait_until(lambda deaths=deaths: workers_started(web) == 2 + deaths, what="another worker")  # type: ignore[misc]
-        row.goes_on(users=30)
+        row.wait_for_promises(users=30)
     row.crowd.stop()
 
     wait_until(lambda: unread() == 0, what="all that was published is read")
@@ -67,7 +67,7 @@ def test_the_relay_publishes_what_a_killed_producer_had_queued(service: Service)
         service.wait_for(WEB_PRODUCED)
         link.let_pass()
         wait_until(lambda: workers_started(web) == 2, what="the server starts another worker")
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
     row.crowd.stop()
 
     wait_until(lambda: unread() == 0, what="all that was published is read")
@@ -113,7 +113,7 @@ def test_a_server_whose_workers_keep_dying_ends(
     wait_until(has_ended, what=lambda: web.output)
 
     assert len(killed) >= 2
-    ends = ExpectedEnds()
+    ends = ExpectedExits()
     assert not ends.explain("web-1", web.wait(), lambda: web.output), "nobody has told it of the kills"
     ends.worker_killed("web-1")
     assert ends.explain("web-1", web.wait(), lambda: web.output)

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 LONG_SEC = 1.0
 # More of them wait at a time than are to be refused: those who are come in one go, long before a delivery is given up.
-IMPATIENT = Habits(users_per_sec=60, connections=40, patience_sec=0.0, returning=0.0)
+IMPATIENT = Habits(users_per_sec=60, connections=40, patience_sec=0.0, repeat_share=0.0)
 
 
 @BOTH_WAYS
@@ -33,7 +33,7 @@ def test_a_stopping_web_server_answers_what_is_in_hand(service: Service) -> None
     leaving = service.web(**long)
     address = service.url
     consumer.says("consumer.assigned")
-    habits = Habits(users_per_sec=100, twins=0.0, request_timeout_sec=12)
+    habits = Habits(users_per_sec=100, duplicate_share=0.0, request_timeout_sec=12)
     row = Row.begin(service, 3, name="in-hand", habits=habits, users=50)
     with row.fault("web: SIGTERM to one of two servers, its users waiting for Kafka's answers"):
         link.hold(Direction.ANSWERS)
@@ -44,7 +44,7 @@ def test_a_stopping_web_server_answers_what_is_in_hand(service: Service) -> None
         refused_at = time.monotonic()
         link.let_pass()
         assert leaving.wait() == 0
-    row.goes_on(users=50)  # at the other server
+    row.wait_for_promises(users=50)  # at the other server
 
     assert_history_holds(row.crowd, campaigns=[row.campaign])
     mine = [request for request in read_history(row.crowd.path).requests if request.address == address]
@@ -66,7 +66,7 @@ def test_queued_messages_are_sent_before_the_server_ends(service: Service) -> No
     row = Row.begin(service, 3, name="flush", habits=IMPATIENT)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
         link.blackhole(Direction.REQUESTS)
-        row.crowd.is_told(503, "unconfirmed", times=20)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         assert len(ticket_holders(row.campaign).keys() - published_users()) >= 20
         web.signal(signal.SIGTERM)
         wait_until(lambda: refuses_connections(service.url), what="no new users are taken")
@@ -75,7 +75,7 @@ def test_queued_messages_are_sent_before_the_server_ends(service: Service) -> No
         # No relay runs: the server itself has sent them.
         assert ticket_holders(row.campaign).keys() == published_users()
         service.web(**long)
-    row.goes_on(users=30)
+    row.wait_for_promises(users=30)
 
     service.consumer("--solo")
     service.keeper(**long)  # for one whom a busy machine admitted too late to publish his message

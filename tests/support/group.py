@@ -34,10 +34,10 @@ def commit(offsets: dict[int, int]) -> None:
 
 def assert_offsets_stay(crowd: Crowd) -> None:
     """While users are admitted, and for longer than the group waits for a consumer that does not poll."""
-    crowd.goes_on("meanwhile", users=30)  # what was committed before is with the broker by then
+    crowd.wait_for_promises("meanwhile", users=30)  # what was committed before is with the broker by then
     before = committed()
     hold(MAX_POLL_SEC + 1, lambda: committed() == before, "no offset moves")
-    crowd.goes_on("meanwhile", users=30)
+    crowd.wait_for_promises("meanwhile", users=30)
     assert committed() == before
 
 

@@ -28,7 +28,7 @@ BOTH_WAYS = pytest.mark.parametrize("answered_by", ["front", "view"], indirect=T
 
 
 class Row:
-    """One row's run. `fault` marks when it lasts, `goes_on` how long after it users were promised again, and
+    """One row's run. `fault` marks when it lasts, `wait_for_promises` how long after it users were promised again, and
     `write` puts both into the results when all checks of the test have passed."""
 
     campaign: Campaign
@@ -48,7 +48,7 @@ class Row:
         campaign = service.campaign(20_000)
         row = cls(number, service.crowd(campaign, habits=habits), name=name)
         row.campaign = campaign
-        row.crowd.goes_on("before", users=users)
+        row.crowd.wait_for_promises("before", users=users)
         return row
 
     @contextmanager
@@ -59,12 +59,12 @@ class Row:
         self._faults.append(what)
         self._ended_at = time.monotonic()
 
-    def goes_on(self, *, users: int = 1, within_sec: float = 60.0) -> None:
+    def wait_for_promises(self, *, users: int = 1, within_sec: float = 60.0) -> None:
         """Users are promised again. Notes how long that took since the end of the fault, for the first of them."""
-        self.crowd.goes_on("after the fault", users=1, within_sec=within_sec)
+        self.crowd.wait_for_promises("after the fault", users=1, within_sec=within_sec)
         self._recovery_sec.append(time.monotonic() - self._ended_at)
         if users > 1:
-            self.crowd.goes_on("after the fault", users=users - 1, within_sec=within_sec)
+            self.crowd.wait_for_promises("after the fault", users=users - 1, within_sec=within_sec)
 
     def holds(self) -> None:
         """Every promise is kept once all is quiet, and no message failed."""

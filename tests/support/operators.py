@@ -36,7 +36,7 @@ def event_page(event: FailEventHistory) -> str:
     return reverse("admin:coupons_faileventhistory_change", args=[event.pk])
 
 
-def step_address(campaign: Campaign, step: str) -> str:
+def transition_address(campaign: Campaign, step: str) -> str:
     return reverse(f"admin:coupons_campaign_{step}", args=[campaign.pk])
 
 

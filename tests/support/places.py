@@ -64,10 +64,10 @@ def nobody_is_promised_anything(crowd: Crowd, *, while_told: str) -> None:
     What was on its way when the fault began is answered first: whoever has been told 503 waits before he repeats.
     """
     promises = [202] if while_told == "unconfirmed" else [200, 202]
-    crowd.is_told(503, while_told, times=25)
+    crowd.wait_for_answers(503, while_told, times=25)
     since = time.monotonic()
     before = [crowd.answers[status, ""] for status in promises]
-    crowd.is_told(503, while_told, times=20)
+    crowd.wait_for_answers(503, while_told, times=20)
     wait_until(lambda: _tellers(crowd, while_told, since=since) == set(crowd.addresses), what="each server has told so")
     assert [crowd.answers[status, ""] for status in promises] == before
 
@@ -81,7 +81,7 @@ def closed_until_the_rebuild_goes_on(service: Service, crowd: Crowd) -> None:
     """REBUILD_BEGUN was armed to stop: no keeper is so fast, and no crowd so slow, that nobody was told 503
     meanwhile."""
     service.wait_for(REBUILD_BEGUN)
-    crowd.is_told(503, "unavailable", times=20)
+    crowd.wait_for_answers(503, "unavailable", times=20)
     service.resume(REBUILD_BEGUN)
 
 

@@ -57,7 +57,7 @@ def pending_users(campaign: Campaign) -> list[str]:
     """In the order of their scores."""
     campaign.refresh_from_db()
     found = ticket_store.pending_between(
-        campaign_id=campaign.pk, epoch=campaign.epoch, least_score=0, greatest_score=2**53, limit=1_000
+        campaign_id=campaign.pk, epoch=campaign.epoch, min_score=0, max_score=2**53, limit=1_000
     )
     return [ticket.user_id for ticket in found]
 

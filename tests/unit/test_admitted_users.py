@@ -14,7 +14,7 @@ from coupons.front.admitted_users import (
     AdmittedUsers,
     AdmittedUsersLoader,
     Contents,
-    filter_for,
+    new_filter,
 )
 from tests.support.clocks import Clock
 from tests.support.waiting import wait_until
@@ -55,11 +55,11 @@ def read(loader: AdmittedUsersLoader, campaign_id: UUID, contents: Contents = HA
 
 @pytest.mark.parametrize("winners", [1_000_000, 10_000_000])
 def test_a_winner_takes_two_bytes_at_most(winners: int) -> None:
-    assert filter_for(winners).size_in_bits / 8 <= 2 * winners
+    assert new_filter(winners).size_in_bits / 8 <= 2 * winners
 
 
 def test_every_winner_is_in_it_and_few_strangers() -> None:
-    found = filter_for(USERS)
+    found = new_filter(USERS)
     found.update(f"winner-{number}" for number in range(USERS))
 
     assert all(f"winner-{number}" in found for number in range(USERS))
@@ -68,7 +68,7 @@ def test_every_winner_is_in_it_and_few_strangers() -> None:
 
 @pytest.mark.parametrize("winners", [0, 1, 9, 100])
 def test_a_small_campaign_takes_no_stranger_for_a_winner(winners: int) -> None:
-    found = filter_for(winners)
+    found = new_filter(winners)
     found.update(f"winner-{number}" for number in range(winners))
 
     assert not any(f"stranger-{number}" in found for number in range(USERS))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coupons.messaging.brokers import KnownBrokers
+from coupons.messaging.kafka import KnownBrokers
 
 SERVER = {"b/1": {"source": "learned"}}
 BOOTSTRAP = {"b/bootstrap": {"source": "configured"}}

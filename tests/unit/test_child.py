@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from consumers import child
-from consumers.child import MISSING_SEC, start_when_ready
+from consumers.child import MISSING_TOPIC_SEC, wait_for_topic
 from coupons.errors import LogUnavailable, OperatorError
 from tests.support.clocks import Clock, SteppedEvent
 
@@ -39,7 +39,7 @@ def kafka_says(monkeypatch: pytest.MonkeyPatch, *answers: int | Exception | None
 def test_a_fresh_broker_may_learn_of_the_topic_late(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka_says(monkeypatch, LogUnavailable("down"), None, None, None, 8)
 
-    assert start_when_ready("coupon_create", stop, patient=False)
+    assert wait_for_topic("coupon_create", stop, patient=False)
 
 
 def test_a_topic_that_stays_missing_is_an_operators_to_make(
@@ -49,12 +49,12 @@ def test_a_topic_that_stays_missing_is_an_operators_to_make(
     began = clock()
 
     with pytest.raises(OperatorError, match="create_topic"):
-        start_when_ready("coupon_create", stop, patient=False)
+        wait_for_topic("coupon_create", stop, patient=False)
 
-    assert clock() - began >= MISSING_SEC
+    assert clock() - began >= MISSING_TOPIC_SEC
 
 
 def test_a_patient_child_waits_for_it(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka_says(monkeypatch, *[None] * 50, 8)
 
-    assert start_when_ready("coupon_create", stop, patient=True)
+    assert wait_for_topic("coupon_create", stop, patient=True)

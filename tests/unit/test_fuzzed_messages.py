@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.coupon_create import _open_all
+from consumers.coupon_create import decode_batch
 from consumers.registry import Received
 from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Place, Ticket, decode, decode_place, is_user_id
@@ -71,7 +71,7 @@ def test_no_message_costs_its_neighbour(record_property: Callable[[str, object],
         batch = [*bad[:place], GOOD, *bad[place:]]
         received = [Received("t", 0, offset, payload, sign(payload)) for offset, payload in enumerate(batch)]
 
-        opened = _open_all(received)
+        opened = decode_batch(received)
 
         decoded += len(batch)
         assert len(opened.places) + len(opened.failures) == len(batch)

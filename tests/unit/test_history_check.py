@@ -8,7 +8,7 @@ import pytest
 
 from faults.history import QUANTITY_CHANGED, REBUILT, Event, History, Request
 from faults.history_check import check_history
-from faults.verdict import CampaignRows, CannotTell, Kind, Verdict
+from faults.verdict import CampaignRows, Inconclusive, Kind, Verdict
 from tests.support.corruptions import CORRUPTIONS, Corruption
 from tests.support.simulated_run import Run, Simulation
 
@@ -250,12 +250,12 @@ def test_several_wrong_things_are_all_named() -> None:
 
 @pytest.mark.parametrize("rows", [[], [CampaignRows(campaign_id="other", quantity=1)]])
 def test_a_campaign_without_rows_cannot_be_checked(rows: list[CampaignRows]) -> None:
-    with pytest.raises(CannotTell, match="no such campaigns"):
+    with pytest.raises(Inconclusive, match="no such campaigns"):
         check_history(History([asked("a", 0, 1, 202, 1)], []), rows)
 
 
 def test_no_requests_or_an_unexplained_quantity_prove_nothing() -> None:
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         check_history(History([], []), [])
-    with pytest.raises(CannotTell, match="its quantity is 9"):
+    with pytest.raises(Inconclusive, match="its quantity is 9"):
         check(asked("a", 0, 1, 202, 1), quantity=9, events=[raised(2, 3, 10, 11)])

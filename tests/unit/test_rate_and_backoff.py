@@ -3,8 +3,8 @@
 import pytest
 from django.conf import LazySettings
 
-from consumers.backoff import Backoff
-from consumers.rate import RateLimit
+from consumers.pace import Backoff
+from consumers.pace import RateLimit
 from coupons.issuing.backoff import MAX_DELAY_SEC, retry_delay_sec
 from tests.support.clocks import Clock
 

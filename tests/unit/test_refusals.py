@@ -8,7 +8,7 @@ from coupons.admission.gate import Outcome
 from coupons.admission.refusal_state import RefusalState
 from coupons.api.problems import retry_after
 from coupons.api.refusals import EARLY_MS, FARTHEST_RETRY_SEC, refusal
-from coupons.front.admitted_users import AdmittedUsers, filter_for
+from coupons.front.admitted_users import AdmittedUsers, new_filter
 from coupons.front.closed_campaigns import ClosedCampaign
 from tests.support.clocks import Clock
 
@@ -80,7 +80,7 @@ def test_a_cached_refusal_counts_from_now(monkeypatch: pytest.MonkeyPatch) -> No
     clock = Clock()
     monkeypatch.setattr("coupons.front.closed_campaigns.time.monotonic", clock)
     state = RefusalState(1, 1, 0, OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
-    users = AdmittedUsers((1, 1, 0), filter_for(0))
+    users = AdmittedUsers((1, 1, 0), new_filter(0))
     closed = ClosedCampaign(CAMPAIGN, state, Outcome.NOT_OPEN, users, clock(), clock() + 60)
     at_once = dict(closed.answer().headers)
 

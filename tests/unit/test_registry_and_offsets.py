@@ -6,10 +6,10 @@ import pytest
 from confluent_kafka import TopicPartition
 from django.conf import LazySettings
 
-from consumers.kafka_config import consumer_config
+from consumers.config import consumer_config
 from consumers.offsets import next_offsets
 from consumers.registry import Handled, Received, handler_of, handles
-from coupons.messaging.brokers import KnownBrokers
+from coupons.messaging.kafka import KnownBrokers
 
 
 def done(messages: object) -> Handled:

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from django.db import OperationalError
 
 from consumers import silence
-from consumers.silence import LOOK_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
+from consumers.watch import LOOK_SEC, SILENT_SEC, ConsumerSilent, SilenceWatch
 from consumers.supervisor import HEALTHY_SEC
 from coupons.errors import LogUnavailable
 from coupons.messaging.topics import PartitionLag

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable
 
-from faults.soak.ends import CRASH_LOOP, CRASH_LOOP_AFTER_KILL_SEC, FATAL_AFTER_LOSS_SEC, ExpectedEnds
+from faults.soak.ends import CRASH_LOOP, CRASH_LOOP_AFTER_KILL_SEC, FATAL_AFTER_LOSS_SEC, ExpectedExits
 from tests.support.clocks import Clock
 
 
@@ -16,7 +16,7 @@ TRACEBACK = output("Traceback (most recent call last): ...\n")
 
 
 def test_a_program_may_end_when_told_or_killed() -> None:
-    ends = ExpectedEnds(clock=Clock())
+    ends = ExpectedExits(clock=Clock())
 
     for code in (0, 71, -signal.SIGKILL, -signal.SIGTERM):
         assert ends.explain("web-1", code, TRACEBACK)
@@ -26,7 +26,7 @@ def test_a_program_may_end_when_told_or_killed() -> None:
 
 def test_a_consumer_may_lose_its_client_after_broker_loss() -> None:
     clock = Clock()
-    ends = ExpectedEnds(clock=clock)
+    ends = ExpectedExits(clock=clock)
     assert not ends.explain("consumer-1", 70, TRACEBACK)
 
     ends.kafka_lost()
@@ -39,7 +39,7 @@ def test_a_consumer_may_lose_its_client_after_broker_loss() -> None:
 
 def test_killed_workers_may_look_like_a_crash_loop() -> None:
     clock = Clock()
-    ends = ExpectedEnds(clock=clock)
+    ends = ExpectedExits(clock=clock)
     assert not ends.explain("web-1", 1, LOOP), "its workers died by themselves"
 
     ends.worker_killed("web-1")
@@ -54,7 +54,7 @@ def test_killed_workers_may_look_like_a_crash_loop() -> None:
 def test_an_armed_web_failpoint_explains_a_crash_loop() -> None:
     """Two may be at a time: each is a part of its own in the schedule."""
     clock = Clock()
-    ends = ExpectedEnds(clock=clock)
+    ends = ExpectedExits(clock=clock)
     ends.armed("web.admitted")
     ends.armed("web.produced")
     ends.disarmed("web.admitted")
@@ -72,7 +72,7 @@ def test_an_armed_web_failpoint_explains_a_crash_loop() -> None:
 
 
 def test_a_failpoint_of_another_program_explains_no_crash_loop() -> None:
-    ends = ExpectedEnds(clock=Clock())
+    ends = ExpectedExits(clock=Clock())
     ends.armed("consumer.inserted")
 
     assert not ends.explain("web-1", 1, LOOP)

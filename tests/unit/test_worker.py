@@ -14,10 +14,10 @@ from django.db import OperationalError
 from consumers import offsets
 from consumers.offsets import on_commit
 from consumers.registry import Handled, Handler, Received
-from consumers.silence import ConsumerSilent
+from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import RetryLater
-from coupons.messaging.brokers import BrokersLost, KnownBrokers
+from coupons.messaging.kafka import BrokersLost, KnownBrokers
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import (
     TOPIC,

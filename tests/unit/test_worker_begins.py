@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError
 from consumers.registry import Handled, Handler, Received
 from consumers.worker import Worker
 from coupons.errors import MessagesSkipped, RetryLater
-from coupons.messaging.brokers import KnownBrokers
+from coupons.messaging.kafka import KnownBrokers
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import TOPIC, BatchEnd, FakeConsumer, Step, assign, record, revoke
 
