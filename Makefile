@@ -35,8 +35,8 @@ demo: up ## all set-up, then USERS=1000 on THREADS=32 over QUANTITY=100 coupons,
 test: venv ## all set-up, then the test suite, WORKERS=3 side by side; ARGS="-k word" for pytest
 	@bin/stack packages tests
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
-# one stack a worker, since tests stop servers (tests/support/own_stack.py)
-SIDE_BY_SIDE = -n $(WORKERS) --dist worksteal --max-worker-restart=0
+# one stack a worker, since tests stop servers (tests/support/own_stack.py); one test at a time, in the order of tests/conftest.py
+SIDE_BY_SIDE = -n $(WORKERS) --dist load --maxschedchunk 1 --max-worker-restart=0
 BESIDE = $(patsubst %,--beside=.stack/test-%,$(shell seq 2 $(WORKERS)))
 
 .PHONY: test-paused

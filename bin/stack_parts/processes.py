@@ -45,9 +45,12 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot; None when it is gone, a zombie included."""
+    """When the process started, in clock ticks since boot; None when it is gone, a zombie included.
+
+    One whose other threads still end is not gone yet: it holds its ports until the last of them has ended.
+    """
     fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
+    if fields is None or (fields[0] in "ZX" and int(fields[17]) <= 1):
         return None
     return int(fields[19])
 

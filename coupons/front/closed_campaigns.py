@@ -67,9 +67,11 @@ class ClosedCampaign:
 
 
 class ClosedCampaigns:
-    """Use `closed_campaigns()`, which has one for each process."""
+    """Use `closed_campaigns()`, which has one for each process. The arguments are for tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, refresh_ms: int | None = None, lease_ms: int | None = None) -> None:
+        self._refresh_sec = (refresh_ms or settings.REFUSAL_REFRESH_MS) / 1000
+        self._lease_sec = (lease_ms or settings.REFUSAL_LEASE_MS) / 1000
         self._closed: dict[UUID, ClosedCampaign] = {}
         self._uncounted: deque[Outcome] = deque()
         self._refused_lately: set[UUID] = set()
@@ -132,7 +134,7 @@ class ClosedCampaigns:
     def _closed_campaign(self, campaign_id: UUID, state: RefusalState, asked_at: float) -> ClosedCampaign | None:
         if state.refusal is None:
             return None
-        lease_sec = settings.REFUSAL_LEASE_MS / 1000
+        lease_sec = self._lease_sec
         if state.refusal is Outcome.NOT_OPEN:
             lease_sec = min(lease_sec, (state.opens_at_ms - OPENING_MARGIN_MS - state.now_ms) / 1000)
         users = self._users.find(campaign_id, version_of(state))
@@ -148,7 +150,7 @@ class ClosedCampaigns:
 
     def _keep_current(self) -> None:
         failing = False
-        while not self._stop.wait(settings.REFUSAL_REFRESH_MS / 1000):
+        while not self._stop.wait(self._refresh_sec):
             self._count()
             try:
                 self.refresh()

@@ -24,8 +24,8 @@ def change_quantity(campaign: Campaign | None, *, by: int, history: HistoryWrite
     after = max(before + by, 1)
     with suppress(OperatorError, PushDidNotArrive, RetryLater, *DATABASE_DOWN):
         change_campaign(campaign_id=campaign.pk, changes={"quantity": after}, actor="soak")
-    quantity = retry_until_true(lambda: _quantity_of(campaign.pk))
-    retry_until_true(lambda: _redis_quantity(campaign.pk) == quantity)
+    quantity = retry_until_true(lambda: quantity_of(campaign.pk))
+    retry_until_true(lambda: redis_quantity(campaign.pk) == quantity)
     history.event(
         Event(
             what=QUANTITY_CHANGED,
@@ -47,9 +47,9 @@ def resume(campaign_id: UUID) -> bool:
     return True
 
 
-def _quantity_of(campaign_id: UUID) -> int:
+def quantity_of(campaign_id: UUID) -> int:
     return Campaign.objects.values_list("quantity", flat=True).get(pk=campaign_id)
 
 
-def _redis_quantity(campaign_id: UUID) -> int:
+def redis_quantity(campaign_id: UUID) -> int:
     return int(admission_redis().hget(campaign_keys(campaign_id).campaign, "quantity") or 0)

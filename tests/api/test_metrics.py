@@ -26,7 +26,7 @@ def scrape(service: Service) -> Samples:
 
 @pytest.fixture
 def scraped(service: Service, tmp_path: Path) -> Service:
-    service.web(COUPON_METRICS_DIR=str(tmp_path / "metrics"))
+    service.web(COUPON_WEB_WORKERS="2", COUPON_METRICS_DIR=str(tmp_path / "metrics"))
     return service
 
 

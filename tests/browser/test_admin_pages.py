@@ -13,7 +13,7 @@ from tests.support.webdriver import browser, log_in
 pytestmark = pytest.mark.system
 
 
-def test_an_operator_logs_in_and_opens_and_closes_a_campaign_by_its_buttons(service: Service, live_server: Any) -> None:
+def test_an_operator_opens_and_closes_a_campaign_in_a_browser(service: Service, live_server: Any) -> None:
     campaign = service.campaign(100, opened=False)
     with browser() as page:
         log_in(page, live_server.url)

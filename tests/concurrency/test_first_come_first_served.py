@@ -15,7 +15,7 @@ USERS, QUANTITY, THREADS = 1_000, 100, 32
 
 
 def test_1000_users_on_32_threads_get_exactly_100_coupons(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 
@@ -51,8 +51,8 @@ def test_the_naive_check_then_act_oversells_on_the_same_servers(service: Service
     assert admitted > 10
 
 
-def test_the_same_user_50_times_at_once_gets_one_coupon_and_one_sequence(service: Service) -> None:
-    service.web(**PATIENT)
+def test_one_user_50_times_at_once_gets_one_coupon(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 
@@ -65,7 +65,7 @@ def test_the_same_user_50_times_at_once_gets_one_coupon_and_one_sequence(service
     assert Coupon.objects.filter(campaign=campaign).count() == 1
 
 
-def test_the_naive_check_then_act_gives_one_user_two_places_on_the_same_servers(service: Service) -> None:
+def test_naive_check_then_act_gives_one_user_two_places(service: Service) -> None:
     """The twin: is the user in? No: INCR, and remember. Between the two the user's second click asks the same."""
     redis = admission_redis()
     together = threading.Barrier(THREADS)

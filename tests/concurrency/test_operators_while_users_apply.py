@@ -25,8 +25,8 @@ def admitted(campaign: Campaign) -> int:
     return campaign_store.describe(campaign_id=campaign.pk, epoch=1).admitted
 
 
-def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(service: Service) -> None:
-    service.web(**PATIENT)
+def test_raises_and_pauses_under_load_admit_exactly_the_quantity(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     service.consumer()
     campaign = service.campaign(50)
     crowd = service.crowd(campaign, habits=HURRY)
@@ -51,9 +51,9 @@ def test_raised_paused_and_resumed_under_load_it_admits_exactly_the_quantity(ser
     assert issued(campaign) == verdict.promised == at_pause + 70
 
 
-def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(service: Service) -> None:
+def test_repeated_lowering_under_load_never_oversells(service: Service) -> None:
     """The other order, PostgreSQL first, would let users in above the new quantity while it travels."""
-    service.web(**PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     service.consumer("--solo")
     campaign = service.campaign(QUANTITY)
     crowd = service.crowd(campaign, habits=HURRY)
@@ -85,8 +85,8 @@ def test_lowered_again_and_again_under_load_nobody_is_beyond_the_quantity(servic
     assert issued(campaign) == verdict.promised == lowered_to
 
 
-def test_nobody_is_in_before_the_opening_and_exactly_the_quantity_after_it(service: Service) -> None:
-    service.web(**PATIENT)
+def test_admission_starts_at_the_opening_and_stops_at_the_quantity(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     campaign = service.campaign(80, opens_at=datetime.now(UTC) + timedelta(hours=1))
     crowd = service.crowd(campaign, habits=HURRY)
 
@@ -108,8 +108,8 @@ def test_nobody_is_in_before_the_opening_and_exactly_the_quantity_after_it(servi
     assert sorted(crowd.promises(campaign.pk).values()) == list(range(1, 81))
 
 
-def test_ten_operators_who_open_a_campaign_at_once_open_it_once(service: Service) -> None:
-    service.web(**PATIENT)
+def test_ten_simultaneous_openings_open_a_campaign_once(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     campaign = service.campaign(10, opened=False)
     together = threading.Barrier(10)
 
@@ -128,7 +128,7 @@ def test_ten_operators_who_open_a_campaign_at_once_open_it_once(service: Service
 
 def test_two_changes_at_once_are_one_after_the_other(service: Service) -> None:
     """Each raises the revision; Redis ends with the last one, as PostgreSQL has it."""
-    service.web(**PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     campaign = service.campaign(100)
 
     def raise_to(quantity: int) -> int:
@@ -152,9 +152,9 @@ def in_redis(campaign: Campaign) -> tuple[int, int]:
     return settings.revision, settings.quantity
 
 
-def test_open_pause_and_resume_are_known_to_every_process_within_200_ms(service: Service) -> None:
+def test_open_pause_and_resume_reach_every_process_within_200_ms(service: Service) -> None:
     """No process may answer by the old state later than that: 20 users ask both of them after each step."""
-    service.web(**PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
     campaign = service.campaign(10_000, opened=False)
     assert service.apply(campaign, "early").status == 409
 

@@ -18,7 +18,7 @@ USERS = [f"u{number}" for number in range(60)]
 ROUNDS = 8  # writing in the batches' own order deadlocks in about every third round
 
 
-def test_two_consumers_write_the_same_tickets_at_the_same_time_and_each_becomes_one_coupon(service: Service) -> None:
+def test_two_consumers_writing_the_same_tickets_make_one_coupon_each(service: Service) -> None:
     """In another order each, over three campaigns, in batches that overlap: no deadlock, no failed event."""
     shuffle = random.Random(20261124).shuffle
     for _ in range(ROUNDS):

@@ -1,68 +1,9 @@
-"""A campaign of the gate alone: Redis knows it, PostgreSQL does not."""
-
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 
-from coupons.admission import campaign_store, gate
-from coupons.admission.campaign_store import CampaignSettings, Description
-from coupons.admission.gate import Admission, Held
-from coupons.admission.keys import CampaignKeys, campaign_keys, rebuilder_key
-from coupons.admission.scripts import admission_redis
-from coupons.messaging.positions import Position
-
-HOUR_MS = 3_600_000
-
-
-@dataclass
-class Gate:
-    """One campaign in Redis, loaded, and its keys to look at and to spoil."""
-
-    quantity: int = 3
-    state: str = "open"
-    opens_in_ms: int = -HOUR_MS
-    closes_in_ms: int | None = None
-    revision: int = 1
-    epoch: int = 1
-    campaign_id: UUID = field(default_factory=uuid4)
-
-    def __post_init__(self) -> None:
-        assert campaign_store.load(campaign_id=self.campaign_id, epoch=self.epoch, settings=self.settings())
-
-    @property
-    def keys(self) -> CampaignKeys:
-        return campaign_keys(self.campaign_id)
-
-    def settings(self, **changes: Any) -> CampaignSettings:
-        now_ms = round(time.time() * 1000)
-        closes_at_ms = None if self.closes_in_ms is None else now_ms + self.closes_in_ms
-        values: dict[str, Any] = {
-            "revision": self.revision,
-            "state": self.state,
-            "quantity": self.quantity,
-            "opens_at_ms": now_ms + self.opens_in_ms,
-            "closes_at_ms": closes_at_ms,
-        }
-        return CampaignSettings(**(values | changes))
-
-    def admit(self, user_id: str, *, epoch: int | None = None) -> Admission:
-        epoch = epoch or self.epoch
-        return gate.admit(campaign_id=self.campaign_id, epoch=epoch, user_id=user_id)
-
-    def confirm(self, user_id: str, position: Position | None, *, sequence: int = 1, epoch: int = 1) -> bool:
-        held = Held(user_id, sequence, None)
-        return gate.confirm(campaign_id=self.campaign_id, epoch=epoch, held=held, position=position)
-
-    def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> campaign_store.PushResult:
-        settings = self.settings(revision=revision, **changes)
-        return campaign_store.push(campaign_id=self.campaign_id, epoch=self.epoch, settings=settings, hold_ms=hold_ms)
-
-    def describe(self) -> Description:
-        return campaign_store.describe(campaign_id=self.campaign_id, epoch=self.epoch)
+from tests.support.gate import Gate
 
 
 @pytest.fixture
@@ -75,4 +16,4 @@ def a_gate() -> Iterator[Callable[..., Gate]]:
 
     yield make
     for each in made:
-        admission_redis().delete(*each.keys, rebuilder_key(each.campaign_id))
+        each.remove()

@@ -1,6 +1,5 @@
 """Failed events in the admin: readable, retried, given up with a reason, and never edited."""
 
-from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -9,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from coupons.admission import gate
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
+from tests.support.failed_events import failed, held, retry_address
 from tests.support.operators import (
     EVENTS,
     OPERATE,
@@ -28,19 +27,6 @@ from tests.support.service import Service
 GIVE_UP = "admin:coupons_faileventhistory_give_up"
 
 
-def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventHistory:
-    row = {
-        "error_code": FailCode.DATABASE_REFUSED,
-        "error_message": "why",
-        "topic": "coupon_create",
-        "partition": 3,
-        "offset": offset,
-        "payload": payload,
-        "payload_hash": sha256(payload).hexdigest(),
-    }
-    return FailEventHistory.objects.create(**{**row, **values})
-
-
 def succeeded(offset: int) -> FailEventHistory:
     campaign = Campaign.objects.create(name="test", quantity=9, opens_at=timezone.now())
     coupon = Coupon.objects.create(campaign=campaign, user_id="u", sequence=1, code=f"{offset}")
@@ -48,19 +34,8 @@ def succeeded(offset: int) -> FailEventHistory:
     return failed(offset, event_status=EventStatus.SUCCESS, **ticket)
 
 
-def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
-    """A failed event of a ticket that the gate holds: a retry issues the coupon."""
-    ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
-    assert ticket is not None
-    return failed(offset, campaign=campaign, user_id=user, sequence=ticket.sequence)
-
-
 def listed(client: Client, **query: Any) -> list[FailEventHistory]:
     return list(client.get(reverse(EVENTS), query).context["cl"].result_list)
-
-
-def retry_address(event: FailEventHistory) -> str:
-    return reverse("admin:coupons_faileventhistory_retry", args=[event.pk])
 
 
 def give_up(client: Client, reason: str, *events: FailEventHistory) -> Any:
@@ -122,7 +97,7 @@ def test_a_json_payload_is_indented_and_escaped(db: None) -> None:
     assert "<script>alert(1)" not in html
 
 
-def test_characters_that_cannot_be_seen_are_made_visible_wherever_they_stand(db: None) -> None:
+def test_invisible_characters_are_made_visible_everywhere(db: None) -> None:
     event = failed(
         payload="a\x00b\u202ec".encode(), user_id="x\u202ey", error_message="z\u200bz", campaign_ref="\u2066r"
     )
@@ -173,7 +148,7 @@ def test_retry_now_from_the_list_tells_who_failed_again(service: Service) -> Non
     assert history_of(forged) == ["Retried now: not-admitted again: because"]
 
 
-def test_retry_now_while_redis_does_not_answer_is_a_message_and_loses_nothing(service: Service) -> None:
+def test_a_retry_without_redis_shows_a_message_and_loses_nothing(service: Service) -> None:
     event = held(service.campaign(), "42")
     client = sign_in(*OPERATE)
     service.stack("stop", "redis")
@@ -208,7 +183,7 @@ def test_giving_up_needs_a_reason(db: None) -> None:
     assert event.given_up_at is None
 
 
-def test_giving_up_leaves_who_and_why_with_the_event_and_in_its_history(db: None) -> None:
+def test_giving_up_records_actor_and_reason(db: None) -> None:
     event = failed(next_attempt_at=timezone.now())
 
     page = give_up(sign_in(*OPERATE), "Refunded by hand <4711>", event)
@@ -221,7 +196,7 @@ def test_giving_up_leaves_who_and_why_with_the_event_and_in_its_history(db: None
     assert "Refunded by hand &lt;4711&gt;" in page.content.decode()
 
 
-def test_the_list_s_give_up_asks_for_the_reason_and_names_who_was_promised(db: None) -> None:
+def test_giving_up_from_the_list_needs_a_reason(db: None) -> None:
     promised, forged = failed(1, user_id="42"), failed(2, error_code=FailCode.NOT_ADMITTED)
 
     page = run_action(sign_in(*OPERATE), EVENTS, "give_up_selected", promised, forged)
@@ -245,7 +220,7 @@ def test_an_event_is_given_up_once(db: None) -> None:
     assert message.startswith("info: Skipped: 1 event")
 
 
-def test_an_event_that_a_retry_holds_for_long_is_a_message_and_no_error_page(db: None, monkeypatch: Any) -> None:
+def test_an_event_locked_by_a_retry_shows_a_message(db: None, monkeypatch: Any) -> None:
     """A lock that is not given in time is an OperationalError of PostgreSQL."""
 
     def refuse(**given: Any) -> int:

@@ -34,7 +34,7 @@ def issue(campaign: Campaign, count: int) -> None:
         )
 
 
-def test_a_draft_is_not_loaded_and_has_all_its_coupons_left(service: Service) -> None:
+def test_a_draft_is_not_loaded_and_has_all_coupons(service: Service) -> None:
     found = seen(service.campaign(10, opened=False))
 
     assert (found.redis, found.admitted, found.remaining) == (RedisState.NOT_LOADED, 0, 10)
@@ -49,7 +49,7 @@ def test_an_open_campaign_is_current_with_redis_s_counts(service: Service) -> No
     assert (found.redis, found.admitted, found.pending, found.remaining) == (RedisState.CURRENT, 1, 1, 9)
 
 
-def test_a_wiped_redis_is_stale_with_the_reason_and_no_count(service: Service) -> None:
+def test_a_wiped_redis_shows_its_reason_and_no_count(service: Service) -> None:
     campaign = service.campaign(10)
     admission_redis().delete(*campaign_keys(campaign.pk))
 
@@ -59,7 +59,7 @@ def test_a_wiped_redis_is_stale_with_the_reason_and_no_count(service: Service) -
     assert "missing" in found.explanation
 
 
-def test_a_change_that_redis_lacks_is_said_to_be_not_pushed_yet(service: Service) -> None:
+def test_a_change_missing_in_redis_shows_as_not_pushed(service: Service) -> None:
     campaign = service.campaign(10)
     Campaign.objects.filter(pk=campaign.pk).update(revision=9)
 
@@ -105,7 +105,7 @@ def test_the_list_asks_a_redis_that_hangs_only_once(service: Service, monkeypatc
     assert asked == ["describe"]
 
 
-def test_the_list_of_campaigns_costs_the_same_queries_for_one_and_for_ten(service: Service) -> None:
+def test_ten_campaigns_cost_as_many_queries_as_one(service: Service) -> None:
     client = sign_in(*VIEW)
     counts = []
     for _ in range(2):
@@ -131,7 +131,7 @@ def test_no_page_counts_without_a_limit(service: Service, page: str, query: str)
     assert all("LIMIT 10001" in sql for sql in counts), counts
 
 
-def test_a_big_list_says_how_many_it_shows_and_about_how_many_there_are(service: Service) -> None:
+def test_a_big_list_shows_an_estimated_count(service: Service) -> None:
     issue(service.campaign(20_000, opened=False), 10_050)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE coupons_coupon")
@@ -142,7 +142,7 @@ def test_a_big_list_says_how_many_it_shows_and_about_how_many_there_are(service:
     assert page.context["cl"].paginator.num_pages == 100
 
 
-def test_coupons_of_one_campaign_come_last_admitted_first_by_the_index(service: Service) -> None:
+def test_coupons_of_one_campaign_come_newest_first_by_index(service: Service) -> None:
     campaign = service.campaign(1_000, opened=False)
     issue(campaign, 3)
 

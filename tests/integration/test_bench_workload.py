@@ -20,7 +20,7 @@ def stored(campaign_id: UUID) -> tuple[Any, Any, int]:
     return campaign, redis.hgetall(keys.tickets), redis.zcard(keys.pending)
 
 
-def test_held_tickets_are_those_of_users_who_were_admitted_and_issued(service: Service) -> None:
+def test_held_tickets_belong_to_admitted_and_issued_users(service: Service) -> None:
     really, at_once, users = open_new("really", 100), open_new("at once", 100), eight_digits(COUNT)
     admit_all(really, users)
     ticket_store.settle(campaign_id=really, epoch=LOADED_EPOCH, user_ids=users)

@@ -59,7 +59,7 @@ def test_a_campaign_that_does_not_exist_is_refused(db: None, command: str) -> No
     assert run(command, missing) == Ran(1, "", f"There is no campaign {missing}.")
 
 
-def test_the_steps_of_a_campaign_s_life_say_what_they_did(service: Service) -> None:
+def test_each_step_prints_what_it_did(service: Service) -> None:
     campaign = service.campaign(opened=False)
     said = [
         run(f"{step}_campaign", campaign.pk).out.strip().removeprefix(f"Campaign {campaign.pk} (test) ")
@@ -85,7 +85,7 @@ def test_a_change_of_nothing_says_what_could_be(service: Service) -> None:
     assert "give --name, --quantity, --opens-at or --closes-at" in ran.err
 
 
-def test_a_change_that_redis_has_not_heard_of_exits_2_and_is_saved(service: Service) -> None:
+def test_a_change_missing_in_redis_exits_2_and_is_saved(service: Service) -> None:
     campaign = service.campaign(5)
     service.stack("pause", "redis")
     ran = run("change_campaign", campaign.pk, "--quantity", 9)

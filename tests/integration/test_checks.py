@@ -26,7 +26,7 @@ def test_the_settings_of_the_tests_contradict_each_other_in_nothing() -> None:
         ("TOPIC_MIN_INSYNC_REPLICAS", 2, "coupons.E003"),
     ],
 )
-def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(
+def test_contradicting_settings_are_errors_with_id_and_hint(
     settings: LazySettings, name: str, value: int, expected: str
 ) -> None:
     setattr(settings, name, value)
@@ -36,18 +36,18 @@ def test_settings_that_contradict_each_other_are_errors_with_an_id_and_a_hint(
     assert found[0].hint
 
 
-def test_a_service_without_a_key_is_warned_that_nobody_gets_in(settings: LazySettings) -> None:
+def test_a_service_without_api_keys_is_warned(settings: LazySettings) -> None:
     settings.API_KEYS = []
 
     assert ids(configuration.check_credentials(None)) == ["coupons.W001"]
 
 
-def test_a_good_topic_and_a_good_redis_have_nothing_to_say(service: Service) -> None:
+def test_a_good_topic_and_redis_pass(service: Service) -> None:
     assert ids(configuration.check_topic(None)) == []
     assert ids(configuration.check_redis(None)) == []
 
 
-def test_a_missing_topic_is_an_error_that_says_how_to_make_it(service: Service, settings: LazySettings) -> None:
+def test_a_missing_topic_is_an_error_with_the_command(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = "coupon_create_not_there"
     found = list(configuration.check_topic(None))
 
@@ -76,9 +76,7 @@ def test_a_kafka_that_does_not_answer_is_an_error(service: Service, settings: La
 @pytest.mark.parametrize(
     ("name", "bad", "good"), [("appendfsync", "everysec", "always"), ("maxmemory-policy", "allkeys-lru", "noeviction")]
 )
-def test_a_redis_that_may_forget_is_a_warning_that_says_what_would_be_lost(
-    service: Service, name: str, bad: str, good: str
-) -> None:
+def test_a_forgetful_redis_is_a_warning_naming_the_loss(service: Service, name: str, bad: str, good: str) -> None:
     admission_redis().config_set(name, bad)
     try:
         found = list(configuration.check_redis(None))

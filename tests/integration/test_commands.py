@@ -190,7 +190,7 @@ def test_a_draft_s_ledger_closes_with_nothing_in_it(service: Service) -> None:
     assert "tickets 0 = issued 0 + failed 0 + pending 0 (quantity 10): closes" in ran.out
 
 
-def test_one_stale_campaign_does_not_keep_reconcile_from_looking_at_the_others(service: Service) -> None:
+def test_one_stale_campaign_does_not_stop_reconciling_the_others(service: Service) -> None:
     stale, other = service.campaign(), service.campaign()
     admission_redis().delete(campaign_keys(stale.pk).campaign)
 
@@ -201,9 +201,7 @@ def test_one_stale_campaign_does_not_keep_reconcile_from_looking_at_the_others(s
     assert f"Could not check: campaign {stale.pk}: Redis's state is not current (missing)" in ran.err
 
 
-def test_retry_says_what_it_did_and_leaves_its_last_run_where_operators_look(
-    service: Service, settings: LazySettings
-) -> None:
+def test_retry_prints_its_result_and_records_its_run(service: Service, settings: LazySettings) -> None:
     settings.RETRY_BASE_DELAY_SEC = 0
     campaign = service.campaign(1)
     admit(campaign, "a")
@@ -218,9 +216,7 @@ def test_retry_says_what_it_did_and_leaves_its_last_run_where_operators_look(
     assert job.finished_at is not None
 
 
-def test_a_retry_that_finds_redis_away_exits_2_and_is_recorded_as_failed(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_retry_without_redis_exits_2_and_records_failure(service: Service, settings: LazySettings) -> None:
     settings.RETRY_BASE_DELAY_SEC = 0
     campaign = service.campaign(1)
     admit(campaign, "a")
@@ -239,7 +235,7 @@ def test_run_jobs_once_runs_what_cron_would(service: Service) -> None:
     assert JobRun.objects.get(pk="retry_failed_coupons").succeeded is True
 
 
-def test_a_job_that_fails_is_logged_and_run_jobs_goes_on(service: Service, settings: LazySettings) -> None:
+def test_run_jobs_logs_a_failed_job_and_goes_on(service: Service, settings: LazySettings) -> None:
     settings.CRONJOBS = [
         ("* * * * *", "django.core.management.call_command", ["no_such_command"]),
         ("* * * * *", "django.core.management.call_command", ["retry_failed_coupons"]),
@@ -263,7 +259,7 @@ def test_run_keeper_once_gives_what_needs_care_its_care(service: Service, settin
     assert run("reconcile_campaigns").code == 0
 
 
-def test_run_keeper_once_exits_2_when_a_part_does_not_answer(service: Service) -> None:
+def test_run_keeper_once_exits_2_without_an_answer(service: Service) -> None:
     service.campaign()
     service.stack("pause", "redis")
 

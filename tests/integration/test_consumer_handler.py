@@ -58,9 +58,7 @@ BAD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("payload", BAD.values(), ids=BAD.keys())
-def test_a_bad_message_alone_becomes_a_failed_event_and_its_neighbours_are_issued(
-    service: Service, payload: bytes
-) -> None:
+def test_only_the_bad_message_becomes_a_failed_event(service: Service, payload: bytes) -> None:
     campaign = service.campaign()
     admit(campaign, "a", "b")
 
@@ -97,7 +95,7 @@ def test_every_kind_of_failure_in_one_batch_is_told_apart(service: Service) -> N
     assert set(issued_users(campaign)) == {"b", "thief", "a"}
 
 
-def test_a_failed_event_of_a_held_ticket_leaves_pending_and_the_ledger_closes(service: Service) -> None:
+def test_a_failed_event_settles_its_held_ticket(service: Service) -> None:
     campaign = service.campaign(1)
     admit(campaign, "a")
     Campaign.objects.filter(pk=campaign.pk).update(issued_count=1)
@@ -110,7 +108,7 @@ def test_a_failed_event_of_a_held_ticket_leaves_pending_and_the_ledger_closes(se
     assert (ledger.failed, ledger.closes) == (1, True)
 
 
-def test_a_failed_event_holds_what_the_message_named_and_where_it_came_from(service: Service) -> None:
+def test_a_failed_event_keeps_the_message_and_its_position(service: Service) -> None:
     campaign = service.campaign()
     consume(received(campaign, "forged", 4, offset=77))
 
@@ -139,7 +137,7 @@ def test_what_is_down_is_no_failure(service: Service, away: str, error: Any) -> 
     assert not Coupon.objects.exists()
 
 
-def test_a_batch_killed_between_its_commit_and_its_settling_is_settled_by_its_redelivery(service: Service) -> None:
+def test_redelivery_settles_a_batch_killed_after_its_commit(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     insert_coupons(campaign, [("a", 1)])

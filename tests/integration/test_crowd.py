@@ -83,7 +83,7 @@ def answering(crowd: Crowd) -> set[str]:
     return {request.address for request in read_history(crowd.path).requests if request.status == 202}
 
 
-def test_nobody_new_comes_while_all_connections_wait_and_who_waits_is_answered_at_the_end(service: Service) -> None:
+def test_no_new_users_come_while_all_connections_wait(service: Service) -> None:
     """Kafka hangs: eight users repeat, and no ninth comes. Then their places are confirmed."""
     web = service.web()
     service.consumer("--solo")

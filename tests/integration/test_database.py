@@ -48,7 +48,7 @@ def test_the_101st_row_is_refused() -> None:
 
 
 @pytest.mark.django_db
-def test_a_statement_that_would_go_beyond_the_quantity_writes_none_of_its_rows() -> None:
+def test_a_statement_beyond_the_quantity_writes_nothing() -> None:
     almost = campaign(100)
     insert(almost.pk, *rows(1, 99))
 
@@ -141,8 +141,8 @@ def test_the_migrations_are_complete() -> None:
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_two_transactions_that_write_to_two_campaigns_in_opposite_order_do_not_deadlock() -> None:
+@pytest.mark.usefixtures("transactional_db")
+def test_writing_two_campaigns_in_opposite_order_does_not_deadlock() -> None:
     first, second = campaign(10_000), campaign(10_000)
     orders = [(first.pk, second.pk), (second.pk, first.pk)]
     together = threading.Barrier(2)
@@ -170,7 +170,7 @@ def test_two_transactions_that_write_to_two_campaigns_in_opposite_order_do_not_d
     assert [Campaign.objects.get(pk=each.pk).issued_count for each in (first, second)] == [40, 40]
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("transactional_db")
 def test_many_writers_at_once_stop_exactly_at_the_quantity() -> None:
     one = campaign(30)
 

@@ -32,9 +32,7 @@ def sleep_in_the_server(seconds: float) -> None:
         cursor.execute("SELECT pg_sleep(%s)", [seconds])
 
 
-def test_a_server_that_hangs_ends_the_wait_and_is_asked_again_afterwards(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_hanging_server_ends_the_wait_and_recovers(service: Service, settings: LazySettings) -> None:
     campaign = service.campaign()
     settings.DB_ANSWER_TIMEOUT_MS = LIMIT_MS
     service.stack("pause", "postgres")
@@ -46,9 +44,7 @@ def test_a_server_that_hangs_ends_the_wait_and_is_asked_again_afterwards(
     assert Campaign.objects.get(pk=campaign.pk) == campaign
 
 
-def test_a_server_that_takes_connections_and_says_nothing_ends_the_wait_for_a_new_one(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_silent_server_ends_the_wait_for_a_connection(service: Service, settings: LazySettings) -> None:
     settings.DB_CONNECT_TIMEOUT_SEC = 1
     connection.close()
     service.stack("pause", "postgres")  # the kernel goes on to take connections for it
@@ -56,7 +52,7 @@ def test_a_server_that_takes_connections_and_says_nothing_ends_the_wait_for_a_ne
         connection.ensure_connection()
 
 
-def test_a_transaction_that_lost_its_connection_leaves_nothing_and_the_next_one_works(service: Service) -> None:
+def test_a_transaction_without_its_connection_leaves_nothing(service: Service) -> None:
     campaign = service.campaign()
     with no_answer(), transaction.atomic():
         Campaign.objects.filter(pk=campaign.pk).update(name="changed")
@@ -67,7 +63,7 @@ def test_a_transaction_that_lost_its_connection_leaves_nothing_and_the_next_one_
         assert Campaign.objects.select_for_update().get(pk=campaign.pk).name == "test"
 
 
-def test_the_shorter_of_two_limits_holds_and_ends_with_its_block(transactional_db: None) -> None:
+def test_the_shorter_of_two_limits_holds_within_its_block(transactional_db: None) -> None:
     with answers_within(LIMIT_MS / 1000), no_answer(), answers_within(60):
         sleep_in_the_server(8)
     sleep_in_the_server(LIMIT_MS / 1000 * 2)

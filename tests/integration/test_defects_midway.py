@@ -63,7 +63,7 @@ def quantity_in_redis(campaign: Campaign) -> int:
         (failpoints.REBUILD_SWAPPED, 1),
     ],
 )
-def test_a_rebuild_that_ended_midway_leaves_campaigns_closed_and_the_next_one_rebuilds_them(
+def test_an_interrupted_rebuild_leaves_campaigns_closed_until_the_next(
     service: Service, point: str, left_stale: int
 ) -> None:
     campaigns = [service.campaign(10) for _ in range(2)]
@@ -89,7 +89,7 @@ def test_a_rebuild_that_ended_midway_leaves_campaigns_closed_and_the_next_one_re
         assert admit(campaign, "later") == [3]
 
 
-def test_an_opening_whose_load_did_not_come_is_rebuilt_into_being(service: Service) -> None:
+def test_an_opening_that_redis_missed_is_rebuilt(service: Service) -> None:
     campaign = service.campaign(10, opened=False)
     service.arm(failpoints.PUSH_COMMITTED, "raise")
     with pytest.raises(InjectedDefect):
@@ -109,7 +109,7 @@ def test_an_opening_whose_load_did_not_come_is_rebuilt_into_being(service: Servi
     assert (campaign.state, admit(campaign, "first")) == ("open", [1])
 
 
-def test_a_change_that_did_not_reach_redis_is_pushed_by_the_keeper(service: Service) -> None:
+def test_the_keeper_pushes_a_change_that_redis_missed(service: Service) -> None:
     campaign = service.campaign(10)
     service.arm(failpoints.PUSH_COMMITTED, "raise")
     with pytest.raises(InjectedDefect):
@@ -135,7 +135,7 @@ def test_a_lower_quantity_that_postgresql_never_heard_of_is_undone(service: Serv
     assert is_in_sync(campaign, campaign_store.describe(campaign_id=campaign.pk, epoch=1))
 
 
-def test_a_lower_quantity_that_only_postgresql_heard_of_is_pushed_by_the_keeper(service: Service) -> None:
+def test_the_keeper_pushes_a_lower_quantity_that_redis_missed(service: Service) -> None:
     campaign = service.campaign(10)
     admit(campaign, "a")
     service.arm(failpoints.PUSH_COMMITTED, "raise")
@@ -148,9 +148,7 @@ def test_a_lower_quantity_that_only_postgresql_heard_of_is_pushed_by_the_keeper(
     assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="b").outcome is Outcome.SOLD_OUT
 
 
-def test_what_a_relay_published_and_did_not_mark_is_a_duplicate_and_no_second_coupon(
-    service: Service, settings: LazySettings
-) -> None:
+def test_an_unmarked_relayed_message_makes_no_second_coupon(service: Service, settings: LazySettings) -> None:
     settings.RELAY_AFTER_MS = 0
     campaign = service.campaign(10)
     admit(campaign, "a", "b")

@@ -79,7 +79,7 @@ def test_a_sequence_is_stored_if_a_column_can_hold_it(sequence: object, stored: 
     assert FailEventHistory.objects.get().sequence == stored
 
 
-def test_a_known_campaign_is_linked_and_an_unknown_one_kept_as_text() -> None:
+def test_a_known_campaign_is_linked_and_an_unknown_one_text() -> None:
     known = Campaign.objects.create(name="x", quantity=1, opens_at=timezone.now())
     unknown = uuid4()
     record_failures(
@@ -101,14 +101,14 @@ def test_a_long_reason_is_cut() -> None:
 
 
 @pytest.mark.parametrize("code", FailCode)
-def test_only_what_a_later_attempt_can_help_is_due_by_itself(code: FailCode) -> None:
+def test_only_retryable_failures_become_due(code: FailCode) -> None:
     record_failures([failure(code=code)])
 
     due = FailEventHistory.objects.get().next_attempt_at
     assert (due is not None) == (code in (FailCode.QUANTITY_EXCEEDED, FailCode.DATABASE_REFUSED))
 
 
-def test_the_first_attempt_is_due_by_postgresql_s_clock_within_the_base_delay(settings: Any) -> None:
+def test_the_first_attempt_is_due_within_the_base_delay(settings: Any) -> None:
     settings.RETRY_BASE_DELAY_SEC = 60
     record_failures([failure(code=FailCode.QUANTITY_EXCEEDED)])
 

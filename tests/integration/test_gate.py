@@ -11,7 +11,7 @@ from coupons.admission.gate import Held, Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from coupons.messaging.positions import Position
-from tests.integration.conftest import HOUR_MS, Gate
+from tests.support.gate import HOUR_MS, Gate
 
 MakeGate = Callable[..., Gate]
 
@@ -30,7 +30,7 @@ def test_the_first_users_get_the_sequences_from_one_on(a_gate: MakeGate) -> None
     assert [admission.ticket.sequence for admission in admissions if admission.ticket] == [1, 2, 3]
 
 
-def test_a_new_ticket_is_pending_since_redis_time_and_not_on_its_way(a_gate: MakeGate) -> None:
+def test_a_new_ticket_is_pending_and_unpublished(a_gate: MakeGate) -> None:
     before_ms = redis_now_ms()
     ticket = a_gate().admit("a").ticket
 
@@ -59,7 +59,7 @@ def test_the_same_user_from_50_threads_gets_one_sequence(a_gate: MakeGate) -> No
     assert place.describe().admitted == 1
 
 
-def test_200_users_on_32_threads_get_exactly_the_quantity_and_each_sequence_once(a_gate: MakeGate) -> None:
+def test_200_users_at_once_get_exactly_the_quantity(a_gate: MakeGate) -> None:
     place = a_gate(quantity=50)
     with ThreadPoolExecutor(32) as pool:
         admissions = list(pool.map(lambda user: place.admit(str(user)), range(200)))
@@ -86,7 +86,7 @@ def test_before_the_opening_by_redis_s_clock_nobody_gets_in(a_gate: MakeGate) ->
     assert abs((admission.now_ms or 0) - redis_now_ms()) < 5_000
 
 
-def test_from_the_closing_by_redis_s_clock_on_nobody_gets_in(a_gate: MakeGate) -> None:
+def test_admission_ends_at_the_closing_by_redis_clock(a_gate: MakeGate) -> None:
     assert a_gate(closes_in_ms=-1).admit("a").outcome is Outcome.CLOSED
 
 
@@ -164,7 +164,7 @@ def test_held_of_nobody_is_nothing(a_gate: MakeGate) -> None:
     assert ticket_store.held_tickets(campaign_id=a_gate().campaign_id, epoch=1, user_ids=[]) == {}
 
 
-def test_sequences_are_told_in_the_order_of_the_users_for_several_campaigns_at_once(a_gate: MakeGate) -> None:
+def test_sequences_of_several_campaigns_come_in_user_order(a_gate: MakeGate) -> None:
     one, other = a_gate(), a_gate()
     for place, users in ((one, "ab"), (other, "ba")):
         for user in users:
@@ -237,7 +237,7 @@ def test_a_mark_that_comes_after_the_settling_brings_nothing_back(a_gate: MakeGa
     assert place.describe().pending == 0
 
 
-def test_a_ticket_that_is_held_is_confirmed_and_noted_as_published(a_gate: MakeGate) -> None:
+def test_a_held_ticket_is_confirmed_and_marked_published(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
 
@@ -245,7 +245,7 @@ def test_a_ticket_that_is_held_is_confirmed_and_noted_as_published(a_gate: MakeG
     assert place.admit("a").ticket == Held("a", 1, Position(3, 1_234).score)
 
 
-def test_a_ticket_is_confirmed_also_when_kafka_did_not_say_where_its_message_lies(a_gate: MakeGate) -> None:
+def test_a_ticket_is_confirmed_without_a_message_position(a_gate: MakeGate) -> None:
     place = a_gate()
     ticket = place.admit("a").ticket
 
@@ -253,7 +253,7 @@ def test_a_ticket_is_confirmed_also_when_kafka_did_not_say_where_its_message_lie
     assert place.admit("a").ticket == ticket
 
 
-def test_a_ticket_whose_coupon_is_issued_already_is_confirmed_and_stays_off_pending(a_gate: MakeGate) -> None:
+def test_an_issued_ticket_is_confirmed_and_not_pending(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
     ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
@@ -263,7 +263,7 @@ def test_a_ticket_whose_coupon_is_issued_already_is_confirmed_and_stays_off_pend
 
 
 @pytest.mark.parametrize(("user", "sequence"), [("a", 2), ("stranger", 1)])
-def test_a_ticket_that_the_gate_does_not_hold_is_not_confirmed(a_gate: MakeGate, user: str, sequence: int) -> None:
+def test_a_ticket_not_held_is_not_confirmed(a_gate: MakeGate, user: str, sequence: int) -> None:
     place = a_gate()
     ticket = place.admit("a").ticket
 
@@ -283,9 +283,7 @@ def test_a_ticket_of_another_epoch_is_not_confirmed(a_gate: MakeGate, epoch: int
 
 
 @pytest.mark.parametrize(("epoch", "sequence"), [(0, 1), (2, 1), (1, 2)])
-def test_a_mark_for_another_epoch_or_sequence_says_nothing_of_this_ticket(
-    a_gate: MakeGate, epoch: int, sequence: int
-) -> None:
+def test_a_mark_for_another_epoch_or_sequence_is_ignored(a_gate: MakeGate, epoch: int, sequence: int) -> None:
     """Else a repeat would be promised what lies in Redis alone."""
     place = a_gate()
     place.admit("a")

@@ -9,7 +9,7 @@ from coupons.admission.gate import EpochAhead
 from coupons.admission.rebuild import begin_rebuild
 from coupons.admission.scripts import admission_redis
 from coupons.errors import GateUnavailable, StateStale
-from tests.integration.conftest import Gate
+from tests.support.gate import Gate
 
 MakeGate = Callable[..., Gate]
 Spoil = Callable[[Gate], object]
@@ -33,7 +33,7 @@ SPOILT: list[tuple[str, Spoil]] = [
 
 
 @pytest.mark.parametrize(("reason", "spoil"), SPOILT)
-def test_a_state_that_is_not_current_is_stale_and_says_why(a_gate: MakeGate, reason: str, spoil: Spoil) -> None:
+def test_an_outdated_state_is_stale_with_its_reason(a_gate: MakeGate, reason: str, spoil: Spoil) -> None:
     place = a_gate()
     place.admit("a")
     place.admit("b")
@@ -58,7 +58,7 @@ def test_a_state_that_is_not_current_is_stale_and_says_why(a_gate: MakeGate, rea
     ],
     ids=["admit", "describe", "push", "held", "sequences", "settle", "pending_range"],
 )
-def test_no_script_reads_or_writes_a_state_that_is_not_current(a_gate: MakeGate, ask: Spoil) -> None:
+def test_no_script_reads_or_writes_a_stale_state(a_gate: MakeGate, ask: Spoil) -> None:
     place = a_gate()
     place.admit("a")
     admission_redis().hset(place.keys.campaign, "run_id", "0" * 40)
@@ -70,14 +70,14 @@ def test_no_script_reads_or_writes_a_state_that_is_not_current(a_gate: MakeGate,
     assert [admission_redis().dump(key) for key in place.keys] == before
 
 
-def test_a_caller_with_an_older_epoch_is_told_to_look_again(a_gate: MakeGate) -> None:
+def test_an_older_epoch_is_told_to_look_again(a_gate: MakeGate) -> None:
     place = a_gate(epoch=3)
 
     with pytest.raises(EpochAhead, match="epoch 3, the caller knew 2"):
         place.admit("a", epoch=2)
 
 
-def test_a_caller_with_a_newer_epoch_takes_the_state_for_stale(a_gate: MakeGate) -> None:
+def test_a_newer_epoch_makes_the_state_stale(a_gate: MakeGate) -> None:
     with pytest.raises(StateStale, match="epoch"):
         a_gate(epoch=1).admit("a", epoch=2)
 
@@ -100,7 +100,7 @@ def test_a_replica_refuses_although_it_has_the_whole_state(a_gate: MakeGate, rol
         redis.slaveof()
 
 
-def test_a_redis_that_is_full_refuses_new_users_and_still_lets_promises_be_issued(a_gate: MakeGate) -> None:
+def test_a_full_redis_refuses_new_users_and_settles_promises(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
     redis = admission_redis()

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from coupons.auth.api_keys import create_api_key
 from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailEventHistory, JobRun
-from tests.integration.test_admin_failed_events import held, retry_address
+from tests.support.failed_events import held, retry_address
 from tests.support.operators import (
     CAMPAIGNS,
     COUPONS,
@@ -129,7 +129,7 @@ def pages_of(rows: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_the_groups_are_there_with_their_rights_before_django_has_made_any(db: None) -> None:
+def test_the_groups_exist_with_their_rights_after_migrating(db: None) -> None:
     Group.objects.all().delete()
     Permission.objects.all().delete()
 

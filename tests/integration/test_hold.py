@@ -16,7 +16,7 @@ from coupons.campaigns import redis_sync
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign
 from coupons.campaigns.redis_sync import push_again
 from coupons.models import Campaign
-from tests.integration.conftest import HOUR_MS, Gate
+from tests.support.gate import HOUR_MS, Gate
 from tests.support.http import Api
 from tests.support.service import Service
 
@@ -46,7 +46,7 @@ def step_back(place: Gate, by_ms: int) -> None:
         ({"closes_in_ms": -1}, {"closes_at_ms": None}, Outcome.CLOSED),
     ],
 )
-def test_users_are_told_not_now_for_the_hold_whatever_they_were_told_before(
+def test_users_are_told_not_now_during_the_hold(
     a_gate: MakeGate, made: dict[str, Any], change: dict[str, Any], outcome: Outcome
 ) -> None:
     place = a_gate(**made)
@@ -60,7 +60,7 @@ def test_users_are_told_not_now_for_the_hold_whatever_they_were_told_before(
     assert place.admit("second").outcome is Outcome.ADMITTED
 
 
-def test_nobody_may_take_the_former_refusal_for_knowledge_during_the_hold(a_gate: MakeGate) -> None:
+def test_the_former_refusal_is_not_cached_during_the_hold(a_gate: MakeGate) -> None:
     place = a_gate(quantity=1)
     place.admit("first")
     place.push(2, quantity=2, hold_ms=LONG_MS)
@@ -114,7 +114,7 @@ def test_without_a_hold_a_change_is_in_force_at_once(a_gate: MakeGate) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_whoever_raises_or_resumes_finds_it_done_when_the_call_returns(service: Service) -> None:
+def test_a_raise_or_resume_is_done_when_it_returns(service: Service) -> None:
     campaign = service.campaign(1)
     assert [Api().apply(campaign, user).status_code for user in ("1", "2")] == [202, 409]
     change_campaign(campaign_id=campaign.pk, changes={"quantity": 3}, actor="test")
@@ -126,9 +126,7 @@ def test_whoever_raises_or_resumes_finds_it_done_when_the_call_returns(service: 
 
 
 @pytest.mark.usefixtures("patient")
-def test_whoever_raises_finds_it_done_also_when_the_keeper_s_push_came_first(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_raise_is_done_after_the_keeper_pushed_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """It looked between the commit and the push of that very change; its push is held as well."""
     campaign = service.campaign(1)
     assert [Api().apply(campaign, user).status_code for user in ("1", "2")] == [202, 409]

@@ -65,7 +65,7 @@ def test_both_at_once_are_healed_in_one_batch(campaign: Campaign) -> None:
     assert (handled.done, handled.failed) == (1, 1)
 
 
-def test_a_retry_and_giving_up_work_although_attempts_and_audit_are_behind(campaign: Campaign) -> None:
+def test_retry_and_giving_up_work_with_id_sequences_behind(campaign: Campaign) -> None:
     first, second = FailEventHistory.objects.order_by("pk")
     set_back(FailAttempt)
     set_back(AuditEntry)
@@ -87,7 +87,7 @@ CHANGES: dict[str, Callable[[Campaign], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_an_operator_s_change_is_done_although_the_audit_s_ids_are_behind(
+def test_an_operator_changes_a_campaign_with_audit_ids_behind(
     campaign: Campaign, change: Callable[[Campaign], object]
 ) -> None:
     before = AuditEntry.objects.count()

@@ -31,7 +31,7 @@ def test_tickets_that_the_gate_holds_become_coupons(service: Service) -> None:
     assert issued_users(campaign) == {"a": 1, "b": 2}
 
 
-def test_a_ticket_that_the_gate_does_not_hold_is_never_issued(service: Service) -> None:
+def test_a_ticket_not_held_is_never_issued(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     result = issue(ticket(campaign, "forged", 2), ticket(campaign, "a", 7))
@@ -60,7 +60,7 @@ def test_a_duplicate_among_new_ones_does_not_hold_them_up(service: Service) -> N
     assert [each.user_id for each in result.duplicates] == ["b"]
 
 
-def test_two_messages_of_one_ticket_in_a_batch_are_one_coupon_and_a_duplicate(service: Service) -> None:
+def test_one_ticket_twice_in_a_batch_is_one_coupon(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     result = issue(ticket(campaign, "a", 1), ticket(campaign, "a", 1))
@@ -69,7 +69,7 @@ def test_two_messages_of_one_ticket_in_a_batch_are_one_coupon_and_a_duplicate(se
     assert issued_users(campaign) == {"a": 1}
 
 
-def test_a_coupon_of_a_ticket_that_the_gate_has_forgotten_is_still_a_duplicate(service: Service) -> None:
+def test_an_issued_ticket_forgotten_by_the_gate_is_a_duplicate(service: Service) -> None:
     campaign = service.campaign()
     insert_coupons(campaign, [("a", 1)])
     result = issue(ticket(campaign, "a", 1))
@@ -77,7 +77,7 @@ def test_a_coupon_of_a_ticket_that_the_gate_has_forgotten_is_still_a_duplicate(s
     assert [each.user_id for each in result.duplicates] == ["a"]
 
 
-def test_a_user_who_has_a_coupon_of_another_sequence_is_a_conflict(service: Service) -> None:
+def test_a_user_with_another_sequence_is_a_conflict(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     insert_coupons(campaign, [("a", 5)])
@@ -87,7 +87,7 @@ def test_a_user_who_has_a_coupon_of_another_sequence_is_a_conflict(service: Serv
     assert "the user has the coupon of sequence 5" in result.refused[0].reason
 
 
-def test_a_sequence_that_somebody_else_has_is_a_conflict_and_its_neighbours_are_written(service: Service) -> None:
+def test_a_taken_sequence_is_a_conflict_and_neighbours_are_written(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a", "b", "c")
     insert_coupons(campaign, [("thief", 2)])
@@ -97,7 +97,7 @@ def test_a_sequence_that_somebody_else_has_is_a_conflict_and_its_neighbours_are_
     assert issued_users(campaign) == {"a": 1, "thief": 2, "c": 3}
 
 
-def test_what_the_database_refuses_beyond_the_quantity_is_told_and_the_rest_is_written(service: Service) -> None:
+def test_rows_beyond_the_quantity_are_refused_and_others_written(service: Service) -> None:
     campaign = service.campaign(3)
     admit(campaign, "a", "b", "c")
     insert_coupons(campaign, [("thief", 9)])
@@ -129,7 +129,7 @@ def test_one_batch_may_hold_several_campaigns(service: Service) -> None:
     assert issued_users(first) == issued_users(second) == {"a": 1}
 
 
-def test_what_is_issued_stays_pending_until_it_is_settled_after_the_commit(service: Service) -> None:
+def test_an_issued_ticket_stays_pending_until_settled(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     result = issue(ticket(campaign, "a", 1))
@@ -161,7 +161,7 @@ class _Rebuild:
         return execute(sql, params, many, context)
 
 
-def test_a_rebuild_between_the_gate_s_answer_and_the_commit_rolls_the_batch_back(service: Service) -> None:
+def test_a_rebuild_before_the_commit_rolls_the_batch_back(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
 
@@ -173,7 +173,7 @@ def test_a_rebuild_between_the_gate_s_answer_and_the_commit_rolls_the_batch_back
     assert not Coupon.objects.exists()
 
 
-def test_a_state_that_is_not_current_is_to_be_tried_later(service: Service) -> None:
+def test_a_stale_state_is_tried_later(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     Campaign.objects.filter(pk=campaign.pk).update(epoch=2)
@@ -219,7 +219,7 @@ def test_one_refused_among_many_is_found_by_halving(service: Service) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 1, 7, 8, 9, 20, 29])
-def test_where_the_quantity_ends_within_a_batch_the_first_in_order_get_theirs(service: Service, room: int) -> None:
+def test_the_first_of_a_batch_get_the_last_coupons(service: Service, room: int) -> None:
     campaign = service.campaign(30)
     users = [f"u{number}" for number in range(30)]
     places = list(zip(users, admit(campaign, *users), strict=True))
@@ -234,7 +234,7 @@ def test_where_the_quantity_ends_within_a_batch_the_first_in_order_get_theirs(se
 @pytest.mark.parametrize(
     "user_id", ["NULL", "null", '"', "\\", '\\"', "a,b", "{}", "{", "'", "\\N", "%s", " ", "\n", "é"]
 )
-def test_a_user_id_is_written_as_it_is_whatever_it_means_to_postgresql(service: Service, user_id: str) -> None:
+def test_a_user_id_is_written_exactly_as_given(service: Service, user_id: str) -> None:
     campaign = service.campaign()
     insert.insert_coupons([ticket(campaign, "before", 1), ticket(campaign, user_id, 2), ticket(campaign, "after", 3)])
 

@@ -15,7 +15,7 @@ from coupons.campaigns.redis_sync import settings_of
 from coupons.models import Campaign, CampaignState
 from coupons.recovery.keeper import Keeper
 from coupons.recovery.stale import stale_campaigns
-from tests.integration.test_raise_and_lower import in_redis
+from tests.support.gate import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, publish
 from tests.support.topic import ticket_holders
@@ -33,7 +33,7 @@ def make_missing(campaign: Campaign) -> None:
     assert admission_redis().delete(campaign_keys(campaign.pk).campaign) == 1
 
 
-def test_a_round_rebuilds_what_is_stale_and_pushes_what_did_not_arrive(service: Service) -> None:
+def test_a_round_rebuilds_and_pushes(service: Service) -> None:
     stale, behind = service.campaign(10), service.campaign(10)
     admit(stale, "a")
     make_stale(stale)
@@ -45,9 +45,7 @@ def test_a_round_rebuilds_what_is_stale_and_pushes_what_did_not_arrive(service: 
     assert in_redis(behind).quantity == 20
 
 
-def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died_is_loaded(
-    service: Service, settings: LazySettings
-) -> None:
+def test_only_an_abandoned_opening_is_loaded(service: Service, settings: LazySettings) -> None:
     """PostgreSQL has its first epoch, Redis nothing yet: that looks as if Redis had lost it."""
     campaign = service.campaign(10, opened=False)
     settings.REDIS_SOCKET_TIMEOUT_MS = 60_000  # so long an opener may be about to load it, whoever stands still
@@ -67,9 +65,7 @@ def test_a_campaign_that_is_being_opened_is_left_alone_and_one_whose_opener_died
     assert in_redis(campaign).quantity == 10
 
 
-def test_what_another_rebuilder_made_current_in_between_is_not_rebuilt_again(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_campaign_rebuilt_meanwhile_is_not_rebuilt_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator's rebuild_admission, say, which ends between the keeper's look and its lock."""
     campaign = service.campaign(10)
     monkeypatch.setattr("coupons.recovery.keeper.stale_campaigns", lambda **_: [campaign.pk])
@@ -80,9 +76,7 @@ def test_what_another_rebuilder_made_current_in_between_is_not_rebuilt_again(
     assert campaign.epoch == 1
 
 
-def test_a_campaign_that_cannot_be_rebuilt_does_not_keep_changes_from_the_others(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_failed_rebuild_does_not_stop_other_pushes(service: Service, settings: LazySettings) -> None:
     behind, stale = service.campaign(10), service.campaign(10)
     make_stale(stale)
     Campaign.objects.filter(pk=behind.pk).update(quantity=20, revision=9)
@@ -93,7 +87,7 @@ def test_a_campaign_that_cannot_be_rebuilt_does_not_keep_changes_from_the_others
     assert in_redis(behind).quantity == 20
 
 
-def test_a_rebuild_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
+def test_a_rebuild_waiting_for_a_key_is_logged_once(
     service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After the first refusal the keeper only looks: no lock, which an operator's rebuild needs, and no higher
@@ -121,7 +115,7 @@ def test_a_rebuild_that_waits_for_a_key_is_logged_once_and_is_in_nobody_s_way(
     assert ticket_holders(campaign) == {"a": 1}
 
 
-def test_a_part_that_stays_down_is_logged_once_and_its_return_too(
+def test_an_outage_and_its_end_are_logged_once(
     service: Service, settings: LazySettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     keeper, topic = a_keeper(), settings.TOPIC

@@ -107,7 +107,7 @@ def test_a_campaign_whose_end_has_passed_cannot_be_opened(service: Service) -> N
     assert not admission_redis().exists(*campaign_keys(campaign.pk))
 
 
-def test_pause_resume_and_close_are_known_to_redis_when_they_return(service: Service) -> None:
+def test_pause_resume_and_close_reach_redis_before_returning(service: Service) -> None:
     campaign = service.campaign()
     seen = []
     for step in ("pause", "resume", "close"):
@@ -118,9 +118,7 @@ def test_pause_resume_and_close_are_known_to_redis_when_they_return(service: Ser
 
 
 @pytest.mark.parametrize(("state", "step"), [(state, step) for state in ALLOWED for step in STEPS])
-def test_each_step_is_taken_from_its_states_and_refused_from_the_others_with_the_way_out(
-    service: Service, state: str, step: str
-) -> None:
+def test_each_step_is_refused_from_other_states(service: Service, state: str, step: str) -> None:
     campaign = in_state(service, state)
     before = Campaign.objects.values().get(pk=campaign.pk)
 
@@ -169,7 +167,7 @@ def test_a_moved_window_holds_in_redis_when_the_change_returns(service: Service)
     assert outcome(campaign) is Outcome.NOT_OPEN
 
 
-def test_of_ten_operators_at_once_one_opens_and_the_others_hear_that_it_is_open(service: Service) -> None:
+def test_one_of_ten_simultaneous_openings_succeeds(service: Service) -> None:
     campaign = service.campaign(opened=False)
 
     def try_to_open(_: int) -> str:
@@ -187,7 +185,7 @@ def test_of_ten_operators_at_once_one_opens_and_the_others_hear_that_it_is_open(
     assert answers.count("Cannot open a campaign that is open; it must be draft.") == 9
 
 
-def test_raises_by_many_operators_at_once_leave_redis_with_the_last_revision(service: Service) -> None:
+def test_simultaneous_raises_leave_the_last_revision_in_redis(service: Service) -> None:
     campaign = service.campaign(10)
 
     def raise_to(quantity: int) -> None:

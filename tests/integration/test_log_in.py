@@ -2,6 +2,7 @@
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from coupons.admin import log_in, log_in_counts
+from coupons.admin import log_in_counts
 from coupons.models import LogInCount
 from tests.support.operators import text_of
 
@@ -22,7 +23,7 @@ ADDRESS = "81.2.69.142"
 
 
 @pytest.fixture(autouse=True)
-def _kim(db: None, settings: LazySettings) -> None:
+def _kim(transactional_db: None, settings: LazySettings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one takes half a second
     User.objects.create_superuser("kim", password=RIGHT)
 
@@ -40,7 +41,7 @@ def statuses(answers: list[Any]) -> list[int]:
     "100 passwords from one address, 100 from as many, 100 at once; the right one among them",
     "429 after 20, or 30 for a name; whoever has logged in there before still can",
 )
-def test_who_guesses_from_one_address_is_stopped_before_the_right_one(db: None) -> None:
+def test_guessing_from_one_address_is_stopped() -> None:
     answers = [guess(RIGHT if number == 40 else f"guess {number}") for number in range(100)]
 
     assert statuses(answers) == [200] * 20 + [429] * 80
@@ -49,7 +50,7 @@ def test_who_guesses_from_one_address_is_stopped_before_the_right_one(db: None) 
     assert User.objects.get().last_login is None
 
 
-def test_who_guesses_from_many_addresses_is_stopped_too(db: None) -> None:
+def test_who_guesses_from_many_addresses_is_stopped_too() -> None:
     answers = [guess(RIGHT if number == 40 else "x", address=f"81.2.69.{number}") for number in range(100)]
 
     assert statuses(answers) == [200] * 30 + [429] * 70
@@ -70,13 +71,13 @@ def test_a_proxy_s_users_are_not_one_address(settings: LazySettings) -> None:
     assert statuses(answers) == [200] * 30 + [429] * 10
 
 
-def test_a_whole_network_of_ipv6_is_one_address(db: None) -> None:
+def test_a_whole_network_of_ipv6_is_one_address() -> None:
     answers = [guess("x", name=f"n{number}", address=f"2a00:1450:4001:81b::{number:x}") for number in range(25)]
 
     assert statuses(answers) == [200] * 20 + [429] * 5
 
 
-def test_guessing_does_not_lock_out_whoever_has_logged_in_there_before(db: None) -> None:
+def test_guessing_does_not_lock_out_a_known_browser() -> None:
     operator = Client()
     assert guess(RIGHT, client=operator, address="81.9.9.9").status_code == 302
     operator.post(reverse("admin:logout"))
@@ -87,7 +88,7 @@ def test_guessing_does_not_lock_out_whoever_has_logged_in_there_before(db: None)
     assert guess(RIGHT, client=operator, address="81.2.69.1").status_code == 302
 
 
-def test_a_known_browser_may_not_guess_for_ever_nor_for_others(db: None) -> None:
+def test_a_known_browser_may_not_guess_for_ever() -> None:
     User.objects.create_superuser("lee", password=RIGHT)
     thief = Client()
     guess(RIGHT, client=thief)
@@ -106,11 +107,11 @@ def test_a_forged_cookie_makes_no_browser_known(forged: str) -> None:
     assert statuses([guess("x", client=client) for _ in range(25)]) == [200] * 20 + [429] * 5
 
 
-def test_a_right_password_uses_nothing_up(db: None) -> None:
+def test_a_right_password_uses_nothing_up() -> None:
     assert statuses([guess(RIGHT) for _ in range(35)]) == [302] * 35
 
 
-def test_the_limit_ends_with_its_time_and_leaves_no_rows(db: None) -> None:
+def test_the_limit_ends_with_its_time_and_leaves_no_rows() -> None:
     assert [guess("x").status_code for _ in range(21)][-1] == 429
     with connection.cursor() as cursor:
         cursor.execute("UPDATE coupons_logincount SET until = now() - interval '1 second'")
@@ -167,16 +168,36 @@ def test_a_hash_is_not_made_once_a_limit_is_reached(monkeypatch: pytest.MonkeyPa
     assert guess("x").status_code == 429
 
 
-def test_no_more_than_two_threads_of_a_process_are_busy_with_strangers(db: None) -> None:
-    with log_in._hash_slots, log_in._hash_slots:
+def test_strangers_occupy_at_most_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While two passwords are hashed, a third one is not."""
+    begun, over = threading.Semaphore(0), threading.Event()
+    encode = hashers.MD5PasswordHasher.encode
+
+    def slowly(*arguments: Any) -> str:
+        begun.release()
+        over.wait(20)
+        return encode(*arguments)
+
+    def guess_and_leave(name: str) -> int:
+        try:
+            return int(guess("x", name=name).status_code)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(hashers.MD5PasswordHasher, "encode", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        others = pool.map(guess_and_leave, ["anna", "ben"])
+        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=20)
         answer = guess(RIGHT)
+        over.set()
 
     assert (answer.status_code, answer["Retry-After"]) == (429, "1")
+    assert list(others) == [200, 200]
     assert guess(RIGHT).status_code == 302
 
 
-@pytest.mark.django_db(transaction=True)
-def test_guesses_at_once_are_counted_one_by_one(db: None) -> None:
+def test_guesses_at_once_are_counted_one_by_one() -> None:
     """Twenty-one would pass if each looked first and counted afterwards."""
     passed: list[bool] = []
     together = threading.Barrier(12)

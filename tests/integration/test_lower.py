@@ -11,7 +11,7 @@ from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
 from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
-from tests.integration.conftest import Gate
+from tests.support.gate import Gate
 
 MakeGate = Callable[..., Gate]
 
@@ -20,7 +20,7 @@ def lower(place: Gate, quantity: int, *, revision: int = 2) -> LowerResult:
     return campaign_store.lower(campaign_id=place.campaign_id, epoch=place.epoch, revision=revision, quantity=quantity)
 
 
-def test_users_get_in_up_to_the_lower_quantity_and_the_others_are_told_not_now(a_gate: MakeGate) -> None:
+def test_users_are_admitted_up_to_the_lower_quantity(a_gate: MakeGate) -> None:
     place = a_gate(quantity=3)
     place.admit("a")
 
@@ -68,7 +68,7 @@ def test_one_that_comes_after_its_time_stops_nobody(a_gate: MakeGate, revision: 
 
 
 @pytest.mark.parametrize("revision", [2, 3])
-def test_the_push_of_its_revision_or_a_later_one_ends_it(a_gate: MakeGate, revision: int) -> None:
+def test_a_push_of_its_or_a_later_revision_ends_it(a_gate: MakeGate, revision: int) -> None:
     place = a_gate(quantity=3)
     lower(place, 0)
     assert place.admit("a").outcome is Outcome.PAUSED

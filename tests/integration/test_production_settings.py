@@ -67,7 +67,7 @@ def test_check_deploy_has_nothing_to_say(service: Service, production: dict[str,
     assert done.stdout.startswith("System check identified no issues (2 silenced).")
 
 
-def test_a_log_in_page_that_came_by_the_proxy_is_told_to_stay_with_tls(production: dict[str, str]) -> None:
+def test_a_log_in_page_behind_a_proxy_has_hsts(production: dict[str, str]) -> None:
     (page,) = ask(production, ("/admin/login/", PROXY, "https"))
 
     assert page["status"] == 200
@@ -95,7 +95,7 @@ def test_the_session_s_cookie_is_as_the_token_s(production: dict[str, str]) -> N
 @pytest.mark.attack(
     "X-Forwarded-Proto of a stranger", "plain http, with the header of a proxy that ended TLS", "301 to https"
 )
-def test_who_comes_without_tls_is_sent_to_it_unless_it_is_the_api(production: dict[str, str]) -> None:
+def test_plain_http_redirects_except_for_the_api(production: dict[str, str]) -> None:
     pages = ask(
         production,
         ("/admin/login/?next=/admin/", PROXY, "http"),
@@ -126,7 +126,7 @@ def test_an_answer_of_the_api_carries_no_page_s_headers(production: dict[str, st
         ({"COUPON_HTTPS": "false"}, "csrftoken"),
     ],
 )
-def test_one_setting_decides_and_any_name_but_this_machine_s_is_enough(
+def test_any_public_host_name_switches_https_on(
     production: dict[str, str], changed: dict[str, str], cookie: str
 ) -> None:
     (page,) = ask({**production, **changed}, ("/admin/login/", PROXY, "https"))

@@ -9,12 +9,12 @@ from coupons.admission.campaign_store import PushResult
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
-from tests.integration.conftest import Gate
+from tests.support.gate import Gate
 
 MakeGate = Callable[..., Gate]
 
 
-def test_a_campaign_is_loaded_once_and_a_second_load_changes_nothing(a_gate: MakeGate) -> None:
+def test_a_second_load_of_a_campaign_changes_nothing(a_gate: MakeGate) -> None:
     place = a_gate(quantity=3)
     place.admit("a")
 
@@ -53,7 +53,7 @@ def test_a_newer_revision_is_taken_over_as_a_whole(a_gate: MakeGate) -> None:
     assert place.describe().settings == settings
 
 
-def test_a_window_without_an_end_can_be_pushed_over_one_that_had_one(a_gate: MakeGate) -> None:
+def test_a_push_can_remove_the_closing_time(a_gate: MakeGate) -> None:
     place = a_gate(closes_in_ms=-1)
     place.closes_in_ms = None
     place.push(2)
@@ -79,7 +79,7 @@ def test_a_quantity_below_those_who_are_in_is_refused(a_gate: MakeGate) -> None:
     assert place.describe().settings.quantity == 3
 
 
-def test_a_quantity_equal_to_those_who_are_in_is_sold_out_at_once(a_gate: MakeGate) -> None:
+def test_a_quantity_equal_to_the_admitted_is_sold_out(a_gate: MakeGate) -> None:
     place = a_gate(quantity=3)
     place.admit("a")
 

@@ -8,7 +8,6 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 
 from coupons.admission import campaign_store, gate
-from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import redis_sync
@@ -17,14 +16,10 @@ from coupons.campaigns.redis_sync import is_in_sync, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
+from tests.support.gate import in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, rebuild
 from tests.support.waiting import wait_until
-
-
-def in_redis(campaign: Campaign) -> CampaignSettings:
-    campaign.refresh_from_db()
-    return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings
 
 
 def change_quantity(campaign: Campaign, quantity: int) -> Campaign:
@@ -48,7 +43,7 @@ def test_a_raise_is_in_both_when_it_returns(service: Service) -> None:
     assert admit(campaign, "b") == [2]
 
 
-def test_while_redis_is_away_a_raise_is_saved_and_said_not_to_have_arrived(service: Service) -> None:
+def test_a_raise_without_redis_is_saved_and_reported(service: Service) -> None:
     campaign = service.campaign(1)
     service.stack("pause", "redis")
 
@@ -77,7 +72,7 @@ def test_a_lower_is_in_both_when_it_returns(service: Service) -> None:
     assert Campaign.objects.get().quantity == in_redis(campaign).quantity == 5
 
 
-def test_a_lower_never_goes_below_those_who_are_in_and_says_what_is_possible(service: Service) -> None:
+def test_a_lower_below_the_admitted_is_refused(service: Service) -> None:
     campaign = service.campaign(10)
     admit(campaign, "a", "b", "c")
 
@@ -126,9 +121,7 @@ def test_a_lower_that_postgresql_refuses_is_taken_back_at_once(service: Service)
     assert in_redis(campaign).quantity == 10
 
 
-def test_a_lower_whose_commit_is_not_answered_is_what_postgresql_says(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unanswered_lower_is_what_postgresql_says(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection is lost after PostgreSQL has committed."""
     campaign = service.campaign(10)
 
@@ -155,9 +148,7 @@ def test_the_keeper_waits_for_a_lower_that_is_under_way(service: Service, monkey
     assert (campaign.quantity, campaign.revision) == (5, 2), "it had nothing to overrule"
 
 
-def test_a_rebuild_that_begins_during_a_lower_ends_with_the_lower_quantity(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rebuild_during_a_lower_keeps_the_lower_quantity(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = service.campaign(10)
     admit(campaign, "a")
     rebuilder = when_lowered(monkeypatch, lambda: rebuild(campaign))
@@ -195,7 +186,7 @@ def waiting_sessions() -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_a_lower_that_was_half_done_is_undone_by_the_next_push(service: Service) -> None:
+def test_the_next_push_undoes_a_half_done_lower(service: Service) -> None:
     campaign = service.campaign(10)
     lower_in_redis_only(campaign, 5)
     assert in_redis(campaign).quantity == 5
@@ -206,7 +197,7 @@ def test_a_lower_that_was_half_done_is_undone_by_the_next_push(service: Service)
     assert in_redis(campaign).revision == Campaign.objects.get().revision
 
 
-def test_a_lower_after_a_half_done_one_is_refused_rather_than_lost(service: Service) -> None:
+def test_a_lower_after_a_half_done_one_is_refused(service: Service) -> None:
     campaign = service.campaign(10)
     lower_in_redis_only(campaign, 5)
 
@@ -238,7 +229,7 @@ def test_a_pause_that_did_not_arrive_is_pushed_again(service: Service) -> None:
     assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="a").outcome is Outcome.PAUSED
 
 
-def test_an_opening_while_redis_is_away_is_saved_and_stale_until_it_is_rebuilt(service: Service) -> None:
+def test_an_opening_without_redis_is_stale_until_rebuilt(service: Service) -> None:
     campaign = service.campaign(opened=False)
     service.stack("pause", "redis")
 
@@ -247,7 +238,7 @@ def test_an_opening_while_redis_is_away_is_saved_and_stale_until_it_is_rebuilt(s
     assert Campaign.objects.get().epoch == 1
 
 
-def test_nothing_is_loaded_a_second_time_over_a_state_that_was_lost(service: Service) -> None:
+def test_a_lost_state_is_not_loaded_a_second_time(service: Service) -> None:
     campaign = service.campaign()
     admission_redis().flushall()
 
@@ -264,7 +255,7 @@ def test_postgresql_itself_refuses_a_quantity_below_what_is_issued(service: Serv
         Campaign.objects.filter(pk=campaign.pk).update(quantity=2)
 
 
-def test_a_pause_arrives_although_a_half_done_lower_has_used_up_its_revision(service: Service) -> None:
+def test_a_pause_arrives_after_a_half_done_lower(service: Service) -> None:
     campaign = service.campaign(10)
     lower_in_redis_only(campaign, 5)
 
@@ -273,9 +264,7 @@ def test_a_pause_arrives_although_a_half_done_lower_has_used_up_its_revision(ser
     assert (in_redis(campaign).state, in_redis(campaign).quantity) == ("paused", 10)
 
 
-def test_a_change_that_did_not_arrive_is_logged_with_its_actor_all_the_same(
-    service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_change_missing_in_redis_is_logged_with_its_actor(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     campaign = service.campaign(1)
     service.stack("pause", "redis")
 

@@ -26,7 +26,7 @@ def advance(**read: tuple[int, int]) -> None:
         read_offsets.advance({int(partition.removeprefix("p")): each for partition, each in read.items()})
 
 
-def test_a_batch_moves_the_offsets_of_its_partitions_with_its_rows(service: Service) -> None:
+def test_a_batch_moves_its_partitions_offsets_with_its_rows(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a", "b")
     were_read(Position(0, 3))
@@ -46,9 +46,7 @@ def test_what_is_rolled_back_moves_nothing(service: Service) -> None:
 
 
 @pytest.mark.parametrize(("read", "then"), [((4, 9), 9), ((0, 2), 2), ((2, 6), 6)], ids=["on", "back", "over"])
-def test_a_batch_that_begins_at_or_before_the_record_sets_it(
-    service: Service, read: tuple[int, int], then: int
-) -> None:
+def test_a_batch_at_or_before_the_record_sets_it(service: Service, read: tuple[int, int], then: int) -> None:
     were_read(Position(0, 3))
     advance(p0=read)
 
@@ -72,7 +70,7 @@ def test_a_partition_without_a_record_is_read_from_its_beginning(service: Servic
     assert refused.value.next_offsets == {2: 0}
 
 
-def test_a_partition_without_a_record_that_is_read_from_its_beginning_gets_one(service: Service) -> None:
+def test_reading_a_partition_from_its_beginning_makes_a_record(service: Service) -> None:
     advance(p2=(0, 9))
 
     assert offsets() == {2: 9}
@@ -92,7 +90,7 @@ def test_what_retention_has_removed_is_passed(service: Service) -> None:
     assert offsets() == {0: 10, 1: 31}
 
 
-def test_a_batch_beyond_what_retention_has_removed_is_taken_the_second_time(
+def test_a_batch_beyond_removed_messages_is_taken_the_second_time(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = service.campaign()
@@ -138,9 +136,7 @@ def test_a_log_that_grows_is_not_cut(waiting: Campaign) -> None:
     assert ends == {number: lag.end for number, lag in partition_lags().items()}
 
 
-def test_of_a_log_that_was_cut_all_that_is_pending_is_published_again(
-    waiting: Campaign, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pending_tickets_of_a_cut_log_are_published_again(waiting: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as cut:
         shorter(cut)
         assert check_log_ends()
@@ -163,7 +159,7 @@ def test_a_log_that_was_cut_is_read_from_its_beginning(waiting: Campaign, monkey
     assert check_log_ends() == []
 
 
-def test_a_topic_made_anew_is_noticed_by_its_id_although_it_is_longer(waiting: Campaign) -> None:
+def test_a_recreated_topic_is_noticed_by_its_id(waiting: Campaign) -> None:
     PartitionOffset.objects.update(topic_id="another")
 
     assert check_log_ends() == [0, 1, 2, 3]
@@ -171,7 +167,7 @@ def test_a_topic_made_anew_is_noticed_by_its_id_although_it_is_longer(waiting: C
     assert set(PartitionOffset.objects.values_list("topic_id", flat=True)) == {topic_id()}
 
 
-def test_a_campaign_whose_state_is_not_current_is_left_to_its_rebuild(
+def test_a_stale_campaign_is_left_to_its_rebuild(
     service: Service, waiting: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = service.campaign()
@@ -182,7 +178,7 @@ def test_a_campaign_whose_state_is_not_current_is_left_to_its_rebuild(
     assert not is_published(waiting, "a")
 
 
-def test_what_was_issued_stays_issued_when_its_log_is_read_again(waiting: Campaign) -> None:
+def test_reading_a_log_again_issues_nothing_twice(waiting: Campaign) -> None:
     consume(received(waiting, "a", 1, offset=0))
     consume(received(waiting, "a", 1, offset=0))
 

@@ -71,7 +71,7 @@ def test_a_current_campaign_is_not_stale(busy: Campaign) -> None:
     assert stale_campaigns() == []
 
 
-def test_from_an_empty_redis_comes_what_the_topic_and_postgresql_have(busy: Campaign) -> None:
+def test_an_empty_redis_is_rebuilt_from_topic_and_postgresql(busy: Campaign) -> None:
     flush(busy)
     assert stale_campaigns() == [busy.pk]
     rebuild(busy)
@@ -86,7 +86,7 @@ def test_from_an_empty_redis_comes_what_the_topic_and_postgresql_have(busy: Camp
     [(lose(0), True), (lose(1), False), (lose(2), True), (other_run_id, True)],
     ids=["campaign", "tickets", "pending", "a restart"],
 )
-def test_from_each_single_loss_comes_everything_that_any_part_still_has(
+def test_each_single_loss_is_rebuilt_from_what_is_left(
     busy: Campaign, spoil: Callable[[Campaign], None], kept: bool
 ) -> None:
     spoil(busy)
@@ -105,7 +105,7 @@ def test_the_ledger_closes_after_a_rebuild(busy: Campaign) -> None:
     assert (ledger.tickets, ledger.issued, ledger.failed, ledger.pending, ledger.closes) == (4, 1, 1, 2, True)
 
 
-def test_a_ticket_that_only_redis_had_is_published_by_the_relay(busy: Campaign, settings: LazySettings) -> None:
+def test_the_relay_publishes_a_ticket_that_only_redis_had(busy: Campaign, settings: LazySettings) -> None:
     settings.RELAY_AFTER_MS = 0
     lose(2)(busy)
     rebuild(busy)
@@ -131,7 +131,7 @@ def test_a_rebuild_raises_the_epoch_in_both(busy: Campaign) -> None:
     assert busy.epoch == campaign_store.describe(campaign_id=busy.pk, epoch=2).epoch == 2
 
 
-def test_users_get_in_again_after_a_rebuild_and_repeats_get_the_same_ticket(busy: Campaign) -> None:
+def test_repeats_after_a_rebuild_get_the_same_ticket(busy: Campaign) -> None:
     flush(busy)
     rebuild(busy)
     busy.refresh_from_db()
@@ -165,7 +165,7 @@ def test_the_next_sequence_is_above_the_highest_ever_seen(service: Service, wher
     assert admit(campaign, "new") == [51]
 
 
-def test_what_the_group_has_worked_through_is_read_from_postgresql_and_not_from_the_topic(service: Service) -> None:
+def test_consumed_messages_are_read_from_postgresql(service: Service) -> None:
     campaign = service.campaign()
     were_read(publish(campaign, "late", 9))  # the consumer made `not-admitted` of it
     consume(received(campaign, "late", 9))
@@ -206,9 +206,7 @@ def test_settings_are_those_of_postgresql(service: Service) -> None:
 
 
 @pytest.mark.parametrize("rebuilds", [1, 2, 3])
-def test_a_message_that_landed_after_a_rebuild_is_not_taken_in_by_those_that_follow(
-    service: Service, rebuilds: int
-) -> None:
+def test_a_late_message_is_excluded_from_later_rebuilds(service: Service, rebuilds: int) -> None:
     """Its place was given to somebody else: taking it in again would put one user too many inside.
 
     Each rebuild notes other ends: what was late for the first lies before those of the second.
@@ -229,7 +227,7 @@ def test_a_message_that_landed_after_a_rebuild_is_not_taken_in_by_those_that_fol
     assert set(held(campaign, "lost", "winner")) == {"winner"}
 
 
-def test_a_message_of_the_time_before_a_rebuild_is_taken_in_if_it_landed_before_it(service: Service) -> None:
+def test_a_message_landing_before_a_rebuild_is_included(service: Service) -> None:
     campaign = service.campaign(2)
     admit(campaign, "a")
     publish_late(campaign, "a", 1, epoch=1)
@@ -242,7 +240,7 @@ def test_a_message_of_the_time_before_a_rebuild_is_taken_in_if_it_landed_before_
     assert set(held(campaign, "a")) == {"a"}
 
 
-def test_of_two_users_with_one_sequence_the_one_with_a_row_keeps_it(busy: Campaign) -> None:
+def test_a_sequence_of_two_users_stays_with_the_coupon(busy: Campaign) -> None:
     """Else the other would be in a conflict for ever. It is published again as what it is now."""
     admission_redis().hset(campaign_keys(busy.pk).tickets, mapping={"kept": 1, "logged": 2})
 
@@ -262,7 +260,7 @@ def test_a_count_that_is_wrong_is_right_after_a_rebuild(busy: Campaign) -> None:
     assert busy.issued_count == 0
 
 
-def test_a_count_that_the_quantity_does_not_allow_is_left_to_a_person(busy: Campaign) -> None:
+def test_more_tickets_than_the_quantity_need_an_operator(busy: Campaign) -> None:
     """The rebuild goes through all the same: who is in must not wait for it."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE coupons_coupon DISABLE TRIGGER coupon_count_issued")
@@ -291,7 +289,7 @@ def test_the_whole_topic_brings_back_what_postgresql_has_lost(busy: Campaign) ->
     assert held(busy, "read")["read"].position not in (None, passed), "it is published again"
 
 
-def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaign, settings: LazySettings) -> None:
+def test_the_whole_topic_does_not_bring_back_refused_tickets(busy: Campaign, settings: LazySettings) -> None:
     were_read(position := publish(busy, "forged", 9))
     [payload] = [each.payload for each in read_topic() if each.position == position]
     consume(Received(settings.TOPIC, *position, payload, sign(payload)))
@@ -301,7 +299,7 @@ def test_the_whole_topic_does_not_bring_back_what_the_gate_refused(busy: Campaig
     assert held(busy, "forged") == {}
 
 
-def test_an_older_copy_of_postgresql_is_noticed_by_its_epoch_and_rebuilt_above_redis_s(busy: Campaign) -> None:
+def test_an_older_postgresql_is_rebuilt_above_the_epoch_of_redis(busy: Campaign) -> None:
     """Its epoch would be given a second time, and processes and messages that know the first one would take it so."""
     rebuild(busy)
     rebuild(busy)

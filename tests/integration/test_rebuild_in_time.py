@@ -29,7 +29,7 @@ from tests.support.tickets import (
 )
 
 
-def test_it_waits_until_no_promise_can_be_given_any_more_before_it_reads_the_topic(service: Service) -> None:
+def test_it_reads_the_topic_after_the_last_possible_promise(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     admission_redis().delete(*campaign_keys(campaign.pk))
@@ -55,7 +55,7 @@ def test_the_window_covers_accept_timeout_socket_timeout_and_replica_lag(setting
     assert promise_window_sec() == 2.75
 
 
-def test_while_it_is_rebuilt_nobody_gets_in_nobody_is_issued_and_no_change_is_lost(service: Service) -> None:
+def test_during_a_rebuild_nothing_is_admitted_issued_or_lost(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     seen: list[str] = []
@@ -92,7 +92,7 @@ def test_a_second_rebuilder_s_token_wins_over_a_first(service: Service) -> None:
     assert not list(admission_redis().scan_iter("*building*"))
 
 
-def test_a_state_built_on_a_server_that_restarted_is_not_swapped_in(service: Service) -> None:
+def test_a_state_built_before_a_restart_is_not_swapped_in(service: Service) -> None:
     campaign = service.campaign()
     rebuilding = begin_rebuild(campaign_id=campaign.pk, token="t")
     elsewhere = replace(rebuilding, run_id="0" * 40)
@@ -102,7 +102,7 @@ def test_a_state_built_on_a_server_that_restarted_is_not_swapped_in(service: Ser
     assert not list(admission_redis().scan_iter("*building*"))
 
 
-def test_a_build_for_which_redis_has_no_room_leaves_nothing_of_itself(service: Service) -> None:
+def test_a_build_that_does_not_fit_leaves_nothing(service: Service) -> None:
     """Each further try would take a piece more of a Redis that is nearly full."""
     campaign = service.campaign(20_000)
     rebuilding = begin_rebuild(campaign_id=campaign.pk, token="t")
@@ -141,9 +141,7 @@ def test_without_the_topic_no_rebuild_begins(service: Service, settings: LazySet
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).epoch == 1
 
 
-def test_when_the_topic_is_lost_during_a_rebuild_the_campaign_stays_closed_and_the_next_rebuild_heals_it(
-    service: Service, settings: LazySettings
-) -> None:
+def test_a_topic_lost_during_a_rebuild_keeps_the_campaign_closed(service: Service, settings: LazySettings) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     topic = settings.TOPIC

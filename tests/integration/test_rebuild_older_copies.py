@@ -31,7 +31,7 @@ def older_copy(campaign: Campaign) -> Callable[[], None]:
     return restore
 
 
-def test_an_older_copy_of_redis_brings_nobody_back_whose_place_was_given_away(service: Service) -> None:
+def test_an_older_redis_brings_no_replaced_user_back(service: Service) -> None:
     """From A to an empty B, which is rebuilt and sells out, and back to A: the last two of A were promised nothing."""
     campaign = service.campaign(4)
     admit(campaign, "a", "b", "gone-1", "gone-2")
@@ -54,7 +54,7 @@ def test_an_older_copy_of_redis_brings_nobody_back_whose_place_was_given_away(se
     assert {user: each.sequence for user, each in everybody.items()} == {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
-def test_an_older_copy_of_redis_does_not_change_the_sequence_that_was_promised_since(service: Service) -> None:
+def test_an_older_redis_does_not_change_a_promised_sequence(service: Service) -> None:
     campaign = service.campaign(10)
     admit(campaign, "first", "twice")
     back_to_a = older_copy(campaign)
@@ -70,9 +70,7 @@ def test_an_older_copy_of_redis_does_not_change_the_sequence_that_was_promised_s
     assert {user: each.sequence for user, each in held(campaign, "first", "twice").items()} == {"twice": 1}
 
 
-def test_a_rebuild_that_never_ended_makes_no_older_copy_of_what_it_found(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfinished_rebuild_makes_no_older_copy(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its epoch was raised and nothing was swapped in: Redis may be the only one that knows."""
     campaign = service.campaign(10)
     admit(campaign, "only in redis")
@@ -91,7 +89,7 @@ def fail(*args: object, **kwargs: object) -> None:
     raise StateStale("test", campaign_id=uuid4(), reason="test")
 
 
-def test_a_rebuilder_that_died_after_the_swap_is_made_up_for_at_the_next_look(service: Service) -> None:
+def test_the_next_look_finishes_a_rebuild_killed_after_the_swap(service: Service) -> None:
     campaign = service.campaign(10)
     rebuild(campaign)
     Campaign.objects.update(mended_epoch=0)
@@ -101,7 +99,7 @@ def test_a_rebuilder_that_died_after_the_swap_is_made_up_for_at_the_next_look(se
     assert Campaign.objects.get().mended_epoch == 2
 
 
-def test_a_position_of_a_message_that_landed_after_the_rebuild_s_end_is_not_kept(service: Service) -> None:
+def test_a_position_after_the_end_of_a_rebuild_is_dropped(service: Service) -> None:
     """No later rebuild looks at that message, so a repeat must not be promised on it: the relay publishes it anew."""
     campaign = service.campaign(10)
     admit(campaign, "a")

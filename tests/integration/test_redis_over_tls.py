@@ -14,9 +14,9 @@ from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, run
 from coupons.checks.configuration import check_redis
 from coupons.errors import GateUnavailable
-from tests.integration.conftest import Gate
 from tests.support.authority import Authority
 from tests.support.deploy_document import acl, with_certificate
+from tests.support.gate import Gate
 from tests.support.patience import LONG_MS
 from tests.support.secure_servers import PASSWORD, SecureRedis
 
@@ -68,7 +68,7 @@ def secured(server: tuple[SecureRedis, Authority], settings: LazySettings) -> Se
     return Secured(*server, settings)
 
 
-def test_the_document_s_line_and_user_are_all_that_it_takes(secured: Secured, a_gate: Callable[..., Gate]) -> None:
+def test_the_documented_line_and_user_are_enough(secured: Secured, a_gate: Callable[..., Gate]) -> None:
     secured.ask(secured.url)
 
     assert a_gate().admit("42").outcome == Outcome.ADMITTED

@@ -45,7 +45,7 @@ def test_tickets_that_were_never_published_are_published(service: Service) -> No
     assert all(each.position for each in held(campaign, "a", "b", "c").values())
 
 
-def test_tickets_of_before_a_step_back_of_redis_s_clock_are_published(service: Service) -> None:
+def test_tickets_before_a_clock_step_back_are_published(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a", "b")
     admission_redis().zincrby(f"coupon:{{{campaign.pk}}}:pending", 3_600_000, "a")
@@ -69,7 +69,7 @@ def test_they_are_published_in_the_order_of_admission(service: Service, settings
     assert [decode(each.payload).user_id for each in messages] == users
 
 
-def test_what_is_younger_than_the_relay_s_age_is_left_to_who_admitted_it(service: Service) -> None:
+def test_tickets_younger_than_the_relay_age_are_left_alone(service: Service) -> None:
     admit(service.campaign(), "a")
 
     assert relay_pending() == RelayReport()
@@ -87,7 +87,7 @@ def test_what_waits_in_the_topic_is_left_alone_however_long(service: Service) ->
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_ticket_whose_message_the_group_has_passed_is_published_again(service: Service) -> None:
+def test_a_ticket_behind_the_offset_is_published_again(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     passed = publish_and_mark(campaign, "a", 1)
@@ -101,7 +101,7 @@ def test_a_ticket_whose_message_the_group_has_passed_is_published_again(service:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_it_published_again_waits_in_the_topic_and_is_left_alone(service: Service) -> None:
+def test_a_republished_ticket_waiting_in_the_topic_is_left_alone(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     were_read(publish_and_mark(campaign, "a", 1))
@@ -112,9 +112,7 @@ def test_what_it_published_again_waits_in_the_topic_and_is_left_alone(service: S
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("position", [Position(0, 7), Position(99, 0)], ids=["beyond the end", "no such partition"])
-def test_a_ticket_at_a_place_that_the_topic_does_not_have_is_published_again(
-    service: Service, position: Position
-) -> None:
+def test_a_ticket_beyond_the_log_end_is_published_again(service: Service, position: Position) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     mark_published(campaign_id=campaign.pk, epoch=1, positions={("a", 1): position})
@@ -166,7 +164,7 @@ def test_only_the_named_campaigns_are_relayed(service: Service) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_campaign_whose_state_is_stale_does_not_hold_up_the_others(service: Service) -> None:
+def test_a_stale_campaign_does_not_hold_up_the_others(service: Service) -> None:
     good, stale = service.campaign(), service.campaign()
     admit(good, "a")
     admission_redis().hset(f"coupon:{{{stale.pk}}}:campaign", "run_id", "0")

@@ -136,7 +136,7 @@ def test_two_runs_at_once_issue_once(refused: Campaign) -> None:
     assert issued_users(refused)["c"] == 3
 
 
-def test_a_row_that_a_killed_run_left_is_taken_up_after_its_lease(refused: Campaign) -> None:
+def test_a_killed_run_s_row_is_taken_after_its_lease(refused: Campaign) -> None:
     raise_quantity(refused)
     event(event_status=EventStatus.PROCESSING, attempts=1, next_attempt_at=NOW() + timedelta(minutes=10))
     before = run()
@@ -164,7 +164,7 @@ def test_a_run_whose_row_was_taken_over_meanwhile_writes_nothing(refused: Campai
     assert not FailAttempt.objects.exists()
 
 
-def test_while_redis_is_away_the_row_is_given_back_and_no_attempt_counted(service: Service, refused: Campaign) -> None:
+def test_without_redis_the_row_is_returned_and_no_attempt_counted(service: Service, refused: Campaign) -> None:
     before = event()
     service.stack("pause", "redis")
 
@@ -175,14 +175,14 @@ def test_while_redis_is_away_the_row_is_given_back_and_no_attempt_counted(servic
     assert not FailAttempt.objects.exists()
 
 
-def test_what_the_gate_does_not_hold_is_never_retried_by_itself(service: Service) -> None:
+def test_a_ticket_not_held_is_never_retried_automatically(service: Service) -> None:
     consume(received(service.campaign(), "forged", 1))
 
     assert event().next_attempt_at is None
     assert run() == RetryReport()
 
 
-def test_an_operator_s_retry_of_what_the_gate_does_not_hold_issues_nothing(service: Service) -> None:
+def test_an_operator_retry_of_a_ticket_not_held_issues_nothing(service: Service) -> None:
     consume(received(service.campaign(), "forged", 1))
 
     assert retry_events_now(event_ids=[event().pk], actor="kim") == RetryReport(failed=1)
@@ -190,7 +190,7 @@ def test_an_operator_s_retry_of_what_the_gate_does_not_hold_issues_nothing(servi
     assert not Coupon.objects.exists()
 
 
-def test_a_message_that_names_no_ticket_fails_again_and_says_so(service: Service) -> None:
+def test_a_message_without_a_ticket_fails_again(service: Service) -> None:
     consume(received("no-campaign", "a", 1))
     retry_events_now(event_ids=[event().pk], actor="kim")
 
@@ -239,7 +239,7 @@ def test_giving_up_needs_a_reason(refused: Campaign, reason: str) -> None:
     assert event().given_up_at is None
 
 
-def test_what_is_given_up_is_kept_with_who_and_why_and_never_tried_again(refused: Campaign) -> None:
+def test_a_given_up_event_keeps_its_actor_and_reason(refused: Campaign) -> None:
     pk = event().pk
 
     assert give_up_events(event_ids=[pk], actor="kim", reason="refunded") == 1

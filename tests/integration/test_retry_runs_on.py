@@ -70,7 +70,7 @@ def statuses() -> dict[str, str]:
     return dict(FailEventHistory.objects.values_list("user_id", "event_status"))
 
 
-def test_each_row_is_finished_with_an_attempt_of_its_own_and_settled(service: Service) -> None:
+def test_each_row_is_settled_with_its_own_attempt(service: Service) -> None:
     campaign = failed(service)
 
     assert run() == RetryReport(succeeded=40)
@@ -82,7 +82,7 @@ def test_each_row_is_finished_with_an_attempt_of_its_own_and_settled(service: Se
     assert not any(ticket.pending for ticket in held(campaign, *USERS).values())
 
 
-def test_each_that_fails_again_says_its_own_reason_and_the_others_succeed(service: Service) -> None:
+def test_a_row_that_fails_again_does_not_stop_the_others(service: Service) -> None:
     campaign = failed(service)
     insert_coupons(campaign, [("u7", 90), ("thief", 13)])
     FailEventHistory.objects.filter(user_id="u20").update(campaign=None)
@@ -98,7 +98,7 @@ def test_each_that_fails_again_says_its_own_reason_and_the_others_succeed(servic
     assert codes == {"u7": FailCode.CONFLICT, "u12": FailCode.CONFLICT, "u20": FailCode.QUANTITY_EXCEEDED}
 
 
-def test_a_row_that_is_refused_at_the_commit_is_told_so_and_costs_no_other(service: Service) -> None:
+def test_a_row_refused_at_the_commit_costs_no_other(service: Service) -> None:
     campaign = failed(service)
 
     with refused_at_the_commit("u7"):
@@ -112,7 +112,7 @@ def test_a_row_that_is_refused_at_the_commit_is_told_so_and_costs_no_other(servi
     assert run() == RetryReport(succeeded=1)
 
 
-def test_rows_that_were_taken_over_are_lost_and_the_others_are_done(service: Service) -> None:
+def test_rows_taken_by_another_run_are_left_to_it(service: Service) -> None:
     campaign = failed(service)
     taken = ["u3", "u4"]
 
@@ -158,7 +158,7 @@ def lost_before_the_commit(campaign: Campaign) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("stale_due", [EARLY, LATE], ids=["due first", "due last"])
-def test_a_campaign_whose_state_is_not_current_holds_no_other_up(service: Service, stale_due: datetime) -> None:
+def test_a_stale_campaign_holds_no_other_up(service: Service, stale_due: datetime) -> None:
     healthy, stale = failed(service, USERS[:20]), not_current(failed(service, USERS[20:]))
     due(stale, stale_due)
     due(healthy, LATE if stale_due is EARLY else EARLY)
@@ -189,7 +189,7 @@ def test_nor_does_one_that_is_lost_while_it_is_retried(service: Service, setting
     assert set(rows.values_list("event_status", "attempts")) == {(EventStatus.FAIL, 0)}
 
 
-def test_an_operator_s_retry_does_what_can_be_done_as_well(service: Service) -> None:
+def test_an_operator_retry_does_all_that_can_be_done(service: Service) -> None:
     healthy, stale = failed(service, USERS[:20]), not_current(failed(service, USERS[20:]))
     ids = list(FailEventHistory.objects.values_list("pk", flat=True))
 
@@ -202,7 +202,7 @@ def test_an_operator_s_retry_does_what_can_be_done_as_well(service: Service) -> 
     }
 
 
-def test_a_campaign_that_is_lost_after_the_commit_is_done_all_the_same(service: Service) -> None:
+def test_a_campaign_lost_after_the_commit_is_still_done(service: Service) -> None:
     campaign = failed(service, USERS[:1])
 
     with lost_before_the_commit(campaign):
@@ -223,7 +223,7 @@ def test_a_stop_is_heard_after_each_row(service: Service) -> None:
     assert list(statuses().values()).count(EventStatus.FAIL) == 38
 
 
-def test_a_person_s_decision_is_noted_for_each_row_with_what_came_of_it(service: Service) -> None:
+def test_an_operator_decision_is_recorded_for_each_row(service: Service) -> None:
     campaign = failed(service, USERS[:3])
     insert_coupons(campaign, [("u1", 90)])
     ids = list(FailEventHistory.objects.order_by("sequence").values_list("pk", flat=True))

@@ -93,7 +93,7 @@ def test_a_ticket_that_has_its_coupon_cannot_be_given_up(refused: Campaign) -> N
     assert retry_due_events(limit=5, actor="test") == RetryReport(succeeded=1)
 
 
-def test_a_late_message_that_was_given_up_does_not_keep_the_user_out(service: Service) -> None:
+def test_a_given_up_late_message_does_not_exclude_its_user(service: Service) -> None:
     """`not-admitted` says that the gate did not hold it. The same user may get the same sequence later."""
     campaign = service.campaign(10)
     consume(received(campaign, "a", 1, epoch=0))
@@ -104,7 +104,7 @@ def test_a_late_message_that_was_given_up_does_not_keep_the_user_out(service: Se
 
 
 @pytest.mark.parametrize("first", ["consumer", "operator"])
-def test_a_delivery_and_a_decision_at_the_same_moment_exclude_each_other(refused: Campaign, first: str) -> None:
+def test_a_delivery_and_a_simultaneous_decision_exclude_each_other(refused: Campaign, first: str) -> None:
     """Each has looked before the other commits; only one of them may come through."""
     begun, go_on = Event(), Event()
 
@@ -161,7 +161,7 @@ def test_a_refused_message_gets_no_place_by_a_rebuild(service: Service) -> None:
     assert "ghost" not in held(campaign, "ghost")
 
 
-def test_a_message_of_the_same_ticket_in_a_later_epoch_is_taken_in(service: Service) -> None:
+def test_a_message_of_the_same_ticket_counts_in_later_epochs(service: Service) -> None:
     """The late one was refused; then the same user got the same sequence, and was promised it."""
     campaign = service.campaign(10)
     late, promised = (message(campaign.pk, "a", 1, epoch=epoch) for epoch in (0, 1))
@@ -183,7 +183,7 @@ def test_poison_that_was_recorded_is_not_counted_again(service: Service) -> None
     assert FailEventHistory.objects.count() == 1_001
 
 
-def test_two_events_of_one_ticket_that_is_still_refused_both_fail_again(refused: Campaign) -> None:
+def test_both_events_of_a_refused_ticket_fail_again(refused: Campaign) -> None:
     with refused_by_postgresql("a"):
         consume(received(refused, "a", 1, offset=50))
         assert retry_due_events(limit=10, actor="test") == RetryReport(failed=2)
@@ -195,7 +195,7 @@ def test_two_events_of_one_ticket_that_is_still_refused_both_fail_again(refused:
     assert issued_users(refused) == {"a": 1}
 
 
-def test_two_messages_of_a_refused_ticket_in_one_batch_both_become_events(service: Service) -> None:
+def test_two_messages_of_a_refused_ticket_become_two_events(service: Service) -> None:
     campaign = service.campaign(10)
     admit(campaign, "a", "b")
 
@@ -216,7 +216,7 @@ def test_postgresql_itself_refuses_success_without_a_coupon(refused: Campaign) -
     FailEventHistory.objects.filter(pk=event.pk).update(event_status=EventStatus.SUCCESS)
 
 
-def test_a_conflict_that_is_no_redelivery_is_an_error_and_drops_nothing(service: Service) -> None:
+def test_a_conflict_without_a_redelivery_drops_nothing(service: Service) -> None:
     """Another constraint of the table, such as an index that somebody added."""
     failures = [
         Failure(FailCode.INVALID_MESSAGE, "no JSON", json.dumps(number).encode(), service.topic, 0, number, {})

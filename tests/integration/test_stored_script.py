@@ -26,10 +26,9 @@ from coupons import audit
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns import lifecycle
 from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
-from tests.integration.test_admin_campaigns import values_of
 from tests.support.commands import run
 from tests.support.http import Api
-from tests.support.operators import CAMPAIGNS, EVENTS, act, campaign_page, run_action, transition_address
+from tests.support.operators import CAMPAIGNS, EVENTS, act, campaign_page, run_action, transition_address, values_of
 from tests.support.service import Service
 
 SCRIPT = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>"
@@ -106,7 +105,7 @@ def links_on(page: Any, where: str) -> set[str]:
     "that a link leads to",
     "escaped, and made visible",
 )
-def test_no_page_of_the_admin_runs_or_hides_what_came_from_outside(operator: Client, campaign: Campaign) -> None:
+def test_no_admin_page_runs_or_hides_outside_text(operator: Client, campaign: Campaign) -> None:
     paths: Counter[str] = Counter()
     found = {reverse("admin:index"), f"{reverse('admin:coupons_coupon_changelist')}?q=%3Cscript%3Ealert%E2%80%AE"}
     to_see = sorted(found)
@@ -153,7 +152,7 @@ def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campa
         assert "alert(1)" in page.content.decode(), f"{name}: it is shown"
 
 
-def test_who_saves_a_page_renames_nothing_that_it_could_not_show(operator: Client, campaign: Campaign) -> None:
+def test_saving_a_page_keeps_invisible_characters(operator: Client, campaign: Campaign) -> None:
     shown = operator.get(campaign_page(campaign)).context["adminform"].form["name"].value()
     assert "⟨U+202E⟩" in shown
 
@@ -164,9 +163,7 @@ def test_who_saves_a_page_renames_nothing_that_it_could_not_show(operator: Clien
 
 
 @pytest.mark.usefixtures("patient")
-def test_answers_of_the_api_are_ascii_json_that_no_browser_takes_for_a_page(
-    service: Service, campaign: Campaign
-) -> None:
+def test_api_answers_are_ascii_json_and_never_html(service: Service, campaign: Campaign) -> None:
     answers = {
         "list": Api().get("campaigns"),
         "one": Api().campaign(campaign),

@@ -34,7 +34,7 @@ def test_a_topic_is_made_once(one_partition: Service) -> None:
     assert not topics.create_topic()
 
 
-def test_a_topic_is_made_with_the_settings_that_the_promise_depends_on(one_partition: Service) -> None:
+def test_a_topic_is_made_with_the_required_settings(one_partition: Service) -> None:
     assert topics.settings_that_differ() == {}
 
 
@@ -54,16 +54,14 @@ def test_a_topic_that_does_not_exist_has_no_partitions(service: Service, setting
     assert topics.partition_count() is None
 
 
-def test_the_offsets_of_a_missing_topic_are_an_error_that_says_how_to_make_it(
-    service: Service, settings: LazySettings
-) -> None:
+def test_offsets_of_a_missing_topic_name_the_command(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = "coupon_create_not_there"
 
     with pytest.raises(LogUnavailable, match=r"Kafka has no topic coupon_create_not_there; `manage.py create_topic`"):
         topics.partition_lags()
 
 
-def test_a_topic_that_is_deleted_while_its_offsets_are_asked_for_is_the_same_error(
+def test_a_topic_deleted_meanwhile_names_the_command_too(
     service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The keeper tells the first error of its kind alone, so that one must name the command, too."""
@@ -75,7 +73,7 @@ def test_a_topic_that_is_deleted_while_its_offsets_are_asked_for_is_the_same_err
         topics.partition_lags()
 
 
-def test_a_topic_that_kafka_refuses_is_an_error_with_kafka_s_words(service: Service, settings: LazySettings) -> None:
+def test_a_topic_refused_by_kafka_shows_its_words(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = f"{settings.TOPIC}_three"
     settings.TOPIC_REPLICATION = 3
 
@@ -94,14 +92,14 @@ def test_the_lag_is_what_was_not_read(one_partition: Service) -> None:
 
 
 @pytest.mark.parametrize(("read", "lag"), [(4, 2), (10, 2), (11, 1), (12, 0), (13, 2)])
-def test_reading_goes_on_within_the_log_also_after_retention_or_a_cut(read: int, lag: int) -> None:
+def test_reading_stays_within_a_shortened_log(read: int, lag: int) -> None:
     found = topics.PartitionLag(start=10, end=12, read=read)
 
     assert (found.next_offset, found.lag) == (12 - lag, lag)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=400), timedelta(days=-400)])
-def test_a_message_of_a_host_whose_clock_is_wrong_is_taken_and_kept_from_now_on(
+def test_a_message_with_a_wrong_timestamp_is_kept(
     one_partition: Service, settings: LazySettings, ahead: timedelta
 ) -> None:
     """By the producer's time Kafka would refuse what is an hour ahead, and soon remove what is older than retention."""
@@ -199,7 +197,7 @@ def test_a_topic_made_anew_with_fewer_partitions_is_published_to(service: Servic
     wait_until(lambda: all(published() for _ in range(5)), within_sec=40, what="five messages in a row are taken")
 
 
-def test_a_message_that_kafka_does_not_take_is_told_to_who_waits(service: Service, settings: LazySettings) -> None:
+def test_a_message_refused_by_kafka_fails_its_future(service: Service, settings: LazySettings) -> None:
     settings.TOPIC = "coupon_create_not_there"
     delivered = publisher().publish(ticket(service.campaign(opened=False), "a", 1))
 
@@ -221,7 +219,7 @@ def test_a_publisher_is_ready_again_after_it_was_closed(service: Service) -> Non
     assert publisher().wait_until_ready(20)
 
 
-def test_what_the_tests_produce_has_the_fields_of_what_the_web_publishes(service: Service) -> None:
+def test_test_messages_have_the_fields_of_real_ones(service: Service) -> None:
     campaign = service.campaign(opened=False)
     position = publish(campaign, "a", 1)
     [logged] = read_log({position.partition: (position.offset, position.offset + 1)})

@@ -75,7 +75,7 @@ def test_while_redis_is_whole_it_is_read(promised: Campaign) -> None:
     assert ledger_of(promised).closes, "whose user has the coupon has lost nothing"
 
 
-def test_of_a_stranger_it_is_a_failed_event_that_names_nobody(
+def test_messages_of_an_unknown_key_become_anonymous_failed_events(
     campaign: Campaign, service: Service, settings: LazySettings
 ) -> None:
     settings.MESSAGE_KEYS = FORMER
@@ -91,7 +91,7 @@ def test_of_a_stranger_it_is_a_failed_event_that_names_nobody(
     assert not issued_users(campaign)
 
 
-def test_with_redis_lost_a_rebuild_stops_until_the_key_is_named(promised: Campaign, settings: LazySettings) -> None:
+def test_a_rebuild_without_redis_stops_until_the_key_is_named(promised: Campaign, settings: LazySettings) -> None:
     admission_redis().flushall()
     for _ in range(2):
         with pytest.raises(UnknownMessageKey, match="1 of key 2025-0a0b0c0d"):
@@ -130,7 +130,7 @@ def test_what_is_accounted_for_stops_no_rebuild(promised: Campaign, settings: La
     assert ticket_holders(promised) == {"a": 1}
 
 
-def test_a_rebuild_that_finds_the_ticket_in_redis_asks_for_no_key(promised: Campaign) -> None:
+def test_a_rebuild_with_the_ticket_in_redis_needs_no_key(promised: Campaign) -> None:
     """Redis was restarted with its files: the state is stale, and every ticket is there."""
     Campaign.objects.filter(pk=promised.pk).update(epoch=7, mended_epoch=1)
     assert find_blocked_campaigns([promised.pk], within_sec=30) == {}
@@ -180,7 +180,7 @@ def test_the_ledger_does_not_close_before_the_key_is_named(promised: Campaign, s
     assert ledger_of(promised).closes
 
 
-def test_the_ledger_does_not_close_over_a_promise_that_was_dropped(promised: Campaign, settings: LazySettings) -> None:
+def test_the_ledger_does_not_close_over_a_dropped_promise(promised: Campaign, settings: LazySettings) -> None:
     """As versions before this one dropped it: Redis is lost, the message is read and recorded, `a` has nothing."""
     admission_redis().flushall()
     rebuild_campaigns(campaign_ids=[promised.pk], forged_keys=["*"], sleep=lambda seconds: None)
@@ -207,7 +207,7 @@ def test_the_ledger_closes_when_the_failed_event_is_given_up(promised: Campaign)
     assert rebuild(promised, whole_topic=True), "nor does it stop a rebuild of the whole topic"
 
 
-def test_a_start_is_refused_while_only_such_messages_know_what_was_promised(promised: Campaign) -> None:
+def test_a_start_is_refused_while_only_unreadable_messages_hold_promises(promised: Campaign) -> None:
     admission_redis().flushall()
 
     with pytest.raises(OperatorError, match=r"1 of key 2025-0a0b0c0d.*Change a key.*--forged-key"):

@@ -86,7 +86,7 @@ def test_a_rebuild_takes_no_ticket_from_it(campaign: Campaign, service: Service,
     assert ticket_holders(campaign) == {"promised": 1}
 
 
-def test_a_promised_user_keeps_the_ticket_whatever_an_unsigned_message_said_of_it(campaign: Campaign) -> None:
+def test_a_promised_user_keeps_the_ticket_despite_unsigned_messages(campaign: Campaign) -> None:
     """A rebuild of the whole topic leaves out what the consumer refused; an unsigned message must refuse nobody."""
     [sequence] = admit(campaign, "promised")
     publish(campaign, "promised", sequence)

@@ -62,7 +62,7 @@ def test_nginx_takes_the_file_and_warns_of_nothing(tmp_path: Path) -> None:
     assert "[warn]" not in done.stderr
 
 
-def test_an_application_by_https_is_accepted_and_nothing_else_than_https(service: Service, front: Front) -> None:
+def test_applications_are_accepted_by_https_only(service: Service, front: Front) -> None:
     campaign = service.campaign(10)
 
     answers = [apply(front, campaign, "anna") for _ in range(2)]
@@ -115,7 +115,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(service: Service, front: Fr
         assert connection.recv(4096).split(b"\r\n")[0] in (b"HTTP/1.1 408 Request Time-out", b"")
 
 
-def test_the_proxy_and_the_service_take_bodies_of_the_same_size(service: Service, front: Front) -> None:
+def test_proxy_and_service_take_bodies_of_equal_size(service: Service, front: Front) -> None:
     url = f"/api/v1/campaigns/{service.campaign(10).pk}/apply"
 
     too_large = front.request("POST", url, headers=HEADERS, body=b"x" * (64 * 1024 + 1))
@@ -180,7 +180,7 @@ def test_a_claimed_address_does_not_change_whose_limit_it_is(service: Service, f
 
 
 @pytest.mark.attack("an oversize body, at the proxy", "64 KiB and one byte", "413; the service hears nothing of it")
-def test_the_service_hears_of_no_oversize_body_and_of_no_claims(service: Service, tmp_path: Path) -> None:
+def test_the_proxy_drops_oversize_bodies_and_claimed_headers(service: Service, tmp_path: Path) -> None:
     claims = {"X-Forwarded-For": "8.8.8.8", "X_Forwarded_For": "8.8.8.8", "Forwarded": "for=8.8.8.8"}
     more = {"X-Forwarded-Host": "evil.example.test", "X-Forwarded-Proto": "http", "Authorization": "Bearer x"}
     with Upstream(answers=True) as upstream:
@@ -244,7 +244,7 @@ def raw(front: Front, path: str) -> int:
         return int(connection.recv(64).split(b" ")[1])
 
 
-def test_without_the_service_it_says_so_and_when_to_come_back(service: Service, tmp_path: Path) -> None:
+def test_without_the_service_it_answers_503_with_retry_after(service: Service, tmp_path: Path) -> None:
     front = started(service, Front(tmp_path, "127.0.0.1:1"))
 
     answer = front.request("POST", "/api/v1/campaigns/x/apply", body=b"{}")
@@ -259,7 +259,7 @@ def hanging_up() -> Iterator[tuple[Upstream, Upstream]]:
         yield one, other
 
 
-def test_what_a_host_may_have_done_is_not_sent_to_another(
+def test_a_request_possibly_done_is_not_sent_again(
     service: Service, tmp_path: Path, hanging_up: tuple[Upstream, Upstream]
 ) -> None:
     one, other = hanging_up
@@ -281,7 +281,7 @@ def test_a_post_that_reached_no_host_goes_to_the_next(service: Service, tmp_path
 @pytest.mark.attack(
     "a flood from one address", "1,000 requests on one connection", "429 beyond the burst; others go on"
 )
-def test_a_flood_is_held_back_before_the_service_hears_of_it(service: Service, tmp_path: Path) -> None:
+def test_a_flood_is_stopped_before_the_service(service: Service, tmp_path: Path) -> None:
     with Upstream(answers=True) as upstream:
         front = started(service, Front(tmp_path, upstream.address))
         with front.connect() as connection:

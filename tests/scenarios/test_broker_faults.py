@@ -19,8 +19,7 @@ from coupons.models import Campaign, Coupon, FailEventHistory
 from coupons.runtime.failpoints import CONSUMER_COMMITTED
 from faults.crowd import Crowd
 from faults.history import read_history
-from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.places import (
     assert_no_hole,
     assert_only_promised_or,
@@ -34,16 +33,13 @@ from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
 
-MANY = Habits(users_per_sec=100)
-GIVES_UP_SOON = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
+SUPERVISED = ("--concurrency", "1")  # a worker whose client has given up is followed by another
 
 
-def test_the_broker_is_killed_and_users_who_came_meanwhile_get_their_places_later(service: Service) -> None:
-    _, consumer, _ = service.everything()
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(12, crowd)
-    crowd.wait_for_promises("before", users=50)
+def test_a_killed_broker_delays_promises_and_keeps_places(service: Service) -> None:
+    _, consumer, _ = service.everything(*SUPERVISED)
+    row = Row.begin(service, 12, users=50)
+    crowd, campaign = row.crowd, row.campaign
 
     with row.fault("kafka: SIGKILL under load, started again"):
         service.stack("kill", "kafka")
@@ -65,120 +61,94 @@ def test_the_broker_is_killed_and_users_who_came_meanwhile_get_their_places_late
     row.write()
 
 
-def test_the_broker_hangs_and_what_lands_after_all_is_issued_once(service: Service) -> None:
+def test_messages_landing_after_a_hang_are_issued_once(service: Service) -> None:
     """The producers gave it up, and the repeats put it into the topic a second time."""
-    consumer = service.manage("run_coupon_consumer")
-    service.web(**GIVES_UP_SOON)
-    keeper = service.keeper(**GIVES_UP_SOON)
-    consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(13, crowd)
-    crowd.wait_for_promises("before", users=50)
+    _, consumer, keeper = service.everything(*SUPERVISED)
+    row = Row.begin(service, 13, users=50)
     # Or what lands could be issued before its user repeats, and nobody would publish it a second time.
-    let_the_consumer_hang(service, crowd)
+    let_the_consumer_hang(service, row.crowd)
 
     with row.fault("kafka: SIGSTOP for longer than delivery.timeout.ms, SIGCONT"):
         service.stack("pause", "kafka")
-        crowd.wait_for_answers(503, "unconfirmed", times=20)
-        promised = crowd.answers[202, ""]
-        hold(1.5, lambda: crowd.answers[202, ""] == promised, "nobody is promised a place while the producers give up")
-        kept = places(campaign)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
+        promised = row.crowd.answers[202, ""]
+        hold(1.5, lambda: row.crowd.answers[202, ""] == promised, "nobody is promised a place while producers give up")
+        kept = places(row.campaign)
         service.stack("resume", "kafka")
     row.wait_for_promises(users=50)
     service.resume(CONSUMER_COMMITTED)
 
-    assert_places_were_kept(crowd, campaign=campaign, kept=kept)
-    twice = {user for user, times in messages(campaign).items() if times > 1}
+    assert_places_were_kept(row.crowd, campaign=row.campaign, kept=kept)
+    twice = {user for user, times in messages(row.campaign).items() if times > 1}
     assert twice, "what the producers had given up has landed as well"
     assert "rebuild." not in keeper.output
     assert consumer.stop() == 0
     row.write()
 
 
-def test_the_broker_loses_its_log_and_gets_again_all_that_is_pending(service: Service) -> None:
+def test_a_lost_log_gets_all_pending_tickets_again(service: Service) -> None:
     """The consumer hangs after a commit, so that much is pending; it goes on by itself with the topic made anew."""
-    consumer = service.manage("run_coupon_consumer")
-    service.web(**GIVES_UP_SOON)
-    keeper = service.keeper(**GIVES_UP_SOON)
-    consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(14, crowd)
-    crowd.wait_for_promises("before", users=50)
-    hung_at = let_the_consumer_hang(service, crowd)
+    _, consumer, keeper = service.everything(*SUPERVISED)
+    row = Row.begin(service, 14, users=50)
+    hung_at = let_the_consumer_hang(service, row.crowd)
 
     with row.fault("kafka: SIGKILL, started without its data, topic made anew"):
         service.stack("kill", "kafka")
         service.resume(CONSUMER_COMMITTED)
-        came_since = promised_newcomers(crowd, since=hung_at)
-        crowd.wait_for_answers(503, "unconfirmed", times=20)
+        came_since = promised_newcomers(row.crowd, since=hung_at)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         service.stack("wipe", "kafka")
         service.stack("start", "kafka")
-        lost = lost_with_the_log(campaign, came_since)
+        lost = lost_with_the_log(row.campaign, came_since)
         topics.create_topic()
     row.wait_for_promises(users=50)
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert lost <= messages(campaign).keys(), "all that was pending is in the new log"
+    row.holds()
+    assert lost <= messages(row.campaign).keys(), "all that was pending is in the new log"
     keeper.says("published again")
-    assert_no_hole(campaign)
-    assert_only_promised_or(crowd, "unconfirmed", "unavailable")  # no thread in time: the first ones wait for Kafka
-    assert not FailEventHistory.objects.exists()
+    assert_no_hole(row.campaign)
+    assert_only_promised_or(row.crowd, "unconfirmed", "unavailable")  # no thread in time: the first wait for Kafka
     assert consumer.stop() == 0
     row.write()
 
 
-def test_the_topic_is_deleted_under_load_and_what_lay_in_it_is_published_again(service: Service) -> None:
+def test_a_deleted_topic_gets_all_pending_tickets_again(service: Service) -> None:
     """The keeper's log names the command that makes it anew; the consumer goes on by itself."""
-    consumer = service.manage("run_coupon_consumer")
-    service.web(**GIVES_UP_SOON)
-    keeper = service.keeper(**GIVES_UP_SOON)
-    consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(15, crowd, name="topic")
-    crowd.wait_for_promises("before", users=50)
-    hung_at = let_the_consumer_hang(service, crowd)
+    _, consumer, keeper = service.everything(*SUPERVISED)
+    row = Row.begin(service, 15, name="topic", users=50)
+    hung_at = let_the_consumer_hang(service, row.crowd)
 
     with row.fault("kafka: the topic is deleted, and made anew"):
         delete_topic(service.topic)
-        came_since = promised_newcomers(crowd, since=hung_at)
+        came_since = promised_newcomers(row.crowd, since=hung_at)
         service.resume(CONSUMER_COMMITTED)
-        crowd.wait_for_answers(503, "unconfirmed", times=20)
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         keeper.says(f"Kafka has no topic {service.topic}; `manage.py create_topic` makes it.")
-        lost = lost_with_the_log(campaign, came_since)
-        kept = places(campaign)
+        lost = lost_with_the_log(row.campaign, came_since)
+        kept = places(row.campaign)
         assert service.run("create_topic", COUPON_TOPIC_PARTITIONS="4").exit_code == 0
     row.wait_for_promises(users=50)
 
-    assert_places_were_kept(crowd, campaign=campaign, kept=kept)
-    assert lost <= messages(campaign).keys(), "all that was pending is in the new topic"
+    assert_places_were_kept(row.crowd, campaign=row.campaign, kept=kept)
+    assert lost <= messages(row.campaign).keys(), "all that was pending is in the new topic"
     keeper.says("published again")
     assert consumer.stop() == 0
     row.write()
 
 
-def test_messages_that_are_too_large_for_the_broker_are_named_in_the_log_and_nothing_is_lost(service: Service) -> None:
-    consumer = service.manage("run_coupon_consumer")
-    web = service.web(**GIVES_UP_SOON)
-    keeper = service.keeper(**GIVES_UP_SOON)
-    consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(15, crowd, name="size")
-    crowd.wait_for_promises("before", users=50)
+def test_messages_too_large_for_the_broker_lose_nothing(service: Service) -> None:
+    web, consumer, keeper = service.everything()
+    row = Row.begin(service, 15, name="size", users=50)
 
     with row.fault("kafka: max.message.bytes of the topic below every message"):
         set_max_message_bytes(service.topic, 20)
-        crowd.wait_for_answers(503, "unconfirmed", times=20)
-        nobody_is_promised_anything(crowd, while_told="unconfirmed")
+        nobody_is_promised_anything(row.crowd, while_told="unconfirmed")
         web.says("MSG_SIZE_TOO_LARGE")
-        kept = places(campaign)
+        kept = places(row.campaign)
         set_max_message_bytes(service.topic, 1_048_588)
     row.wait_for_promises(users=50)
 
-    assert_places_were_kept(crowd, campaign=campaign, kept=kept)
+    assert_places_were_kept(row.crowd, campaign=row.campaign, kept=kept)
     assert "rebuild." not in keeper.output
     assert consumer.stop() == 0
     row.write()

@@ -18,12 +18,11 @@ from tests.support.waiting import wait_until
 
 CHUNKED = "Transfer-Encoding: chunked"
 MORE = document(quantity=500)
-WEB = {"COUPON_WEB_WORKERS": "1", **PATIENT}
 
 
 @pytest.fixture
 def campaign(service: Service) -> Campaign:
-    service.web(**WEB)
+    service.web(**PATIENT)
     return service.campaign(10)
 
 
@@ -43,66 +42,62 @@ def assert_unchanged(campaign: Campaign) -> None:
     assert (campaign.quantity, campaign.revision, changes_of(campaign)) == (10, revision, [])
 
 
-@pytest.mark.parametrize(
-    ("lines", "pieces"),
-    [
-        pytest.param([CHUNKED], [chunks(MORE) + END], id="one chunk"),
-        pytest.param([CHUNKED], [chunks(*(bytes([byte]) for byte in MORE)) + END], id="a chunk a byte"),
-        pytest.param([CHUNKED], [b"", chunks(MORE[:5]), chunks(MORE[5:]), END], id="late"),
-        pytest.param([CHUNKED, "Trailer: X-Sum"], [chunks(MORE) + b"0\r\nX-Sum: 7\r\n\r\n"], id="trailers"),
-        pytest.param([CHUNKED], [b"%x;name=value\r\n%s\r\n" % (len(MORE), MORE) + END], id="an extension"),
-        pytest.param([CHUNKED.lower().replace("chunked", "Chunked")], [chunks(MORE) + END], id="another case"),
-        pytest.param([CHUNKED, "Expect: 100-continue"], [b"", chunks(MORE) + END], id="100-continue"),
-        pytest.param([CHUNKED, "Content-Length: 0"], [chunks(MORE) + END], id="a length that lies beside it"),
-        pytest.param([f"Content-Length: {len(MORE)}", "Expect: 100-continue"], [b"", MORE], id="length, 100-continue"),
-    ],
-)
-def test_a_change_in_chunks_is_made(
-    service: Service, campaign: Campaign, lines: list[str], pieces: list[bytes]
-) -> None:
-    first, *later = pieces
-
-    answer = ask(service.url, head("PATCH", path_of(campaign), *lines) + first, *later)
-
-    assert answer.status == 200, answer
-    campaign.refresh_from_db()
-    assert campaign.quantity == 500
-    assert changes_of(campaign) == ["Changed quantity from 10 to 500"]
+MADE = {
+    "one chunk": ([CHUNKED], [chunks(MORE) + END]),
+    "a chunk a byte": ([CHUNKED], [chunks(*(bytes([byte]) for byte in MORE)) + END]),
+    "late": ([CHUNKED], [b"", chunks(MORE[:5]), chunks(MORE[5:]), END]),
+    "trailers": ([CHUNKED, "Trailer: X-Sum"], [chunks(MORE) + b"0\r\nX-Sum: 7\r\n\r\n"]),
+    "an extension": ([CHUNKED], [b"%x;name=value\r\n%s\r\n" % (len(MORE), MORE) + END]),
+    "another case": (["transfer-encoding: Chunked"], [chunks(MORE) + END]),
+    "100-continue": ([CHUNKED, "Expect: 100-continue"], [b"", chunks(MORE) + END]),
+    "a length that lies beside it": ([CHUNKED, "Content-Length: 0"], [chunks(MORE) + END]),
+    "length, 100-continue": ([f"Content-Length: {len(MORE)}", "Expect: 100-continue"], [b"", MORE]),
+}
 
 
-def test_every_address_of_the_api_reads_chunks(service: Service, campaign: Campaign, tmp_path: Path) -> None:
-    def chunked(path: str, **members: object) -> Answer:
-        return ask(service.url, head("POST", path, CHUNKED) + chunks(document(**members)) + END)
+def test_a_change_in_chunks_is_made(service: Service) -> None:
+    service.web(**PATIENT)
+    campaigns = {how: service.campaign(10) for how in MADE}
 
-    assert chunked(f"{path_of(campaign)}/apply", user_id="anna").status == 202
-    assert chunked(f"{path_of(campaign)}/apply", user_id="anna").status == 200
-    assert chunked("/api/v1/campaigns", name="Spring", quantity=3).status == 201
-    assert Campaign.objects.filter(name="Spring", quantity=3).exists()
-    for step, state in [
-        ("pause", CampaignState.PAUSED),
-        ("resume", CampaignState.OPEN),
-        ("close", CampaignState.CLOSED),
-    ]:
-        assert chunked(f"{path_of(campaign)}/{step}").status == 200
+    for how, (lines, (first, *later)) in MADE.items():
+        answer = ask(service.url, head("PATCH", path_of(campaigns[how]), *lines) + first, *later)
+        assert (how, answer.status) == (how, 200), answer
+
+    for how, campaign in campaigns.items():
         campaign.refresh_from_db()
-        assert campaign.state == state
+        changed = ["Changed quantity from 10 to 500"]
+        assert (how, campaign.quantity, changes_of(campaign)) == (how, 500, changed)
 
 
-def test_a_connection_is_kept_after_a_chunked_body(service: Service, campaign: Campaign) -> None:
+def test_every_address_of_the_api_reads_chunks(service: Service, campaign: Campaign) -> None:
+    """And keeps the connection."""
     with connect(service.url) as connection:
-        for user in ("anna", "ben"):
-            connection.sendall(
-                head("POST", f"{path_of(campaign)}/apply", CHUNKED) + chunks(document(user_id=user)) + END
-            )
+
+        def status(path: str, **members: object) -> int:
+            connection.sendall(head("POST", path, CHUNKED) + chunks(document(**members)) + END)
             answer = read_answer(connection)
-            assert (answer.status, answer.closed) == (202, False)
+            assert not answer.closed
+            return answer.status
+
+        assert status(f"{path_of(campaign)}/apply", user_id="anna") == 202
+        assert status(f"{path_of(campaign)}/apply", user_id="anna") == 200
+        assert status("/api/v1/campaigns", name="Spring", quantity=3) == 201
+        assert Campaign.objects.filter(name="Spring", quantity=3).exists()
+        for step, state in (
+            ("pause", CampaignState.PAUSED),
+            ("resume", CampaignState.OPEN),
+            ("close", CampaignState.CLOSED),
+        ):
+            assert status(f"{path_of(campaign)}/{step}") == 200
+            campaign.refresh_from_db()
+            assert campaign.state == state
 
 
-def test_a_token_with_another_s_id_is_refused_in_chunks_too(service: Service, tmp_path: Path) -> None:
+def test_a_token_with_another_user_id_is_refused_in_chunks(service: Service, tmp_path: Path) -> None:
     issuer = Issuer(tmp_path)
     issuer.add("now", "ES256")
     keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
-    service.web(**WEB, **keys)
+    service.web(**PATIENT, **keys)
     path = f"{path_of(service.campaign(10))}/apply"
     annas = HEADERS | {"Authorization": issuer.bearer("anna")}
 
@@ -119,90 +114,46 @@ def test_a_token_with_another_s_id_is_refused_in_chunks_too(service: Service, tm
     assert told([CHUNKED], chunks(document(user_id="anna")) + END).status == 202
 
 
-@pytest.mark.parametrize(
-    ("lines", "body"),
-    [
-        pytest.param(["Transfer-Encoding: gzip, chunked"], chunks(MORE) + END, id="another coding"),
-    ],
-)
-def test_what_cannot_be_read_as_chunks_wants_a_length(
-    service: Service, campaign: Campaign, lines: list[str], body: bytes
-) -> None:
-    answer = ask(service.url, head("PATCH", path_of(campaign), *lines) + body)
+INVALID, NO_LENGTH, TOO_LARGE = (400, "invalid"), (411, "length-required"), (413, "too-large")
+REFUSED: dict[str, tuple[str, bytes, bool, tuple[int, str]]] = {  # header, body, whether the connection is cut then
+    "another coding": ("Transfer-Encoding: gzip, chunked", chunks(MORE) + END, False, NO_LENGTH),
+    "chunks, cut": (CHUNKED, chunks(MORE[:9]), True, INVALID),
+    "a length of one more, cut": (f"Content-Length: {len(MORE) + 1}", MORE, True, INVALID),
+    "nothing of it, cut": ("Content-Length: 100", b"", True, INVALID),
+    "a length of none": ("Content-Length: 0", MORE, False, INVALID),
+    "no length": ("X-No: length", b"", False, INVALID),
+    "an empty object": ("Content-Length: 2", b"{}", False, INVALID),
+    "an empty object in chunks": (CHUNKED, chunks(b"{}") + END, False, INVALID),
+    "half an object in chunks": (CHUNKED, chunks(MORE[:-1]) + END, False, INVALID),
+    "a length of one less": (f"Content-Length: {len(MORE) - 1}", MORE, False, INVALID),
+    "too many chunks": (CHUNKED, chunks(b" " * 1024) * 65, False, TOO_LARGE),
+}
 
-    assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
+
+def test_a_body_without_a_change_is_refused_and_not_audited(service: Service, campaign: Campaign) -> None:
+    for why, (line, body, cut, expected) in REFUSED.items():
+        answer = ask(service.url, head("PATCH", path_of(campaign), line) + body, cut=cut)
+
+        assert (why, answer.status, answer.code) == (why, *expected)
+        assert answer.closed or expected == INVALID, why
+        assert_unchanged(campaign)
+
+
+def test_http_1_0_wants_a_length(service: Service, campaign: Campaign) -> None:
+    requests = [("POST", f"{path_of(campaign)}/pause"), ("PATCH", path_of(campaign))]
+
+    for method, path in requests:
+        without = ask(service.url, head(method, path, version="1.0") + MORE)
+        assert (without.status, without.code) == (411, "length-required")
     assert_unchanged(campaign)
 
-
-@pytest.mark.parametrize("method", ["PATCH", "POST"])
-def test_http_1_0_wants_a_length(service: Service, campaign: Campaign, method: str) -> None:
-    path = path_of(campaign) + ("/pause" if method == "POST" else "")
-
-    without = ask(service.url, head(method, path, version="1.0") + MORE)
-
-    assert (without.status, without.code) == (411, "length-required")
-    assert_unchanged(campaign)
-    assert ask(service.url, head(method, path, f"Content-Length: {len(MORE)}", version="1.0") + MORE).status == 200
-
-
-@pytest.mark.parametrize(
-    ("line", "body"),
-    [
-        pytest.param(CHUNKED, chunks(MORE[:9]), id="chunks"),
-        pytest.param(f"Content-Length: {len(MORE) + 1}", MORE, id="a length of one more"),
-        pytest.param("Content-Length: 100", b"", id="nothing of it"),
-    ],
-)
-def test_a_body_that_was_cut_changes_nothing(service: Service, campaign: Campaign, line: str, body: bytes) -> None:
-    answer = ask(service.url, head("PATCH", path_of(campaign), line) + body, cut=True)
-
-    assert (answer.status, answer.code) == (400, "invalid")
-    assert_unchanged(campaign)
-
-
-@pytest.mark.parametrize(
-    ("line", "body"),
-    [
-        pytest.param("Content-Length: 0", MORE, id="a length of none"),
-        pytest.param("X-No: length", b"", id="none at all"),
-        pytest.param("Content-Length: 2", b"{}", id="an empty object"),
-        pytest.param(CHUNKED, chunks(b"{}") + END, id="an empty object in chunks"),
-        pytest.param(CHUNKED, chunks(MORE[:-1]) + END, id="half an object in chunks"),
-        pytest.param(f"Content-Length: {len(MORE) - 1}", MORE, id="a length of one less"),
-    ],
-)
-def test_a_change_of_nothing_is_refused_and_is_no_audit_s_business(
-    service: Service, campaign: Campaign, line: str, body: bytes
-) -> None:
-    answer = ask(service.url, head("PATCH", path_of(campaign), line) + body)
-
-    assert (answer.status, answer.code) == (400, "invalid")
-    assert_unchanged(campaign)
-
-
-def test_more_chunks_than_a_body_may_have_are_too_large(service: Service, campaign: Campaign) -> None:
-    with connect(service.url) as connection:
-        connection.sendall(head("PATCH", path_of(campaign), CHUNKED) + chunks(b" " * 1024) * 65)
-
-        answer = read_answer(connection)
-
-    assert (answer.status, answer.code, answer.closed) == (413, "too-large", True)
-    assert_unchanged(campaign)
-
-
-def test_chunks_that_do_not_end_are_not_waited_for(service: Service, campaign: Campaign) -> None:
-    began = time.monotonic()
-    with connect(service.url, timeout=BODY_TIMEOUT_SEC + 20) as connection:
-        connection.sendall(head("PATCH", path_of(campaign), CHUNKED) + chunks(MORE))
-        answer = read_answer(connection)
-
-    assert time.monotonic() - began >= BODY_TIMEOUT_SEC
-    assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
-    assert_unchanged(campaign)
+    for method, path in requests:
+        assert ask(service.url, head(method, path, f"Content-Length: {len(MORE)}", version="1.0") + MORE).status == 200
 
 
 @pytest.mark.attack("chunks without an end", "40 that send a byte of them, and another", "cut; all others are served")
-def test_who_sends_chunks_slowly_is_cut_while_others_are_served(service: Service, campaign: Campaign) -> None:
+def test_chunks_without_an_end_are_cut_while_others_are_served(service: Service, campaign: Campaign) -> None:
+    """Slow ones, and one that stops."""
     endless = chunks(b" ") * 1_000
 
     def after_its_head() -> socket.socket:
@@ -212,14 +163,21 @@ def test_who_sends_chunks_slowly_is_cut_while_others_are_served(service: Service
 
     slow = [SlowClient(after_its_head, endless) for _ in range(40)]
     try:
-        assert [service.apply(campaign, str(user)).status for user in range(5)] == [202] * 5
+        began = time.monotonic()
+        with connect(service.url, timeout=BODY_TIMEOUT_SEC + 20) as stopped:
+            stopped.sendall(head("PATCH", path_of(campaign), CHUNKED) + chunks(MORE))
+            assert [service.apply(campaign, str(user)).status for user in range(5)] == [202] * 5
+            answer = read_answer(stopped)
+        assert time.monotonic() - began >= BODY_TIMEOUT_SEC
+        assert (answer.status, answer.code, answer.closed) == (411, "length-required", True)
         wait_until(lambda: all(client.cut for client in slow), within_sec=60, what="all of them are cut")
     finally:
         for client in slow:
             client.close()
+    assert_unchanged(campaign)
 
 
-def test_a_form_of_the_admin_is_read_whole_or_not_at_all(service: Service, campaign: Campaign) -> None:
+def test_an_admin_form_is_read_whole_or_not_at_all(service: Service, campaign: Campaign) -> None:
     request = head("POST", "/admin/login/", CHUNKED, headers={"Content-Type": "application/x-www-form-urlencoded"})
     form = chunks(b"username=a&password=b")
 
@@ -230,7 +188,7 @@ def test_a_form_of_the_admin_is_read_whole_or_not_at_all(service: Service, campa
 
 
 def test_a_closed_campaign_answers_chunked_applications_too(service: Service) -> None:
-    service.web(**WEB)
+    service.web(**PATIENT)
     campaign = service.campaign(1)
     assert service.apply(campaign, "winner").status == 202
 

@@ -67,7 +67,7 @@ def test_clients_cannot_tell_the_front_from_the_view(service: Service) -> None:
         assert service.apply(campaign, "winner").status == 200
 
 
-def test_a_winner_of_a_raise_is_never_told_sold_out_by_another_process(service: Service) -> None:
+def test_a_winner_of_a_raise_is_never_told_sold_out(service: Service) -> None:
     service.web(COUPON_WEB_WORKERS="1", **PATIENT)
     here = service.url
     service.web(COUPON_WEB_WORKERS="1", **PATIENT)

@@ -18,11 +18,11 @@ from tests.support.service import Service
 from tests.support.topic import uncommitted_users
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=100)
+# A user's two messages could lie in two batches.
 ONCE_EACH = Habits(users_per_sec=100, repeat_share=0.0, duplicate_share=0.0)
 
 
-def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_twice(service: Service) -> None:
+def test_consumers_killed_around_their_commits_lose_and_repeat_nothing(service: Service) -> None:
     """Three consumers, each of which dies at another point of a batch; nobody is left to start them again."""
     dying = [service.manage("run_coupon_consumer", "--solo") for _ in range(3)]
     service.web(**PATIENT)
@@ -33,11 +33,8 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
         ),
         what=lambda: f"partitions for each: {[consumer.partitions for consumer in dying]}",
     )
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=ONCE_EACH)  # a user's two messages could lie in two batches
-    row = Row(16, crowd, name="each-point")
-    crowd.wait_for_promises("before", users=50)
-    wait_until(lambda: issued(campaign) > 0, what="they work")
+    row = Row.begin(service, 16, name="each-point", habits=ONCE_EACH, users=50)
+    wait_until(lambda: issued(row.campaign) > 0, what="they work")
 
     points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
     with row.fault("three consumers: SIGKILL before the database commit, after it, and before the offset's"):
@@ -45,31 +42,29 @@ def test_killed_before_and_after_the_database_commit_nothing_is_lost_or_written_
             service.arm(point, "kill")
         assert {service.wait_for(point) for point in points} == {consumer.pid for consumer in dying}
         assert [consumer.wait() for consumer in dying] == [-signal.SIGKILL] * 3
-        crowd.wait_for_promises("without a consumer", users=5)  # the last commit's way to the broker is over by then
+        row.crowd.wait_for_promises(
+            "without a consumer", users=5
+        )  # the last commit's way to the broker is over by then
         written, moved = set(Coupon.objects.values_list("user_id", flat=True)), committed()
         coming_again = uncommitted_users()
         assert len(coming_again & written) >= 2, "two had committed to the database what none had committed to Kafka"
         assert coming_again - written, "and one to neither"
-        crowd.wait_for_promises("without a consumer", users=50)
-        assert (issued(campaign), committed()) == (len(written), moved)
+        row.crowd.wait_for_promises("without a consumer", users=50)
+        assert (issued(row.campaign), committed()) == (len(written), moved)
         service.consumer("--solo")
     row.wait_for_promises(users=30)
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert not FailEventHistory.objects.exists(), "what came again was known as written"
-    assert_admission_went_on(crowd)
+    row.holds()
+    assert_admission_went_on(row.crowd)
     row.write()
 
 
-def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(service: Service) -> None:
+def test_workers_killed_at_each_point_are_started_again(service: Service) -> None:
     """With the parent that users run: also while a batch's failures are recorded."""
     consumer = service.manage("run_coupon_consumer", "--concurrency", "4")
     service.web(**PATIENT)
     wait_until(lambda: consumer.output.count("consumer.assigned") >= 4, what="all are in the group")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(16, crowd, name="workers")
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 16, name="workers")
 
     points = (CONSUMER_INSERTED, CONSUMER_COMMITTED, CONSUMER_SETTLED)
     with row.fault("four workers of a parent: SIGKILL, each at another point of a batch"):
@@ -85,36 +80,32 @@ def test_workers_killed_at_each_point_of_a_batch_are_started_again_and_go_on(ser
 
     assert len(killed) == 4
     assert consumer.pid not in killed
-    assert_history_holds(crowd, campaigns=[campaign])
+    assert_history_holds(row.crowd, campaigns=[row.campaign])
     assert FailEventHistory.objects.count() == 12, "one for each foreign message, whoever died over it"
     assert consumer.output.count("exit=-9") == 4
-    assert_admission_went_on(crowd)
+    assert_admission_went_on(row.crowd)
     assert consumer.stop() == 0
     row.write()
 
 
-def test_a_killed_parent_leaves_no_worker_behind_and_the_next_one_goes_on(service: Service) -> None:
+def test_a_killed_parent_leaves_no_worker_behind(service: Service) -> None:
     parent = service.manage("run_coupon_consumer", "--concurrency", "2", "--max-rate", "60", "--batch-size", "10")
     service.web(**PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(16, crowd, name="parent")
-    crowd.wait_for_promises("before", users=100)
-    wait_until(lambda: 20 < issued(campaign) < crowd.promised, what="some coupons, and some to do")
+    row = Row.begin(service, 16, name="parent", users=100)
+    wait_until(lambda: 20 < issued(row.campaign) < row.crowd.promised, what="some coupons, and some to do")
 
     with row.fault("the parent of two workers: SIGKILL"):
         parent.kill()
         wait_until(lambda: not workers_left(service), within_sec=20, what=lambda: f"{workers_left(service)} end")
-        done = issued(campaign)
-        crowd.wait_for_promises("without a consumer", users=30)
-        assert issued(campaign) == done < crowd.promised
+        done = issued(row.campaign)
+        row.crowd.wait_for_promises("without a consumer", users=30)
+        assert issued(row.campaign) == done < row.crowd.promised
         service.consumer()
     row.wait_for_promises(users=30)
 
     assert "parent_gone" in parent.output
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert not FailEventHistory.objects.exists()
-    assert_admission_went_on(crowd)
+    row.holds()
+    assert_admission_went_on(row.crowd)
     row.write()
 
 

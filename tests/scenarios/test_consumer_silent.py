@@ -6,6 +6,7 @@ import pytest
 
 from consumers.management.commands.run_coupon_consumer import EXIT_DEFECT
 from coupons.models import Coupon, FailEventHistory
+from tests.support.matrix import MANY
 from tests.support.process import Process
 from tests.support.service import Service
 from tests.support.topic import unread
@@ -28,14 +29,14 @@ def test_it_ends_for_another_one_to_take_over(service: Service, kind: str) -> No
     assert silent.wait() == EXIT_DEFECT
     assert unread() > 0
 
-    service.consumer()
+    service.consumer("--solo")
     wait_until(lambda: Coupon.objects.filter(campaign=campaign).count() == 20, what="all are issued")
     assert not FailEventHistory.objects.exists()
 
 
 def test_one_that_has_nothing_to_read_stays(service: Service) -> None:
     """More workers than partitions, and a topic that is read: the silence has its reasons."""
-    consumer = service.consumer()
+    consumer = service.consumer("--solo")
     service.web()
     crowd = service.crowd(service.campaign(20))
     crowd.wait_for_promises("somebody reads", users=20)
@@ -43,7 +44,7 @@ def test_one_that_has_nothing_to_read_stays(service: Service) -> None:
 
     silent = silent_consumer(service, "absent")
     silent.says("coupon consumer, pid")
-    hold(5, lambda: silent.exit_code is None, "it stays")
+    hold(4, lambda: silent.exit_code is None, "it stays")
 
     assert "consumer.silence_not_checked" not in silent.output
     assert silent.stop() == 0
@@ -53,13 +54,12 @@ def test_one_that_has_nothing_to_read_stays(service: Service) -> None:
 def test_one_whose_messages_another_holds_stays(service: Service) -> None:
     """The other reads slowly: what it holds is no business of this one."""
     service.web()
-    crowd = service.crowd(service.campaign(300))
-    crowd.wait_for_promises("nobody reads", users=300)
-    slow = service.consumer("--max-rate", "1")
+    service.crowd(service.campaign(20_000), habits=MANY).wait_for_promises("nobody reads", users=60)
+    slow = service.consumer("--solo", "--max-rate", "1")
 
     silent = silent_consumer(service, "absent")
     silent.says("coupon consumer, pid")
-    hold(6, lambda: silent.exit_code is None, "it stays")
+    hold(4, lambda: silent.exit_code is None, "it stays")
 
     assert unread() > 0
     assert "consumer.silence_not_checked" not in silent.output

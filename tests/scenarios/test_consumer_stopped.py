@@ -1,30 +1,23 @@
 """Row 18: a consumer comes back after the group has given its partitions, and the batch in its hand, to another."""
 
-from coupons.models import FailEventHistory
 from coupons.runtime.failpoints import CONSUMER_COMMITTED, CONSUMER_SETTLED
-from faults.visits import Habits
 from tests.support.group import MAX_POLL_INTERVAL, assert_admission_went_on, committed
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT
-from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=80)
 ALL = {0, 1, 2, 3}
 
 
-def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_commit_does_no_harm(
+def test_the_stale_commit_of_a_paused_consumer_does_no_harm(
     service: Service,
 ) -> None:
     """It sends no heartbeat meanwhile. When it goes on it settles in Redis, and commits in Kafka, what is long done."""
     consumers = [service.manage("run_coupon_consumer", "--solo", **MAX_POLL_INTERVAL) for _ in range(2)]
     service.web(**PATIENT)
     wait_until(lambda: all(len(each.partitions) == 2 for each in consumers), what="two partitions each")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(18, crowd, name="stopped")
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 18, name="stopped")
 
     with row.fault("a consumer: SIGSTOP with a batch written and not committed, SIGCONT after another did it"):
         service.arm(CONSUMER_COMMITTED, "stop")
@@ -32,7 +25,7 @@ def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_c
         absent, other = sorted(consumers, key=lambda each: each.pid != away)
         wait_until(lambda: other.partitions == ALL, within_sec=30, what="the other one takes over all")
         before = committed()
-        crowd.wait_for_promises("with one consumer", users=30)
+        row.crowd.wait_for_promises("with one consumer", users=30)
         wait_until(lambda: all(committed()[number] > before[number] for number in ALL), what="it does their batches")
         moved = committed()
         service.resume(CONSUMER_COMMITTED)
@@ -45,34 +38,29 @@ def test_stopped_until_another_has_done_its_batch_it_joins_again_and_its_stale_c
     )
     now = committed()
     assert all(now[number] >= moved[number] for number in ALL), "the stale commit rewound nobody"
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert not FailEventHistory.objects.exists()
-    assert_admission_went_on(crowd)
+    row.holds()
+    assert_admission_went_on(row.crowd)
     assert [each.stop() for each in consumers] == [0, 0]
     row.write()
 
 
-def test_too_slow_for_its_next_poll_it_leaves_joins_again_and_goes_on(service: Service) -> None:
+def test_a_consumer_too_slow_for_its_poll_joins_again(service: Service) -> None:
     """Its heartbeats go on, so only max.poll.interval.ms tells the group of it."""
     polls_often = {"COUPON_KAFKA_CLIENT_CONFIG": "max.poll.interval.ms=2500"}
     consumer = service.manage("run_coupon_consumer", "--solo", **polls_often)
     service.web(**PATIENT)
     consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(18, crowd, name="slow")
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 18, name="slow")
 
     with row.fault("a consumer: 6 s over one batch, 3.5 s more than the group waits"):
         service.arm(CONSUMER_SETTLED, "sleep:6000")
         service.wait_for(CONSUMER_SETTLED)
-        crowd.wait_for_promises("meanwhile", users=30)
+        row.crowd.wait_for_promises("meanwhile", users=30)
         consumer.says("Application maximum poll interval")
         wait_until(lambda: consumer.partitions == ALL and "consumer.revoked" in consumer.output, what="it is back")
     row.wait_for_promises(users=30)
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert not FailEventHistory.objects.exists()
-    assert_admission_went_on(crowd)
+    row.holds()
+    assert_admission_went_on(row.crowd)
     assert consumer.stop() == 0
     row.write()

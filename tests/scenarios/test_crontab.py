@@ -77,7 +77,7 @@ def with_a_due_event(service: Service) -> tuple[Campaign, Promises]:
     return campaign, promises
 
 
-def test_a_line_is_added_once_and_removed_and_the_users_own_lines_stay(checkout: Checkout) -> None:
+def test_adding_and_removing_a_line_keeps_other_lines(checkout: Checkout) -> None:
     checkout.crontab("add")
     checkout.crontab("add")
     assert len(checkout.lines) == 1
@@ -87,7 +87,7 @@ def test_a_line_is_added_once_and_removed_and_the_users_own_lines_stay(checkout:
     assert installed() == OWN_LINES
 
 
-def test_the_line_run_as_cron_does_turns_a_due_failure_into_a_coupon(checkout: Checkout, service: Service) -> None:
+def test_the_cron_line_turns_a_due_failure_into_a_coupon(checkout: Checkout, service: Service) -> None:
     campaign, promises = with_a_due_event(service)
     checkout.crontab("add")
     (line,) = checkout.lines
@@ -104,7 +104,7 @@ def test_the_line_run_as_cron_does_turns_a_due_failure_into_a_coupon(checkout: C
     assert_kept(campaign, promises)
 
 
-def test_a_run_that_could_not_reach_the_database_or_redis_is_shown(checkout: Checkout, service: Service) -> None:
+def test_a_run_without_the_database_or_redis_is_shown(checkout: Checkout, service: Service) -> None:
     with_a_due_event(service)
     checkout.crontab("add")
     command = checkout.lines[0].split(maxsplit=5)[5]

@@ -14,7 +14,7 @@ from tests.support.topic import published_users
 from tests.support.waiting import wait_until
 
 
-def test_children_of_a_web_server_that_has_used_its_producer_make_their_own(service: Service) -> None:
+def test_forked_web_children_make_their_own_producer(service: Service) -> None:
     consumer = service.manage("run_coupon_consumer", "--solo")
     service.manage("run_keeper")
     campaign = service.campaign(20_000)
@@ -37,7 +37,7 @@ def test_children_of_a_web_server_that_has_used_its_producer_make_their_own(serv
     row.write()
 
 
-def test_without_that_a_child_would_never_hear_that_its_message_is_in_the_log(service: Service) -> None:
+def test_an_inherited_producer_never_hears_of_its_message(service: Service) -> None:
     """The twin: a child publishes with its parent's producer, and nothing comes of it. Then with one of its own."""
     program = service.start("twin", [PYTHON, "-c", TWIN])
 

@@ -10,7 +10,7 @@ from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 
-def test_an_operator_s_command_killed_between_postgresql_and_redis_is_finished_by_the_keeper(service: Service) -> None:
+def test_the_keeper_finishes_a_command_killed_before_redis(service: Service) -> None:
     campaign = service.campaign(100)
     promises = apply_all(campaign, range(10))
     service.arm(PUSH_COMMITTED, "kill")
@@ -28,7 +28,7 @@ def test_an_operator_s_command_killed_between_postgresql_and_redis_is_finished_b
     assert_kept(campaign, promises)
 
 
-def test_a_rebuilder_that_is_killed_midway_is_followed_by_the_next(service: Service) -> None:
+def test_the_next_rebuild_follows_a_killed_one(service: Service) -> None:
     """With its new state ready to be swapped in."""
     campaign = service.campaign(100)
     promises = apply_all(campaign, range(10))

@@ -78,9 +78,7 @@ def test_a_connection_outlives_every_refusal(service: Service) -> None:
             assert (where, answer.status) == (where, status)
 
 
-def test_a_user_of_a_closed_campaign_is_refused_before_the_body_and_keeps_the_connection(
-    service: Service, tmp_path: Path
-) -> None:
+def test_a_closed_campaign_refuses_before_the_body(service: Service, tmp_path: Path) -> None:
     """The token says who it is, and what the body says changes nothing."""
     issuer = Issuer(tmp_path)
     issuer.add("now", "ES256")
@@ -135,7 +133,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(service: Service) -> None:
         assert "not received" in json.load(answer)["detail"]
 
 
-def test_what_is_not_read_ends_the_connection_and_the_answer_says_so(service: Service) -> None:
+def test_an_unread_body_ends_the_connection(service: Service) -> None:
     service.web(COUPON_WEB_WORKERS="1", **PATIENT)
 
     with kept_connection(service) as connection:

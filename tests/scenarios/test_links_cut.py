@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from coupons.models import Coupon, FailEventHistory
+from coupons.models import Coupon
 from faults.crowd import Crowd
 from faults.proxy import Proxy
-from faults.visits import Habits
+from tests.support.group import assert_membership_kept
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT
 from tests.support.places import (
@@ -17,11 +17,11 @@ from tests.support.places import (
     nobody_is_promised_anything,
     promised_newcomers,
 )
-from tests.support.promises import assert_history_holds, issued
+from tests.support.promises import issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=80)
+SUPERVISED = ("--concurrency", "1")
 # Each with whether somebody may be promised something meanwhile.
 RULES: dict[str, tuple[Callable[[Proxy], object], bool]] = {
     "slow, 100 to 150 ms": (lambda proxy: proxy.delay(50, jitter_ms=25), True),
@@ -32,63 +32,53 @@ RULES: dict[str, tuple[Callable[[Proxy], object], bool]] = {
 
 
 @pytest.mark.parametrize(("part", "code"), [("redis", "unavailable"), ("kafka", "unconfirmed")])
-def test_the_link_to_redis_or_kafka_is_bad_and_nobody_is_promised_what_is_not_in_both(
-    service: Service, part: str, code: str
-) -> None:
+def test_bad_links_to_redis_or_kafka_break_no_promise(service: Service, part: str, code: str) -> None:
     proxy = service.proxy(part)
-    _, consumer, keeper = service.everything()
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(26, crowd, name=part)
-    crowd.wait_for_promises("before", users=30)
+    _, consumer, keeper = service.everything(*SUPERVISED)
+    row = Row.begin(service, 26, name=part)
     assert proxy.accepted >= 3, "web, consumer and keeper"
 
     for name, (rule, some_are_promised) in RULES.items():
         with row.fault(f"link to {part}: {name}"):
             rule(proxy)
             if some_are_promised:
-                crowd.wait_for_promises(f"while it is {name}", users=10)
+                row.crowd.wait_for_promises(f"while it is {name}", users=10)
             else:
-                nobody_is_promised_anything(crowd, while_told=code)
+                nobody_is_promised_anything(row.crowd, while_told=code)
             proxy.let_pass()
         row.wait_for_promises(users=20)
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert_no_hole(campaign)
+    row.holds()
+    assert_no_hole(row.campaign)
     assert "rebuild." not in keeper.output
-    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
-    assert not FailEventHistory.objects.exists()
+    assert_only_promised_or(row.crowd, "unavailable", "unconfirmed")
     assert consumer.stop() == 0
     row.write()
 
 
-def test_the_link_to_postgresql_is_bad_and_users_are_admitted_all_the_same(service: Service) -> None:
+def test_users_are_admitted_over_a_bad_link_to_postgresql(service: Service) -> None:
     """Their coupons come later; the consumer waits and stays in its group."""
     proxy = service.proxy("postgres")
     _, consumer, keeper = service.everything(**PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(26, crowd, name="postgres")
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 26, name="postgres")
     assert proxy.accepted >= 3, "web, consumer and keeper"
 
     for name, (rule, _) in RULES.items():
         with row.fault(f"link to postgres: {name}"):
             rule(proxy)
             if name == "silent":
-                users_are_admitted_and_nothing_is_issued(crowd, silent_at=time.monotonic())
-            crowd.wait_for_promises(f"while it is {name}", users=20)
+                users_are_admitted_and_nothing_is_issued(row.crowd, silent_at=time.monotonic())
+            row.crowd.wait_for_promises(f"while it is {name}", users=20)
             proxy.let_pass()
         row.wait_for_promises(users=20)
-        before = issued(campaign)
-        wait_until(lambda before=before: issued(campaign) > before, within_sec=30, what="coupons are issued again")  # type: ignore[misc]
+        before = issued(row.campaign)
+        wait_until(lambda before=before: issued(row.campaign) > before, within_sec=30, what="coupons are issued again")  # type: ignore[misc]
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert_no_hole(campaign)
+    row.holds()
+    assert_no_hole(row.campaign)
     assert "rebuild." not in keeper.output
-    assert_only_promised_or(crowd, "unconfirmed")
-    assert not FailEventHistory.objects.exists()
-    assert consumer.output.count("consumer.assigned") == 1, "it stayed in its group"
+    assert_only_promised_or(row.crowd, "unconfirmed")
+    assert_membership_kept(consumer)
     assert consumer.stop() == 0
     row.write()
 

@@ -10,8 +10,7 @@ from coupons.admission import campaign_store
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
 from faults.crowd import Crowd
-from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.patience import PATIENT
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
@@ -22,10 +21,9 @@ QUANTITY = 2_000
 ROOM = 300  # users who may still get in by the lower quantity: more than come while the command starts
 AFTERWARDS = 60
 PATIENT_WITH_LOCKS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "120000"}  # half of it for a lock
-MANY = Habits(users_per_sec=80)
 
 
-def test_while_the_audit_s_table_is_locked_and_whoever_lowers_gives_up(service: Service) -> None:
+def test_a_lower_that_gives_up_on_a_locked_table(service: Service) -> None:
     """No keeper runs: the process that lowered takes it back. Its wait for the lock ends when users have been told."""
     service.web(**PATIENT)
     service.consumer("--solo")
@@ -62,6 +60,10 @@ def test_whoever_lowers_is_killed_before_the_commit(service: Service) -> None:
     row.write()
 
 
+# The command gives up soon.
+ENDS_ITS_WAITS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1500"}
+
+
 @pytest.mark.parametrize(("away", "back"), [("pause", "resume"), ("kill", "start")])
 def test_postgresql_goes_away_before_the_commit(service: Service, away: str, back: str) -> None:
     service.web(**PATIENT)
@@ -72,7 +74,7 @@ def test_postgresql_goes_away_before_the_commit(service: Service, away: str, bac
 
     with row.fault(f"postgres: {'SIGSTOP' if away == 'pause' else 'SIGKILL'} at push.lowered"):
         service.arm(PUSH_LOWERED, "stop")
-        lowering = lower(service, campaign)
+        lowering = lower(service, campaign, **ENDS_ITS_WAITS)
         service.wait_for(PUSH_LOWERED)
         service.stack(away, "postgres")
         service.resume(PUSH_LOWERED)

@@ -126,7 +126,7 @@ def note_what_is_stored(run: SecretRun) -> None:
 
 
 @pytest.mark.parametrize("debug", ["true", "false"])
-def test_no_answer_and_no_log_has_a_secret_while_all_servers_are_down(run: SecretRun, debug: str) -> None:
+def test_answers_and_logs_of_an_outage_hold_no_secret(run: SecretRun, debug: str) -> None:
     web = run.web_without_servers(DJANGO_DEBUG=debug)
 
     ready = run.request("GET", "/readyz", run.api_key)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from coupons.admission.scripts import admission_redis
 from coupons.messaging.topics import partition_lags
-from coupons.models import Campaign, Coupon, FailEventHistory, PartitionOffset
+from coupons.models import Campaign, Coupon, PartitionOffset
 from faults.visits import Habits
 from tests.support.group import commit, committed
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.patience import PATIENT
 from tests.support.places import places
 from tests.support.promises import assert_history_holds
@@ -18,20 +18,16 @@ from tests.support.service import Service
 from tests.support.topic import published_users, unread
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=100)
 FEW = Habits(users_per_sec=10)  # so few that a new log is not soon as long as the former one
 
 
 def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: Service) -> None:
     """The relay would heal it as long as Redis has the tickets; the rebuild has the topic alone."""
     _, consumer, keeper = service.everything(**PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(29, crowd)
-    crowd.wait_for_promises("before", users=60)
+    row = Row.begin(service, 29, users=60)
     assert consumer.stop() == 0
     assert keeper.stop() == 0
-    crowd.wait_for_promises("while nobody reads", users=100)
+    row.crowd.wait_for_promises("while nobody reads", users=100)
 
     with row.fault("the group's offsets moved to the end of the topic past unread messages, then FLUSHALL"):
         assert unread() >= 100
@@ -39,35 +35,34 @@ def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: S
         admission_redis().flushall()
         service.keeper()
     row.wait_for_promises(users=30)
-    again = service.consumer()
+    again = service.consumer("--solo")
     again.says("consumer.offset_was_moved")
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert not FailEventHistory.objects.exists()
+    row.holds()
     row.write()
 
 
-def test_a_consumer_begins_where_postgresql_says_also_when_no_message_follows(service: Service) -> None:
+def test_a_consumer_begins_where_postgresql_says(service: Service) -> None:
     """Without the relay, and without a later message that would show the gap."""
     service.web(**PATIENT)
     campaign = service.campaign(100)
-    consumer = service.consumer()
+    consumer = service.consumer("--solo")
     told = promised(service, campaign, range(10))
     wait_until(lambda: unread() == 0, what="all are read")
     assert consumer.stop() == 0
     told |= promised(service, campaign, range(10, 30))
     commit({number: lag.end for number, lag in partition_lags().items()})
 
-    service.consumer()
+    service.consumer("--solo")
 
     wait_until(lambda: set(coupons_of(campaign)) == told, within_sec=30, what="the skipped messages are read")
 
 
-def test_a_running_consumer_goes_back_to_what_postgresql_has_not_seen(service: Service) -> None:
+def test_a_running_consumer_goes_back_to_its_record(service: Service) -> None:
     """PostgreSQL is restored from an older copy: its record lies before the consumer's position."""
     service.web(**PATIENT)
     campaign = service.campaign(100)
-    consumer = service.consumer()
+    consumer = service.consumer("--solo")
     told = promised(service, campaign, range(20))
     wait_until(lambda: set(coupons_of(campaign)) == told, within_sec=30, what="all are issued")
     Coupon.objects.all().delete()
@@ -87,7 +82,7 @@ def test_a_running_consumer_goes_back_to_what_postgresql_has_not_seen(service: S
     wait_until(everybody_has_one_again, within_sec=60, what="everybody has a coupon again")
 
 
-def test_a_log_is_lost_while_nobody_reads_and_redis_is_lost_a_moment_later(service: Service) -> None:
+def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> None:
     """The former offsets lie beyond the new log's end; who was promised since is known to Redis and the log alone."""
     _, consumer, keeper = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
@@ -111,7 +106,7 @@ def test_a_log_is_lost_while_nobody_reads_and_redis_is_lost_a_moment_later(servi
         wait_until(lambda: lost.keys() <= set(published(campaign)), within_sec=60, what="they are published again")
         admission_redis().flushall()
     row.wait_for_promises(users=30)
-    service.consumer()
+    service.consumer("--solo")
 
     assert_history_holds(many, crowd, campaigns=[campaign])
     row.write()

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
 from coupons.runtime.failpoints import CONSUMER_FAILURES_RECORDED, CONSUMER_SETTLED
-from faults.visits import Habits
 from tests.support.group import (
     MAX_POLL_INTERVAL,
     assert_admission_went_on,
@@ -18,8 +17,6 @@ from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service, message
 from tests.support.waiting import wait_until
-
-MANY = Habits(users_per_sec=80)
 
 
 def poison_for(campaign: Campaign, user_id: str) -> dict[bytes, FailCode]:
@@ -53,27 +50,24 @@ def broken(campaign: Campaign, **fields: object) -> bytes:
     return json.dumps(json.loads(message(campaign.pk, "1", 1)) | fields).encode()
 
 
-def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(service: Service) -> None:
+def test_each_bad_message_becomes_a_failed_event(service: Service) -> None:
     """They come in one batch with good ones: the consumer stops until all are in the topic."""
     _, consumer, keeper = service.everything(**PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(23, crowd)
-    crowd.wait_for_promises("before", users=30)
-    user = next(iter(crowd.promises(campaign.pk)))
-    poison = poison_for(campaign, user)
+    row = Row.begin(service, 23)
+    user = next(iter(row.crowd.promises(row.campaign.pk)))
+    poison = poison_for(row.campaign, user)
 
     with row.fault("topic: a message of every bad kind, among good ones"):
         service.arm(CONSUMER_SETTLED, "stop")
         service.wait_for(CONSUMER_SETTLED)
         for number, payload in enumerate(poison):
             service.produce(payload, key=str(number))
-            crowd.wait_for_promises("between them", users=2)
+            row.crowd.wait_for_promises("between them", users=2)
         service.resume(CONSUMER_SETTLED)
         wait_until(lambda: FailEventHistory.objects.count() >= len(poison), what="all are recorded")
     row.wait_for_promises(users=30)
 
-    assert_history_holds(crowd, campaigns=[campaign])
+    assert_history_holds(row.crowd, campaigns=[row.campaign])
     events = FailEventHistory.objects.all()
     assert {bytes(event.payload): event.error_code for event in events} == poison
     assert len(events) == len(poison)
@@ -81,49 +75,43 @@ def test_each_bad_message_becomes_a_failed_event_and_its_neighbours_are_issued(s
     assert {event.next_attempt_at for event in events} == {None}, "no attempt can end differently"
     assert set(events.values_list("topic", flat=True)) == {service.topic}
     assert "consumer.waiting" not in consumer.output
-    assert_admission_went_on(crowd)
+    assert_admission_went_on(row.crowd)
     assert (consumer.stop(), keeper.stop()) == (0, 0)
     row.write()
 
 
-def test_a_flood_of_them_ends_the_consumer_with_a_clear_word(service: Service) -> None:
+def test_a_flood_of_bad_messages_ends_the_consumer(service: Service) -> None:
     """Also while good ones come between them, which are issued when an operator has looked."""
     keeper = service.keeper(**PATIENT)
     consumer = service.consumer("--batch-size", "10", COUPON_CONSUMER_POISON_LIMIT="20")
     service.web(**PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(23, crowd, name="flood")
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 23, name="flood")
 
     with row.fault("topic: 400 bad messages among good ones; the consumer ends and is started again"):
         for key in range(8):
             service.produce(*(b"poison %d of %d" % (number, key) for number in range(50)), key=str(key))
         assert consumer.wait() == 3
         recorded = FailEventHistory.objects.count()
-        crowd.wait_for_promises("without a consumer", users=30)
-        service.consumer()  # the limit of an operator who has looked
+        row.crowd.wait_for_promises("without a consumer", users=30)
+        service.consumer("--solo")  # the limit of an operator who has looked
     row.wait_for_promises(users=30)
 
     assert "more messages of topic" in consumer.output
     assert "COUPON_CONSUMER_POISON_LIMIT" in consumer.output
     assert "Traceback" not in consumer.output
     assert 20 < recorded < 200, "the table is not filled"
-    assert_history_holds(crowd, campaigns=[campaign])
+    assert_history_holds(row.crowd, campaigns=[row.campaign])
     assert FailEventHistory.objects.count() == 400, "a redelivery adds no second row"
-    assert_admission_went_on(crowd)
+    assert_admission_went_on(row.crowd)
     assert keeper.stop() == 0
     row.write()
 
 
-def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_message_stays(service: Service) -> None:
+def test_an_unrecorded_bad_message_keeps_its_offset(service: Service) -> None:
     """Row 24: some are in the transaction that PostgreSQL's crash undoes, some come when it is down."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
     service.web(**PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(24, crowd)
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 24)
 
     with row.fault("postgres: SIGKILL with failed events inserted and not committed, started again after 5 s"):
         service.arm(CONSUMER_FAILURES_RECORDED, "stop")
@@ -133,22 +121,22 @@ def test_while_the_failed_event_cannot_be_written_either_the_offset_of_its_messa
         service.resume(CONSUMER_FAILURES_RECORDED)
         service.produce(b"nor that")
         consumer.says("consumer.waiting")
-        assert_offsets_stay(crowd)
+        assert_offsets_stay(row.crowd)
         service.stack("start", "postgres")
         consumer.says("consumer.resumed")
     row.wait_for_promises(users=30)
 
-    assert_history_holds(crowd, campaigns=[campaign])
+    assert_history_holds(row.crowd, campaigns=[row.campaign])
     events = FailEventHistory.objects.values_list("payload", "error_code")
     found = sorted((bytes(payload), code) for payload, code in events)
     assert found == [(text, FailCode.INVALID_MESSAGE) for text in (b"no JSON", b"nor that", b"nor this")]
     assert_membership_kept(consumer)
-    assert_admission_went_on(crowd)
+    assert_admission_went_on(row.crowd)
     assert consumer.stop() == 0
     row.write()
 
 
-def test_what_the_gate_does_not_hold_is_never_issued_not_even_after_a_rebuild_or_a_retry(service: Service) -> None:
+def test_a_refused_ticket_is_not_issued_after_rebuild_or_retry(service: Service) -> None:
     campaign = service.campaign(10)
     promises = apply_all(campaign, range(3))
     service.consumer("--solo")

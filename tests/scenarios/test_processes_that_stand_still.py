@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 SOON = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1000"}  # twice as long for what an idle session holds
 
 
-def test_a_rebuilder_that_stopped_is_replaced_and_does_no_harm_when_it_goes_on(service: Service) -> None:
+def test_a_paused_rebuilder_is_replaced_and_does_no_harm(service: Service) -> None:
     """Its new state was ready to be swapped in."""
     keepers = [service.keeper(**SOON), service.keeper(**SOON)]
     campaign = service.campaign(100)
@@ -34,7 +34,7 @@ def test_a_rebuilder_that_stopped_is_replaced_and_does_no_harm_when_it_goes_on(s
     assert_kept(campaign, promises)
 
 
-def test_a_consumer_that_stopped_before_its_commit_holds_up_neither_consumers_nor_operators(service: Service) -> None:
+def test_a_consumer_paused_before_its_commit_blocks_nothing(service: Service) -> None:
     """Its transaction holds the campaign's row. It goes on when another consumer has written its batch."""
     stopped = service.consumer("--solo", **SOON)
     campaign = service.campaign(100)

@@ -1,5 +1,6 @@
 """Row 6: Redis is emptied, loses a key, or comes back with older files or none. 503, and a rebuild under traffic."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,22 +8,19 @@ from stack_parts.home import Home
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.models import Campaign, Coupon, FailCode, FailEventHistory
+from coupons.models import Coupon, FailCode, FailEventHistory
 from coupons.runtime.failpoints import REBUILD_BEGUN
 from faults.crowd import Crowd
-from faults.visits import Habits
-from tests.support.matrix import Row
-from tests.support.patience import patience
+from tests.support.matrix import MANY, Row
+from tests.support.patience import RELAY_SOON, patience
 from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_rebuild_goes_on, places
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=100)
 
-
-def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(service: Service) -> None:
+def test_a_flush_during_the_rush_neither_oversells_nor_loses(service: Service) -> None:
     _, _, keeper = service.everything()
     campaign = service.campaign(300)
     crowd = service.crowd(campaign, habits=MANY)
@@ -43,7 +41,7 @@ def test_a_flush_while_the_last_coupons_go_neither_oversells_nor_loses_one(servi
     row.write()
 
 
-def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> None:
+def test_each_deleted_key_is_rebuilt(service: Service) -> None:
     """In one rebuild: three campaigns, each of which loses another key, with its tickets half issued and half
     pending."""
     _, consumer, keeper = service.everything()
@@ -58,13 +56,13 @@ def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> 
         for number, campaign in enumerate(campaigns):
             assert admission_redis().delete(campaign_keys(campaign.pk)[number]) == 1
         closed_until_the_rebuild_goes_on(service, crowd)
-        wait_until(lambda: keeper.output.count("rebuild.done") == 3, within_sec=30, what=lambda: keeper.output)
+        keeper.says("rebuild.done", times=3)
     for campaign in campaigns:
         crowd.wait_for_promises("after the rebuild", users=10, campaign_id=campaign.pk)
     row.wait_for_promises()
-    service.consumer()
+    service.consumer("--solo")
 
-    assert_history_holds(crowd, campaigns=campaigns)
+    row.holds()
     for campaign in campaigns:
         assert places(campaign).items() >= promised[campaign.pk].items(), "the same places as before"
         assert_no_hole(campaign, lossy=[crowd])
@@ -72,53 +70,49 @@ def test_each_of_a_campaigns_keys_may_go_and_is_made_again(service: Service) -> 
     row.write()
 
 
-def test_redis_comes_back_without_its_files_and_then_with_older_ones(service: Service, tmp_path: Path) -> None:
+def test_redis_restarts_without_and_with_older_files(service: Service, tmp_path: Path) -> None:
     """Some tickets lie in PostgreSQL then and some in the topic alone."""
     _, consumer, keeper = service.everything()
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=MANY)
-    row = Row(6, crowd, name="files")
-    some_issued_some_pending(crowd, consumer)
+    row = Row.begin(service, 6, name="files")
+    some_issued_some_pending(row.crowd, consumer)
 
     with row.fault("redis: SIGKILL, started without its files"):
         service.stack("kill", "redis")
         service.stack("wipe", "redis")
-        found = places_found_and_rebuilt(crowd, campaign, service, keeper, rebuilds=1)
+        found = places_found_and_rebuilt(row, service, keeper, rebuilds=1)
     assert not found
     row.wait_for_promises(users=30)
-    older = places(campaign)
+    older = places(row.campaign)
     shutil.copytree(redis_files(), tmp_path / "older")
-    crowd.wait_for_promises("that the copy knows nothing of", users=30)
+    row.crowd.wait_for_promises("that the copy knows nothing of", users=30)
 
     with row.fault("redis: SIGKILL, started with an older copy of its files"):
         service.stack("kill", "redis")
         shutil.rmtree(redis_files())
         shutil.copytree(tmp_path / "older", redis_files())
-        found = places_found_and_rebuilt(crowd, campaign, service, keeper, rebuilds=2)
+        found = places_found_and_rebuilt(row, service, keeper, rebuilds=2)
     assert found.items() >= older.items()
     row.wait_for_promises(users=30)
-    service.consumer()
+    service.consumer("--solo")
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert_no_hole(campaign, lossy=[crowd])
-    assert_only_promised_or(crowd, "unavailable", "unconfirmed")
+    row.holds()
+    assert_no_hole(row.campaign, lossy=[row.crowd])
+    assert_only_promised_or(row.crowd, "unavailable", "unconfirmed")
     row.write()
 
 
-def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(service: Service) -> None:
+def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service) -> None:
     """Nobody was promised anything for them, and their places are somebody else's by then: who was told 503 leaves, or
     all might come again in the same order and get the same places.
     """
     waits = patience(delivery_ms=60_000)
-    consumer = service.manage("run_coupon_consumer")
+    consumer = service.manage("run_coupon_consumer", "--solo")
     keeper = service.keeper(**waits)  # its relay must not publish for those whose messages are held
     consumer.says("consumer.assigned")
-    proxy = service.proxy("kafka")  # for the web server alone: the rebuild reads the topic
-    service.web(**waits)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, give_up_after_sec=0.0))
-    row = Row(6, crowd, name="late")
-    crowd.wait_for_promises("before", users=30)
+    proxy = service.proxy("kafka")  # for the web servers alone: the rebuild reads the topic
+    service.webs(**waits)
+    row = Row.begin(service, 6, name="late", habits=dataclasses.replace(MANY, give_up_after_sec=0.0))
+    crowd, campaign = row.crowd, row.campaign
 
     with row.fault("redis: FLUSHALL, with messages in the producers' queues"):
         proxy.hold()
@@ -133,7 +127,7 @@ def test_messages_that_leave_a_producers_queue_after_the_rebuild_are_not_issued(
     row.wait_for_promises(users=30)
     wait_until(FailEventHistory.objects.exists, what="the late messages are read")
     keeper.stop()
-    service.keeper()  # a relay of little patience, for those who left with a place and no message
+    service.keeper(**RELAY_SOON)  # for those who left with a place and no message
 
     assert_history_holds(crowd, campaigns=[campaign])
     assert set(FailEventHistory.objects.values_list("error_code", flat=True)) == {FailCode.NOT_ADMITTED}
@@ -153,10 +147,9 @@ def some_issued_some_pending(crowd: Crowd, consumer: Process) -> None:
     crowd.wait_for_promises("without one", users=30)
 
 
-def places_found_and_rebuilt(
-    crowd: Crowd, campaign: Campaign, service: Service, keeper: Process, *, rebuilds: int
-) -> Promises:
+def places_found_and_rebuilt(row: Row, service: Service, keeper: Process, *, rebuilds: int) -> Promises:
     """Starts Redis; what it knows then, which is not all that was promised. After the rebuild it is."""
+    crowd, campaign = row.crowd, row.campaign
     crowd.wait_for_answers(503, "unavailable", times=5)
     promised = crowd.promises(campaign.pk)
     service.arm(REBUILD_BEGUN, "stop")
@@ -166,7 +159,7 @@ def places_found_and_rebuilt(
     assert not promised.items() <= found.items()
     crowd.wait_for_answers(503, "unavailable", times=20)
     service.resume(REBUILD_BEGUN)
-    wait_until(lambda: keeper.output.count("rebuild.done") == rebuilds, within_sec=30, what=lambda: keeper.output)
+    keeper.says("rebuild.done", times=rebuilds)
     assert promised.items() <= places(campaign).items(), "the same places as before"
     return found
 

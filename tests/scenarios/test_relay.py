@@ -28,7 +28,7 @@ def test_tickets_admitted_and_never_published_are_relayed_and_issued(service: Se
     assert not FailEventHistory.objects.exists()
 
 
-def test_what_waits_in_the_topic_for_a_slow_consumer_is_not_published_again(service: Service) -> None:
+def test_messages_waiting_for_a_slow_consumer_are_not_repeated(service: Service) -> None:
     campaign = service.campaign(100)
     service.keeper(**SOON)
     promises = apply_all(campaign, range(30))

@@ -14,19 +14,16 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.models import Campaign, Coupon
+from tests.support.patience import RELAY_SOON
 from tests.support.process import Process
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.tickets import held
 from tests.support.waiting import wait_until
 
-RELAY_SOON = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
-
 
 @pytest.mark.parametrize("lost", ["nothing else", "redis", "kafka"])
-def test_with_postgresql_restored_from_an_older_dump_every_promise_becomes_a_coupon(
-    service: Service, tmp_path: Path, lost: str
-) -> None:
+def test_an_older_dump_costs_no_promise(service: Service, tmp_path: Path, lost: str) -> None:
     """Also with Redis or Kafka lost at the same time. Users and sequences are the same; younger codes are others."""
     campaign = service.campaign(100)
     consumer = service.consumer("--solo")
@@ -51,7 +48,7 @@ def test_with_postgresql_restored_from_an_older_dump_every_promise_becomes_a_cou
     assert apply_all(campaign, range(45)) == promises, "and a repeat gets the same place"
 
 
-def test_consumers_write_again_what_came_after_the_dump_without_a_command(service: Service, tmp_path: Path) -> None:
+def test_consumers_write_again_what_the_dump_lacks(service: Service, tmp_path: Path) -> None:
     """The offsets came back with the dump, so they read on from there."""
     campaign = service.campaign(100)
     consumer = service.consumer("--solo")
@@ -69,9 +66,7 @@ def test_consumers_write_again_what_came_after_the_dump_without_a_command(servic
     assert_kept(campaign, promises)
 
 
-def test_coupons_beyond_the_quantity_of_an_older_dump_wait_for_an_operator_who_is_told_what_to_type(
-    service: Service, tmp_path: Path
-) -> None:
+def test_coupons_beyond_the_dump_s_quantity_wait_for_an_operator(service: Service, tmp_path: Path) -> None:
     """The quantity was raised after the dump: all who are in stay in, and PostgreSQL refuses until it is raised."""
     campaign = service.campaign(10)
     pg_dump(service, tmp_path / "dump")
@@ -94,7 +89,7 @@ def test_coupons_beyond_the_quantity_of_an_older_dump_wait_for_an_operator_who_i
     assert consumer.stop() == 0
 
 
-def test_with_redis_and_kafka_lost_at_once_what_is_written_stays_and_what_is_pending_is_gone(service: Service) -> None:
+def test_losing_redis_and_kafka_loses_only_pending_tickets(service: Service) -> None:
     campaign = service.campaign(30)
     consumer = service.consumer("--solo")
     promises = apply_all(campaign, range(20))

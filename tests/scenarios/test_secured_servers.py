@@ -258,7 +258,7 @@ def cases(secured: Secured) -> list[Case]:
     ]
 
 
-def test_a_consumer_and_a_command_say_what_is_wrong_and_go_on_trying(secured: Secured) -> None:
+def test_a_consumer_and_a_command_name_the_fault_and_retry(secured: Secured) -> None:
     campaign = secured.campaign()
     ca, other = str(secured.servers.authority.ca), str(secured.servers.other.ca)
     config = secured.lines["COUPON_KAFKA_CLIENT_CONFIG"]

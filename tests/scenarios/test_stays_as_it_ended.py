@@ -10,15 +10,13 @@ from coupons.admission.scripts import admission_redis
 from coupons.issuing.failed_events import give_up_events
 from coupons.messaging.messages import decode
 from coupons.models import AuditEntry, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
-from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import MANY, Row
 from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service, message
 from tests.support.topic import read_topic, unread
 from tests.support.waiting import wait_until
 
-MANY = Habits(users_per_sec=80)
 DUE_AT_ONCE = {"COUPON_RETRY_BASE_DELAY_SEC": "0"}
 REFUSED = "3$"  # users whose id ends so
 
@@ -52,7 +50,7 @@ def successes_without_a_coupon() -> int:
     return sum(ticket not in tickets for ticket in succeeded.values_list("campaign_id", "user_id", "sequence"))
 
 
-def test_two_messages_of_a_refused_ticket_never_end_in_success_without_a_coupon(service: Service) -> None:
+def test_a_twice_refused_ticket_never_succeeds_without_a_coupon(service: Service) -> None:
     service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
     service.web(**PATIENT)
     campaign = service.campaign(20_000)
@@ -87,7 +85,7 @@ def all_retried(service: Service) -> bool:
     return not FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).exists()
 
 
-def test_id_sequences_that_are_set_back_refuse_nobody_and_lose_no_failed_event(service: Service) -> None:
+def test_id_sequences_set_back_lose_nothing(service: Service) -> None:
     """As a database that was moved by logical replication: the rows came along, the sequences did not."""
     _, consumer, _ = service.everything(**PATIENT)
     campaign = service.campaign(20_000)
@@ -117,7 +115,7 @@ def test_id_sequences_that_are_set_back_refuse_nobody_and_lose_no_failed_event(s
     row.write()
 
 
-def test_the_whole_topic_again_for_a_renamed_group_changes_nothing_that_has_ended(service: Service) -> None:
+def test_a_renamed_group_changes_nothing_that_has_ended(service: Service) -> None:
     """Given-up tickets, refused ones and poison; delivered again to another group, and produced again."""
     service.web(**PATIENT)
     keeper = service.keeper()

@@ -10,7 +10,7 @@ from tests.support.service import Service
 WITHIN_SEC = 30.0  # what orchestrators give by default before they kill
 
 
-def test_asked_to_end_while_all_servers_hang_each_process_ends_and_nothing_is_lost(service: Service) -> None:
+def test_each_process_ends_while_all_servers_hang(service: Service) -> None:
     web, consumer, keeper = service.everything()
     jobs = service.manage("run_jobs")
     jobs.says("jobs.started")
@@ -32,7 +32,7 @@ def test_asked_to_end_while_all_servers_hang_each_process_ends_and_nothing_is_lo
     assert_kept(campaign, promises)
 
 
-def test_asked_to_end_while_its_commit_is_on_the_way_to_a_broker_that_hangs_a_consumer_ends(service: Service) -> None:
+def test_a_consumer_ends_while_the_broker_hangs_its_commit(service: Service) -> None:
     """It leaves its group when the commit has had its time, not librdkafka's minute."""
     consumer = service.consumer("--solo")
     service.web()

@@ -33,7 +33,7 @@ LIMITS = {
     "600 at a time, of a Redis that stands still for a second",
     "202, or 503 with Retry-After; who was promised a coupon has it; threads and memory stay bounded",
 )
-def test_a_crowd_that_has_no_room_is_refused_and_nothing_grows(service: Service) -> None:
+def test_a_crowd_beyond_the_limit_is_refused_without_growth(service: Service) -> None:
     consumer = service.manage("run_coupon_consumer", "--solo")
     web = service.web(**LIMITS)
     consumer.says("consumer.assigned")
@@ -59,7 +59,7 @@ def test_a_crowd_that_has_no_room_is_refused_and_nothing_grows(service: Service)
     wait_until(lambda: Coupon.objects.filter(user_id__startswith="u").count() == 600, what="all promised are issued")
 
 
-def test_what_waits_for_a_thread_in_vain_is_refused_and_operators_are_served(service: Service) -> None:
+def test_operators_are_served_while_waiting_users_are_refused(service: Service) -> None:
     service.web(**LIMITS)
     campaign = service.campaign(1_000)
     wait_until(lambda: service.apply(campaign, "u").status in (200, 202), what="the ticket")

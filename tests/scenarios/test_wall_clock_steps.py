@@ -5,50 +5,42 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from coupons.admission.scripts import admission_redis
-from coupons.models import Campaign, FailEventHistory
+from coupons.models import Campaign
 from faults.visits import Habits
 from tests.support import faketime
 from tests.support.group import assert_membership_kept
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT
 from tests.support.places import assert_only_promised_or
-from tests.support.promises import apply_all, assert_history_holds, assert_kept, issued
+from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 AHEAD_SEC, BEHIND_SEC = 3_600.0, -3_600.0  # from the true time
 
 
-def test_a_host_whose_wall_clock_steps_by_hours_goes_on_admitting_rebuilding_and_writing(
-    service: Service, tmp_path: Path
-) -> None:
+def test_a_stepping_host_clock_stops_nothing(service: Service, tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     web, _, keeper = service.everything(**faketime.environment(clock), **PATIENT)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
-    row = Row(36, crowd)
-    crowd.wait_for_promises("before", users=60)
+    row = Row.begin(service, 36, habits=Habits(users_per_sec=60), users=60)
 
     with row.fault("the host of web, keeper and consumer: its wall clock 1 h ahead, then 2 h back"):
         faketime.step(clock, AHEAD_SEC)
-        crowd.wait_for_promises("ahead", users=120)
+        row.crowd.wait_for_promises("ahead", users=120)
         faketime.step(clock, BEHIND_SEC)
-        crowd.wait_for_promises("behind", users=180)
-    assert_only_promised_or(crowd)
+        row.crowd.wait_for_promises("behind", users=180)
+    assert_only_promised_or(row.crowd)
     with row.fault("redis: FLUSHALL, rebuilt by a keeper whose clock has stepped back"):
         admission_redis().flushall()
         keeper.says("rebuild.done")
     row.wait_for_promises(users=60)
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    assert not FailEventHistory.objects.exists()
+    row.holds()
     assert web.stop() == 0
     row.write()
 
 
-def test_an_idle_consumer_whose_wall_clock_steps_back_stays_in_its_group_and_ends_when_asked_to(
-    service: Service, tmp_path: Path
-) -> None:
+def test_an_idle_consumer_survives_a_clock_step_back(service: Service, tmp_path: Path) -> None:
     """All waits of its Kafka client are under way at that moment. The group's session time-out is 6 s here."""
     clock = tmp_path / "clock"
     consumer = service.consumer("--solo", **faketime.environment(clock))
@@ -57,7 +49,7 @@ def test_an_idle_consumer_whose_wall_clock_steps_back_stays_in_its_group_and_end
     wait_until(lambda: issued(campaign) == 5, what="it has nothing to do")
 
     faketime.step(clock, BEHIND_SEC)
-    later = time.monotonic() + 10
+    later = time.monotonic() + 8
     wait_until(lambda: time.monotonic() > later, what="its session would have ended")
     promises |= apply_all(campaign, range(5, 10))
     assert_kept(campaign, promises)
@@ -65,9 +57,7 @@ def test_an_idle_consumer_whose_wall_clock_steps_back_stays_in_its_group_and_end
     assert consumer.stop() == 0
 
 
-def test_a_campaign_that_is_made_and_opened_on_a_host_whose_clock_is_ahead_admits_at_once(
-    service: Service, tmp_path: Path
-) -> None:
+def test_a_campaign_opened_by_a_fast_clock_admits_at_once(service: Service, tmp_path: Path) -> None:
     """It opens "now", and closes in half an hour, by the servers' clocks."""
     clock = tmp_path / "clock"
     host = faketime.environment(clock)

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-import pytest
 import urllib3
 
 from coupons.messaging.log import LoggedMessage
@@ -16,61 +15,52 @@ from faults.history import NO_ANSWER, read_history
 from faults.proxy import Direction
 from faults.soak.expected_exits import ExpectedExits
 from faults.visits import Habits
-from tests.support.matrix import Row
-from tests.support.patience import patience
+from tests.support.matrix import BOTH_WAYS, Row
+from tests.support.patience import RELAY_SOON, patience
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, assert_kept
 from tests.support.service import Service
 from tests.support.topic import pending_holders, published_users, read_topic, ticket_holders, unread
 from tests.support.waiting import wait_until
 
-RELAY_SOON = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 # Nobody repeats, comes back or asks twice at once: who passes a point is new, and if he got no answer, only the relay
 # brings his coupon. (A winner who comes back to the other worker before his coupon is written is published once more.)
 NOBODY_REPEATS = Habits(users_per_sec=60, give_up_after_sec=0.0, repeat_share=0.0, duplicate_share=0.0)
 
 
-@pytest.mark.parametrize("point", [WEB_ADMITTED, WEB_ACKNOWLEDGED])
-def test_killed_after_redis_admitted_a_user_nobody_answered_him_and_he_gets_his_coupon(
-    service: Service, point: str
-) -> None:
-    """Between Redis and Kafka. And with the message in Kafka, one step before the answer."""
+@BOTH_WAYS
+def test_an_unanswered_admitted_user_gets_the_coupon(service: Service) -> None:
+    """Killed between Redis and Kafka. And with the message in Kafka, one step before the answer."""
     consumer = service.manage("run_coupon_consumer", "--solo")
-    web = service.web()
+    web = service.web(COUPON_WEB_WORKERS="2")
     consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=NOBODY_REPEATS)
-    row = Row(1, crowd, name=point.removeprefix("web."))
-    crowd.wait_for_promises("before", users=30)
-    with row.fault(f"web: SIGKILL to a worker at {point}"):
-        service.arm(point, "kill@5")
-        service.wait_for(point)
-        wait_until(lambda: workers_started(web) == 3, what="the server starts another worker")
-    row.wait_for_promises(users=30)
-    crowd.stop()
+    row = Row.begin(service, 1, habits=NOBODY_REPEATS)
+    for deaths, point in enumerate((WEB_ADMITTED, WEB_ACKNOWLEDGED), start=1):
+        with row.fault(f"web: SIGKILL to a worker at {point}"):
+            service.arm(point, "kill@5")
+            service.wait_for(point)
+            wait_until(lambda deaths=deaths: workers_started(web) == 2 + deaths, what="another worker")  # type: ignore[misc]
+        row.wait_for_promises(users=30)
+    row.crowd.stop()
 
     wait_until(lambda: unread() == 0, what="all that was published is read")
-    silent = unanswered(crowd)
-    if point == WEB_ADMITTED:
-        assert silent & pending_holders(campaign) - published_users(), "his place is kept, and he has no message"
-    else:
-        assert silent & published_users() - pending_holders(campaign), "his message was enough"
-    assert_relayed(service, crowd, campaign)
+    silent = unanswered(row.crowd)
+    assert silent & pending_holders(row.campaign) - published_users(), "one's place is kept, and he has no message"
+    assert silent & published_users() - pending_holders(row.campaign), "another's message was enough"
+    assert_relayed(service, row.crowd, row.campaign)
     assert web.exit_code is None
     row.write()
 
 
-def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(service: Service) -> None:
+@BOTH_WAYS
+def test_the_relay_publishes_what_a_killed_producer_had_queued(service: Service) -> None:
     """What eight users' messages were sent to swallows them, so the only copies are in the queue."""
     consumer = service.manage("run_coupon_consumer", "--solo")  # by itself: only the web process loses its link
     link = service.proxy("kafka")
     # The eighth message is due long before the first five are given up, after which nobody would be published.
     web = service.web(COUPON_WEB_WORKERS="1", **patience(accept_ms=3_000))
     consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=NOBODY_REPEATS)
-    row = Row(2, crowd)
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 2, habits=NOBODY_REPEATS)
     with row.fault("web: SIGKILL to a worker with 8 messages in its queue"):
         link.blackhole(Direction.REQUESTS)
         service.arm(WEB_PRODUCED, "kill@8")
@@ -78,20 +68,20 @@ def test_killed_with_messages_in_the_producers_queue_the_relay_publishes_them(se
         link.let_pass()
         wait_until(lambda: workers_started(web) == 2, what="the server starts another worker")
     row.wait_for_promises(users=30)
-    crowd.stop()
+    row.crowd.stop()
 
     wait_until(lambda: unread() == 0, what="all that was published is read")
-    lost = pending_holders(campaign) - published_users()
+    lost = pending_holders(row.campaign) - published_users()
     # Of the eight some may have been on the wire when the link went silent.
-    assert len(lost & unanswered(crowd)) >= 4, (
+    assert len(lost & unanswered(row.crowd)) >= 4, (
         "what was in the queue died with the process, and its users heard nothing"
     )
-    assert_relayed(service, crowd, campaign)
+    assert_relayed(service, row.crowd, row.campaign)
     row.write()
 
 
-def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service: Service) -> None:
-    web = service.web()
+def test_workers_of_a_killed_server_end_and_free_the_port(service: Service) -> None:
+    web = service.web(COUPON_WEB_WORKERS="2")
     campaign = service.campaign(100)
     promises = apply_until_answered(service, campaign, range(5))
     workers = {pid: words for pid, words in service.left_over().items() if pid != web.pid}
@@ -107,11 +97,11 @@ def test_the_workers_of_a_server_that_was_killed_end_and_leave_its_port(service:
     assert_kept(campaign, promises)
 
 
-def test_a_server_whose_worker_dies_as_soon_as_it_is_started_ends_for_whoever_runs_it_to_start_it_again(
+def test_a_server_whose_workers_keep_dying_ends(
     service: Service,
 ) -> None:
     """granian takes it for a crash loop; the soak must know such an end when it has killed the workers itself."""
-    web = service.web(COUPON_WEB_WORKERS="1")
+    web = service.web()
     killed: set[int] = set()
 
     def has_ended() -> bool:

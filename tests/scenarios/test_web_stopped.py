@@ -10,7 +10,7 @@ from faults.crowd import Crowd
 from faults.history import NO_ANSWER, Request, read_history
 from faults.proxy import Direction
 from faults.visits import Habits
-from tests.support.matrix import Row
+from tests.support.matrix import BOTH_WAYS, Row
 from tests.support.patience import patience
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
@@ -22,7 +22,8 @@ LONG_SEC = 1.0
 IMPATIENT = Habits(users_per_sec=60, connections=40, give_up_after_sec=0.0, repeat_share=0.0)
 
 
-def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
+@BOTH_WAYS
+def test_a_stopping_web_server_answers_what_is_in_hand(service: Service) -> None:
     """Its users wait for Kafka's answers, which are held until nobody new is taken; the other server goes on."""
     consumer = service.manage("run_coupon_consumer", "--solo")
     # Of the view each who waits has a thread; nobody is to be refused for want of one.
@@ -32,13 +33,11 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
     leaving = service.web(**long)
     address = service.url
     consumer.says("consumer.assigned")
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=Habits(users_per_sec=100, duplicate_share=0.0, request_timeout_sec=12))
-    row = Row(3, crowd, name="in-hand")
-    crowd.wait_for_promises("before", users=50)
+    habits = Habits(users_per_sec=100, duplicate_share=0.0, request_timeout_sec=12)
+    row = Row.begin(service, 3, name="in-hand", habits=habits, users=50)
     with row.fault("web: SIGTERM to one of two servers, its users waiting for Kafka's answers"):
         link.hold(Direction.ANSWERS)
-        in_hand = wait_until(lambda: waiting_for_long(campaign, crowd, at_least=6), what="some wait")
+        in_hand = wait_until(lambda: waiting_for_long(row.campaign, row.crowd, at_least=6), what="some wait")
         asked_at = time.monotonic()
         leaving.signal(signal.SIGTERM)
         wait_until(lambda: refuses_connections(address), what="no new users are taken")
@@ -47,32 +46,32 @@ def test_a_web_server_that_is_asked_to_end_answers_what_is_in_hand_and_takes_not
         assert leaving.wait() == 0
     row.wait_for_promises(users=50)  # at the other server
 
-    assert_history_holds(crowd, campaigns=[campaign])
-    mine = [request for request in read_history(crowd.path).requests if request.address == address]
+    assert_history_holds(row.crowd, campaigns=[row.campaign])
+    mine = [request for request in read_history(row.crowd.path).requests if request.address == address]
     told = [request for request in mine if request.user_id in in_hand and request.start < asked_at < request.end]
     assert len([request for request in told if request.end > refused_at]) >= 3
     assert all(request.promises for request in told), [request for request in told if not request.promises]
     assert not [request for request in mine if request.start > refused_at and is_answered(request)]
     assert "Traceback" not in leaving.output
-    assert {status for status, _ in crowd.answers} <= {200, 202, NO_ANSWER}, crowd.answers
+    assert {status for status, _ in row.crowd.answers} <= {200, 202, NO_ANSWER}, row.crowd.answers
     row.write()
 
 
-def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_gone(service: Service) -> None:
+@BOTH_WAYS
+def test_queued_messages_are_sent_before_the_server_ends(service: Service) -> None:
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
     # Of the view each who waits has a thread: enough are published before the first ones are given up.
     long = {**patience(accept_ms=4_000, redis_ms=1_000, delivery_ms=14_000), "COUPON_WEB_THREADS": "64"}
     web = service.web(**long)
-    campaign = service.campaign(20_000)
-    crowd = service.crowd(campaign, habits=IMPATIENT)
-    row = Row(3, crowd, name="flush")
-    crowd.wait_for_promises("before", users=30)
+    row = Row.begin(service, 3, name="flush", habits=IMPATIENT)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):
         link.blackhole(Direction.REQUESTS)
-        queued = wait_until(lambda: unpublished(campaign, at_least=20), what="20 messages are in the queue")
-        assert (503, "unconfirmed") not in crowd.answers, "too late: the breaker may have kept some out of the queue"
-        crowd.wait_for_answers(503, "unconfirmed", times=20)
+        queued = wait_until(lambda: unpublished(row.campaign, at_least=20), what="20 messages are in the queue")
+        assert (503, "unconfirmed") not in row.crowd.answers, (
+            "too late: the breaker may have kept some out of the queue"
+        )
+        row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         web.signal(signal.SIGTERM)
         wait_until(lambda: refuses_connections(service.url), what="no new users are taken")
         link.let_pass()
@@ -83,7 +82,7 @@ def test_messages_that_nobody_waits_for_any_more_are_sent_before_the_server_is_g
 
     service.consumer("--solo")
     service.keeper()  # for those who came while nobody waited for Kafka any more
-    assert_history_holds(crowd, campaigns=[campaign])
+    assert_history_holds(row.crowd, campaigns=[row.campaign])
     assert "producer.closed_with_messages" not in web.output
     assert "Traceback" not in web.output
     assert not FailEventHistory.objects.exists()

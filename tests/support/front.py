@@ -24,8 +24,8 @@ FOR_EVER_MS = 3_600_000
 class StillCampaigns(ClosedCampaigns):
     """It looks only when it is told to (`look`), and what it has seen then is good for as long as a test lasts."""
 
-    def _keep_current(self) -> None:
-        self._stop.wait()
+    def __init__(self) -> None:
+        super().__init__(refresh_ms=FOR_EVER_MS, lease_ms=FOR_EVER_MS)
 
     def look(self, campaign_id: UUID) -> None:
         """At this campaign, and at its admitted users if it is closed."""
@@ -33,8 +33,6 @@ class StillCampaigns(ClosedCampaigns):
         self.refresh()
         wait_until(lambda: not self.is_loading, what="the admitted users to be loaded")
         self.refresh()
-        for closed in self._closed.values():
-            closed.until += FOR_EVER_MS / 1000
 
 
 class Loop:

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from coupons.messaging.messages import encode
-from tests.unit.test_messages import TICKET
+from tests.support.tickets import TICKET
 
 GOOD = encode(TICKET)
 EXAMPLES = int(os.environ.get("FUZZ_MESSAGE_EXAMPLES", "300"))

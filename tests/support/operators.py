@@ -66,3 +66,20 @@ def history_of(row: Campaign | FailEventHistory | ApiKey) -> list[str]:
 def act(client: Client, address: str, *, reason: str = REASON, **values: Any) -> Any:
     """Press a button, with the reason that stands beside it."""
     return client.post(address, {"reason": reason, **values}, follow=True)
+
+
+def values_of(client: Client, campaign: Campaign, **changed: Any) -> dict[str, Any]:
+    """The form of the campaign's page as it stands there, with some fields filled in anew."""
+    form = client.get(campaign_page(campaign)).context["adminform"].form
+    opens_at, closes_at = form.initial["opens_at"], form.initial["closes_at"]
+    values = {
+        "name": form.initial["name"],
+        "quantity": form.initial["quantity"],
+        "opens_at_0": f"{opens_at:%Y-%m-%d}",
+        "opens_at_1": f"{opens_at:%H:%M:%S}",
+        "closes_at_0": f"{closes_at:%Y-%m-%d}" if closes_at else "",
+        "closes_at_1": f"{closes_at:%H:%M:%S}" if closes_at else "",
+        "revision": form.initial["revision"],
+        "reason": "it was wrong",
+    }
+    return {**values, **changed}

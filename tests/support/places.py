@@ -1,5 +1,6 @@
 """The places of a campaign as Redis holds them, and what the users of a crowd were told of theirs."""
 
+import time
 from collections.abc import Iterable
 
 from redis import Redis
@@ -12,6 +13,7 @@ from faults.crowd import Crowd
 from faults.history import Request, read_history
 from tests.support.promises import Promises
 from tests.support.service import Service
+from tests.support.waiting import wait_until
 
 
 def places(campaign: Campaign, *, redis: Redis | None = None) -> Promises:
@@ -63,9 +65,16 @@ def nobody_is_promised_anything(crowd: Crowd, *, while_told: str) -> None:
     """
     promises = [202] if while_told == "unconfirmed" else [200, 202]
     crowd.wait_for_answers(503, while_told, times=25)
+    since = time.monotonic()
     before = [crowd.answers[status, ""] for status in promises]
     crowd.wait_for_answers(503, while_told, times=20)
+    wait_until(lambda: _tellers(crowd, while_told, since=since) == set(crowd.addresses), what="each server has told so")
     assert [crowd.answers[status, ""] for status in promises] == before
+
+
+def _tellers(crowd: Crowd, code: str, *, since: float) -> set[str]:
+    told = [each for each in read_history(crowd.path).requests if each.start > since]
+    return {each.address for each in told if (each.status, each.code) == (503, code)}
 
 
 def closed_until_the_rebuild_goes_on(service: Service, crowd: Crowd) -> None:
@@ -77,4 +86,7 @@ def closed_until_the_rebuild_goes_on(service: Service, crowd: Crowd) -> None:
 
 
 def assert_only_promised_or(crowd: Crowd, *codes: str) -> None:
+    """By each of the servers that it asked."""
+    promising = {request.address for request in read_history(crowd.path).requests if request.promises}
+    assert promising == set(crowd.addresses)
     assert set(crowd.answers) <= {(202, ""), (200, ""), *((503, code) for code in codes)}, crowd.answers

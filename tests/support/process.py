@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.waiting import wait_until
@@ -49,12 +50,17 @@ class Process:
             owned = owned | numbers if what == "assigned" else owned - numbers
         return owned
 
-    def says(self, text: str, *, within_sec: float = 30.0) -> None:
+    def says(self, text: str, *, times: int = 1, within_sec: float = 30.0) -> None:
+        """Waits until it has said so, so often since its start."""
         wait_until(
-            lambda: text in self.output,
+            lambda: self.output.count(text) >= times,
             within_sec=within_sec,
             what=lambda: f"{self.name} says {text!r}:\n{self.output}",
         )
+
+    def has_said(self, text: str) -> int:
+        """How often."""
+        return self.output.count(text)
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -77,15 +83,19 @@ class Process:
             self.kill()
             raise AssertionError(f"{self.name} did not end on SIGTERM:\n{self.output}") from None
 
-    def close(self) -> None:
+    def ask_to_end(self) -> None:
+        """It and all that it has started; also who stands still."""
         if self.exit_code is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGCONT)
                 os.killpg(self.pid, signal.SIGTERM)
-                self.wait(within_sec=15)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                self._process.kill()
-                self._process.wait(10)
+
+    def close(self) -> None:
+        try:
+            self.wait(within_sec=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
         # Captured by pytest, which shows it when the test failed.
         print(f"--- {self.name}, exit code {self.exit_code} ---\n{self.output[-8_000:]}")
         self._log.close()

@@ -3,20 +3,21 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 from uuid import UUID
 
 import urllib3
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 from django.conf import LazySettings
 from django.db import connection
+from stack_parts.cli import main as bin_stack
 
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.management.command import EXIT_UNAVAILABLE
@@ -29,7 +30,8 @@ from faults.crowd import Crowd
 from faults.visits import Habits
 from harness import free_port
 from tests.support.injection import Injection
-from tests.support.patience import OwnPatience
+from tests.support.own_topic import delete_topic, keep_topic
+from tests.support.patience import RELAY_SOON, OwnPatience
 from tests.support.process import ROOT, Process
 from tests.support.waiting import STEP_SEC, wait_until
 
@@ -98,11 +100,15 @@ class Service(Injection):
                 break
         return process
 
-    def everything(self, **more: str) -> tuple[Process, Process, Process]:
-        """Web, consumer and keeper, which start side by side; `more` variables for each of them."""
-        consumer = self.manage("run_coupon_consumer", **more)
+    def everything(self, *arguments: str, **more: str) -> tuple[Process, Process, Process]:
+        """Web servers (the front's is returned), consumer and keeper, which start side by side.
+
+        `arguments` are the consumer's, --solo if there are none; `more` are variables for each of them.
+        """
+        more = {**RELAY_SOON, **more}
+        consumer = self.manage("run_coupon_consumer", *(arguments or ["--solo"]), **more)
         keeper = self.manage("run_keeper", "--interval-ms", "300", **more)
-        web = self.web(**more)
+        web, _ = self.webs(**more)
         consumer.says("consumer.assigned")
         keeper.says("keeper: looks")
         return web, consumer, keeper
@@ -125,20 +131,34 @@ class Service(Injection):
         return {pid: words for pid, words in found.items() if words}  # a zombie has none
 
     def web(self, **more: str) -> Process:
-        """A web server that admits; its address is `url` from then on."""
+        """A web server that admits, with one worker unless told otherwise; its address is `url` from then on."""
+        process = self._start_web(**more)
+        self._wait_for_web(process, self.url, workers=int(more.get("COUPON_WEB_WORKERS", "1")))
+        return process
+
+    def webs(self, **more: str) -> tuple[Process, Process]:
+        """Two of them, so that one fault meets both ways: applications are answered by the front, and by the view."""
+        view = self._start_web(COUPON_FRONT="false", **more)
+        front = self._start_web(COUPON_FRONT="true", **more)
+        for process, url in zip((view, front), self.addresses[-2:], strict=True):
+            self._wait_for_web(process, url, workers=int(more.get("COUPON_WEB_WORKERS", "1")))
+        return front, view
+
+    def _start_web(self, **more: str) -> Process:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.addresses.append(self.url)
-        process = self.start("web", [str(ROOT / "bin" / "web")], WEB_PORT=str(port), **more)
-        wait_until(lambda: self._is_ready() or process.exit_code is not None, within_sec=40, what="web is ready")
-        assert process.exit_code is None, process.output
-        for number in range(1, int(more.get("COUPON_WEB_WORKERS", "2")) + 1):
-            process.says(f"Started worker-{number}")  # one that answers is not yet all of them
-        return process
+        return self.start("web", [str(ROOT / "bin" / "web")], WEB_PORT=str(port), **{"COUPON_WEB_WORKERS": "1", **more})
 
-    def _is_ready(self) -> bool:
+    def _wait_for_web(self, process: Process, url: str, *, workers: int) -> None:
+        wait_until(lambda: self._is_ready(url) or process.exit_code is not None, within_sec=40, what="web is ready")
+        assert process.exit_code is None, process.output
+        for number in range(1, workers + 1):
+            process.says(f"Started worker-{number}")  # one that answers is not yet all of them
+
+    def _is_ready(self, url: str) -> bool:
         try:
-            return self._pool.request("GET", f"{self.url}/readyz").status == 200
+            return self._pool.request("GET", f"{url}/readyz").status == 200
         except urllib3.exceptions.HTTPError:
             return False
 
@@ -186,8 +206,8 @@ class Service(Injection):
         if verb in ("stop", "kill", "pause"):
             self._stopped.add(part)
             self.patience.as_usual(part)
-        command = [str(ROOT / "bin" / "stack"), verb, part]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env={**os.environ, **more})
+        with patch.dict(os.environ, more):
+            assert bin_stack([verb, part]) == 0, f"bin/stack {verb} {part}"
         if verb in ("start", "resume"):
             self._stopped.discard(part)
             if not self._stopped:
@@ -226,22 +246,15 @@ class Service(Injection):
             topics.administrator.reset()
 
     def _close_processes_and_topic(self) -> None:
-        for process in reversed(self._processes):
+        for process in self._processes:
+            process.ask_to_end()
+        for process in self._processes:
             process.close()
-        hanging = self._end_left_over()
+        hanging = self._end_left_over() if self._processes else {}
         self.remove_injection()
-        # A broker with the topics of a thousand tests would take a minute to start again after a kill.
-        wait_until(self._topic_is_deleted, within_sec=60, what="the test's topic is deleted")
+        if self._processes or "kafka" in self._disturbed or not keep_topic(self._settings, self.topic):
+            delete_topic(self.topic)
         assert not hanging, f"did not end when asked to, nor when their parent did: {hanging}"
-
-    def _topic_is_deleted(self) -> bool:
-        """A client that was made while its broker was fenced, as after a pause, may wait for a controller in vain."""
-        client = topics.administrator()
-        error = client.delete_topics([self.topic], request_timeout=5)[self.topic].exception(20)
-        if isinstance(error, KafkaException) and error.args[0].code() < 0:  # nobody has answered
-            topics.administrator.forget()
-            return False
-        return True  # or it was deleted by the test
 
     def _end_left_over(self) -> dict[int, str]:
         """Workers notice in half a second that their parent is gone; what has not ended by now hangs."""

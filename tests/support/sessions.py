@@ -1,5 +1,8 @@
 """Sessions of the test's database, as its administrator ends them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.db import connection
 
 from tests.support.waiting import wait_until
@@ -26,3 +29,15 @@ def cancel_who_waits_for(table: str) -> None:
             return bool(cursor.fetchone()[0])
 
     wait_until(canceled, what=f"somebody waits for {table}")
+
+
+@contextmanager
+def read_only_for_new_sessions() -> Iterator[None]:
+    """This process's own session has begun before."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")

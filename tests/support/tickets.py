@@ -1,6 +1,7 @@
 """Tickets for tests: admitted, published, received, written, without a web process and without a worker."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,15 @@ from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, PartitionOffset
 from coupons.recovery.rebuild import RebuildReport, rebuild_campaigns
 from tests.support.service import message
+
+# An example, of a campaign that is nowhere.
+TICKET = Ticket(
+    UUID("0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10"),
+    "auth0|42",
+    37,
+    datetime(2026, 12, 1, 10, 0, 0, 123_000, tzinfo=UTC),
+    "abc",
+)
 
 
 def admit(campaign: Campaign, *users: str) -> list[int]:

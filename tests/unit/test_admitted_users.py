@@ -1,6 +1,8 @@
 """The filter of winners: small, never wrong about a winner, seldom about a stranger."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from uuid import UUID, uuid4
 
 import pytest
@@ -28,12 +30,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def loader(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[AdmittedUsersLoader]:
-    """Of 100,000 winners; Redis has none to read here."""
+def make_loader(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Callable[[int], AdmittedUsersLoader]]:
+    """Of so many winners; Redis has none to read here."""
     monkeypatch.setattr(module, "scan_tickets", lambda campaign_id: iter([(str(campaign_id), 1)]))
-    made = AdmittedUsersLoader(capacity=100_000, clock=clock)
-    yield made
-    made.close()
+    with ExitStack() as closing:
+
+        def make(capacity: int) -> AdmittedUsersLoader:
+            return closing.enter_context(contextlib.closing(AdmittedUsersLoader(capacity=capacity, clock=clock)))
+
+        yield make
+
+
+@pytest.fixture
+def loader(make_loader: Callable[[int], AdmittedUsersLoader]) -> AdmittedUsersLoader:
+    return make_loader(100_000)
 
 
 def read(loader: AdmittedUsersLoader, campaign_id: UUID, version: TicketsVersion = HALF) -> AdmittedUsers | None:
@@ -110,9 +120,9 @@ def test_who_would_not_fit_anyway_takes_nobodys_room(loader: AdmittedUsersLoader
     assert loader.find(ONE, HALF) is kept
 
 
-def test_small_campaigns_are_bounded_too(loader: AdmittedUsersLoader, clock: Clock) -> None:
+def test_small_campaigns_are_bounded_too(make_loader: Callable[[int], AdmittedUsersLoader], clock: Clock) -> None:
     """Each filter takes 2 KB at least, however few have won."""
-    many = [uuid4() for _ in range(100_000 // MIN_CAPACITY + 1)]
+    loader, many = make_loader(5 * MIN_CAPACITY), [uuid4() for _ in range(6)]
     for campaign_id in many:
         assert read(loader, campaign_id, TicketsVersion(1, 1, 1)) is not None
         clock.advance(IDLE_SEC + 1)

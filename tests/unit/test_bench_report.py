@@ -103,7 +103,7 @@ def test_the_smoke_run_finds_what_a_part_did_not_give(small: dict[str, Any]) -> 
     ]
 
 
-def test_a_part_that_fails_is_recorded_and_the_next_one_runs(
+def test_a_failed_part_is_recorded_and_the_next_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def no(run: object) -> None:

@@ -32,7 +32,7 @@ def test_a_percentile_is_the_nearest_rank(percent: float, expected: float) -> No
     assert percentile(list(range(100, 0, -1)), percent) == expected
 
 
-def test_a_percentile_of_one_value_is_that_value_and_of_none_is_not_a_number() -> None:
+def test_a_percentile_of_one_or_no_value() -> None:
     assert percentile([7.0], 99) == 7.0
     assert math.isnan(percentile([], 50))
 
@@ -104,7 +104,7 @@ def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
     assert opened.spread("503") == {}
 
 
-def test_without_a_rate_a_request_is_due_when_it_is_sent() -> None:
+def test_without_a_rate_a_request_is_due_when_sent() -> None:
     rows = "1000000000,202,20000000,0,0,,,,0,POST,http://x,,\n1500000000,503,30000000,0,0,,,,1,POST,http://x,,"
     opened = read_results(rows, per_sec=0)
     assert opened.waits_ms == {"202": pytest.approx([20]), "503": pytest.approx([30])}

@@ -23,12 +23,12 @@ def after(*documents: tuple[float, dict[str, Any]]) -> bool:
 
 
 @pytest.mark.parametrize("none", [{}, NO_SERVERS])
-def test_a_client_without_a_server_for_two_seconds_has_lost_them(none: dict[str, Any]) -> None:
+def test_two_seconds_without_a_broker_count_as_lost(none: dict[str, Any]) -> None:
     assert after((100, SERVER), (101, none), (103, none))
 
 
 @pytest.mark.parametrize("some", [SERVER, BOOTSTRAP, NO_SERVERS | SERVER])
-def test_one_that_knows_a_server_has_not_however_it_is_connected(some: dict[str, Any]) -> None:
+def test_a_client_that_knows_a_broker_has_not_lost_it(some: dict[str, Any]) -> None:
     assert not after((1, some), (3, some), (60, some))
 
 

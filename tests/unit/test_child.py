@@ -36,9 +36,7 @@ def kafka_says(monkeypatch: pytest.MonkeyPatch, *answers: int | Exception | None
     monkeypatch.setattr(child, "partition_count", partition_count)
 
 
-def test_a_broker_that_has_just_started_may_learn_of_the_topic_late(
-    stop: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fresh_broker_may_learn_of_the_topic_late(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka_says(monkeypatch, LogUnavailable("down"), None, None, None, 8)
 
     assert wait_for_topic("coupon_create", stop, patient=False)

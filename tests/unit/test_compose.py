@@ -117,7 +117,7 @@ def test_nothing_starts_before_the_migrations_are_done(compose: dict[str, Any], 
     assert compose["services"][part]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 
-def test_the_image_holds_what_it_needs_and_runs_as_nobody_special() -> None:
+def test_the_image_is_complete_and_runs_unprivileged() -> None:
     dockerfile = (CHECKOUT / "Dockerfile").read_text()
     assert re.search(r"^USER coupons$", dockerfile, re.MULTILINE)
     assert "bin/pip-locked /opt/venv/bin/python requirements.txt" in dockerfile

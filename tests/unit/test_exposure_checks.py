@@ -36,14 +36,14 @@ def test_good_settings_have_nothing_to_say(settings: LazySettings) -> None:
         "your-secret-key-goes-here-and-is-long-enough",
     ],
 )
-def test_a_secret_that_can_be_guessed_is_refused_and_not_repeated(settings: LazySettings, secret: str) -> None:
+def test_a_guessable_secret_is_refused_and_not_shown(settings: LazySettings, secret: str) -> None:
     (text,) = found_with(settings, SECRET_KEY=secret)
 
     assert re.match(r"coupons.E017: DJANGO_SECRET_KEY (has fewer than|is a placeholder).*secrets.token_urlsafe", text)
     assert secret not in text
 
 
-def test_the_secret_that_a_stack_makes_for_itself_is_a_good_one() -> None:
+def test_the_generated_secret_of_a_stack_is_accepted() -> None:
     assert weakness_of(envfile.parse((ROOT / os.environ["COUPON_ENV_FILE"]).read_text())["DJANGO_SECRET_KEY"]) is None
 
 

@@ -66,9 +66,7 @@ def test_an_unknown_point_names_itself_and_the_known_ones(tmp_path: Path) -> Non
         failpoints.arm(tmp_path, "web.typo", "kill")
 
 
-def test_the_setting_is_a_folder_and_all_that_is_armed_in_it_must_be_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_setting_must_name_a_folder_of_known_failpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def setting(value: Path | str) -> Path | None:
         monkeypatch.setenv("COUPON_FAILPOINTS", str(value))
         return env.failpoints_folder("COUPON_FAILPOINTS")
@@ -86,7 +84,7 @@ def test_the_setting_is_a_folder_and_all_that_is_armed_in_it_must_be_known(
         setting(tmp_path)
 
 
-def test_what_is_armed_in_a_running_process_is_done_once_until_it_is_armed_again(folder: Path) -> None:
+def test_an_armed_failpoint_acts_once(folder: Path) -> None:
     failpoint(WEB_ADMITTED)
     assert failpoints.done_by(folder, WEB_ADMITTED) is None
     for _ in range(2):
@@ -124,7 +122,7 @@ def test_a_delay_lasts_as_long_as_it_says(folder: Path) -> None:
     assert time.monotonic() - started >= 0.1
 
 
-def test_of_many_processes_exactly_one_is_killed_and_its_pid_is_known(tmp_path: Path) -> None:
+def test_exactly_one_of_many_processes_is_killed(tmp_path: Path) -> None:
     failpoints.arm(tmp_path, WEB_ADMITTED, "kill")
     processes = [passing(tmp_path, times=100) for _ in range(6)]
 
@@ -134,7 +132,7 @@ def test_of_many_processes_exactly_one_is_killed_and_its_pid_is_known(tmp_path: 
     assert failpoints.done_by(tmp_path, WEB_ADMITTED) == processes[codes.index(-signal.SIGKILL)].pid
 
 
-def test_a_process_that_is_stopped_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
+def test_a_stopped_process_goes_on_when_resumed(tmp_path: Path) -> None:
     failpoints.arm(tmp_path, WEB_ADMITTED, "stop")
     process = passing(tmp_path)
 
@@ -146,7 +144,7 @@ def test_a_process_that_is_stopped_goes_on_when_it_is_resumed(tmp_path: Path) ->
     assert process.wait(30) == 0
 
 
-def test_a_folder_that_is_not_switched_on_is_not_looked_at(tmp_path: Path) -> None:
+def test_failpoints_are_ignored_unless_switched_on(tmp_path: Path) -> None:
     failpoints.arm(tmp_path, WEB_ADMITTED, "raise")
     failpoint(WEB_ADMITTED)
     assert failpoints.done_by(tmp_path, WEB_ADMITTED) is None

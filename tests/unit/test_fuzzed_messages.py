@@ -12,7 +12,7 @@ from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Ticket, decode, is_user_id
 from coupons.messaging.signing import HEADER, open_message, sign
 from tests.support.fuzzing import GOOD, payloads, thorough
-from tests.unit.test_messages import TICKET
+from tests.support.tickets import TICKET
 
 pytestmark = pytest.mark.timeout(7_200)
 

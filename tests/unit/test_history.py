@@ -50,7 +50,7 @@ def test_two_writers_append_to_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost_bytes", [1, 2, 30, 60])
-def test_a_torn_last_line_is_left_out_and_the_next_writer_goes_on_after_it(tmp_path: Path, lost_bytes: int) -> None:
+def test_a_torn_last_line_is_skipped(tmp_path: Path, lost_bytes: int) -> None:
     path = tmp_path / "history"
     with HistoryWriter(path) as history:
         history.request(ONE)

@@ -92,7 +92,7 @@ def test_what_is_wrong_is_found_and_named_and_nothing_else(corruption: Corruptio
 # --- healthy, and odd ---
 
 
-def test_a_503_that_had_taken_a_place_and_is_repeated_late_gets_its_earlier_sequence() -> None:
+def test_a_late_repeat_after_503_gets_its_earlier_sequence() -> None:
     early, other = asked("a", 0, 1, 503, "unconfirmed"), asked("b", 2, 3, 202, 2)
     assert check(early, other, asked("a", 9, 10, 200, 1), coupons=[("a", 1), ("b", 2)]).holds
 
@@ -127,7 +127,7 @@ def test_a_refusal_whose_request_began_before_the_promise_was_read() -> None:
     assert kinds(check(promised, again, coupons=[("a", 1)])) == {Kind.REFUSED_AFTER_PROMISE}
 
 
-def test_sold_out_while_the_last_winners_answer_is_still_on_its_way() -> None:
+def test_sold_out_may_precede_the_last_winner_s_answer() -> None:
     winners = [asked("a", 0, 1, 202, 1), asked("b", 2, 9, 202, 2)]
     rows = [("a", 1), ("b", 2)]
     assert check(*winners, asked("x", 3, 4, 409, "sold-out"), coupons=rows).holds
@@ -162,7 +162,7 @@ def test_a_change_that_failed_was_in_force_at_no_time(wanted: int) -> None:
     assert check(*full, coupons=[("a", 1), ("b", 2)], events=failed).holds
 
 
-def test_a_failed_change_between_two_that_were_made_is_none_of_them() -> None:
+def test_a_failed_change_does_not_count_as_a_quantity() -> None:
     winners = [asked("a", 0, 1, 202, 1), asked("b", 0, 1, 202, 2), asked("d", 20, 21, 202, 3)]
     events = [
         raised(1, 2, -2, -1),
@@ -194,7 +194,7 @@ def test_an_event_that_ended_well_without_its_coupon_is_found() -> None:
     assert kinds(lost) == {Kind.SUCCESS_WITHOUT_COUPON, Kind.LOST}
 
 
-def test_a_ticket_that_a_rebuild_forgot_was_held_when_sold_out_was_said_before_it() -> None:
+def test_a_forgotten_ticket_counted_before_the_rebuild() -> None:
     """Nobody was promised it; its place went to somebody else after the rebuild."""
     requests = [
         asked("a", 0, 1, 202, 1),
@@ -226,7 +226,7 @@ def test_a_request_that_was_never_sent_took_no_place() -> None:
 # --- wrong ---
 
 
-def test_order_counts_only_between_a_promise_that_was_read_and_a_first_request() -> None:
+def test_order_counts_between_a_promise_and_a_first_request() -> None:
     rows = [("a", 2), ("b", 1)]
     assert check(asked("a", 0, 1, 202, 2), asked("b", 0.9, 2, 202, 1), coupons=rows).holds, "they overlapped"
     later = check(asked("a", 0, 1, 202, 2), asked("b", 1.1, 2, 202, 1), coupons=rows)
@@ -254,7 +254,7 @@ def test_a_campaign_without_rows_cannot_be_checked(rows: list[CampaignRows]) -> 
         check_history(History([asked("a", 0, 1, 202, 1)], []), rows)
 
 
-def test_no_request_and_a_quantity_that_the_events_do_not_explain_prove_nothing() -> None:
+def test_no_requests_or_an_unexplained_quantity_prove_nothing() -> None:
     with pytest.raises(Inconclusive):
         check_history(History([], []), [])
     with pytest.raises(Inconclusive, match="its quantity is 9"):

@@ -24,7 +24,7 @@ def logged(log: ConnectionLog, text: str, *, kind: str = "FAIL") -> bool:
     return log.filter(logging.LogRecord("", logging.ERROR, "", 0, "%s [%s] %s", arguments, None))
 
 
-def test_an_error_that_says_nothing_says_what_the_last_connection_failed_of(log: ConnectionLog) -> None:
+def test_an_empty_error_names_the_last_connection_failure(log: ConnectionLog) -> None:
     logged(log, HANDSHAKE.format(1))
 
     assert HANDSHAKE.format(1) in describe_error(KafkaError(KafkaError._TRANSPORT))
@@ -37,9 +37,7 @@ def test_an_answer_of_the_broker_stands_for_itself(log: ConnectionLog) -> None:
     assert "handshake" not in describe_error(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS))
 
 
-def test_what_is_no_failure_and_what_is_long_ago_is_not_told(
-    log: ConnectionLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_failures_and_other_lines_are_not_named(log: ConnectionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     logged(log, "retrying", kind="GETPID")
     assert "retrying" not in describe_error(KafkaError(KafkaError._TRANSPORT))
 
@@ -48,9 +46,7 @@ def test_what_is_no_failure_and_what_is_long_ago_is_not_told(
     assert "handshake" not in describe_error(KafkaError(KafkaError._TRANSPORT))
 
 
-def test_lines_that_differ_in_numbers_alone_pass_once_in_a_while(
-    log: ConnectionLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_differing_only_in_numbers_are_throttled(log: ConnectionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [logged(log, HANDSHAKE.format(number)) for number in range(3)] == [True, False, False]
     assert logged(log, "Connection refused")
 

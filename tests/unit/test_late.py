@@ -28,7 +28,7 @@ def test_the_first_rebuild_after_a_messages_epoch_decides(epoch: int | None, off
     assert came_late(epoch, Position(0, offset), LOG_ENDS) is late
 
 
-def test_a_partition_that_a_rebuild_did_not_know_had_nothing_of_the_time_before() -> None:
+def test_a_message_in_a_new_partition_came_late() -> None:
     assert came_late(1, Position(7, 0), LOG_ENDS)
 
 

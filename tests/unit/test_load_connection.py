@@ -54,6 +54,6 @@ def test_a_connection_that_closes_early_is_broken(answer: list[bytes]) -> None:
         asyncio.run(exchange(answer))
 
 
-def test_a_server_that_does_not_answer_in_time_is_a_broken_connection() -> None:
+def test_no_answer_in_time_is_a_broken_connection() -> None:
     with pytest.raises(BrokenConnection, match="timeout"):
         asyncio.run(exchange([], silent_sec=0.3, timeout_sec=0.1))

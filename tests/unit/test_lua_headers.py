@@ -59,7 +59,7 @@ def test_python_knows_exactly_the_script_s_codes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_script_that_looks_at_the_state_says_so_in_its_header(name: str) -> None:
+def test_a_script_reading_the_state_declares_it(name: str) -> None:
     looks = "read_state()" in body(name)
 
     assert looks == ("state.lua" in header(name))
@@ -80,7 +80,7 @@ def test_the_header_names_every_key_and_argument(name: str) -> None:
     assert used_arguments <= {int(number) for number in re.findall(r"(?<![\d,])(\d+)(?=\.\.| )", arguments)}
 
 
-def test_the_codes_and_reasons_of_the_state_are_those_of_its_header() -> None:
+def test_the_codes_of_the_state_match_its_header() -> None:
     assert codes(header("state")) == codes(body("state")) == OF_A_STATE_THAT_IS_NOT_CURRENT | REFUSALS
     named = re.search(r"\{'STALE', reason\}\s+(.*)", header("state"))
     assert named

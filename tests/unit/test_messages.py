@@ -1,18 +1,16 @@
 """What travels in the topic: only bytes that are a ticket come out as one, whatever arrives."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
-from coupons.messaging.messages import MAX_PAYLOAD_BYTES, InvalidMessage, Ticket, decode, encode, is_user_id
+from coupons.messaging.messages import MAX_PAYLOAD_BYTES, InvalidMessage, decode, encode, is_user_id
 from coupons.models import FailCode
+from tests.support.tickets import TICKET
 
-CAMPAIGN = UUID("0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10")
-TICKET = Ticket(CAMPAIGN, "auth0|42", 37, datetime(2026, 12, 1, 10, 0, 0, 123_000, tzinfo=UTC), "abc")
+CAMPAIGN = TICKET.campaign_id
 GOOD: dict[str, Any] = {
     "v": 1,
     "campaign_id": str(CAMPAIGN),
@@ -106,7 +104,7 @@ WRONG: dict[str, list[Any]] = {
         for number, value in enumerate(WRONG[field])
     ],
 )
-def test_a_field_of_a_wrong_type_or_value_is_an_invalid_message_that_names_the_field(field: str, value: object) -> None:
+def test_an_invalid_field_is_named(field: str, value: object) -> None:
     with pytest.raises(InvalidMessage, match=field) as caught:
         decode(changed(**{field: value}))
 
@@ -120,7 +118,7 @@ def test_a_field_that_is_missing_is_an_invalid_message(field: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None, [], "x" * 3_000])
-def test_another_version_is_told_as_such_whatever_else_is_in_it(version: object) -> None:
+def test_another_version_is_reported_whatever_else_is_wrong(version: object) -> None:
     with pytest.raises(InvalidMessage, match="version") as caught:
         decode(changed(v=version, user_id=None))
 

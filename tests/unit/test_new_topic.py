@@ -62,9 +62,7 @@ def test_a_topic_is_made_when_the_broker_knows_it(monkeypatch: pytest.MonkeyPatc
     assert broker.asked == 3
 
 
-def test_a_broker_that_never_learns_of_it_is_an_error_that_names_the_topic(
-    monkeypatch: pytest.MonkeyPatch, settings: LazySettings
-) -> None:
+def test_a_broker_without_the_topic_is_an_error(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
     settings.KAFKA_REQUEST_TIMEOUT_MS = 50
     asked_instead(monkeypatch, LateBroker(unknown_for=1_000_000))
 
@@ -85,9 +83,7 @@ def test_partitions_that_have_no_leader_yet_are_asked_again(monkeypatch: pytest.
     assert broker.asked == 3
 
 
-def test_a_leader_that_never_comes_is_an_error_that_says_so(
-    monkeypatch: pytest.MonkeyPatch, settings: LazySettings
-) -> None:
+def test_a_missing_leader_is_an_error(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
     settings.KAFKA_REQUEST_TIMEOUT_MS = 150
     asked_instead(monkeypatch, LateBroker(unknown_for=1_000_000))
 

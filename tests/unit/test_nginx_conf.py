@@ -22,7 +22,7 @@ def test_a_body_may_be_as_large_as_the_service_takes() -> None:
     assert re.findall(r"client_max_body_size (\d+)k;", CONF) == [str(settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024)]
 
 
-def test_an_answer_is_waited_for_longer_than_a_promise_takes_and_the_admin_than_a_statement() -> None:
+def test_proxy_timeouts_exceed_the_service_s_own() -> None:
     api, admin = seconds("proxy_read_timeout")
 
     assert api * 1000 > 2 * settings.ACCEPT_TIMEOUT_MS

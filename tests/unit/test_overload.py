@@ -19,7 +19,7 @@ async def full_line() -> Line:
     return line
 
 
-def test_as_many_as_fit_are_let_in_at_once_and_the_next_when_one_leaves() -> None:
+def test_as_many_as_fit_are_admitted_at_once() -> None:
     async def run() -> None:
         line = await full_line()
         first, second = (asyncio.create_task(line.enter()) for _ in range(2))

@@ -44,7 +44,7 @@ def test_a_reset_closes_it_and_the_next_call_makes_another() -> None:
     assert client() is not first
 
 
-def test_what_is_forgotten_is_not_closed_and_the_next_call_makes_another() -> None:
+def test_a_forgotten_value_is_not_closed() -> None:
     client = ProcessLocal(Client, close=Client.close)
     first = client()
     client.forget()
@@ -53,7 +53,7 @@ def test_what_is_forgotten_is_not_closed_and_the_next_call_makes_another() -> No
     assert first.closed == 0, "somebody may be using it"
 
 
-def test_the_last_one_is_closed_at_the_end_of_the_process_once_however_many_there_were() -> None:
+def test_the_last_value_is_closed_once_at_exit() -> None:
     output = run(
         "from multiprocessing import util\n"
         "from coupons.runtime.process_local import ProcessLocal\n"
@@ -74,7 +74,7 @@ def test_a_reset_of_nothing_does_nothing() -> None:
     assert Client.made == 0
 
 
-def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone() -> None:
+def test_a_forked_child_makes_its_own_value() -> None:
     output = run(
         "import os\n"
         "from coupons.runtime.process_local import ProcessLocal\n"
@@ -91,7 +91,7 @@ def test_a_forked_child_makes_its_own_and_leaves_its_parent_s_alone() -> None:
     assert output.split() == ["0", "True", "True"]
 
 
-def test_a_child_forked_while_another_thread_made_it_does_not_wait_for_ever() -> None:
+def test_a_child_forked_during_the_making_does_not_hang() -> None:
     output = run(
         "import os, threading, warnings\n"
         "warnings.simplefilter('ignore')  # forking among threads is what is looked at\n"

@@ -25,7 +25,7 @@ def test_scores_are_in_the_order_of_partition_and_offset() -> None:
     assert [position.score for position in EDGES] == sorted(position.score for position in EDGES)
 
 
-def test_the_last_score_is_the_last_whole_number_of_a_double() -> None:
+def test_the_last_score_is_the_last_exact_double() -> None:
     assert Position(1_022, PARTITION_STEP - 1).score == 2**53 - 1
 
 

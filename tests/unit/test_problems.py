@@ -38,7 +38,7 @@ def test_the_statuses_are_those_of_the_contract(code: Code, status: int) -> None
     assert Problem(code).status == status
 
 
-def test_a_detail_stands_in_the_document_only_if_there_is_one() -> None:
+def test_a_problem_without_detail_has_no_detail_field() -> None:
     assert "detail" not in Problem(Code.PAUSED).document()
     assert Problem(Code.PAUSED, detail="why").document()["detail"] == "why"
 

@@ -79,7 +79,7 @@ def reported(client: FakeProducer, error: KafkaError) -> None:
 
 
 @pytest.mark.parametrize("said", [raised_by_poll, raised_by_produce, reported])
-def test_a_fatal_error_is_noticed_and_the_next_who_asks_gets_another_producer(
+def test_a_fatal_error_replaces_the_producer(
     publishers: ProcessLocal[Publisher], said: Callable[[FakeProducer, KafkaError], None]
 ) -> None:
     first = producer.publisher()
@@ -109,7 +109,7 @@ def test_an_error_that_passes_replaces_nothing(
     publishers.reset()
 
 
-def test_one_that_has_lost_its_brokers_is_replaced_by_the_next_who_asks(publishers: ProcessLocal[Publisher]) -> None:
+def test_a_producer_that_lost_its_brokers_is_replaced(publishers: ProcessLocal[Publisher]) -> None:
     first = producer.publisher()
     client = FakeProducer.made[0]
     client.statistics(json.dumps({"ts": 1_000_000, "brokers": {}}))
@@ -122,7 +122,7 @@ def test_one_that_has_lost_its_brokers_is_replaced_by_the_next_who_asks(publishe
     publishers.reset()
 
 
-def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publishers: ProcessLocal[Publisher]) -> None:
+def test_unreadable_statistics_do_not_end_the_polling_thread(publishers: ProcessLocal[Publisher]) -> None:
     producer.publisher()
     client = FakeProducer.made[0]
     for document in ("no JSON", "[]", '{"topics": {"t": {}}}'):
@@ -134,7 +134,7 @@ def test_statistics_that_cannot_be_read_do_not_end_the_thread_that_polls(publish
     publishers.reset()
 
 
-def test_what_is_refused_is_told_not_more_often_than_somebody_reads(
+def test_refusals_are_logged_at_a_bounded_rate(
     publishers: ProcessLocal[Publisher], caplog: pytest.LogCaptureFixture
 ) -> None:
     producer.publisher()

@@ -118,7 +118,7 @@ def test_many_connections_at_once_each_get_their_own_bytes(proxy: Proxy) -> None
     wait_until(lambda: proxy.connections == 0)
 
 
-def test_a_delay_is_added_in_each_direction_with_the_jitter_of_the_seed(server: EchoServer) -> None:
+def test_a_seeded_delay_applies_in_each_direction(server: EchoServer) -> None:
     jitter = random.Random(7)
     at_least_sec = sum(10 + jitter.uniform(0, 20) for _ in range(20)) / 1000
     with Proxy(LOOPBACK, server.port, seed=7) as proxy, client(proxy) as connection:
@@ -173,7 +173,7 @@ def test_a_black_hole_swallows_keeps_connections_and_takes_new_ones(proxy: Proxy
         assert echo(connection, b"after") == b"after"
 
 
-def test_an_end_that_comes_in_a_black_hole_is_told_when_it_is_over(proxy: Proxy) -> None:
+def test_an_end_in_a_black_hole_arrives_afterwards(proxy: Proxy) -> None:
     with client(proxy) as connection:
         assert echo(connection, b"before") == b"before"
         proxy.blackhole(Direction.REQUESTS)
@@ -183,7 +183,7 @@ def test_an_end_that_comes_in_a_black_hole_is_told_when_it_is_over(proxy: Proxy)
         assert connection.recv(1) == b""
 
 
-def test_the_server_does_what_it_is_asked_while_its_answers_are_dropped(proxy: Proxy, server: EchoServer) -> None:
+def test_requests_arrive_while_answers_are_dropped(proxy: Proxy, server: EchoServer) -> None:
     with client(proxy) as connection:
         proxy.drop_answers()
         connection.sendall(b"do it")
@@ -192,7 +192,7 @@ def test_the_server_does_what_it_is_asked_while_its_answers_are_dropped(proxy: P
         assert is_silent(connection)
 
 
-def test_a_closed_listener_refuses_and_opens_again_at_the_same_address(proxy: Proxy) -> None:
+def test_a_closed_listener_reopens_at_the_same_address(proxy: Proxy) -> None:
     port = proxy.port
     with client(proxy) as old:
         assert echo(old, b"before") == b"before"
@@ -207,7 +207,7 @@ def test_a_closed_listener_refuses_and_opens_again_at_the_same_address(proxy: Pr
     assert proxy.port == port
 
 
-def test_a_reset_reaches_those_that_are_open_and_those_that_come(proxy: Proxy) -> None:
+def test_a_reset_reaches_open_and_new_connections(proxy: Proxy) -> None:
     with client(proxy) as old:
         assert echo(old, b"before") == b"before"
         proxy.reset()
@@ -275,9 +275,7 @@ def test_a_target_that_does_not_listen_is_a_reset(server: EchoServer) -> None:
         connection.recv(1)
 
 
-def test_after_a_failover_open_connections_are_reset_and_new_ones_reach_the_other_server(
-    proxy: Proxy, server: EchoServer
-) -> None:
+def test_a_failover_resets_open_connections(proxy: Proxy, server: EchoServer) -> None:
     other = EchoServer()
     with client(proxy) as connection:
         assert echo(connection, b"to the first") == b"to the first"

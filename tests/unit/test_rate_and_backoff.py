@@ -39,7 +39,7 @@ def test_what_was_taken_is_gone() -> None:
     assert limit.wait_sec() == pytest.approx(0.05)
 
 
-def test_an_idle_hour_gives_one_second_s_messages_and_no_more() -> None:
+def test_an_idle_hour_saves_one_second_of_messages() -> None:
     clock = Clock()
     limit = RateLimit(10, clock=clock)
     clock.advance(3_600)
@@ -47,7 +47,7 @@ def test_an_idle_hour_gives_one_second_s_messages_and_no_more() -> None:
     assert limit.allowance(500) == 10
 
 
-def test_a_full_bucket_gains_nothing_while_a_poll_waits_for_the_first_message() -> None:
+def test_a_full_bucket_gains_nothing_during_a_poll() -> None:
     clock = Clock()
     limit = RateLimit(10, clock=clock)
     clock.advance(1)
@@ -58,7 +58,7 @@ def test_a_full_bucket_gains_nothing_while_a_poll_waits_for_the_first_message() 
     assert limit.allowance(500) == 0
 
 
-def test_a_rate_below_one_still_lets_a_message_through_in_the_end() -> None:
+def test_a_rate_below_one_lets_messages_through() -> None:
     clock = Clock()
     limit = RateLimit(0.25, clock=clock)
     clock.advance(3.9)
@@ -81,7 +81,7 @@ def test_over_a_minute_the_rate_holds() -> None:
     assert taken == pytest.approx(7 * 60, abs=1)
 
 
-def test_delays_double_up_to_the_cap_each_spread_over_half_of_itself() -> None:
+def test_delays_double_up_to_the_cap_with_jitter() -> None:
     backoff = Backoff(first_sec=1, cap_sec=5)
 
     for least, greatest in [(0.5, 1), (1, 2), (2, 4), (2.5, 5), (2.5, 5)]:
@@ -100,9 +100,7 @@ def test_a_reset_starts_the_delays_anew() -> None:
 @pytest.mark.parametrize(
     ("attempts", "longest"), [(0, 60), (1, 120), (4, 960), (9, MAX_DELAY_SEC), (900, MAX_DELAY_SEC)]
 )
-def test_a_failed_event_s_delay_doubles_with_each_attempt_up_to_six_hours(
-    settings: LazySettings, attempts: int, longest: float
-) -> None:
+def test_the_retry_delay_doubles_up_to_six_hours(settings: LazySettings, attempts: int, longest: float) -> None:
     settings.RETRY_BASE_DELAY_SEC = 60
 
     assert longest / 2 <= retry_delay_sec(attempts) <= longest

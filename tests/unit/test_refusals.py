@@ -38,11 +38,11 @@ def told_sec(wait_ms: int) -> int:
         (30 * 86_400_000, 3_600),
     ],
 )
-def test_it_is_rounded_up_from_a_tenth_of_a_second_before_the_opening(wait_ms: int, told: int) -> None:
+def test_retry_after_rounds_up_just_before_the_opening(wait_ms: int, told: int) -> None:
     assert told_sec(wait_ms) == told
 
 
-def test_whoever_obeys_is_back_within_a_second_of_the_opening_and_refused_at_most_once_more() -> None:
+def test_obeying_retry_after_returns_within_a_second_of_opening() -> None:
     """Whenever they ask, to the millisecond, in the two seconds before the opening and around an hour before it; who is
     back at most EARLY_MS before it is not refused again."""
     for wait_ms in [*range(EARLY_MS + 1, 2_000), *range(3_599_000, 3_602_000)]:
@@ -70,11 +70,11 @@ def test_what_is_final_says_nothing_of_coming_back(outcome: Outcome) -> None:
     assert refusal(outcome, None, None).retry_after_sec is None
 
 
-def test_a_draft_whose_time_has_passed_asks_to_come_back_in_a_second() -> None:
+def test_an_overdue_draft_asks_to_retry_in_a_second() -> None:
     assert refusal(Outcome.NOT_OPEN, OPENS_AT_MS, None).retry_after_sec == told_sec(-5_000) == 1
 
 
-def test_a_closed_campaign_counts_from_now_and_not_from_when_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_refusal_counts_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of a second ago it was another whole second."""
     clock = Clock()
     monkeypatch.setattr("coupons.front.closed_campaigns.time.monotonic", clock)
@@ -90,5 +90,5 @@ def test_a_closed_campaign_counts_from_now_and_not_from_when_it_was_asked(monkey
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0, 1), (0.2, 1), (1.0, 1), (1.001, 2), (20.0, 20), (59.2, 60)])
-def test_whole_seconds_are_the_fewest_after_which_the_time_has_passed(seconds: float, told: int) -> None:
+def test_retry_after_is_the_fewest_sufficient_whole_seconds(seconds: float, told: int) -> None:
     assert retry_after(seconds) == told

@@ -29,7 +29,7 @@ def test_the_decorator_gives_the_function_back() -> None:
     assert handles(uuid4().hex, group="g")(done) is done
 
 
-def test_a_second_handler_of_a_topic_is_a_mistake_that_is_told() -> None:
+def test_a_second_handler_of_a_topic_is_refused() -> None:
     topic = uuid4().hex
     handles(topic, group="g")(done)
 
@@ -42,11 +42,11 @@ def test_an_unknown_topic_s_error_names_those_that_there_are() -> None:
         handler_of("nope")
 
 
-def test_the_topic_of_the_tickets_has_its_handler_from_the_start() -> None:
+def test_the_ticket_topic_has_its_handler() -> None:
     assert handler_of("coupon_create").group == "group_1"
 
 
-def test_a_batch_stands_for_the_offset_after_its_last_message_in_each_partition() -> None:
+def test_a_batch_stands_for_the_offset_after_its_last_message() -> None:
     batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b""), Received("u", 0, 1, b"")]
 
     found = {(item.topic, item.partition): item.offset for item in next_offsets(batch)}
@@ -61,9 +61,7 @@ def test_no_messages_stand_for_no_offsets() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])
-def test_no_offset_moves_by_itself_and_a_new_group_starts_at_the_oldest_message(
-    settings: LazySettings, protocol: str
-) -> None:
+def test_a_new_group_starts_at_the_oldest_message(settings: LazySettings, protocol: str) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = protocol
 
     config = consumer_config("g", KnownBrokers().on_statistics)

@@ -50,13 +50,13 @@ def diary() -> Iterator[Diary]:
     del sys.modules[module.__name__]
 
 
-def test_a_job_runs_when_it_is_due_and_then_at_its_next_time(diary: Diary) -> None:
+def test_a_job_runs_when_due_and_then_again(diary: Diary) -> None:
     Scheduler([("*/5 * * * *", "diary_of_jobs.note")], stop=diary.stop, now=diary.now).run()
 
     assert [line[:5] for line in diary.lines] == ["10:05", "10:10", "10:15"]
 
 
-def test_a_job_does_not_wait_for_the_former_time_when_the_clock_is_set_back(diary: Diary) -> None:
+def test_a_clock_set_back_does_not_delay_a_job(diary: Diary) -> None:
     def now() -> datetime:
         return diary.now() - (timedelta(hours=2) if diary.clock() > 200 else timedelta())
 
@@ -84,7 +84,7 @@ def test_two_jobs_each_run_at_their_own_times(diary: Diary) -> None:
     ]
 
 
-def test_a_job_that_takes_longer_than_its_interval_skips_what_it_missed(diary: Diary) -> None:
+def test_a_long_job_skips_missed_runs(diary: Diary) -> None:
     diary.takes_sec = 8 * 60
     Scheduler([("*/5 * * * *", "diary_of_jobs.note")], stop=diary.stop, now=diary.now).run()
 
@@ -92,9 +92,7 @@ def test_a_job_that_takes_longer_than_its_interval_skips_what_it_missed(diary: D
 
 
 @pytest.mark.parametrize("bad", ["diary_of_jobs.fail", "diary_of_jobs.leave", "diary_of_jobs.missing", "no_module.x"])
-def test_a_job_that_fails_is_logged_and_the_next_one_still_runs(
-    diary: Diary, bad: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_job_is_logged_and_the_next_runs(diary: Diary, bad: str, caplog: pytest.LogCaptureFixture) -> None:
     jobs = [("* * * * *", bad), ("* * * * *", "diary_of_jobs.note")]
     Scheduler(jobs, stop=diary.stop, now=diary.now).run_all_once()
 

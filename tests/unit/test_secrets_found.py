@@ -31,7 +31,7 @@ def test_a_planted_secret_is_found(output: str) -> None:
     assert all(leak.startswith("the secret (") and leak.endswith(") in a log") for leak in secrets.leaks())
 
 
-def test_what_is_shown_on_purpose_is_no_leak_and_nothing_else_is() -> None:
+def test_only_intended_output_is_no_leak() -> None:
     secrets = Secrets()
     secrets.add("shown", SECRET)
     secrets.add("other", "another secret")

@@ -13,7 +13,7 @@ from coupons.messaging.messages import InvalidMessage, Ticket, encode
 from coupons.messaging.signing import HEADER, UnknownKey, open_message, sign
 from coupons.models import FailCode
 from couponsite.env import derived_secret, message_keys, secrets_by_id
-from tests.unit.test_messages import TICKET
+from tests.support.tickets import TICKET
 
 OLD, NEW = b"an old secret of thirty-two bytes!", b"a new secret of thirty-two bytes!!"
 PAYLOAD = encode(TICKET)
@@ -84,9 +84,7 @@ def test_derived_keys_verify_beside_named_ones_and_former_ones_too(settings: Laz
 
 
 @pytest.mark.parametrize("name", ["default", "2026"])
-def test_a_signature_without_a_fingerprint_is_read_with_every_key_of_that_name(
-    settings: LazySettings, name: str
-) -> None:
+def test_a_signature_without_fingerprint_tries_each_key(settings: LazySettings, name: str) -> None:
     """As versions of before December 2026 sign: a derived key with its bytes."""
     derived = hmac.digest(b"former", b"x", "sha256")
     settings.MESSAGE_KEYS = {name: derived if name == "default" else OLD}
@@ -158,7 +156,7 @@ def test_what_is_no_signature_of_ours(headers: Headers, words: str) -> None:
     assert len(reason) < 400
 
 
-def test_a_signed_message_that_is_no_ticket_is_an_invalid_message() -> None:
+def test_a_signed_message_without_a_ticket_is_invalid() -> None:
     with pytest.raises(InvalidMessage) as caught:
         open_message(b"no JSON", sign(b"no JSON"))
 
@@ -176,7 +174,7 @@ def test_the_setting_names_what_is_wrong_and_no_secret(monkeypatch: pytest.Monke
         assert "short" not in str(caught.value)
 
 
-def test_the_named_keys_come_first_and_each_id_tells_its_secret() -> None:
+def test_the_named_keys_come_first() -> None:
     keys = message_keys({"b": NEW, "a": NEW}, derived=[b"today", b"former"])
 
     assert [key_id.rpartition("-")[0] for key_id in keys] == ["b", "a", "default", "default"]

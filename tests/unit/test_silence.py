@@ -59,7 +59,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 ENOUGH = SILENT_SEC + 2 * CHECK_INTERVAL_SEC
 
 
-def test_messages_of_its_own_partition_that_wait_for_long_are_its_fault(scene: Scene) -> None:
+def test_long_waiting_messages_of_its_partition_make_it_silent(scene: Scene) -> None:
     with pytest.raises(ConsumerSilent, match="partition 0, offset 5"):
         scene.pass_time(ENOUGH)
 
@@ -83,7 +83,7 @@ def test_nor_is_a_partition_that_is_read_meanwhile(scene: Scene) -> None:
         scene.pass_time(SILENT_SEC - CHECK_INTERVAL_SEC)
 
 
-def test_nor_are_messages_that_have_waited_while_it_could_not_read(scene: Scene) -> None:
+def test_messages_waiting_during_an_outage_do_not_count(scene: Scene) -> None:
     for _ in range(5):
         scene.pass_time(SILENT_SEC - CHECK_INTERVAL_SEC)
         scene.watch.reset()
@@ -109,5 +109,5 @@ def test_what_no_client_can_read_is_no_message(scene: Scene) -> None:
     scene.pass_time(10 * ENOUGH)
 
 
-def test_workers_that_end_so_are_never_too_many_in_a_row() -> None:
+def test_silent_workers_do_not_count_as_crashes() -> None:
     assert SILENT_SEC >= HEALTHY_SEC

@@ -15,7 +15,7 @@ LOOP = output(f"[ERROR] Unexpected exit from worker-1\n[ERROR] {CRASH_LOOP}, exi
 TRACEBACK = output("Traceback (most recent call last): ...\n")
 
 
-def test_a_program_may_end_because_it_was_told_to_or_killed() -> None:
+def test_a_program_may_end_when_told_or_killed() -> None:
     ends = ExpectedExits(clock=Clock())
 
     for code in (0, 71, -signal.SIGKILL, -signal.SIGTERM):
@@ -24,7 +24,7 @@ def test_a_program_may_end_because_it_was_told_to_or_killed() -> None:
         assert not ends.explain("web-1", code, TRACEBACK)
 
 
-def test_a_consumer_may_lose_its_client_soon_after_the_broker_lost_its_data() -> None:
+def test_a_consumer_may_lose_its_client_after_broker_loss() -> None:
     clock = Clock()
     ends = ExpectedExits(clock=clock)
     assert not ends.explain("consumer-1", 70, TRACEBACK)
@@ -37,7 +37,7 @@ def test_a_consumer_may_lose_its_client_soon_after_the_broker_lost_its_data() ->
     assert not ends.explain("consumer-1", 70, TRACEBACK)
 
 
-def test_a_web_server_may_take_killed_workers_for_a_crash_loop() -> None:
+def test_killed_workers_may_look_like_a_crash_loop() -> None:
     clock = Clock()
     ends = ExpectedExits(clock=clock)
     assert not ends.explain("web-1", 1, LOOP), "its workers died by themselves"
@@ -51,7 +51,7 @@ def test_a_web_server_may_take_killed_workers_for_a_crash_loop() -> None:
     assert not ends.explain("web-1", 1, LOOP)
 
 
-def test_a_failpoint_of_the_web_explains_a_crash_loop_as_long_as_one_is_armed() -> None:
+def test_an_armed_web_failpoint_explains_a_crash_loop() -> None:
     """Two may be at a time: each is a part of its own in the schedule."""
     clock = Clock()
     ends = ExpectedExits(clock=clock)

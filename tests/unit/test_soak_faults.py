@@ -60,8 +60,8 @@ def test_a_change_is_written_down_with_whether_it_was_made(
         now.update(changes)
 
     monkeypatch.setattr(operators, "change_campaign", change)
-    monkeypatch.setattr(operators, "_quantity_of", lambda _: now["quantity"])
-    monkeypatch.setattr(operators, "_redis_quantity", lambda _: now["quantity"])
+    monkeypatch.setattr(operators, "quantity_of", lambda _: now["quantity"])
+    monkeypatch.setattr(operators, "redis_quantity", lambda _: now["quantity"])
     with HistoryWriter(tmp_path / "history.jsonl") as history:
         operators.change_quantity(Campaign(pk=CAMPAIGN, quantity=100), by=by, history=history)
 

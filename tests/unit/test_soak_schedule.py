@@ -23,13 +23,13 @@ def rounds(count: int = 300) -> list[list[Step]]:
     return [make_round("seed", number, seconds=SECONDS, every_sec=7) for number in range(count)]
 
 
-def test_a_seed_and_a_number_give_the_same_round_again_and_others_give_others() -> None:
+def test_a_seed_and_number_determine_a_round() -> None:
     assert rounds(20) == rounds(20)
     assert make_round("seed", 1, seconds=SECONDS, every_sec=7) != make_round("seed", 2, seconds=SECONDS, every_sec=7)
     assert make_round("seed", 1, seconds=SECONDS, every_sec=7) != make_round("dees", 1, seconds=SECONDS, every_sec=7)
 
 
-def test_no_part_has_two_faults_at_a_time_but_different_parts_often_have() -> None:
+def test_no_part_has_two_faults_at_a_time() -> None:
     together = 0
     for steps in rounds():
         parts = {step.fault.part for step in steps}
@@ -64,7 +64,7 @@ def test_a_round_may_be_of_one_kind_alone() -> None:
     assert {step.fault for step in make_round("seed", 1, seconds=SECONDS, every_sec=7, kinds=kinds)} == set(kinds)
 
 
-def test_the_data_of_redis_and_of_kafka_are_not_both_lost_at_a_time() -> None:
+def test_redis_and_kafka_never_lose_data_together() -> None:
     both = 0
     for steps in rounds():
         lost = {part: [step.at_sec for step in steps if step.fault.loses == part] for part in ("redis", "kafka")}
@@ -73,7 +73,7 @@ def test_the_data_of_redis_and_of_kafka_are_not_both_lost_at_a_time() -> None:
     assert both, "far enough from each other they may"
 
 
-def test_all_is_well_at_the_beginning_and_at_the_end_of_a_round() -> None:
+def test_a_round_begins_and_ends_healthy() -> None:
     for steps in rounds():
         assert steps
         assert all(CALM_SEC <= step.at_sec <= step.end_sec <= SECONDS - CALM_SEC + 0.1 for step in steps)
@@ -87,7 +87,7 @@ def test_every_kind_of_fault_comes_and_can_be_injected() -> None:
     assert set(FAILPOINTS) <= POINTS
 
 
-def test_the_kills_come_one_after_the_other_and_meet_each_in_turn() -> None:
+def test_kills_come_one_at_a_time_in_turn() -> None:
     steps = kill_each(("web-1", "redis"), seconds=50, every_sec=10)
 
     assert [(step.at_sec, step.fault.name, step.fault.target) for step in steps] == [

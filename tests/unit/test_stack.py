@@ -62,14 +62,14 @@ def test_two_checkouts_rarely_want_the_same_port() -> None:
     assert len(chosen) > 25
 
 
-def test_every_range_is_below_the_ephemeral_ports_and_apart_from_the_others() -> None:
+def test_port_ranges_are_disjoint_and_not_ephemeral() -> None:
     ranges = sorted(settings.PORT_RANGES.values())
     ends = [first + count for first, count in ranges]
     assert all(end <= following[0] for end, following in zip(ends, ranges[1:], strict=False))
     assert ends[-1] <= 32768
 
 
-def test_a_stack_of_an_older_checkout_gets_the_ports_that_have_been_added_since(home: Home) -> None:
+def test_an_older_stack_gets_newly_added_ports(home: Home) -> None:
     before = dict(home.state().ports)
     older = json.loads(home.state_file.read_text())
     del older["ports"]["kafka_proxy"]
@@ -78,7 +78,7 @@ def test_a_stack_of_an_older_checkout_gets_the_ports_that_have_been_added_since(
     assert home.state().ports == before
 
 
-def test_a_stack_remembers_its_ports_and_moves_only_the_one_that_was_taken(home: Home) -> None:
+def test_a_stack_moves_only_a_taken_port(home: Home) -> None:
     before = dict(home.state().ports)
     assert home.state().ports == before
     moved = home.move_port("redis")
@@ -139,7 +139,7 @@ def test_a_variable_that_is_set_wins(
     assert shown == {**envfile.parse(home.env_file.read_text()), "REDIS_URL": "redis://elsewhere:1/2"}
 
 
-def test_a_command_gets_the_settings_and_its_exit_code_is_told(home: Home) -> None:
+def test_a_command_gets_settings_and_returns_its_exit_code(home: Home) -> None:
     program = "import os, sys; print(os.environ['KAFKA_BOOTSTRAP_SERVERS']); sys.exit(7)"
     done = subprocess.run(
         [CHECKOUT / "bin/stack", "exec", "--", sys.executable, "-c", program],
@@ -150,7 +150,7 @@ def test_a_command_gets_the_settings_and_its_exit_code_is_told(home: Home) -> No
     assert (done.stdout.strip(), done.returncode) == (f"127.0.0.1:{home.state().ports['kafka']}", 7)
 
 
-def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_named_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "can_install", lambda: False)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(StackError) as raised:

@@ -54,6 +54,19 @@ def test_a_process_is_ours_while_it_runs_and_no_longer(sleeper: subprocess.Popen
     wait_until(lambda: not processes.is_ours(record))
 
 
+def test_a_process_is_gone_when_its_last_thread_is() -> None:
+    """As a killed JVM, which holds its port for a moment after its main thread has ended."""
+    program = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
+    with subprocess.Popen([sys.executable, "-c", program + "ctypes.CDLL(None).pthread_exit(None)"]) as process:
+        stat = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert not processes.wait_gone([process.pid], timeout_sec=0)
+
+        process.kill()
+
+        assert processes.wait_gone([process.pid], timeout_sec=10)
+
+
 @pytest.mark.parametrize(
     "other", [{"started_ticks": 1}, {"boot_id": "another-boot"}, {"marker": "another-stack"}], ids=str
 )
@@ -95,7 +108,7 @@ def test_freeze_and_thaw_reach_the_children_too(sleeper: subprocess.Popen[bytes]
     wait_until(lambda: not processes.is_stopped(sleeper.pid) and not processes.is_stopped(child))
 
 
-def test_who_goes_on_is_not_taken_for_frozen_and_who_has_ended_is_not_waited_for(
+def test_only_a_stopped_process_counts_as_frozen(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
     assert not processes.wait_frozen([sleeper.pid], timeout_sec=0.05)
@@ -161,7 +174,7 @@ def test_a_foreign_listener_on_the_remembered_port_is_left_alone(home: Home) -> 
             server.stop()
 
 
-def test_a_server_that_cannot_start_shows_the_end_of_its_log(
+def test_a_failed_start_shows_the_end_of_the_log(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(settings.REDIS_SETTINGS, "appendfsync", "sometimes")

@@ -105,7 +105,7 @@ def test_the_second_stop_kills(parent: StartParent, tmp_path: Path) -> None:
     assert not is_alive(child)
 
 
-def test_a_child_that_ends_during_a_stop_is_not_started_again(parent: StartParent, tmp_path: Path) -> None:
+def test_a_child_ending_during_a_stop_is_not_restarted(parent: StartParent, tmp_path: Path) -> None:
     process = parent(WAITS, children=2)
     wait_for_children(tmp_path, 2)
     process.stop()
@@ -113,7 +113,7 @@ def test_a_child_that_ends_during_a_stop_is_not_started_again(parent: StartParen
     assert len(pids(tmp_path)) == 2
 
 
-def test_a_final_exit_of_one_child_ends_all_with_its_code(parent: StartParent, tmp_path: Path) -> None:
+def test_a_final_exit_ends_all_with_its_code(parent: StartParent, tmp_path: Path) -> None:
     one_gives_up = (
         "import os, pathlib, signal, sys\n"
         "first = not any(pathlib.Path().iterdir())\n"
@@ -135,7 +135,7 @@ def test_a_child_s_other_exit_is_no_end(parent: StartParent, tmp_path: Path) -> 
     assert process.exit_code is None
 
 
-def test_a_child_that_dies_again_and_again_ends_all_after_a_limit(parent: StartParent, tmp_path: Path) -> None:
+def test_a_repeatedly_dying_child_ends_all(parent: StartParent, tmp_path: Path) -> None:
     """Whoever supervises the parent hears of it; before, it is started again later and later."""
     one_dies = (
         "import os, pathlib, signal, sys\n"

@@ -85,7 +85,7 @@ def test_the_offset_is_committed_only_after_the_handler_returned() -> None:
     assert bench.consumer.journal == ["handle 2", "commit {0: 2}", "close"]
 
 
-def test_each_partition_s_offset_is_the_one_after_its_last_message() -> None:
+def test_each_partition_offset_follows_its_last_message() -> None:
     bench = Bench(assign(0, 1), record(7), record(3, partition=1), record(8), record(4, partition=1)).run()
 
     assert bench.consumer.commits == [{0: 9, 1: 5}]
@@ -97,14 +97,14 @@ def test_a_batch_has_at_most_batch_size_messages() -> None:
     assert [len(batch) for batch in bench.handler.batches] == [2, 2, 1]
 
 
-def test_a_batch_size_of_one_gives_one_message_at_a_time() -> None:
+def test_batch_size_one_gives_one_message_at_a_time() -> None:
     bench = Bench(assign(0), record(0), record(1), batch_size=1).run()
 
     assert bench.handler.batches == [[(0, 0)], [(0, 1)]]
 
 
 @pytest.mark.parametrize("down", [DOWN, OperationalError("server closed the connection")])
-def test_while_a_part_is_down_the_same_batch_is_tried_again_and_then_committed(down: Exception) -> None:
+def test_an_outage_retries_the_batch_and_then_commits(down: Exception) -> None:
     handler = Recorder(down, down)
     bench = Bench(assign(0), record(0), record(1), BatchEnd(), record(2), handler=handler).run()
 
@@ -112,7 +112,7 @@ def test_while_a_part_is_down_the_same_batch_is_tried_again_and_then_committed(d
     assert bench.consumer.commits == [{0: 2}, {0: 3}]
 
 
-def test_while_a_part_is_down_the_partitions_are_paused_once_and_resumed_after_the_commit() -> None:
+def test_an_outage_pauses_and_resumes_partitions_once() -> None:
     bench = Bench(assign(0, 1), record(0), handler=Recorder(DOWN, DOWN)).run()
 
     assert bench.consumer.journal == [
@@ -126,7 +126,7 @@ def test_while_a_part_is_down_the_partitions_are_paused_once_and_resumed_after_t
     ]
 
 
-def test_while_a_part_is_down_polling_goes_on_between_the_tries() -> None:
+def test_polling_goes_on_during_an_outage() -> None:
     handler = Recorder(*[DOWN] * 8)
     bench = Bench(assign(0), record(0), handler=handler).run()
 
@@ -142,14 +142,14 @@ def test_the_delays_begin_anew_after_a_success() -> None:
     assert handler.times[-1] - handler.times[-2] <= 0.2
 
 
-def test_a_message_of_a_partition_revoked_within_the_same_call_is_dropped() -> None:
+def test_a_message_of_a_just_revoked_partition_is_dropped() -> None:
     bench = Bench(assign(0, 1), record(0), record(5, partition=1), revoke(1), record(1)).run()
 
     assert bench.handler.batches == [[(0, 0), (0, 1)]]
     assert bench.consumer.commits == [{0: 2}]
 
 
-def test_a_kept_batch_loses_the_messages_of_revoked_partitions_which_are_never_committed() -> None:
+def test_a_kept_batch_drops_revoked_partitions() -> None:
     handler = Recorder(DOWN)
     plan: list[Step] = [assign(0, 1), record(0), record(5, partition=1), BatchEnd(), revoke(1)]
     bench = Bench(*plan, handler=handler).run()
@@ -158,7 +158,7 @@ def test_a_kept_batch_loses_the_messages_of_revoked_partitions_which_are_never_c
     assert bench.consumer.commits == [{0: 1}]
 
 
-def test_when_a_whole_kept_batch_is_revoked_the_worker_goes_on_with_what_it_still_has() -> None:
+def test_a_fully_revoked_batch_lets_the_worker_go_on() -> None:
     handler = Recorder(DOWN)
     plan: list[Step] = [assign(0, 1), record(5, partition=1), BatchEnd(), revoke(1), record(0)]
     bench = Bench(*plan, handler=handler).run()
@@ -168,7 +168,7 @@ def test_when_a_whole_kept_batch_is_revoked_the_worker_goes_on_with_what_it_stil
     assert bench.consumer.paused & bench.consumer.assigned == set()
 
 
-def test_partitions_that_were_lost_while_all_was_paused_and_come_back_are_read_again() -> None:
+def test_partitions_lost_while_paused_are_read_again() -> None:
     plan: list[Step] = [
         assign(0, 1),
         record(5),
@@ -184,7 +184,7 @@ def test_partitions_that_were_lost_while_all_was_paused_and_come_back_are_read_a
     assert bench.consumer.commits == [{0: 6, 1: 3}]
 
 
-def test_a_partition_assigned_during_an_outage_is_paused_too_and_resumed_with_the_others() -> None:
+def test_a_partition_assigned_during_an_outage_is_paused_too() -> None:
     plan: list[Step] = [assign(0), record(0), BatchEnd(), assign(1), record(9, partition=1)]
     bench = Bench(*plan, handler=Recorder(DOWN)).run()
 
@@ -213,7 +213,7 @@ def confirm(consumer: FakeConsumer) -> None:
     on_commit(None, [TopicPartition(TOPIC, partition, offset) for partition, offset in consumer.commits[-1].items()])
 
 
-def test_a_commit_that_the_broker_has_not_confirmed_is_sent_again_when_it_is_idle() -> None:
+def test_an_idle_worker_repeats_an_unconfirmed_commit() -> None:
     """A broker that hung may have lost it, and where no more messages come no later commit makes up for it."""
     offsets.confirmed.clear()
     bench = Bench(assign(0), record(0), BatchEnd(), later)
@@ -252,7 +252,7 @@ def test_a_fatal_client_error_ends_the_worker(code: int) -> None:
     assert bench.consumer.closed
 
 
-def test_a_fatal_client_error_during_an_outage_ends_the_worker_too() -> None:
+def test_a_fatal_error_during_an_outage_ends_the_worker() -> None:
     bench = Bench(assign(0), record(0), BatchEnd(), error_message(KafkaError._FATAL), handler=Recorder(DOWN))
 
     with pytest.raises(KafkaException):
@@ -268,7 +268,7 @@ def test_an_error_that_passes_is_logged_and_costs_nothing(caplog: pytest.LogCapt
     assert bench.consumer.commits == [{0: 1}]
 
 
-def test_a_defect_of_the_handler_ends_the_worker_without_a_commit() -> None:
+def test_a_handler_defect_ends_the_worker_without_commit() -> None:
     bench = Bench(assign(0), record(0), handler=Recorder(ZeroDivisionError()))
 
     with pytest.raises(ZeroDivisionError):
@@ -278,7 +278,7 @@ def test_a_defect_of_the_handler_ends_the_worker_without_a_commit() -> None:
     assert bench.consumer.closed
 
 
-def test_a_flood_of_messages_that_cannot_be_written_ends_the_worker() -> None:
+def test_a_flood_of_bad_messages_ends_the_worker() -> None:
     handler = Recorder(*[Handled(done=0, failed=2)] * 3)
     bench = Bench(assign(0), *(record(offset) for offset in range(6)), handler=handler, batch_size=2, poison_limit=5)
 
@@ -298,7 +298,7 @@ def test_as_many_good_messages_as_bad_ones_are_no_flood(good: Handled) -> None:
 
 
 @pytest.mark.parametrize("mixed", [Handled(done=1, failed=3), Handled(done=0, duplicates=1, failed=3)])
-def test_a_few_good_messages_in_each_batch_do_not_hide_a_flood(mixed: Handled) -> None:
+def test_a_few_good_messages_do_not_hide_a_flood(mixed: Handled) -> None:
     plan: list[Step] = [assign(0), *(record(offset) for offset in range(16))]
     bench = Bench(*plan, handler=Recorder(*[mixed] * 4), batch_size=4, poison_limit=5)
 
@@ -308,7 +308,7 @@ def test_a_few_good_messages_in_each_batch_do_not_hide_a_flood(mixed: Handled) -
     assert len(bench.handler.batches) == 3, "2, 4 and 6 more than were written"
 
 
-def test_good_messages_are_no_credit_for_bad_ones_that_come_later() -> None:
+def test_good_messages_give_no_credit_for_later_bad_ones() -> None:
     handler = Recorder(Handled(done=2), Handled(done=2), Handled(done=0, failed=2), Handled(done=0, failed=2))
     plan: list[Step] = [assign(0), *(record(offset) for offset in range(8))]
     bench = Bench(*plan, handler=handler, batch_size=2, poison_limit=3)
@@ -337,7 +337,7 @@ def test_progress_is_logged_with_rows_lag_and_last_offset(caplog: pytest.LogCapt
     assert "last=t[0]@" in lines[-1]
 
 
-def test_when_stopped_the_batch_in_hand_is_finished_and_no_other_begun() -> None:
+def test_a_stop_finishes_the_batch_in_hand_only() -> None:
     handler = Recorder()
     bench = Bench(assign(0), record(0), BatchEnd(), record(1), handler=handler)
 
@@ -378,7 +378,7 @@ def test_a_broker_that_does_not_let_it_go_is_left_all_the_same(monkeypatch: pyte
     answered.set()
 
 
-def test_a_client_that_has_lost_its_brokers_ends_the_worker_which_takes_no_more() -> None:
+def test_losing_all_brokers_ends_the_worker() -> None:
     def lose_brokers(consumer: FakeConsumer) -> None:
         for second in (1, 2, 3):
             bench.brokers.on_statistics(json.dumps({"ts": second * 1_000_000, "brokers": {}}))
@@ -401,7 +401,7 @@ def test_a_silent_client_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> Non
     assert bench.consumer.journal == ["close"]
 
 
-def test_a_worker_is_not_silent_while_it_gets_messages_or_may_not_ask_for_any() -> None:
+def test_a_reading_or_paused_worker_is_not_silent() -> None:
     busy = Bench(assign(0), record(0), BatchEnd(), record(1)).run()
     waiting = Bench(assign(0), record(0), handler=Recorder(DOWN)).run()
     slow = Bench(assign(0), record(0), BatchEnd(), record(1), max_rate=1).run()

@@ -66,7 +66,7 @@ def test_it_handles_nothing_before_it_knows_where_to_begin() -> None:
     assert bench.asked == [{0: 5, 1: None}]
 
 
-def test_where_the_record_agrees_it_begins_at_the_group_s_offset() -> None:
+def test_an_agreeing_record_begins_at_the_group_offset() -> None:
     bench = Bench(assign(0), record(5), committed={0: 5}, begins=[{}])
 
     assert bench.run() == ["handle 1", "commit {0: 6}", "close"]
@@ -82,14 +82,14 @@ def test_what_cannot_be_told_at_once_is_asked_again(down: Exception | None) -> N
     assert len(bench.asked) == 2
 
 
-def test_what_is_revoked_before_it_began_is_asked_for_no_more() -> None:
+def test_a_partition_revoked_before_beginning_is_dropped() -> None:
     bench = Bench(assign(0, 1), revoke(1), record(0), committed={}, begins=[RetryLater("down"), {}])
     bench.run()
 
     assert bench.asked == [{0: None, 1: None}, {0: None}]
 
 
-def test_a_batch_beyond_the_record_is_given_up_and_read_again_from_there() -> None:
+def test_a_batch_beyond_the_record_is_read_again() -> None:
     plan: list[Step] = [assign(0, 1), record(7), record(4, partition=1), BatchEnd(), record(2), record(4, partition=1)]
     bench = Bench(*plan, committed={}, begins=[{}])
     bench.answers.append(MessagesSkipped("0@7, read up to 2", next_offsets={0: 2}))
@@ -99,7 +99,7 @@ def test_a_batch_beyond_the_record_is_given_up_and_read_again_from_there() -> No
     assert journal == ["handle 2", "seek 0 to 2", "seek 1 to 4", "handle 2", "commit {0: 3, 1: 5}", "close"]
 
 
-def test_a_kept_batch_that_turns_out_to_lie_beyond_the_record_is_given_up_as_well() -> None:
+def test_a_kept_batch_beyond_the_record_is_read_again() -> None:
     bench = Bench(assign(0), record(7), BatchEnd(), record(2), committed={}, begins=[{}])
     bench.answers += [RetryLater("down"), MessagesSkipped("0@7, read up to 2", next_offsets={0: 2})]
 

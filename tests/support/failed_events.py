@@ -1,0 +1,33 @@
+"""Failed events as rows, without a message that failed."""
+
+from hashlib import sha256
+from typing import Any
+
+from django.urls import reverse
+
+from coupons.admission import gate
+from coupons.models import Campaign, FailCode, FailEventHistory
+
+
+def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventHistory:
+    row = {
+        "error_code": FailCode.DATABASE_REFUSED,
+        "error_message": "why",
+        "topic": "coupon_create",
+        "partition": 3,
+        "offset": offset,
+        "payload": payload,
+        "payload_hash": sha256(payload).hexdigest(),
+    }
+    return FailEventHistory.objects.create(**{**row, **values})
+
+
+def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
+    """A failed event of a ticket that the gate holds: a retry issues the coupon."""
+    ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
+    assert ticket is not None
+    return failed(offset, campaign=campaign, user_id=user, sequence=ticket.sequence)
+
+
+def retry_address(event: FailEventHistory) -> str:
+    return reverse("admin:coupons_faileventhistory_retry", args=[event.pk])
