@@ -14,7 +14,7 @@ from benchmarks import __main__ as bench
 from benchmarks import report, smoke
 from benchmarks.report import BLOCK, PAGE, TABLES, NoReport, newest, read, render
 
-SMALL = Path(__file__).parents[1] / "support" / "bench_small.json"
+SMALL = Path(__file__).parents[2] / "support" / "bench_small.json"
 FIGURE = re.compile(r"\d[\d.,]*\s?(x|ms|µs|us|MiB|GiB|%|/s|s|seconds|minutes|rows|requests|times)\b")
 
 

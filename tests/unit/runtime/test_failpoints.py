@@ -16,7 +16,7 @@ from coupons.runtime import failpoints
 from coupons.runtime.failpoints import EXIT_CODE, POINTS, WEB_ADMITTED, WEB_PRODUCED, InjectedDefect, failpoint
 from couponsite import env
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
