@@ -1,9 +1,9 @@
-# The service's image: web, consumer, keeper, jobs and manage.py commands, by the command given.
+# The service's image. The container's command chooses the program: web, consumer, keeper, jobs or manage.py.
 FROM python:3.11-slim-bookworm AS packages
 WORKDIR /build
 COPY requirements.txt requirements-dev.txt ./
 COPY bin/pip-locked bin/pip-locked
-# no setuptools in the image that is shipped: it was there to build one package
+# the shipped image needs no setuptools, which only built one package
 RUN python -m venv /opt/venv \
     && PIP_NO_CACHE_DIR=1 bin/pip-locked /opt/venv/bin/python requirements.txt \
     && /opt/venv/bin/pip uninstall --yes --quiet setuptools

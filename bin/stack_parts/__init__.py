@@ -1,1 +1,1 @@
-"""What `bin/stack` does: run the three real servers from a folder of the checkout. Standard library only."""
+"""The code of `bin/stack`: runs the three real servers from a folder of the checkout. Standard library only."""

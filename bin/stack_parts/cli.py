@@ -1,4 +1,4 @@
-"""The command line of bin/stack: parse, call one function, print."""
+"""The command line of bin/stack: parses, calls one function, prints."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _EPILOG = """\
 examples:
   bin/stack up                        the three servers, ready to use
   bin/stack kill redis                SIGKILL, as in a crash; `bin/stack start redis` brings it back
-  bin/stack pause kafka postgres      SIGSTOP: they hang; `bin/stack resume kafka postgres`
+  bin/stack pause kafka postgres      SIGSTOP: both hang; `bin/stack resume kafka postgres`
   bin/stack exec -- python manage.py shell
   STACK_HOME=.stack/test bin/stack status
 
 environment:
   STACK_HOME    the stack's folder, relative to the checkout (default .stack)
-  STACK         `native` or `docker` (default: native where that works)
+  STACK         `native` or `docker` (default: native if possible)
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0 done, 1 not done (the reason is on standard error), 2 wrong usage."""
+    """Exit code: 0 done, 1 not done (the reason is on standard error), 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
     except StackError as error:
         print(f"bin/stack: {error}", file=sys.stderr)
     except PermissionError as error:
-        print(f"bin/stack: {error}\nIs the folder somebody else's (made as root)?", file=sys.stderr)
+        print(f"bin/stack: {error}\nDoes the folder belong to another user (root)?", file=sys.stderr)
     except KeyboardInterrupt:
         print("bin/stack: interrupted", file=sys.stderr)
         return 130
@@ -62,27 +62,27 @@ def _parser() -> argparse.ArgumentParser:
     for verb, text in {
         "up": "start all three and wait until each answers",
         "down": "stop all three",
-        "status": "how they are; exit 0 only when all three answer",
-        "env": "the settings as KEY=value lines; a variable that is set already wins",
+        "status": "show each server's state; exit 0 only when all three answer",
+        "env": "print the settings as KEY=value lines; a variable that is already set wins",
     }.items():
         verbs.add_parser(verb, help=text)
     for verb, text in {
-        "start": "start and wait until it answers; a paused one is resumed",
-        "stop": "clean stop, of a paused one too",
-        "kill": "SIGKILL to the server and its children",
-        "pause": "SIGSTOP to the server and its children",
-        "resume": "SIGCONT to them",
-        "wipe": "remove the data folder of a server that is stopped",
-        "logs": "the end of the log",
+        "start": "start a server and wait until it answers; resume a paused one",
+        "stop": "stop a server cleanly, even a paused one",
+        "kill": "send SIGKILL to a server and its children",
+        "pause": "send SIGSTOP to a server and its children",
+        "resume": "send SIGCONT to a server and its children",
+        "wipe": "remove the data folder of a stopped server",
+        "logs": "show the end of the log",
     }.items():
         sub = verbs.add_parser(verb, help=text)
         sub.add_argument("parts", nargs="+", choices=settings.PARTS, metavar="PART", help=", ".join(settings.PARTS))
         if verb == "logs":
-            sub.add_argument("-n", "--lines", type=int, default=50, help="how many lines (default 50)")
-            sub.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+            sub.add_argument("-n", "--lines", type=int, default=50, help="number of lines (default 50)")
+            sub.add_argument("-f", "--follow", action="store_true", help="follow the log until Ctrl-C")
     for verb, text in {
         "exec": "run a command with the stack's settings in its environment",
-        "run": "up, run a command with the stack's settings, down; exit with the command's code",
+        "run": "start the stack, run a command with its settings, stop the stack; exit with the command's code",
     }.items():
         sub = verbs.add_parser(verb, help=text)
         sub.add_argument("command", nargs="+", metavar="-- COMMAND")
@@ -92,9 +92,9 @@ def _parser() -> argparse.ArgumentParser:
                 action="append",
                 default=[],
                 metavar="FOLDER",
-                help="one more stack, in FOLDER, that is up meanwhile; its settings are in FOLDER/env",
+                help="also run a stack in FOLDER meanwhile; its settings are in FOLDER/env",
             )
-    sub = verbs.add_parser("packages", help="install what the servers, the tests or the benchmarks need of the system")
+    sub = verbs.add_parser("packages", help="install system packages for the servers, the tests or the benchmarks")
     sub.add_argument("set", nargs="?", choices=["servers", "tests", "system-tests", "benchmarks"], default="servers")
     return parser
 
@@ -125,20 +125,20 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def say(part: str, text: str) -> None:
-    """A line of progress; on standard error, so that a command's own output stays alone."""
+    """Prints a line of progress to standard error, so that standard output has only the command's own output."""
     print(f"{part:<9} {text}", file=sys.stderr, flush=True)
 
 
 def mode(home: Home) -> str:
-    """`native` or `docker`: as STACK says, else as this stack was started the last time."""
+    """`native` or `docker`: the value of STACK, else the mode of this stack's last start."""
     wish = os.environ.get("STACK", "")
     if wish not in ("", "native", "docker"):
-        raise StackError(f"STACK is {wish!r}; it may be native or docker")
+        raise StackError(f"STACK is {wish!r}; it must be native or docker")
     return wish or (home.state().mode if home.state_file.exists() else "native")
 
 
 def start(home: Home, parts: list[str]) -> None:
-    """All of them answer when this returns. They start side by side; every failure is told."""
+    """Starts the servers concurrently and waits until all answer. Reports every failure."""
     if mode(home) == "docker" or not _can_run_natively(home, parts):
         docker.run(home, "start", parts)
         home.set_mode("docker")
@@ -150,7 +150,7 @@ def start(home: Home, parts: list[str]) -> None:
 
 
 def _raise_failures(running: list[Future[None]]) -> None:
-    """Waits for all, then tells of every one that failed."""
+    """Waits for all, then raises one error that names every failure."""
     failures = [error for future in running if (error := future.exception()) is not None]
     for error in failures:
         if not isinstance(error, StackError):
@@ -166,7 +166,7 @@ def _start_one(server: Server) -> None:
 
 
 def _can_run_natively(home: Home, parts: list[str]) -> bool:
-    """Whether the programs are here, by now; False when they cannot be but a container engine answers."""
+    """Installs missing programs. Returns False if that is impossible but a container engine answers."""
     try:
         if not sys.platform.startswith("linux"):
             raise StackError("running the servers natively needs Linux; elsewhere use containers: STACK=docker")
@@ -179,13 +179,13 @@ def _can_run_natively(home: Home, parts: list[str]) -> bool:
 
 
 def stop(home: Home, parts: list[str]) -> None:
-    """None of them runs when this returns. Nothing to stop is no error."""
+    """Stops the servers. A server that is not running is no error."""
     if not home.root.exists():
         return
     if mode(home) == "docker":
         docker.run(home, "stop", parts)
         return
-    # every server first gets its signal, then each gets its time
+    # all servers get their signal at once, and each has its own time to stop
     with ThreadPoolExecutor(len(parts)) as pool:
         stopped = list(pool.map(lambda part: SERVERS[part](home).stop(), parts))
     for part, was_running in zip(parts, stopped, strict=True):
@@ -193,7 +193,7 @@ def stop(home: Home, parts: list[str]) -> None:
 
 
 def status(home: Home) -> int:
-    """One line a server; 0 only when all three answer."""
+    """Prints one line per server. Returns 0 only when all three answer."""
     if home.root.exists() and mode(home) == "docker":
         docker.run(home, "ps", [])
         return 0 if docker.all_answer(home) else 1
@@ -241,28 +241,29 @@ def _exec(home: Home, command: list[str]) -> None:
 
 
 def _run_with_stacks(homes: list[Home], command: list[str]) -> int:
-    """The command has the settings of the first; all are up meanwhile."""
+    """Runs the command with the settings of the first stack while all stacks are up."""
     with contextlib.ExitStack() as locks:
         for home in homes:
             if not locks.enter_context(home.try_lock("run")):
-                raise StackError(f"another `bin/stack run` uses {home.root}; wait for it, or choose another STACK_HOME")
+                raise StackError(f"another `bin/stack run` uses {home.root}; wait for it or choose another STACK_HOME")
         try:
             _for_each(homes, start)
             return _wait_for(command, _environment(homes[0]))
         finally:
-            # a second Ctrl-C must not leave servers behind
+            # a second Ctrl-C must not leave servers running
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _for_each(homes, stop)
 
 
 def _for_each(homes: list[Home], act: Callable[[Home, list[str]], None]) -> None:
-    """Side by side; every failure is told."""
+    """Handles the stacks concurrently and reports every failure."""
     with ThreadPoolExecutor(len(homes)) as pool:
         _raise_failures([pool.submit(act, home, list(settings.PARTS)) for home in homes])
 
 
 def _wait_for(command: list[str], environment: dict[str, str]) -> int:
-    """The command's exit code. Ctrl-C reaches it by the terminal, SIGTERM and SIGHUP through us."""
+    """Returns the command's exit code. Ctrl-C reaches the command through the terminal; this process forwards SIGTERM
+    and SIGHUP."""
     with subprocess.Popen(command, env=environment) as child:
         signal.signal(signal.SIGINT, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGHUP):

@@ -1,6 +1,7 @@
-"""The same three servers in containers: by STACK=docker, or where native cannot and an engine answers.
+"""Runs the three servers in containers: with STACK=docker, or where they cannot run natively and an engine answers.
 
-Never run where this was written (a docker client, no engine): only the compose files were checked, by schema.
+This code has never run, since no engine was available where it was written. Only the compose files were checked, by
+schema.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ _FILES = ("docker-compose.yml", "docker-compose.stack.yml")
 
 
 def engine_answers() -> bool:
-    """Whether a container engine runs here, not only its client, and compose with it."""
+    """Whether a container engine and compose work here; the client alone is not enough."""
     if shutil.which("docker") is None:
         return False
     try:
-        # the compose plugin is a package of its own, and may be missing
+        # the compose plugin is a separate package and may be missing
         return all(
             subprocess.run(["docker", *words], capture_output=True, timeout=20, check=False).returncode == 0
             for words in (["info"], ["compose", "version"])
@@ -32,14 +33,14 @@ def engine_answers() -> bool:
 
 
 def compose(home: Home, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-    """`docker compose` with this stack's project name, passwords and ports."""
+    """Runs `docker compose` with this stack's project name, passwords and ports."""
     state = home.state()
     variables = {
         "POSTGRES_PASSWORD": state.secrets["postgres"],
         "STACK_POSTGRES_PORT": str(state.ports["postgres"]),
         "STACK_REDIS_PORT": str(state.ports["redis"]),
         "STACK_KAFKA_PORT": str(state.ports["kafka"]),
-        # asked for by the file's other services, which are not started here
+        # required by the file's other services, which are not started here
         "REDIS_PASSWORD": "unused",
         "DJANGO_SECRET_KEY": "unused",
         "DJANGO_ALLOWED_HOSTS": "unused",
@@ -54,9 +55,9 @@ def compose(home: Home, *arguments: str, capture: bool = False) -> subprocess.Co
 
 
 def run(home: Home, verb: str, parts: list[str]) -> None:
-    """One verb of bin/stack for these parts."""
+    """Runs one command of bin/stack for these parts."""
     if not engine_answers():
-        raise StackError("no engine answers (`docker info`, `docker compose version`); start it, or drop STACK=docker")
+        raise StackError("no engine answers (`docker info`, `docker compose version`); start it or unset STACK=docker")
     if verb == "start":
         waits = str(max(settings.START_DEADLINE_SEC.values()))
         arguments = ["up", "-d", "--wait", "--wait-timeout", waits, *parts]

@@ -1,5 +1,5 @@
-"""What can go wrong, and what the caller must do about it."""
+"""The error of bin/stack that its user must act on."""
 
 
 class StackError(Exception):
-    """Something a person must act on; the text says what happened and what to do."""
+    """A problem that needs action. The text says what happened and what to do."""

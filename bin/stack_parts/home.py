@@ -1,4 +1,4 @@
-"""A stack's folder: what is remembered of it, and the settings file that others read."""
+"""A stack's folder: its stored state, and the settings file that other programs read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Home:
-    """One stack: `.stack` of the checkout, or the folder that STACK_HOME names (relative to the checkout)."""
+    """One stack: `.stack` in the checkout, or the folder named by STACK_HOME (relative to the checkout)."""
 
     root: Path
 
@@ -42,7 +42,7 @@ class Home:
 
     @property
     def kafka_jars(self) -> Path:
-        """Shared by all stacks of the checkout."""
+        """The folder of Kafka's jars, shared by all stacks of the checkout."""
         return CHECKOUT / ".stack" / "kafka-lib"
 
     def record_file(self, part: str) -> Path:
@@ -56,14 +56,14 @@ class Home:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """One command at a time; the others wait. Released by the kernel if this process dies."""
+        """Lets one command run at a time; the others wait. The kernel releases the lock if this process dies."""
         with _open_lock(self.root / "run" / f"{name}.lock") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     @contextlib.contextmanager
     def try_lock(self, name: str) -> Iterator[bool]:
-        """Yields whether nobody else holds the lock; if so it is held meanwhile."""
+        """Yields whether the lock was free; if so, holds it for the block."""
         with _open_lock(self.root / "run" / f"{name}.lock") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,12 +73,12 @@ class Home:
                 yield True
 
     def state(self) -> State:
-        """What is remembered, made at the first call; the env file is brought up to date with it."""
+        """Loads the stored state, creates it at the first call, and updates the env file."""
         with self.lock("state"):
             return self._load_state()
 
     def move_port(self, name: str) -> int:
-        """Another port for this name, remembered: somebody else listens on the former one."""
+        """Chooses and stores another port for this name, when another program listens on the old one."""
         with self.lock("state"):
             state = self._load_state()
             state.ports[name] = choose_port(name, seed=str(self.root), taken=set(state.ports.values()))
@@ -96,7 +96,7 @@ class Home:
             state = State(**json.loads(self.state_file.read_text()))
         except FileNotFoundError:
             state = State(mode="native", ports={}, secrets=new_secrets())
-        # all of a new stack; of one that an older checkout made, what has been added since
+        # a new stack needs all ports; one of an older checkout needs those that were added since
         for name in [name for name in settings.PORT_RANGES if name not in state.ports]:
             state.ports[name] = choose_port(name, seed=str(self.root), taken=set(state.ports.values()))
         self._save_state(state)
@@ -104,7 +104,7 @@ class Home:
 
     def _save_state(self, state: State) -> None:
         envfile.write_private(self.state_file, json.dumps(vars(state), indent=1) + "\n")
-        header = "# Made by bin/stack, and made again at each start: put changes into .env or the environment.\n"
+        header = "# Written by bin/stack at each start: put changes into .env or the environment.\n"
         envfile.write_private(self.env_file, header + envfile.render(self.settings_of(state)))
 
     def settings_of(self, state: State) -> dict[str, str]:
@@ -127,9 +127,9 @@ class Home:
         }
 
     def effective_settings(self) -> dict[str, str]:
-        """The same as the service sees them: a variable that is set wins, then `.env`, then this stack.
+        """The settings as the service sees them: an environment variable wins, then `.env`, then this stack.
 
-        `.env` speaks for the checkout's own stack only, never for one that STACK_HOME names (the tests').
+        `.env` applies only to the checkout's own stack, never to one that STACK_HOME names (the tests').
         """
         own = self.settings_of(self.state())
         dot_env = CHECKOUT / ".env"
@@ -138,7 +138,7 @@ class Home:
         return {name: os.environ.get(name, value) for name, value in own.items()}
 
     def remove_data(self, part: str) -> None:
-        """The part starts from nothing the next time."""
+        """Removes the part's data, so that its next start begins empty."""
         if self.data(part).exists():
             shutil.rmtree(self.data(part))
         self.record_file(part).unlink(missing_ok=True)
@@ -146,7 +146,7 @@ class Home:
 
 @dataclass
 class State:
-    """What a stack remembers between commands."""
+    """The stored state of a stack."""
 
     mode: str
     """`native`, or `docker` when a container engine runs the servers."""

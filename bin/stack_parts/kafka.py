@@ -1,4 +1,4 @@
-"""Apache Kafka: one node that is broker and controller, from the project's own jars."""
+"""Runs Apache Kafka from the project's own jars: one node that is broker and controller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POM = CHECKOUT / "bin" / "kafka-pom.xml"
 class Kafka(Server):
     name = "kafka"
     program = "java"
-    # not kafka_proxy: a test's proxy may listen there while the broker is started again
+    # without kafka_proxy: a test's proxy may listen there while the broker restarts
     port_names = ("kafka", "kafka_controller", "kafka_proxied")
 
     def needs(self) -> list[packages.Need]:
@@ -30,7 +30,7 @@ class Kafka(Server):
 
     @property
     def marker(self) -> str:
-        # a word of its own, so that another stack's folder is never a part of it
+        # a separate argument, so that another stack's folder never matches a part of it
         return f"-Dcoupons.stack={self.home.data(self.name)}"
 
     @property
@@ -40,7 +40,7 @@ class Kafka(Server):
     def prepare(self) -> None:
         self.fetch_jars()
         data = self.home.data(self.name)
-        # The codecs lie here while it runs. Killed, it leaves them behind, 230 KiB each time.
+        # The broker unpacks its codecs here. Killed, it leaves them behind, 230 KiB each time.
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
         ports = self.home.state().ports
@@ -51,7 +51,7 @@ class Kafka(Server):
             "advertised.listeners": ",".join(f"{name}://{LOOPBACK}:{ports[port]}" for name, port in advertised.items()),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
             "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{ports['kafka_controller']}",
-            # relative to the working directory: a comma in a folder's name would make two of it
+            # relative to the working directory: a comma in an absolute path would split it in two
             "log.dirs": "data",
         }
         lines = (f"{name}={value}" for name, value in (settings.KAFKA_SETTINGS | own).items())
@@ -74,17 +74,17 @@ class Kafka(Server):
 
     def _java(self, *words: str) -> Command:
         data = self.home.data(self.name)
-        # relative: a class path is a list, and a folder's name may hold its separator
+        # relative: a class path is a list, and an absolute path may contain its separator
         jars = os.path.relpath(self.home.kafka_jars, data)
         java = str(packages.JAVA.find())
         scratch = f"-Djava.io.tmpdir={self._scratch}"
         return Command([java, self.marker, scratch, "-cp", f"{jars}/*", *words], cwd=data, env=os.environ)
 
     def _format(self, data: Path) -> None:
-        """The data folder of a new one-node cluster, whole or not at all."""
+        """Makes the data folder of a new one-node cluster, completely or not at all."""
         shutil.rmtree(data / "data", ignore_errors=True)
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # the tool takes an id that starts with a dash for an option
+        # the tool would read a separate id that starts with a dash as an option
         words = ["kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}"]
         command = self._java("-Xmx256m", *_LOGGING, *words, "--config=server.properties")
         done = subprocess.run(
@@ -105,7 +105,7 @@ class Kafka(Server):
         return stamp.exists() and stamp.read_text() == _pom_digest()
 
     def fetch_jars(self) -> None:
-        """Kafka's jars are there; once for all stacks of this checkout, by Maven, checksums verified."""
+        """Fetches Kafka's jars by Maven, which verifies checksums; once for all stacks of this checkout."""
         with type(self.home)(self.home.kafka_jars.parent).lock("kafka-lib"):
             if self._jars_are_current():
                 return
@@ -126,7 +126,7 @@ class Kafka(Server):
                 raise StackError(f"Maven could not fetch Kafka {settings.KAFKA_VERSION}:\n{output}")
             (fresh / "pom.sha256").write_text(_pom_digest())
             shutil.rmtree(self.home.kafka_jars, ignore_errors=True)
-            # crash before here => kafka-lib.new is thrown away and fetched again
+            # crash before here => the next start discards kafka-lib.new and fetches it again
             fresh.rename(self.home.kafka_jars)
 
 
@@ -139,7 +139,7 @@ _LOGGING = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
     "-Dorg.slf4j.simpleLogger.showShortLogName=true",
-    # every setting with its value, three times at each start
+    # these log every setting with its value, three times at each start
     *(
         f"-Dorg.slf4j.simpleLogger.log.{name}=warn"
         for name in (

@@ -1,4 +1,4 @@
-"""The programs of the system that the servers need: found, installed with apt where we may, else named."""
+"""Finds the system's programs that the servers need. Installs missing ones with apt as root, else names the command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .errors import StackError
 
 @dataclass(frozen=True)
 class Need:
-    """A program, how to find one that is new enough, and the key of its package in APT_PACKAGES."""
+    """A required program: its name, a function that finds a version new enough, and its key in APT_PACKAGES."""
 
     what: str
     find: Callable[[], Path | None]
@@ -46,7 +46,7 @@ def redis_server() -> Path | None:
 
 
 def java() -> Path | None:
-    """The `java` of JAVA_HOME, of the PATH, or of any installed one, the first that is new enough."""
+    """The first new enough `java` of JAVA_HOME, the PATH, or /usr/lib/jvm."""
     home, on_path = os.environ.get("JAVA_HOME"), shutil.which("java")
     candidates = [Path(home, "bin/java")] if home else []
     candidates += [Path(on_path)] if on_path else []
@@ -97,7 +97,7 @@ JAVA = Need(f"Java >= {settings.JAVA_MAJOR}", java, "java")
 MAVEN = Need("Maven (mvn)", maven, "maven")
 SETPRIV = Need("setpriv", setpriv, "setpriv")
 CURL = Need("curl (the README's session)", curl, "curl")
-COMPILER = Need("cc and libc's headers (a clock that tests step)", compiler, "compiler")
+COMPILER = Need("cc and libc's headers (for the tests' fake clock)", compiler, "compiler")
 
 
 def missing(needs: Iterable[Need]) -> list[Need]:
@@ -105,7 +105,7 @@ def missing(needs: Iterable[Need]) -> list[Need]:
 
 
 def ensure(needs: Sequence[Need]) -> None:
-    """All of them are there: installed where we are root and have apt, else the error names the command."""
+    """Ensures that all programs exist: installs missing ones as root with apt, else raises an error that says how."""
     lacking = missing(needs)
     if not lacking:
         return
@@ -114,14 +114,14 @@ def ensure(needs: Sequence[Need]) -> None:
         install(names)
         lacking = missing(needs)
     if lacking:
-        raise StackError(f"missing here: {', '.join(need.what for need in lacking)}.\n{how_to_install(names)}")
+        raise StackError(f"missing programs: {', '.join(need.what for need in lacking)}.\n{how_to_install(names)}")
 
 
 def ensure_apt(names: Sequence[str]) -> None:
-    """These packages are installed, by their names."""
+    """Ensures that the packages with these names are installed."""
     lacking = [name for name in names if not _is_installed(name)]
     if lacking and not can_install():
-        raise StackError(f"missing here: {', '.join(lacking)}.\n{how_to_install(lacking)}")
+        raise StackError(f"missing packages: {', '.join(lacking)}.\n{how_to_install(lacking)}")
     if lacking:
         install(lacking)
 
@@ -137,11 +137,11 @@ def how_to_install(names: Sequence[str]) -> str:
     if shutil.which("apt-get"):
         command = f"apt-get update && sudo apt-get install -y --no-install-recommends {' '.join(names)}"
         return f"Install it with:\n    sudo {command}"
-    return f"Install it with this system's package manager (Debian calls it {', '.join(names)})."
+    return f"Install it with this system's package manager (Debian's name: {', '.join(names)})."
 
 
 def apt_name(alternatives: Sequence[str]) -> str:
-    """The first of the names that apt knows."""
+    """The first of the names for which apt has a package."""
     if len(alternatives) == 1 or not shutil.which("apt-cache"):
         return alternatives[0]
     for name in alternatives:
@@ -156,15 +156,15 @@ def can_install() -> bool:
 
 
 def install(names: Sequence[str]) -> None:
-    """The packages are installed. One may start a server of the system's own: that one is left alone."""
+    """Installs the packages. A package may start a system-wide server; bin/stack never touches that one."""
     print(f"packages  apt-get install {' '.join(names)}", file=sys.stderr)
-    # a stale list names versions that are gone; no network is no reason to stop if the list is good enough
+    # a stale list names removed versions; without a network the install may still succeed with the old list
     _apt("update", "-qq", fatal=False)
     _apt("install", "-y", "-qq", "--no-install-recommends", *names, fatal=True)
 
 
 def _apt(*arguments: str, fatal: bool) -> None:
-    """One apt-get call, silent unless it fails; waits for another apt-get that holds the lock."""
+    """Runs apt-get, silently unless it fails. Waits while another apt-get holds the lock."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "a", "LC_ALL": "C.UTF-8"}
     command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments]
     deadline = time.monotonic() + 300

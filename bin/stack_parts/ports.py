@@ -1,4 +1,4 @@
-"""Ports of a stack's own: free when chosen, remembered, chosen again when somebody else took one."""
+"""Chooses free ports for a stack. The stack stores them and chooses again when another program has taken one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 def is_free(port: int) -> bool:
     """Whether a server could listen on the port of the loopback address now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # as servers do: the closed connections of a former one are no obstacle
+        # like the servers, ignore closed connections of a previous server
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -32,14 +32,16 @@ def choose(
     taken: Collection[int] = (),
     free: Callable[[int], bool] = is_free,
 ) -> int:
-    """A free port of the range that is not `taken`.
+    """Chooses a free port of the range that is not `taken`.
 
-    The search starts at a place that the seed (the stack's folder) decides, so that two checkouts which start
-    at the same moment, or whose servers are stopped, rarely want the same one.
+    The seed (the stack's folder) determines where the search starts, so that two checkouts which start at the same
+    time, or whose servers are stopped, rarely choose the same port.
     """
     start = zlib.crc32(seed.encode(errors="surrogateescape")) % count
     for step in range(count):
         port = first + (start + step) % count
         if port not in taken and free(port):
             return port
-    raise StackError(f"no free port between {first} and {first + count - 1}; end what listens there, then try again")
+    raise StackError(
+        f"no free port between {first} and {first + count - 1}; stop a program that listens there and try again"
+    )

@@ -1,4 +1,4 @@
-"""PostgreSQL, over TCP only, as the `postgres` user where we are root (its server refuses root)."""
+"""Runs PostgreSQL over TCP only; for root as the user `postgres`, since its server refuses root."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Postgres(Server):
     name = "postgres"
     program = "postgres"
     port_names = ("postgres",)
-    # fast shutdown: sessions are ended, a checkpoint is written
+    # fast shutdown: terminates sessions and writes a checkpoint
     stop_signal = signal.SIGINT
 
     def needs(self) -> list[packages.Need]:
@@ -32,7 +32,7 @@ class Postgres(Server):
     def bin(self) -> Path:
         folder = packages.postgres_bin()
         if folder is None:
-            raise StackError(f"missing here: {packages.POSTGRES.what}")
+            raise StackError(f"missing program: {packages.POSTGRES.what}")
         return folder
 
     @property
@@ -51,7 +51,7 @@ class Postgres(Server):
         options = settings.POSTGRES_SETTINGS | {
             "listen_addresses": LOOPBACK,
             "port": str(self.port()),
-            # a socket's path may have 107 bytes only, and everybody can reach TCP
+            # the path of a socket is limited to 107 bytes, and TCP always works
             "unix_socket_directories": "",
             "logging_collector": "off",
             "log_line_prefix": "%m [%p] ",
@@ -65,8 +65,8 @@ class Postgres(Server):
         return probes.postgres_answers(psql=self.bin / "psql", port=self.port(), password=self.password)
 
     def finish_start(self) -> None:
-        """The database exists."""
-        for _ in range(TRIES):  # no answer, on a busy machine, says nothing of what the server has done
+        """Creates the database if it is missing."""
+        for _ in range(TRIES):  # on a busy machine a missing answer does not tell whether the server did it
             if self._query(f"SELECT 1 FROM pg_database WHERE datname = '{settings.DATABASE}'") == "1":  # noqa: S608
                 return
             self._query(f"CREATE DATABASE {settings.DATABASE}")
@@ -78,7 +78,7 @@ class Postgres(Server):
         )
 
     def _initialize(self, data: Path) -> None:
-        """A new data folder, whole or not at all."""
+        """Makes a new data folder, completely or not at all."""
         fresh = data.with_name("postgres.new")
         password_file = data.with_name("postgres.password")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -102,7 +102,7 @@ class Postgres(Server):
             raise StackError(f"initdb failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
         if data.exists():
             shutil.rmtree(data)
-        # crash before here => postgres.new is thrown away and made again
+        # crash before here => the next start discards postgres.new and makes it again
         fresh.rename(data)
 
     def _check_version(self, data: Path) -> None:
@@ -110,12 +110,12 @@ class Postgres(Server):
         here = subprocess.run([self.bin / "postgres", "-V"], capture_output=True, text=True, check=True).stdout
         if f" {made_by}." not in here:
             raise StackError(
-                f"the data folder is of PostgreSQL {made_by}, the programs are {here.strip()}; "
+                f"PostgreSQL {made_by} made the data folder, but the programs are {here.strip()}; "
                 "`bin/stack wipe postgres` starts over with an empty database"
             )
 
     def _drop_stale_lock(self, data: Path) -> None:
-        """After a crash the lock file's pid may be another process's by now: the server would refuse."""
+        """Removes a lock file whose pid now belongs to another process: after a crash the server would refuse it."""
         lock = data / "postmaster.pid"
         if not lock.exists():
             return
@@ -131,10 +131,10 @@ class Postgres(Server):
                 os.chown(path, user.pw_uid, user.pw_gid)
 
     def _as_server_user(self, words: list[str]) -> list[str]:
-        """The command, as a user who may run the server.
+        """Wraps the command so that it runs as a user who may run the server.
 
-        The data may lie below a folder that only root can enter (/root, `mktemp -d`): one capability lets the
-        server pass. Containers may lack it, but have the wider one; where both lack it must do without.
+        The data may lie below a folder that only root can enter (/root, `mktemp -d`); a capability lets the server
+        through. Containers may lack it but have the wider one; without both the command runs without a capability.
         """
         if os.geteuid() != 0:
             return words
@@ -152,11 +152,11 @@ def _server_user() -> pwd.struct_passwd:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         raise StackError(
-            f"PostgreSQL does not run as root and there is no user {SYSTEM_USER}; make one with\n"
+            f"PostgreSQL does not run as root and there is no user {SYSTEM_USER}; create it with\n"
             f"    useradd --system --shell /usr/sbin/nologin {SYSTEM_USER}"
         ) from None
 
 
 def _clean_environment() -> dict[str, str]:
-    """No PG... variable of the caller's, no locale that this system may lack."""
+    """The environment without the caller's PG... variables, and with a locale that every system has."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/"}

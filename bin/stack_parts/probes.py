@@ -1,4 +1,4 @@
-"""Does it really answer? One bounded question to each server, with the standard library alone."""
+"""Probes whether a server answers, by one request with a time-out. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _METADATA, _METADATA_VERSION = 3, 1
 
 
 def redis_answers(port: int) -> bool:
-    """PING is answered with PONG; a server that still loads its file answers LOADING."""
+    """Whether PING gets PONG; a server that is still loading its file answers LOADING."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=TIMEOUT_SEC) as link:
             link.sendall(b"PING\r\n")
@@ -25,12 +25,12 @@ def redis_answers(port: int) -> bool:
 
 
 def postgres_answers(*, psql: Path, port: int, password: str) -> bool:
-    """A query is answered, with the stack's own user and password."""
+    """Whether the server answers a query of the stack's own user and password."""
     return postgres_query(psql=psql, port=port, password=password, database="postgres", sql="SELECT 1") == "1"
 
 
 def postgres_query(*, psql: Path, port: int, password: str, database: str, sql: str) -> str | None:
-    """The unaligned output of one statement, None when the server did not do it."""
+    """The unaligned output of one statement; None when the statement failed."""
     command = [str(psql), "-h", LOOPBACK, "-p", str(port), "-U", settings.DATABASE_USER, "-d", database]
     env = {
         "PGPASSWORD": password,
@@ -54,7 +54,7 @@ def postgres_query(*, psql: Path, port: int, password: str, database: str, sql: 
 
 
 def kafka_answers(port: int) -> bool:
-    """A metadata request is answered and names at least one live broker."""
+    """Whether a metadata request is answered and names at least one live broker."""
     body = struct.pack(">hhih5si", _METADATA, _METADATA_VERSION, 1, 5, b"stack", 0)
     try:
         with socket.create_connection((LOOPBACK, port), timeout=TIMEOUT_SEC) as link:

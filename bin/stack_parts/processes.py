@@ -1,7 +1,7 @@
-"""Processes that outlive the command that started them, and are never mistaken for somebody else's.
+"""Manages processes that outlive the command that started them, and never confuses them with other processes.
 
-A pid alone proves nothing: it is used again after the process ended. A process is ours when its start time
-and the machine's boot are those noted at the start, and its command line still names the stack's folder.
+A pid alone proves nothing, since the system reuses it. A process belongs to the stack when its start time and the boot
+id match its record, and its command line still names the stack's folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOG_LIMIT_BYTES = 10 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """What was noted when a process was started."""
+    """The record of a process from its start."""
 
     pid: int
     started_ticks: int
@@ -36,7 +36,7 @@ def boot_id() -> str:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the command's name, None when there is no such process."""
+    """The fields of /proc/PID/stat after the command's name; None when there is no such process."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -70,7 +70,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def is_ours(record: ProcessRecord) -> bool:
-    """Whether the noted process still runs, and is that one."""
+    """Whether the recorded process still runs and is the same one."""
     return (
         record.boot_id == boot_id()
         and start_ticks(record.pid) == record.started_ticks
@@ -79,13 +79,13 @@ def is_ours(record: ProcessRecord) -> bool:
 
 
 def note(pid: int, *, marker: str) -> ProcessRecord | None:
-    """A record of a running process, None when it has ended already."""
+    """Makes the record of a running process; None when it has already ended."""
     ticks = start_ticks(pid)
     return None if ticks is None else ProcessRecord(pid, ticks, boot_id(), marker)
 
 
 def find(*, program: str, marker: str) -> ProcessRecord | None:
-    """A running process of this program and folder that has no record: its starter was killed meanwhile."""
+    """Finds a running process of this program and folder without a record, because its starter was killed."""
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
             continue
@@ -107,7 +107,7 @@ def save(path: Path, record: ProcessRecord) -> None:
 
 
 def spawn(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """A process in a session of its own, which no terminal's Ctrl-C or hang-up reaches."""
+    """Starts a process in a session of its own, which a terminal's Ctrl-C or hang-up does not reach."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
@@ -124,12 +124,12 @@ def spawn(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Pat
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:
-    """The process will outlive this one: nobody waits for it, and Popen need not warn that nobody did."""
+    """Keeps Popen from warning about a process that outlives this one, since no code waits for it."""
     process.returncode = 0
 
 
 def children_of(pid: int) -> list[int]:
-    """Every descendant of the process, parents before children."""
+    """All descendants of the process, parents before children."""
     by_parent: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None:
@@ -144,7 +144,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
-    """The signal, to each that is still there."""
+    """Sends the signal to each process that still exists."""
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -153,7 +153,8 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def freeze(pid: int) -> list[int]:
-    """SIGSTOP to the process and all below it; returns them. The parent first: it starts no more then."""
+    """Sends SIGSTOP to the process and its descendants, and returns them. The parent stops first, so that it starts no
+    new ones."""
     send([pid], signal.SIGSTOP)
     below = children_of(pid)
     send(below, signal.SIGSTOP)
@@ -161,7 +162,7 @@ def freeze(pid: int) -> list[int]:
 
 
 def wait_frozen(pids: Iterable[int], *, timeout_sec: float) -> bool:
-    """Whether SIGSTOP holds all of them within the time: on a busy machine a process goes on until it is its turn."""
+    """Whether all stop within the time: on a busy machine SIGSTOP takes effect only when a process is scheduled."""
     deadline = time.monotonic() + timeout_sec
     while not all(_does_nothing(pid) for pid in pids):
         if time.monotonic() > deadline:
@@ -171,25 +172,25 @@ def wait_frozen(pids: Iterable[int], *, timeout_sec: float) -> bool:
 
 
 def _does_nothing(pid: int) -> bool:
-    """Stopped, or ended: a frozen parent takes no note of a child's end."""
+    """Whether the process is stopped or has ended: a stopped parent does not reap its children."""
     fields = _stat(pid)
     return fields is None or fields[0] in "TZX"
 
 
 def thaw(pid: int) -> None:
-    """SIGCONT to the process and all below it, the children first: the parent finds them awake."""
+    """Sends SIGCONT to the process and its descendants, children first, so that the parent finds them running."""
     send([*reversed(children_of(pid)), pid], signal.SIGCONT)
 
 
 def kill_tree(pid: int) -> list[int]:
-    """SIGKILL to the process and all below it at once; returns them."""
+    """Sends SIGKILL to the process and all its descendants at once, and returns them."""
     tree = freeze(pid)
     send(tree, signal.SIGKILL)
     return tree
 
 
 def wait_gone(pids: Iterable[int], *, timeout_sec: float) -> bool:
-    """Whether all of them ended within the time."""
+    """Whether all of them end within the time."""
     watched = {pid: start_ticks(pid) for pid in pids}
     deadline = time.monotonic() + timeout_sec
     while any(ticks is not None and start_ticks(pid) == ticks for pid, ticks in watched.items()):

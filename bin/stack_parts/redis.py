@@ -1,4 +1,4 @@
-"""Redis, with its append-only file."""
+"""Runs Redis with an append-only file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Redis(Server):
         own = {
             "bind": LOOPBACK,
             "port": str(self.port()),
-            # relative to the working directory: any folder name will do
+            # relative to the working directory, so that any folder name works
             "dir": "./",
             "daemonize": "no",
-            # keep the command line as started: it is how the process is known again
+            # keep the original command line: bin/stack identifies the process by it
             "set-proc-title": "no",
         }
         lines = (f'{name} "{value}"' for name, value in (own | settings.REDIS_SETTINGS).items())

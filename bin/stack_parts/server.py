@@ -1,4 +1,4 @@
-"""What the three servers have in common: start until it answers, stop, kill, pause, resume."""
+"""The base class of the three servers: start and wait until it answers, stop, kill, pause, resume."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Command:
-    """How a server is started. `cwd` lets its settings name files without the checkout's path in them."""
+    """A server's start command. `cwd` lets its settings name files without the checkout's path."""
 
     words: Sequence[str]
     cwd: Path
@@ -28,7 +28,7 @@ class Command:
 
 
 class PortLost(Exception):
-    """The server ended because somebody else listens on its port: choose another one, try again."""
+    """The server ended because another program listens on its port: choose another port and try again."""
 
 
 class Server(abc.ABC):
@@ -45,35 +45,35 @@ class Server(abc.ABC):
 
     @property
     def marker(self) -> str:
-        """A word of the server's command line that no other stack's has."""
+        """An argument of the server's command line that is unique to this stack."""
         return str(self.home.data(self.name))
 
     @abc.abstractmethod
     def needs(self) -> list[packages.Need]:
-        """The programs it needs."""
+        """The programs that the server needs."""
 
     @abc.abstractmethod
     def prepare(self) -> None:
-        """Its data folder and settings are there; safe to do again."""
+        """Prepares the data folder and settings. May be called again."""
 
     @abc.abstractmethod
     def command(self) -> Command: ...
 
     @abc.abstractmethod
     def answers(self) -> bool:
-        """One bounded question to the server."""
+        """Whether the server answers a request with a time-out."""
 
     def finish_start(self) -> None:  # noqa: B027  most have nothing to do
-        """Called once it answers, before the start counts as done."""
+        """Runs once the server answers, before the start counts as done."""
 
     def record(self) -> processes.ProcessRecord | None:
-        """The running server, None when there is none."""
+        """The record of the running server; None when it does not run."""
         record = processes.load(self.home.record_file(self.name))
         if record is not None and processes.is_ours(record):
             return record
         if not self.home.data(self.name).exists():
             return None
-        # its starter was killed before it could note the pid; a second server on the same data would ruin it
+        # its starter may have been killed before it stored the record; a second server would corrupt the data
         found = processes.find(program=self.program, marker=self.marker)
         if found is not None:
             processes.save(self.home.record_file(self.name), found)
@@ -92,7 +92,7 @@ class Server(abc.ABC):
         return self.home.state().ports[self.port_names[0]]
 
     def start(self) -> None:
-        """It answers when this returns; a paused one is resumed, a running one is left as it is."""
+        """Starts the server and waits until it answers. Resumes a paused one and leaves a running one alone."""
         with self.home.lock(self.name):
             record = self.record()
             if record is not None:
@@ -156,7 +156,7 @@ class Server(abc.ABC):
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
 
     def stop(self) -> bool:
-        """It ended cleanly, paused or not; False when there was nothing to stop."""
+        """Stops the server cleanly, even a paused one. Returns False when it was not running."""
         if not self.home.root.exists():
             return False
         with self.home.lock(self.name):
@@ -164,35 +164,35 @@ class Server(abc.ABC):
             if record is None:
                 return False
             tree = [record.pid, *processes.children_of(record.pid)]
-            # the signal first: a paused server then ends before it executes what clients had sent to it
+            # the signal goes first: a paused server then ends before it executes queued commands of clients
             processes.send([record.pid], self.stop_signal)
             processes.thaw(record.pid)
             if not processes.wait_gone(tree, timeout_sec=settings.STOP_DEADLINE_SEC[self.name]):
-                print(f"{self.name}: did not stop in time, killed")
+                print(f"{self.name}: did not stop in time and was killed")
                 processes.wait_gone(processes.kill_tree(record.pid), timeout_sec=10)
             self.home.record_file(self.name).unlink(missing_ok=True)
             return True
 
     def kill(self) -> None:
-        """It and all of its children are gone at once, as if the machine had lost power for them alone."""
+        """Kills the server and all its children at once, as if they had lost power."""
         tree = processes.kill_tree(self._running("kill").pid)
         if not processes.wait_gone(tree, timeout_sec=10):
             raise StackError(f"{self.name}: still there 10 s after SIGKILL (pids {tree})")
         self.home.record_file(self.name).unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """It and its children hang: connections stay open, nobody answers."""
+        """Makes the server and its children hang: connections stay open, but no answers come."""
         frozen = processes.freeze(self._running("pause").pid)
         if not processes.wait_frozen(frozen, timeout_sec=_FROZEN_SEC):
             raise StackError(
-                f"{self.name} did not stand still within {_FROZEN_SEC:.0f} s: `bin/stack resume {self.name}`"
+                f"{self.name} did not pause within {_FROZEN_SEC:.0f} s; `bin/stack resume {self.name}` continues it"
             )
 
     def resume(self) -> None:
         processes.thaw(self._running("resume").pid)
 
     def wipe(self) -> None:
-        """Its data is gone; the next start begins from nothing."""
+        """Removes the server's data; its next start begins empty."""
         with self.home.lock(self.name):
             if self.record() is not None:
                 raise StackError(f"{self.name} is running; `bin/stack stop {self.name}` (or kill) first")

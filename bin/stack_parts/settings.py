@@ -1,4 +1,4 @@
-"""How the three servers are set, once: bin/stack runs them so, docker-compose.yml is held to it by a test."""
+"""The settings of the three servers for bin/stack. A test compares docker-compose.yml with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 PARTS: Final = ("postgres", "redis", "kafka")
 
 POSTGRES_MAJOR: Final = 15
-"""The oldest PostgreSQL that is supported, and the one of the compose image."""
+"""The oldest supported PostgreSQL, and the version of the compose image."""
 REDIS_MAJOR: Final = 7
 JAVA_MAJOR: Final = 17
 KAFKA_VERSION: Final = "4.3.1"
@@ -23,7 +23,7 @@ DATABASE: Final = "coupons"
 DATABASE_USER: Final = "coupons"
 
 POSTGRES_SETTINGS: Final = {
-    # web threads + consumers + keeper + jobs + a test run, each with a connection of its own
+    # web threads, consumers, keeper, jobs and a test run each have a connection of their own
     "max_connections": "200",
     "shared_buffers": "256MB",
     # an insert-heavy table: fewer, longer checkpoints
@@ -35,12 +35,12 @@ POSTGRES_SETTINGS: Final = {
 }
 
 REDIS_SETTINGS: Final = {
-    # "accepted" means that the ticket is on disk, not on its way there
+    # "accepted" means that the ticket is on disk
     "appendonly": "yes",
     "appendfsync": "always",
     # an evicted ticket is a broken promise; out of memory must be an error
     "maxmemory-policy": "noeviction",
-    # the append-only file is the only copy: no snapshots beside it
+    # the append-only file is the only copy, so no snapshots
     "save": "",
 }
 
@@ -50,7 +50,7 @@ KAFKA_SETTINGS: Final = {
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "inter.broker.listener.name": "PLAINTEXT",
-    # a typed-wrong topic name must be an error, not a new topic
+    # a mistyped topic name must be an error, not a new topic
     "auto.create.topics.enable": "false",
     # one node: the internal topics have one replica
     "offsets.topic.replication.factor": "1",
@@ -67,7 +67,7 @@ KAFKA_SETTINGS: Final = {
     "group.consumer.min.session.timeout.ms": "6000",
     "group.consumer.heartbeat.interval.ms": "2000",
     "group.consumer.min.heartbeat.interval.ms": "2000",
-    # after SIGKILL a broker may register again only when its former session is over: 4 s instead of 9 s
+    # after SIGKILL a broker can only register again when its old session has expired: 4 s instead of 9 s
     "broker.session.timeout.ms": "4000",
     "broker.heartbeat.interval.ms": "1000",
     "log.retention.hours": "720",
@@ -76,12 +76,12 @@ KAFKA_SETTINGS: Final = {
 KAFKA_HEAP: Final = "512m"
 
 PORT_RANGES: Final = {
-    # below Linux's ephemeral ports (32768 on): no outgoing connection takes one of a stopped server
+    # below Linux's ephemeral ports (from 32768), so no outgoing connection takes the port of a stopped server
     "postgres": (25000, 1000),
     "redis": (26000, 1000),
     "kafka": (27000, 1000),
     "kafka_controller": (28000, 1000),
-    # a third listener whose clients are sent to another port: a test's proxy listens there, and passes on to here
+    # a third listener that advertises another port: a test's proxy listens there and forwards to this one
     "kafka_proxied": (29000, 1000),
     "kafka_proxy": (30000, 1000),
     "web": (8000, 1000),
@@ -91,7 +91,7 @@ START_DEADLINE_SEC: Final = {"postgres": 60, "redis": 60, "kafka": 120}
 STOP_DEADLINE_SEC: Final = {"postgres": 60, "redis": 30, "kafka": 60}
 
 APT_PACKAGES: Final = {
-    # the first name that apt knows is taken
+    # the first name for which apt has a package is used
     "postgres": ("postgresql",),
     "redis": ("redis-server",),
     "java": ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "default-jre-headless"),
@@ -102,7 +102,7 @@ APT_PACKAGES: Final = {
     "go": ("golang-go",),
 }
 APT_PACKAGES_BENCHMARKS: Final = ("wrk",)
-# the open loop's client, from the Go module proxy, whose checksums Go verifies; no distribution has it as a package
+# the client of open loops, from the Go module proxy, whose checksums Go verifies; no distribution packages it
 VEGETA: Final = "github.com/tsenart/vegeta/v12@v12.13.0"
 GO_MINOR: Final = 22
 APT_PACKAGES_SYSTEM_TESTS: Final = (

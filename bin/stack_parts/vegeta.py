@@ -1,4 +1,4 @@
-"""vegeta, the benchmarks' open-loop client: built by Go into `.stack/tools`, once for all stacks of the checkout."""
+"""Builds vegeta, the benchmarks' open-loop client, with Go into `.stack/tools`, once for all stacks of the checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAMP = FOLDER / "vegeta.version"
 
 
 def ensure() -> None:
-    """The pinned version is there. Raises StackError, which names what is missing."""
+    """Ensures that the pinned version is built. Raises StackError, which names what is missing."""
     version = settings.VEGETA.rpartition("@")[2]
     if (FOLDER / "vegeta").exists() and STAMP.exists() and STAMP.read_text() == version:
         return
@@ -36,12 +36,12 @@ def ensure() -> None:
     )
     if done.returncode != 0:
         raise StackError(f"go install {settings.VEGETA} failed:\n{(done.stdout + done.stderr)[-2000:]}")
-    # crash before here => it is built again
+    # crash before here => the next run builds it again
     STAMP.write_text(version)
 
 
 def go() -> Path | None:
-    """The `go` of the PATH, or of where its own archive and Debian's versioned packages put it; new enough."""
+    """A new enough `go` from the PATH, or from the folders of its archive and of Debian's versioned packages."""
     on_path = shutil.which("go")
     candidates = [Path(on_path)] if on_path else []
     candidates += [Path("/usr/local/go/bin/go"), *sorted(Path("/usr/lib").glob("go-1.*/bin/go"), reverse=True)]
