@@ -78,7 +78,7 @@ def is_ours(record: ProcessRecord) -> bool:
     )
 
 
-def note(pid: int, *, marker: str) -> ProcessRecord | None:
+def record_process(pid: int, *, marker: str) -> ProcessRecord | None:
     """Makes the record of a running process; None when it has already ended."""
     ticks = start_ticks(pid)
     return None if ticks is None else ProcessRecord(pid, ticks, boot_id(), marker)
@@ -91,7 +91,7 @@ def find(*, program: str, marker: str) -> ProcessRecord | None:
             continue
         words = command_line(int(entry.name))
         if words and Path(words[0]).name == program and marker in words[1:]:
-            return note(int(entry.name), marker=marker)
+            return record_process(int(entry.name), marker=marker)
     return None
 
 
@@ -123,7 +123,7 @@ def spawn(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Pat
         )
 
 
-def let_go(process: subprocess.Popen[bytes]) -> None:
+def detach(process: subprocess.Popen[bytes]) -> None:
     """Keeps Popen from warning about a process that outlives this one, since no code waits for it."""
     process.returncode = 0
 

@@ -116,7 +116,7 @@ class Server(abc.ABC):
         command = self.command()
         process = processes.spawn(command.words, cwd=command.cwd, env=command.env, log=self.home.log_file(self.name))
         # crash here => no record; record() finds the process by its command line
-        record = processes.note(process.pid, marker=self.marker)
+        record = processes.record_process(process.pid, marker=self.marker)
         if record is not None:
             processes.save(self.home.record_file(self.name), record)
         try:
@@ -126,7 +126,7 @@ class Server(abc.ABC):
             processes.wait_gone(processes.kill_tree(process.pid), timeout_sec=5)
             process.wait()
             raise
-        processes.let_go(process)
+        processes.detach(process)
 
     def _wait_until_it_answers(self, pid: int, process: subprocess.Popen[bytes] | None) -> None:
         limit_sec = settings.START_DEADLINE_SEC[self.name]

@@ -46,7 +46,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_is_ours_while_it_runs_and_no_longer(sleeper: subprocess.Popen[bytes]) -> None:
-    record = processes.note(sleeper.pid, marker="the-marker")
+    record = processes.record_process(sleeper.pid, marker="the-marker")
     assert record is not None
     assert processes.is_ours(record)
     sleeper.kill()
@@ -73,7 +73,7 @@ def test_a_process_is_gone_when_its_last_thread_is() -> None:
 def test_a_pid_that_was_used_again_is_not_ours(
     sleeper: subprocess.Popen[bytes], other: dict[str, object], tmp_path: Path
 ) -> None:
-    record = processes.note(sleeper.pid, marker="the-marker")
+    record = processes.record_process(sleeper.pid, marker="the-marker")
     assert record is not None
     file = tmp_path / "record.json"
     file.write_text(json.dumps({**vars(record), **other}))
@@ -89,7 +89,7 @@ def test_a_damaged_record_is_no_record(text: str, tmp_path: Path) -> None:
 
 
 def test_a_stale_record_is_never_signalled(home: Home, sleeper: subprocess.Popen[bytes]) -> None:
-    record = processes.note(sleeper.pid, marker="the-marker")
+    record = processes.record_process(sleeper.pid, marker="the-marker")
     assert record is not None
     reused = processes.ProcessRecord(sleeper.pid, record.started_ticks + 1, record.boot_id, "the-marker")
     processes.save(home.record_file("redis"), reused)
