@@ -1,7 +1,7 @@
-"""Compares what the sources say (temporary_tables.py) with the rows of PostgreSQL: each difference is one query.
+"""Compares Redis and the topic (temporary_tables.py) with the rows of PostgreSQL: one query for each difference.
 
-`ENTRIES` joins all of them in one statement, so coupons and failed events are of one moment, later than the tickets.
-Every user and sequence that any of them names is a row of `entry`, and the queries ask that table.
+`ENTRIES` joins all sources in one statement, so it reads coupons and failed events at one moment, later than the
+tickets. Each user and sequence that a source names becomes a row of `entry`, and the queries read that table.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ GROUP BY user_id, sequence
 WINDOW of_user AS (PARTITION BY user_id)
 """
 
-# tickets, issued, failed, pending, lowest and highest sequence; unread; the highest sequence of all that holds one
+# tickets, issued, failed, pending, lowest and highest sequence; unread; the highest sequence of any ticket or row
 NUMBERS: Final = """
 SELECT count(*), count(*) FILTER (WHERE coupons > 0), count(*) FILTER (WHERE failed AND coupons = 0),
     count(*) FILTER (WHERE score IS NOT NULL AND NOT failed AND coupons = 0), min(sequence), max(sequence),
@@ -58,7 +58,7 @@ SELECT count(*), count(*) FILTER (WHERE coupons > 0), count(*) FILTER (WHERE fai
 FROM entry WHERE ticket
 """
 
-# Tickets that no row tells of.
+# Tickets without a row.
 LOST: Final = """
 SELECT user_id, sequence FROM entry WHERE ticket AND coupons = 0 AND NOT failed AND score IS NULL
 """
@@ -75,7 +75,7 @@ SELECT user_id, sequence FROM entry WHERE ticket AND score IS NOT NULL AND (coup
 """
 PENDING_WITHOUT_TICKET: Final = "SELECT user_id, 0 FROM entry WHERE sequence IS NULL AND NOT admitted"
 
-# Rows and messages that no ticket tells of.
+# Rows and messages without a ticket.
 COUPON_WITHOUT_TICKET: Final = "SELECT user_id, sequence FROM entry WHERE coupon AND NOT admitted"
 FAILED_WITHOUT_TICKET: Final = "SELECT user_id, sequence FROM entry WHERE failed AND NOT ticket AND coupons = 0"
 UNREAD_WITHOUT_TICKET: Final = """
@@ -86,7 +86,7 @@ SELECT user_id, sequence FROM entry WHERE message AND NOT unread AND NOT ticket 
 """
 SUCCESS_WITHOUT_COUPON: Final = "SELECT user_id, sequence FROM entry WHERE succeeded AND NOT coupon"
 
-# What needs no second look: each row is an example.
+# These need no second look: each row is an example.
 STUCK_PROCESSING: Final = """
 SELECT user_id || ' #' || sequence FROM coupons_faileventhistory
 WHERE campaign_id = %(campaign)s AND event_status = 'PROCESSING' AND next_attempt_at < now()
@@ -125,7 +125,7 @@ EXAMPLES: Final = {
 
 
 class Check(NamedTuple):
-    """A query for suspects of a kind, and what is still so of those that are a difference."""
+    """Pairs the query for a kind's suspects with the second look, which is True for a real difference."""
 
     kind: Kind
     suspects: str
@@ -144,7 +144,7 @@ CHECKS: Final = (
     Check(Kind.UNRECORDED, READ_WITHOUT_ROW, SecondLook.has_no_trace),
     Check(Kind.SUCCESS_WITHOUT_COUPON, SUCCESS_WITHOUT_COUPON, SecondLook.has_no_coupon),
 )
-# A suspect that is no difference has come while the sources were read, and is counted as what it was then.
+# A suspect that proves to be no difference arrived during the reading, and raises these numbers.
 CAME_LATER: Final = {
     Kind.LOST: ("pending",),
     Kind.NEVER_ADMITTED: ("tickets", "issued"),
@@ -153,9 +153,10 @@ CAME_LATER: Final = {
 
 
 class Comparison:
-    """Of one campaign whose tickets, pending users and messages are in the temporary tables.
+    """Compares one campaign whose tickets, pending users and messages are in the temporary tables.
 
-    `lags` are of before any source was read, `before` of before the tickets were. Raises as `SecondLook` does.
+    The caller takes `lags` before it reads any source, and `before` before it reads the tickets. Raises as
+    `SecondLook` does.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class Comparison:
         self._highest_sequence = 0
 
     def compare_entries(self) -> None:
-        """What each user and sequence tells."""
+        """Finds the differences of single users and sequences."""
         self._tables.run("TRUNCATE entry")
         self._tables.run(ENTRIES, self._values)
         ledger = self.ledger
@@ -182,7 +183,7 @@ class Comparison:
         ledger.first_sequence, ledger.last_sequence, ledger.unread, self._highest_sequence = others
         for check in CHECKS:
             self._look_again(check)
-        # A rebuild leaves holes; without one there is none.
+        # Only a rebuild may leave holes.
         holes = Kind.GAP if self._campaign.epoch > 1 else Kind.VANISHED
         for kind, query in (*EXAMPLES.items(), (holes, HOLES)):
             for (example,) in self._tables.rows(query, self._values):
@@ -200,9 +201,9 @@ class Comparison:
                         setattr(self.ledger, number, getattr(self.ledger, number) + 1)
 
     def compare_counts(self, after: Description) -> None:
-        """Counts and settings; `after` is of after the entries were compared."""
+        """Compares counts and settings. The caller takes `after` once the entries are compared."""
         ledger = self.ledger
-        # One statement, so that count, rows and quantity are of one moment, and later than the tickets.
+        # One statement reads count, rows and quantity at one moment, later than the tickets.
         long_ago = Now() - timedelta(milliseconds=settings.RELAY_AFTER_MS)
         counted = Campaign.objects.annotate(rows=Count("coupons"), at_rest=Q(updated_at__lt=long_ago)).get(
             pk=self._campaign.pk

@@ -1,4 +1,4 @@
-"""What can be wrong between Redis, the topic and PostgreSQL: each kind, what it means, what heals it and when."""
+"""Names each kind of difference between Redis, the topic and PostgreSQL, its meaning, and what heals it and when."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ EXAMPLES = 10
 class Kind(StrEnum):
     """Stable names: scripts and alarms rely on them."""
 
-    # A ticket that no row tells of.
+    # A ticket without a row.
     UNPUBLISHED = "admitted-never-published"
     UNWRITTEN = "published-never-written"
     LOST = "lost"
     VANISHED = "ticket-vanished"
     GAP = "gap"
-    # A row or a message that no ticket tells of.
+    # A row or a message without a ticket.
     NEVER_ADMITTED = "written-never-admitted"
     FAILED_WITHOUT_TICKET = "failed-without-ticket"
     NOT_HELD = "published-not-held"
     UNRECORDED = "read-without-a-trace"
     UNKNOWN_KEY = "unknown-key"
     SUCCESS_WITHOUT_COUPON = "success-without-coupon"
-    # Two that exclude each other.
+    # Two that contradict each other.
     USER_TWICE = "two-for-one-user"
     SEQUENCE_TWICE = "two-for-one-sequence"
     OTHER_SEQUENCE = "other-sequence"
-    # Counts, settings and what should have gone on.
+    # Counts, settings and unfinished work.
     BEYOND_QUANTITY = "beyond-quantity"
     COUNT_WRONG = "count-wrong"
     REDIS_BEHIND = "redis-behind"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`heals` says who rebuilds it and when, if somebody does; otherwise `command` is what a person types."""
+    """Has `heals` (what heals the difference, and when) or `command`, which an operator types against it."""
 
     meaning: str
     heals: Callable[[], str] | None = None
@@ -87,21 +87,22 @@ EXPLANATIONS = {
         command=REBUILD,
     ),
     Kind.VANISHED: Explanation(
-        "a sequence that was given and that nobody holds, although no rebuild explains it: a ticket was removed from "
+        "a sequence that was given and that no user holds, although no rebuild explains it: a ticket was removed from "
         "Redis. The command takes back what the topic and PostgreSQL still know",
         command=REBUILD + " --whole-topic",
     ),
-    Kind.GAP: Explanation("sequences that nobody holds and that are not given again", heals=_never),
+    Kind.GAP: Explanation("sequences that no user holds and that are not given again", heals=_never),
     Kind.NEVER_ADMITTED: Explanation(
-        "a coupon without a ticket: somebody wrote to the table, or Redis lost the ticket. The command takes it in",
+        "a coupon without a ticket: another program wrote to the table, or Redis lost the ticket. The command takes "
+        "it in",
         command=REBUILD,
     ),
     Kind.FAILED_WITHOUT_TICKET: Explanation(
         "an open failed event that holds a ticket which Redis does not have. The command takes it in", command=REBUILD
     ),
     Kind.NOT_HELD: Explanation(
-        "a message that was not read, for a ticket which Redis does not have: Redis lost it, or somebody "
-        "else wrote to the topic. The command makes it a ticket again, if it is run before the consumer reads the "
+        "a message that was not read, for a ticket which Redis does not have: Redis lost it, or another "
+        "program wrote to the topic. The command makes it a ticket again, if it is run before the consumer reads the "
         "message, which becomes a failed event `not-admitted` then",
         command=REBUILD,
     ),
@@ -113,7 +114,7 @@ EXPLANATIONS = {
     Kind.UNKNOWN_KEY: Explanation(
         "a message that is signed with a key which is not known here, perhaps a promise: it is not read yet, or the "
         'user has neither coupon nor failed event. Name the key (docs/runbook.md, "Change a key"); then the command '
-        "takes it in. If nobody of yours has ever had that key, give up the failed event of the message",
+        "takes it in. If the key was never one of yours, give up the failed event of the message",
         command=REBUILD + " --whole-topic",
     ),
     Kind.SUCCESS_WITHOUT_COUPON: Explanation(
@@ -142,7 +143,7 @@ EXPLANATIONS = {
         command=REBUILD,
     ),
     Kind.REDIS_BEHIND: Explanation(
-        "Redis would give a sequence that somebody holds already: it is an older copy. The command continues after the "
+        "Redis would give a sequence that a user holds already: it is an older copy. The command continues after the "
         "highest",
         command=REBUILD,
     ),
@@ -172,8 +173,11 @@ class Difference:
 
 @dataclass(slots=True)
 class TopicLedger:
-    """Of what the topic still has, in messages. `unrecorded`: read by the group, no ticket of a known campaign, and no
-    failed event tells of it. `examples` are positions, partition@offset."""
+    """Counts the messages that the topic still has.
+
+    An `unrecorded` message was read by the consumers, names no ticket of a known campaign and left no failed event.
+    `examples` are positions, partition@offset.
+    """
 
     messages: int = 0
     unread: int = 0
@@ -217,20 +221,20 @@ class Ledger:
 
     @property
     def closes(self) -> bool:
-        """Whether every ticket is accounted for. A difference that heals by itself leaves none unaccounted."""
+        """Whether every ticket is accounted for. A difference that heals by itself does not count against it."""
         balanced = self.tickets == self.issued + self.failed + self.pending
         return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
 
     @property
     def is_at_rest(self) -> bool:
-        """Nothing is on its way, and nothing waits to heal. A gap, which a rebuild leaves for good, is neither."""
+        """Whether nothing is pending or has to heal. A gap, which stays for good after a rebuild, does not count."""
         return self.pending == 0 and self.differences.keys() <= {Kind.GAP}
 
     def found(self, kind: Kind, example: str) -> None:
         self.differences.setdefault(kind, Difference(kind)).add(example)
 
     def command(self, kind: Kind) -> str:
-        """What a person types against this kind; empty when it heals by itself."""
+        """Returns the command that an operator types against this kind; empty when it heals by itself."""
         least_quantity = max(self.tickets, self.coupons)
         return EXPLANATIONS[kind].command.format(id=self.campaign_id, least_quantity=least_quantity)
 

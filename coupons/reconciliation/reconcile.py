@@ -1,11 +1,12 @@
-"""The ledger: tickets (Redis), messages (topic), coupons and failed events (PostgreSQL), user by user, and each
-difference named. PostgreSQL compares, so the memory that this needs does not grow with the campaign.
+"""Makes the ledger: compares tickets (Redis), messages (topic), coupons and failed events (PostgreSQL) user by user.
 
-Nothing stands still while it looks, and a healthy service under load gives no alarm. That rests on the order of
-reading: first what was read (messaging/read_offsets.py) and what the topic holds, then the tickets, then who is
-pending, then coupons and failed events of one moment. A message was a ticket before, it counts as read from the commit
-of its row on, and a ticket leaves pending after that: so each thing that is read has its reason in what is read later.
-What may have come since is looked at once more before it is called a difference (second_look.py).
+PostgreSQL compares, so the memory of this process does not grow with the campaign.
+
+The service goes on meanwhile, and a healthy service under load raises no alarm, because of the order of reading: first
+the read offsets (messaging/read_offsets.py) and the topic, then the tickets, then the pending users, then coupons and
+failed events at one moment. A message is a ticket before it is published, it counts as read from the commit of its row
+on, and its ticket leaves pending after that commit: so a later source explains all that an earlier one shows. Anything
+that may have changed since gets a second look before it counts as a difference (second_look.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,27 +23,33 @@ from coupons.reconciliation.temporary_tables import TemporaryTables
 
 
 def reconcile(*, campaign_ids: Iterable[UUID] | None = None) -> Iterator[Ledger]:
-    """The ledgers of all loaded campaigns, or of these. Raises RetryLater (a part is down, or a state is not current),
-    TemporaryTablesRefused and database errors: then nobody could look, which is no verdict."""
-    with Reconciliation(campaign_ids=campaign_ids) as looking:
-        for campaign in looking.campaigns:
-            yield looking.ledger_of(campaign)
+    """Yields the ledgers of these campaigns, or of all that were ever opened.
+
+    Raises RetryLater (a part is down, or a state is not current), TemporaryTablesRefused and database errors. An error
+    is no verdict: the ledger was not checked.
+    """
+    with Reconciliation(campaign_ids=campaign_ids) as reconciliation:
+        for campaign in reconciliation.campaigns:
+            yield reconciliation.ledger_of(campaign)
 
 
 def reconcile_campaign(campaign: Campaign) -> Ledger:
-    """The ledger of one campaign; one that was never opened holds nothing, and closes. Raises as `reconcile` does."""
-    with Reconciliation(campaign_ids=[campaign.pk]) as looking:
-        for loaded in looking.campaigns:
-            return looking.ledger_of(loaded)
+    """Returns one campaign's ledger. A campaign that was never opened has an empty one, which closes.
+
+    Raises as `reconcile` does.
+    """
+    with Reconciliation(campaign_ids=[campaign.pk]) as reconciliation:
+        for loaded in reconciliation.campaigns:
+            return reconciliation.ledger_of(loaded)
     return Ledger(campaign.pk, campaign.name, campaign.quantity)
 
 
 class Reconciliation:
-    """A context in which the topic is read once for all campaigns. Raises as `reconcile` does."""
+    """Reads the topic once for all campaigns, on entering the context. Raises as `reconcile` does."""
 
     def __init__(self, *, campaign_ids: Iterable[UUID] | None = None) -> None:
         self._lags = partition_lags()
-        # After the offsets: whoever wrote what was read had a campaign by then.
+        # After the offsets: each message below them was published after its campaign was created.
         campaigns = Campaign.objects.filter(epoch__gt=0).order_by("created_at")
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
@@ -66,7 +73,7 @@ class Reconciliation:
         return self._topic.ledger
 
     def ledger_of(self, campaign: Campaign) -> Ledger:
-        """Raises StateStale also when a rebuild came while it looked: look again."""
+        """Raises StateStale also when a rebuild ran meanwhile: the caller repeats."""
         # Both raise unless the state is current.
         before = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         read_redis(campaign.pk, self._tables)

@@ -1,4 +1,4 @@
-"""Looks once more at what the comparison suspects: it may have come or gone while the sources were read."""
+"""Checks the comparison's suspects once more: they may have changed while the sources were read."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -25,10 +25,10 @@ class Suspect(NamedTuple):
 
 
 class SecondLook:
-    """What Redis and, after it, PostgreSQL say now of some suspects; each method judges one of them.
+    """Reads some suspects again, from Redis and then from PostgreSQL; each method judges one suspect.
 
-    `lags` are of before any source was read. A ticket that was admitted since `young_from_ms` need not be published
-    yet. Raises as `ticket_store.held_tickets` does, LogUnavailable and database errors.
+    The caller takes `lags` before it reads any source. A ticket that was admitted since `young_from_ms` need not be
+    published yet. Raises as `ticket_store.held_tickets` does, LogUnavailable and database errors.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SecondLook:
         users = [suspect.user_id for suspect in suspects]
         self._lags, self._young_from_ms = lags, young_from_ms
         self._held = ticket_store.held_tickets(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=users)
-        # Failed events before coupons: a retry makes a coupon of one, in one transaction.
+        # Failed events before coupons: a retry turns one into a coupon in one transaction.
         events = FailEventHistory.objects.filter(campaign=campaign, user_id__in=users, sequence__isnull=False)
         failed = events.exclude(event_status=EventStatus.SUCCESS).filter(error_code__in=HELD_CODES)
         coupons = Coupon.objects.filter(campaign=campaign, user_id__in=users)
@@ -85,7 +85,7 @@ class SecondLook:
         return suspect in self._coupons or suspect in self._failed
 
     def _is_on_its_way(self, held: Held) -> bool:
-        """Whether its message may still come to the consumers: unread before we began, and below the end by now."""
+        """Whether the consumers may still read its message: it was unread at the start, and the topic still has it."""
         if held.position is None:
             return (held.score or 0.0) >= self._young_from_ms
         partition, offset = held.position
@@ -94,5 +94,5 @@ class SecondLook:
 
     @cached_property
     def _ends(self) -> Mapping[int, PartitionLag]:
-        """Asked after the tickets: a message may be published at any moment."""
+        """Reads the ends after the tickets, as a message may be published at any moment."""
         return partition_lags()

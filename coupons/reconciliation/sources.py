@@ -1,4 +1,4 @@
-"""Reads the topic and Redis into temporary tables (temporary_tables.py), and checks the messages of no campaign."""
+"""Reads the topic and Redis into temporary tables (temporary_tables.py), and checks messages without a campaign."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
@@ -21,9 +21,9 @@ from coupons.recovery.unknown_keys import Unverified, unaccounted
 
 
 def read_redis(campaign_id: UUID, tables: TemporaryTables) -> None:
-    """A campaign's tickets, and after them who is pending, in place of the former campaign's. Raises GateUnavailable.
+    """Replaces the former campaign's tickets, and after them its pending users, by this one's. Raises GateUnavailable.
 
-    Redis is scanned, which blocks it for no longer than a thousand tickets take; so a ticket may come twice.
+    SCAN blocks Redis for at most a thousand tickets at a time, and may return a ticket twice.
     """
     tables.run("TRUNCATE ticket, pending")
     tables.insert(INSERT_TICKETS, chain.from_iterable(scan_ticket_batches(campaign_id)))
@@ -33,9 +33,8 @@ def read_redis(campaign_id: UUID, tables: TemporaryTables) -> None:
 class TopicReader:
     """Reads the topic once for all of these campaigns.
 
-    `unknown_keys` are their messages that are signed with a key which is not known here and may be a promise. With
-    `check_others` the campaigns are all that there are, and every other message that was read must have left a failed
-    event.
+    `unknown_keys` are their messages that may be promises but are signed with a key that is not known here. With
+    `check_others`, which needs all campaigns, every other message that was read must have left a failed event.
     """
 
     def __init__(self, lags: Mapping[int, PartitionLag], campaigns: Sequence[Campaign], *, check_others: bool) -> None:
@@ -49,7 +48,7 @@ class TopicReader:
     def read(self, tables: TemporaryTables) -> None:
         """Raises LogUnavailable and database errors."""
         tables.insert(INSERT_MESSAGES, self._rows())
-        # So that a campaign among many is compared without reading the others' messages.
+        # Comparing one campaign of many must not read the others' messages.
         tables.run("CREATE INDEX ON message (campaign_id)")
         tables.run("ANALYZE message")
 
@@ -78,7 +77,7 @@ class TopicReader:
             self._check_recorded(others)
 
     def _note_unknown_keys(self, read: Iterable[Unverified], unread: Iterable[Unverified]) -> None:
-        """What may be a promise: every unread message, and of those that were read whose user has nothing."""
+        """Notes possible promises: every unread message, and each read one whose user has no coupon or failed event."""
         doubtful = list(unread)
         by_campaign = attrgetter("ticket.campaign_id")
         for campaign_id, messages in groupby(sorted(read, key=by_campaign), key=by_campaign):

@@ -1,10 +1,10 @@
-"""The temporary tables in which PostgreSQL compares, in a session of their own that `close` ends.
+"""Holds the temporary tables in which PostgreSQL compares, in a session of their own that `close` ends.
 
-PostgreSQL drops them with the session, however this process ends. Nothing runs in a longer transaction: one that stays
-open holds back vacuum in the whole database, and idle_in_transaction_session_timeout ends it while Kafka or Redis is
-read. So a pooler in transaction mode must not stand between, as for the locks of recovery.
+PostgreSQL drops them with the session, however this process ends. Each statement is its own transaction: a longer one
+would hold back vacuum in the whole database, and idle_in_transaction_session_timeout would end it during the reading of
+Kafka or Redis. So there must be no pooler in transaction mode in between; the locks of recovery need the same.
 
-Rows come as arrays: psycopg2 refuses COPY beside the callback that gives every wait an end (runtime/db_timeouts.py).
+Inserts pass arrays: psycopg2 refuses COPY beside the callback that limits every wait (runtime/db_timeouts.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ TABLES: Final = """
 CREATE TEMPORARY TABLE message (user_id text COLLATE "C", campaign_id uuid, sequence bigint, state text);
 CREATE TEMPORARY TABLE ticket (user_id text COLLATE "C", sequence bigint);
 CREATE TEMPORARY TABLE pending (user_id text COLLATE "C", score double precision);
--- One row for each user and sequence that any source names; compare.py fills it and asks it.
+-- One row for each user and sequence that any source names; compare.py fills and queries it.
 CREATE TEMPORARY TABLE entry (
     user_id text COLLATE "C",
     sequence bigint,      -- NULL: the user is pending
@@ -38,7 +38,7 @@ CREATE TEMPORARY TABLE entry (
     message boolean,      -- the topic has one
     unread boolean,       -- and the consumers have not read it
     in_time boolean,      -- unread, and not late
-    -- of the user, whatever the sequence
+    -- per user, whatever the sequence
     admitted boolean,     -- has a ticket
     coupons bigint,
     score double precision -- NULL: not pending
@@ -53,11 +53,11 @@ Values = Mapping[str, Any]
 
 
 class TemporaryTablesRefused(Exception):
-    """PostgreSQL lets this user make no temporary tables; the text says what to grant."""
+    """The database user may not create temporary tables; the text names the grant that it needs."""
 
 
 class TemporaryTables:
-    """All raise database errors."""
+    """Every method raises database errors."""
 
     def __init__(self) -> None:
         """Raises TemporaryTablesRefused."""
@@ -88,11 +88,11 @@ class TemporaryTables:
         self._connection.close()
 
     def insert(self, statement: str, rows: Iterable[tuple[str, *tuple[object, ...]]]) -> None:
-        """Rows of a user id and what needs no quotes, with one of the statements above; never all in memory."""
+        """Inserts rows in chunks by one of the statements above: a user id, then values that need no quotes."""
         each = iter(rows)
         while chunk := list(islice(each, ROWS_AT_ONCE)):
             user_ids, *others = zip(*chunk, strict=True)
-            # A NUL, which PostgreSQL takes in no text, is only in a Redis that somebody has tampered with.
+            # PostgreSQL refuses NUL in a text. Only a manipulated Redis has one.
             users = quoted_array(user_ids).replace("\0", "\N{REPLACEMENT CHARACTER}")
             with self._connection.cursor() as cursor:
                 cursor.execute(statement, [users, *(array(map(str, column)) for column in others)])
@@ -107,7 +107,7 @@ class TemporaryTables:
         return row
 
     def rows(self, query: str, values: Values | None = None) -> Iterator[tuple[Any, ...]]:
-        """Never all of them in memory. PostgreSQL keeps the result, and no transaction is open between two rows."""
+        """Fetches the result in chunks. PostgreSQL keeps it, and no transaction is open between two rows."""
         with self._connection.chunked_cursor() as cursor:
             with answers_may_take(STATEMENT_SEC + NETWORK_SEC):
                 cursor.execute(query, values)
