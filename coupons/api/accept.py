@@ -1,7 +1,7 @@
-"""Accepting an application: admitted by Redis, acknowledged by Kafka, confirmed by Redis. Else nothing is promised.
+"""Accepts an application: Redis admits it, Kafka acknowledges its message, Redis confirms its ticket.
 
-202 means all three. A repeat is a promise too, so it is answered only if the ticket is on its way; otherwise it
-publishes and waits as the first time did. No place is ever given back because of a time-out.
+202 means all three; without one of them nothing is promised. The answer to a repeat is a promise too: if the ticket is
+not on its way, the repeat publishes and waits like a first application. A time-out never gives a place back.
 
 Each step waits in the request's thread. The front (coupons/front/apply.py) does the same in an event loop.
 """
@@ -27,27 +27,27 @@ from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFI
 
 
 def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Admission | None:
-    """Admit and publish; None = no such campaign. A ticket in the admission is a promise.
+    """Admits and publishes; None = no such campaign. A ticket in the admission is a promise.
 
-    Raises RetryLater when nothing may be promised. `Unconfirmed` says that the place is kept; any other RetryLater that
-    nobody knows. Repeating is safe after both.
+    Raises RetryLater when nothing may be promised. After `Unconfirmed` the user keeps the place; after any other
+    RetryLater it is unknown whether there is one. Repeating is safe after both.
     """
     deadline = time.monotonic() + settings.ACCEPT_TIMEOUT_MS / 1000
     with asking_redis():
         admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline)
         if admission is not None and 0 < admission.opens_in_ms <= EARLY_MS:
-            time.sleep(admission.opens_in_ms / 1000)  # nothing is held: crash here => the user repeats
+            time.sleep(admission.opens_in_ms / 1000)  # holds nothing: crash here => the user repeats
             admission = admit(campaign_id=campaign_id, user_id=user_id, deadline=deadline)
     if admission is None or admission.ticket is None:
         return admission
     if not admission.ticket.on_its_way:
-        # Crash here => nobody was answered; the ticket is pending and unpublished, and the relay publishes it.
+        # Crash here => there was no answer; the ticket is pending and unpublished, and the relay publishes it.
         failpoint(WEB_ADMITTED)
         ticket = ticket_of(campaign_id, admission.ticket, epoch=admission.epoch, trace=trace)
         position = _publish(ticket, deadline)
         failpoint(WEB_ACKNOWLEDGED)
         _confirm(campaign_id, admission.epoch, admission.ticket, position)
-        # Crash here => nobody was answered; the ticket is published, and its coupon is issued.
+        # Crash here => there was no answer; the ticket is published, and its coupon is issued.
         failpoint(WEB_CONFIRMED)
     if time.monotonic() > deadline:
         raise Unconfirmed(f"campaign {campaign_id}: answered too late")
@@ -55,7 +55,7 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Admission | None:
 
 
 def ticket_of(campaign_id: UUID, held: Held, *, epoch: int, trace: str) -> Ticket:
-    """What is published for an admitted user. Without a trace of its caller's it gets one of its own."""
+    """Makes the message of an admitted user. It gets a random trace when the caller sends none."""
     return Ticket(
         campaign_id=campaign_id,
         user_id=held.user_id,
@@ -67,10 +67,10 @@ def ticket_of(campaign_id: UUID, held: Held, *, epoch: int, trace: str) -> Ticke
 
 
 def _publish(ticket: Ticket, deadline: float) -> Position | None:
-    """Where the message lies, once Kafka has it; None when Kafka did not say. Raises Unconfirmed."""
+    """Returns the message's position once Kafka has it, None when Kafka does not tell it. Raises Unconfirmed."""
     started = time.monotonic()
     if started > deadline:
-        # Nothing is published for who does not wait any more: the repeat or the relay does it, in today's epoch.
+        # The caller has stopped waiting: its repeat or the relay publishes, in the epoch of that time.
         raise Unconfirmed(f"campaign {ticket.campaign_id}: Redis answered too late")
     with asking_kafka():
         delivered = publisher().publish(ticket)
@@ -81,10 +81,10 @@ def _publish(ticket: Ticket, deadline: float) -> Position | None:
 
 
 def _confirm(campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> None:
-    """Returns when the gate still holds the ticket, in the epoch that its message carries. Raises RetryLater otherwise.
+    """Returns if the gate still holds the ticket in the epoch that its message carries. Raises RetryLater otherwise.
 
-    A machine may be paused at any line above, and its clock with it: then the campaign may have been rebuilt without
-    this ticket, and the deadline does not tell (decision 0026).
+    A machine, and its clock, may be paused at any line above. A rebuild without this ticket may have run meanwhile, and
+    the deadline does not show it (decision 0026).
     """
     try:
         with asking_redis():

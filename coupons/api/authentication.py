@@ -1,7 +1,7 @@
-"""Who is calling, by `Authorization: Bearer ...`: a service's API key, or a user's token (with two dots in it).
+"""Authenticates callers by `Authorization: Bearer ...`: a service's API key, or a user's token (it has two dots).
 
-No key set and no folder of token keys means that nobody gets in. Another user's id is one rule everywhere: 403, decided
-before anything is looked up, so that no answer tells whether that user, a ticket or a campaign exists.
+Without API keys and without a folder of token keys every request is refused. A request for another user's id gets 403
+everywhere, before any look-up, so that no answer shows whether that user, a ticket or a campaign exists.
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # DRF's views import this module while they are being importe
 
 
 def caller_of_header(authorization: bytes) -> Caller | None:
-    """Who sent this `Authorization` header; None for an empty one. Raises NotKnown, or KeysUnknown for the moment."""
+    """Returns the caller with these credentials, None for an empty header. Raises NotKnown or KeysUnknown (repeat)."""
     scheme, _, credentials = authorization.partition(b" ")
     if not scheme:
         return None
@@ -35,7 +35,7 @@ def caller_of_header(authorization: bytes) -> Caller | None:
 
 class BearerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
-        """Raises AuthenticationFailed, or KeysUnknown for the moment."""
+        """Raises AuthenticationFailed, or KeysUnknown when a repeat may succeed."""
         try:
             caller = caller_of_header(request.META.get("HTTP_AUTHORIZATION", "").encode("latin-1"))
         except NotKnown as error:
@@ -47,7 +47,7 @@ class BearerAuthentication(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """Every view names the scope that each of its methods needs, in `scopes`."""
+    """Requires the scope that the view's `scopes` names for the method."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         scopes: dict[str, str] = getattr(view, "scopes", {})
@@ -61,7 +61,7 @@ class HasScope(BasePermission):
 
 
 def caller_of(request: Request) -> Caller:
-    """The caller of a request that HasScope has let through."""
+    """Returns the caller of a request that has passed HasScope."""
     caller: object = request.user
     if not isinstance(caller, Caller):
         raise PermissionDenied

@@ -1,7 +1,7 @@
-"""Circuit breakers: while Redis, Kafka or PostgreSQL hangs, requests do not wait for it, but for one probe a second.
+"""Circuit breakers: while Redis, Kafka or PostgreSQL hangs, requests do not wait for it, except one probe a second.
 
-Eight threads that wait half a second each are sixteen answers a second; behind them the queue grows, and admission with
-it. Only calls without an answer count: a part that refuses at once costs nobody a wait.
+Eight threads that wait half a second each give sixteen answers a second, and the queue behind them grows. Only calls
+without an answer count: a part that refuses at once makes no request wait.
 """
 
 import threading
@@ -22,9 +22,9 @@ PROBE_SEC = 1.0
 
 class Breaker:
     """Opens after `failures` misses in a row that span `span_sec`; then `allow()` lets one caller through every
-    `probe_sec`. Callers that waited side by side miss in one moment: that is one stall, and may be over by then.
+    `probe_sec`. Concurrent callers miss at the same moment: that is one stall, and may be over by then.
 
-    A call that ended quickly, with whatever error, is neither a miss nor a success: it cost nobody a wait.
+    A call that ends quickly with an error is neither a miss nor a success, as no request waited for it.
 
     Thread-safe. One success closes it. `clock` is monotonic, in seconds.
     """
@@ -43,7 +43,7 @@ class Breaker:
         self._lock = threading.Lock()
 
     def allow(self) -> bool:
-        """Whether the caller may wait for an acknowledgement; who may must call `succeeded` or `missed` afterwards."""
+        """Whether the caller may wait for an answer. After True it must call `succeeded` or `missed`."""
         if not self.is_open:
             return True
         with self._lock:
@@ -63,7 +63,7 @@ class Breaker:
                 self._first_at = now
             self._misses += 1
             self.is_open = self._misses >= self._limit and now - self._first_at >= self._span_sec
-            # From the end of the miss: a probe takes as long as the accept timeout, and is not to be the next at once.
+            # Counts from the end of the miss: a probe lasts the accept timeout, and the next must not follow at once.
             self._next_probe_at = now + self._probe_sec
 
 
@@ -76,7 +76,7 @@ kafka_breaker, redis_breaker, postgresql_breaker = _breaker(), _breaker(), _brea
 
 @contextmanager
 def asking_redis() -> Iterator[None]:
-    """Around calls of the gate. Raises GateUnavailable at once while Redis hangs."""
+    """Guards calls of the gate. Raises GateUnavailable at once while Redis hangs."""
     if not redis_breaker.allow():
         BREAKER_REFUSALS.labels("redis").inc()
         raise GateUnavailable("Redis has not answered for a while; not waiting for it")
@@ -86,7 +86,7 @@ def asking_redis() -> Iterator[None]:
         if isinstance(error.__cause__, RedisTimeoutError):
             redis_breaker.missed()
         raise
-    except (StateStale, Unconfirmed):  # it has answered; what is wrong is its state, or Kafka
+    except (StateStale, Unconfirmed):  # Redis has answered: its state is stale, or Kafka failed
         redis_breaker.succeeded()
         raise
     redis_breaker.succeeded()
@@ -94,8 +94,8 @@ def asking_redis() -> Iterator[None]:
 
 @contextmanager
 def asking_kafka() -> Iterator[None]:
-    """Around publishing and the wait for the acknowledgement. Raises Unconfirmed: at once while Kafka hangs, and when
-    there was none in time."""
+    """Guards publishing and the wait for the acknowledgement. Raises Unconfirmed: at once while Kafka hangs, and when
+    none came in time."""
     if not kafka_breaker.allow():
         BREAKER_REFUSALS.labels("kafka").inc()
         raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
@@ -109,7 +109,7 @@ def asking_kafka() -> Iterator[None]:
 
 @contextmanager
 def asking_postgresql() -> Iterator[None]:
-    """Around reads, within `API_DATABASE_TIMEOUT_MS`. Raises DatabaseUnavailable at once while PostgreSQL hangs,
+    """Guards reads, within `API_DATABASE_TIMEOUT_MS`. Raises DatabaseUnavailable at once while PostgreSQL hangs,
     or a database error."""
     if not postgresql_breaker.allow():
         BREAKER_REFUSALS.labels("postgresql").inc()

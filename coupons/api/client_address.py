@@ -1,4 +1,4 @@
-"""Where a request comes from. `X-Forwarded-For` is what anybody may write; only a trusted proxy's entry counts."""
+"""Finds a client's address. Any client may send `X-Forwarded-For`, so only a trusted proxy's entry counts."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
@@ -26,10 +26,10 @@ def client_address(request: HttpRequest) -> Address | None:
 
 
 def nearest_address(connected: str, forwarded_for: str) -> Address | None:
-    """The nearest address that is no trusted proxy (COUPON_TRUSTED_PROXIES), None when the server gives none.
+    """Returns the nearest address that is no trusted proxy (COUPON_TRUSTED_PROXIES), None when the server gives none.
 
-    Each proxy appends whom it was called by, so the header is read from its end, for as long as the one before can be
-    trusted; what a client wrote into it stands further left and is never reached.
+    Each proxy appends the address that called it. Reading starts at the header's end and goes on while the address
+    before is a trusted proxy's, so it never reaches entries that a client has written further left.
     """
     address = _parse(connected)
     entries = forwarded_for.split(",")
@@ -42,16 +42,16 @@ def nearest_address(connected: str, forwarded_for: str) -> Address | None:
 
 
 def came_through_proxy(request: HttpRequest) -> bool:
-    """Whether the connection is a trusted proxy's."""
+    """Whether a trusted proxy has made the connection."""
     address = _parse(request.META.get("REMOTE_ADDR", ""))
     return address is not None and _is_trusted(address)
 
 
 @lru_cache(maxsize=4_096)
 def counted_as(address: Address | None) -> str | None:
-    """What limits count an address as: itself, or its /64 of IPv6, which one household or host has whole.
+    """Returns the key that limits count: the address, or its IPv6 /64, as one household or host has a whole /64.
 
-    None: not counted. A private address is a proxy's that nobody has declared, or a test's: it stands for many people.
+    None is not counted: a private address is an undeclared proxy's or a test's, and stands for many users.
     """
     if address is None or not is_public(address):
         return None
@@ -59,7 +59,7 @@ def counted_as(address: Address | None) -> str | None:
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is one of the internet's. As `is_global`, which for IPv4 costs a tenth of what a limit does."""
+    """Whether the address is public. Replaces `is_global`, which for IPv4 costs a tenth of a whole limit check."""
     if isinstance(address, IPv6Address):
         return address.is_global
     number = int(address)

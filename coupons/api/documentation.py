@@ -1,6 +1,6 @@
-"""What a client's engineer reads: the OpenAPI document, a page to read it, and what each problem means.
+"""Serves the documentation for clients: the OpenAPI document, a page that shows it, and a page of the problems.
 
-All of it is open to everybody and comes from this server alone: the page's script and style are static files here.
+All of it is public and comes from this server alone: the page's script and style are static files here.
 """
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -14,7 +14,7 @@ from coupons.api.problems import KINDS
 @require_safe
 @cache_control(public=True, max_age=300)
 def schema(request: HttpRequest) -> HttpResponse:
-    from coupons.api.schema import document  # the generator: only whoever asks for it pays for it
+    from coupons.api.schema import document  # here, so that other requests do not load the generator
 
     return JsonResponse(document())
 
@@ -28,6 +28,6 @@ def docs(request: HttpRequest) -> HttpResponse:
 @require_safe
 @cache_control(public=True, max_age=300)
 def problems(request: HttpRequest) -> HttpResponse:
-    """Where a problem's `type` leads: `/api/docs/problems#sold-out`."""
+    """Shows the page that a problem's `type` links to, e.g. `/api/docs/problems#sold-out`."""
     kinds = [(str(code), kind) for code, kind in KINDS.items()]
     return render(request, "coupons/problems.html", {"kinds": kinds})

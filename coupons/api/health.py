@@ -1,4 +1,4 @@
-"""What a load balancer asks (/healthz, /readyz) and what a Prometheus server scrapes (/metrics)."""
+"""Answers a load balancer (/healthz, /readyz) and a Prometheus server (/metrics)."""
 
 import time
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from coupons.runtime.db_timeouts import answers_within
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200: this process answers. It asks nobody else."""
+    """200 while this process answers. It checks no other part."""
     return JsonResponse({"status": "alive"})
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when users can be admitted: Redis and Kafka answer. PostgreSQL down is `degraded`, and still 200: admission
-    goes on without it, and a load balancer that took this process out would stop it."""
+    """200 while Redis and Kafka answer, so users can be admitted. Without PostgreSQL it is `degraded`, and still 200:
+    admission goes on, and a load balancer that took this process out would stop it."""
     parts = _ask_all({"redis": _ask_redis, "kafka": _ask_kafka, "postgresql": _ask_postgresql})
     admits = parts["redis"] == parts["kafka"] == "ok"
     status = "unavailable" if not admits else "ready" if parts["postgresql"] == "ok" else "degraded"
@@ -32,7 +32,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """The counters of all web processes, and what is true of the whole service now."""
+    """Serves the counters of all web processes and the gauges of the whole service."""
     counters: CollectorRegistry = REGISTRY
     if settings.METRICS_OF_SEVERAL_PROCESSES:
         counters = CollectorRegistry()
@@ -43,7 +43,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _ask_all(questions: dict[str, Callable[[], str]]) -> dict[str, str]:
-    """All at once, and all within `HEALTH_TIMEOUT_MS`; a question that hangs on ends by its own time-out."""
+    """Checks all parts concurrently, within `HEALTH_TIMEOUT_MS`. A check that hangs longer ends by its own time-out."""
     deadline = time.monotonic() + settings.HEALTH_TIMEOUT_MS / 1000
     pool = ThreadPoolExecutor(len(questions), thread_name_prefix="readyz")
     answers = {name: pool.submit(ask) for name, ask in questions.items()}
@@ -54,7 +54,7 @@ def _ask_all(questions: dict[str, Callable[[], str]]) -> dict[str, str]:
             parts[name] = answer.result(timeout=max(deadline - time.monotonic(), 0))
         except FutureTimeout:
             parts[name] = "no answer in time"
-        except Exception as error:  # noqa: BLE001  whatever is wrong with a part is the answer
+        except Exception as error:  # noqa: BLE001  any error of a part is the answer
             parts[name] = f"down ({type(error).__name__})"  # the kind only: a text may hold an address
     return parts
 

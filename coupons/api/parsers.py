@@ -1,4 +1,4 @@
-"""Reads what a request says, strictly: JSON bodies, and the `limit` and `offset` of a list."""
+"""Parses requests strictly: JSON bodies, and the `limit` and `offset` of a list."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 MAX_DEPTH = 8  # the deepest good body of this API has 1
 MAX_LIMIT = 100
-MAX_OFFSET = 1_000_000  # further down nobody pages; PostgreSQL would walk all rows before it
+MAX_OFFSET = 1_000_000  # PostgreSQL walks all rows before the offset, and no client pages further
 
 
 class BodyTooLarge(APIException):
@@ -20,9 +20,10 @@ class BodyTooLarge(APIException):
 
 
 class StrictJSONParser(BaseParser):
-    """JSON as RFC 8259 has it and nothing that two readers could understand in two ways.
+    """Accepts JSON by RFC 8259, and refuses anything that two parsers could read differently.
 
-    DRF's parser reads any size, takes the last of two members of one name, and NaN by a setting alone.
+    DRF's parser reads bodies of any size, takes the last of two members with the same name, and takes or refuses NaN by
+    a setting.
     """
 
     media_type = "application/json"
@@ -38,7 +39,7 @@ class StrictJSONParser(BaseParser):
 
 
 def read_json(body: bytes) -> Any:
-    """The document of a body; raises ParseError that says what is wrong with it."""
+    """Parses a body. Raises ParseError, whose text says what is wrong with it."""
     try:
         document = _decoder.decode(body.decode("utf-8"))
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
@@ -64,7 +65,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _depth(document: Any) -> int:
-    """How many arrays and objects lie in each other, level by level: a body of 64 KiB is walked in milliseconds."""
+    """Returns how deep arrays and objects are nested, level by level. A body of 64 KiB takes milliseconds."""
     depth, level = 0, [document]
     while level := [each for each in level if isinstance(each, (dict, list))]:
         depth += 1
@@ -76,9 +77,9 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number
 
 
 class StrictPagination(LimitOffsetPagination):
-    """Whole numbers in their range, or a 400 that names the one that is not.
+    """Accepts whole numbers in their range, and answers 400 with the name of a parameter that is not.
 
-    DRF's pagination takes the default for anything that is no number, so a client's mistake looks like an answer.
+    DRF's pagination takes the default for anything that is no number, which hides a client's mistake.
     """
 
     default_limit = 50

@@ -1,4 +1,4 @@
-"""Problems as HTTP answers: DRF's exception handler, Django's error pages for the API, and our own."""
+"""Turns problems into HTTP answers: DRF's exception handler, Django's error pages for the API, and our own."""
 
 import json
 import logging
@@ -25,8 +25,8 @@ _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at 
 def json_response(
     document: dict[str, Any], status: int, headers: dict[str, str] | None = None, content_type: str = "application/json"
 ) -> HttpResponse:
-    """As DRF's only renderer would write it, in ASCII, without its way through renderer and template response: on the
-    path of an application that is a tenth of the CPU time."""
+    """Writes what DRF's renderer would, in ASCII, but skips DRF's renderer and template response, which take a tenth
+    of the CPU time of an application."""
     return HttpResponse(body_of(document), content_type=content_type, status=status, headers=headers)
 
 
@@ -40,7 +40,7 @@ def problem_response(problem: Problem) -> HttpResponse:
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's EXCEPTION_HANDLER. None lets an unknown error go on to Django, which logs it and calls handler500."""
+    """DRF's EXCEPTION_HANDLER. Returns None for a defect, which Django logs and answers by handler500."""
     problem = problem_of(error)
     if problem is None:
         return None
@@ -48,7 +48,7 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse 
     response = problem_response(problem)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         outages.log(problem.code, error)
-        # Django would log each of these once more; handler500's, the defects, are not among them.
+        # Keeps Django from logging the outage once more. Defects do not come here, and Django logs them.
         response._has_been_logged = True  # type: ignore[attr-defined]
     header = getattr(error, "auth_header", None)
     if header:
@@ -75,7 +75,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 class _OutageLog:
-    """One line a second for each code: during an outage every request would write the same one."""
+    """Logs one line a second for each code: during an outage every request would write the same line."""
 
     def __init__(self) -> None:
         self._last_at: dict[str, float] = {}
@@ -109,7 +109,7 @@ _CODES: list[tuple[type[Exception], Code]] = [
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """None for a defect."""
+    """Returns None for a defect."""
     if isinstance(error, exceptions.ValidationError):
         return _invalid(error)
     if isinstance(error, Unconfirmed):

@@ -1,4 +1,4 @@
-"""Every problem this API answers with (RFC 9457): its code, status and texts, buildable without a request."""
+"""Defines each problem of this API (RFC 9457): code, status and texts. A problem needs no request."""
 
 import math
 import time
@@ -13,7 +13,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class Code(StrEnum):
-    """The stable codes. Clients switch on these; texts may change."""
+    """Names the problems. Clients switch on these stable codes; texts may change."""
 
     SOLD_OUT = "sold-out"
     NOT_OPEN = "not-open"
@@ -39,7 +39,7 @@ DOCUMENT = "/api/docs/problems"
 
 
 class Kind(NamedTuple):
-    """What is the same in every problem of one code. `advice` says what a client does about it."""
+    """Holds what all problems of one code share. `advice` tells a client what to do."""
 
     status: int
     title: str
@@ -100,7 +100,7 @@ KINDS: dict[Code, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem document. `retry_after_sec` becomes the Retry-After header; `extra` stands beside the members."""
+    """A problem document. `retry_after_sec` becomes the Retry-After header; `extra` adds members."""
 
     code: Code
     detail: str = ""
@@ -127,30 +127,30 @@ class Problem:
 
 
 RETRY_SOON_SEC = 1
-"""The shortest Retry-After that makes a client wait at all, for whatever may be over by then.
+"""The shortest Retry-After that makes a client wait at all, for an obstacle that may be gone by then.
 
-No Retry-After is longer than it has to be, and none is random: who obeys would lose to who does not. A crowd is spread
-all the same, as its users are back so long after they asked, each at a fraction of a second of their own.
+No Retry-After is longer than necessary, and none is random: a client that obeys would lose to one that does not. A
+crowd spreads all the same, since each client returns the given seconds after its own request.
 """
 
 
 def retry_after(seconds: float) -> int:
-    """The whole seconds after which `seconds` have passed."""
+    """Rounds `seconds` up to whole seconds."""
     return max(RETRY_SOON_SEC, math.ceil(seconds))
 
 
 FARTHEST_RETRY_SEC = 3600
-"""A campaign may be moved forward meanwhile. Whoever is back before the opening is told the rest of the way."""
+"""An operator may move the opening to an earlier time. A client that returns before it gets the remaining time."""
 EARLY_MS = 100
-"""Who comes so little before the opening is not sent away for a whole second, but waits for it (accept.py).
+"""An application that arrives this shortly before the opening waits for it (accept.py) and gets no 409.
 
-Retry-After counts on it: rounded up from this moment on, it brings everybody back from 100 ms before the opening to
-900 ms after it, and the way there and back (or a clock that is a little slow) does not make it later than a second.
+Retry-After relies on it: rounded up from 100 ms before the opening, it brings every client back between 100 ms before
+and 900 ms after the opening. Even with network time, or a slightly slow clock, it returns within a second.
 """
 
 
 def refusal(outcome: Outcome, opens_at_ms: int | None, now_ms: int | None) -> Problem:
-    """What a refusal of the gate is to its user. `now_ms` is Redis's time; both numbers matter for NOT_OPEN alone."""
+    """Turns a refusal of the gate into a problem. `now_ms` is Redis's time; only NOT_OPEN uses the two numbers."""
     if outcome is Outcome.SOLD_OUT:
         return Problem(Code.SOLD_OUT)
     if outcome is Outcome.CLOSED:

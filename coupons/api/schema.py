@@ -1,7 +1,7 @@
-"""The OpenAPI document of the API, by drf-spectacular: every answer of every view, with every problem code.
+"""Makes the OpenAPI document with drf-spectacular: every answer of every view, with every problem code.
 
-Imported by the schema's own view alone, so that no other process pays for the generator. The views stay free of it;
-what each of them answers is declared here, and tests/api/test_schema.py holds the two together.
+Only the schema's own view imports this module, so that other processes do not load the generator. The declarations of
+the views' answers are here, not in the views; tests/api/test_schema.py checks that the two agree.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ class BearerExtension(OpenApiAuthenticationExtension):  # type: ignore[no-untype
     name = ["userToken", "apiKey"]
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
-        """One or the other; the library's own means both at once."""
+        """Requires one of the two; drf-spectacular's default requires both."""
         return [{name: []} for name in self.name]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ class ProblemDocument(serializers.Serializer[Any]):
 
 class AppliedDocument(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["pending"])
-    sequence = serializers.IntegerField(min_value=1, help_text="The place: who was first has the smallest.")
+    sequence = serializers.IntegerField(min_value=1, help_text="The place: 1 is the first.")
     status_url = serializers.CharField()
 
 
@@ -93,7 +93,7 @@ class CampaignDocument(serializers.Serializer[Any]):
     name = serializers.CharField()
     state = serializers.ChoiceField(choices=CampaignState.values)
     quantity = serializers.IntegerField()
-    remaining = serializers.IntegerField(allow_null=True, help_text="null: nobody can tell at this moment.")
+    remaining = serializers.IntegerField(allow_null=True, help_text="null: not known at this moment.")
     admitted = serializers.IntegerField(allow_null=True)
     issued = serializers.IntegerField()
     opens_at = serializers.DateTimeField()
@@ -114,12 +114,12 @@ class NotPushedDocument(serializers.Serializer[Any]):
 
 class ApplicationDocument(serializers.Serializer[Any]):
     user_id = serializers.RegexField(
-        f"^{USER_ID.pattern}$", help_text="Whoever has a user's token may leave it out: it is the token's user."
+        f"^{USER_ID.pattern}$", help_text="Optional with a user's token, which names the user."
     )
 
 
 def problem_responses(codes: Iterable[Code]) -> dict[Any, OpenApiResponse]:
-    """One response a status; its examples are the codes that it can have."""
+    """Makes one response for each status, with its codes as examples."""
     by_status: dict[int, list[Code]] = {}
     for code in codes:
         by_status.setdefault(Problem(code).status, []).append(code)
@@ -175,7 +175,7 @@ _DECLARED: dict[tuple[type, str], dict[str, Any]] = {
     },
     (views.TicketView, "get"): {
         "operation_id": "ticket",
-        "summary": "What became of an application",
+        "summary": "The state of an application",
         "responses": _answers({200: TicketDocument}, Code.NOT_FOUND),
         "examples": [
             OpenApiExample(
@@ -225,14 +225,14 @@ def _declare() -> None:
     LimitedView.schema = AutoSchema()
     for (view, method), what in _DECLARED.items():
         handler = getattr(view, method)
-        handler.kwargs = {"schema": AutoSchema()}  # DRF's setting names none, so that no other process imports it
+        handler.kwargs = {"schema": AutoSchema()}  # not by DRF's setting: other processes would import it
         declared = [*what.get("parameters", []), *([] if view is views.CampaignListView else [_CAMPAIGN_ID])]
         setattr(view, method, extend_schema(**{**what, "parameters": declared})(handler))
 
 
 @cache
 def document() -> dict[str, Any]:
-    """The whole document, as served at /api/schema/."""
+    """Makes the document that /api/schema/ serves."""
     _declare()
     made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     made["info"] = {"title": "Coupons", "version": VERSION, "description": DESCRIPTION}
@@ -243,7 +243,7 @@ def document() -> dict[str, Any]:
 
 
 def _add_headers(operation: dict[str, Any]) -> None:
-    """Which answers carry which headers, by their status: the generator knows bodies alone."""
+    """Adds the headers of each status; the generator describes bodies only."""
     for status, answer in operation["responses"].items():
         found = [name for name, statuses in HEADERS.items() if status in statuses]
         if operation["operationId"] in ("apply", "create_campaign") and status in ("201", "202", "200"):

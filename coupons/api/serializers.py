@@ -1,4 +1,4 @@
-"""What comes in (checked, with the field named) and what goes out."""
+"""Checks what clients send, with errors that name the field, and makes the documents that they get."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MAX_NAME_LENGTH = 200
 
 
 class UserIdField(serializers.Field[str, Any, str, str]):
-    """A string as it is: no stripping, no number made a string, or two spellings would be two users."""
+    """Takes a string unchanged, without stripping or converting numbers, so that each user has one spelling."""
 
     default_error_messages = {
         "not_a_string": 'Must be a string, for example "42".',
@@ -45,19 +45,19 @@ _PLAIN_BODY = re.compile(
 
 
 def user_id_of_plain_body(body: bytes) -> str | None:
-    """The applicant of a body with nothing else in it, as nearly all are; None = read it as JSON.
+    """Returns the applicant of a body that has only a user id, like nearly all; None = parse it as JSON.
 
-    No character of a user id is written in two ways but by an escape, which this does not take, so what it takes says
-    the same to every reader of JSON.
+    JSON writes a user id's characters in a second way only by an escape, which this refuses; so every JSON parser reads
+    the same user id.
     """
     plain = _PLAIN_BODY.fullmatch(body)
     return None if plain is None else plain[1].decode("ascii")
 
 
 def read_user_id(data: Any, *, own: str | None) -> str:
-    """The applicant of a body; raises ValidationError that names the field. The serializer is only for the error.
+    """Returns a body's applicant. Raises ValidationError, made by the serializer, which names the field.
 
-    `own` is the user of the caller's token, who is the applicant of a body that names nobody.
+    `own` is the user of the caller's token, and the applicant when the body has no user id.
     """
     if own is not None and isinstance(data, Mapping) and "user_id" not in data:
         return own
@@ -69,7 +69,7 @@ def read_user_id(data: Any, *, own: str | None) -> str:
 
 
 class MomentField(serializers.DateTimeField):
-    """ISO 8601 with an offset: a time without one would mean another moment in another office."""
+    """Accepts ISO 8601 with an offset: a time without one means different moments in different time zones."""
 
     default_error_messages = {"no_offset": "Give the time with its offset, for example 2026-12-01T10:00:00+09:00."}
 
@@ -83,7 +83,7 @@ class MomentField(serializers.DateTimeField):
 
 
 class NameField(serializers.CharField):
-    """As the schema says: no number made a string, and as long with the blanks around it, which are then taken away."""
+    """Accepts what the schema does: only a string, whose length counts before the blanks around it are removed."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -94,7 +94,7 @@ class NameField(serializers.CharField):
 
 
 class QuantityField(serializers.IntegerField):
-    """A number as JSON writes them, and no string that looks like one."""
+    """Accepts a JSON number, not a string that looks like one."""
 
     def to_internal_value(self, data: Any) -> int:
         if not isinstance(data, int) or isinstance(data, bool):
@@ -123,7 +123,7 @@ class CampaignSerializer(serializers.Serializer[Any]):
 
 
 def campaign_document(campaign: Campaign, description: Description | None) -> dict[str, Any]:
-    """A campaign for clients. While Redis has it the numbers are Redis's; `remaining` is null when nobody knows it."""
+    """Makes a campaign's document, with Redis's numbers while Redis has it; `remaining` is null when it is unknown."""
     loaded = description.settings if description else None
     return {
         "id": str(campaign.pk),

@@ -1,4 +1,4 @@
-"""Metrics that belong to the service and not to a process, read from Redis, PostgreSQL and Kafka at each scrape."""
+"""Reads the metrics of the whole service from Redis, PostgreSQL and Kafka at each scrape."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ MAX_CAMPAIGNS = 200  # the newest ones: a label value each
 
 
 class ServiceCollector(Collector):
-    """A part that does not answer costs its own metrics only, and raises coupon_scrape_error for it."""
+    """Collects from each part. One that does not answer loses only its own metrics, and sets coupon_scrape_error."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         errors = GaugeMetricFamily("coupon_scrape_error", "1 = this part did not answer the scrape", labels=["part"])
@@ -59,9 +59,9 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
     admitted = GaugeMetricFamily("coupon_admitted", "Tickets that the gate holds", labels=["campaign"])
     pending = GaugeMetricFamily("coupon_pending", "Tickets without a row in PostgreSQL", labels=["campaign"])
     stale = GaugeMetricFamily(
-        "coupon_stale", "1 = Redis's state is not current, nobody is admitted", labels=["campaign"]
+        "coupon_stale", "1 = Redis's state is not current, no user is admitted", labels=["campaign"]
     )
-    admission_redis().ping()  # also where there is no campaign to ask for
+    admission_redis().ping()  # fails without Redis even when there is no campaign
     for campaign_id, description in describe_each(_loaded()).items():
         label = [str(campaign_id)]
         stale.add_metric(label, isinstance(description, StateStale))
@@ -72,7 +72,7 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
 
 
 def _loaded() -> dict[UUID, int]:
-    """The campaigns that Redis should have, and their epochs; without PostgreSQL those that this process knows."""
+    """Returns the epochs of the campaigns that Redis should have; without PostgreSQL, those in the campaign cache."""
     try:
         return {campaign.pk: campaign.epoch for campaign in _campaigns()}
     except DATABASE_DOWN:
@@ -80,7 +80,7 @@ def _loaded() -> dict[UUID, int]:
 
 
 def _from_kafka() -> Iterable[GaugeMetricFamily]:
-    """Without PostgreSQL, which knows what was read, there is no lag."""
+    """Yields no lag without PostgreSQL, which has the read offsets."""
     lag = GaugeMetricFamily("coupon_consumer_lag", "Messages that the consumers have not read", labels=["partition"])
     partition_count()
     try:

@@ -1,8 +1,8 @@
-"""How often a user and an address may ask: 429 beyond that, before anybody else is asked anything.
+"""Limits the requests of a user and of an address, and answers 429 beyond that, before any other part is called.
 
-Counted in this process alone, so with N processes it is up to N times the setting: enough against a script, and no
-load on the Redis that admits, in which a million invented users would take the winners' memory. A place that somebody
-has is in no danger: a 429 is said before the gate is asked, and the next request finds the place as it was.
+Each process counts for itself, so N processes allow up to N times the setting. That is enough against a script, and
+puts no load on the Redis that admits, where a million invented users would take the winners' memory. A 429 does not
+endanger a user's place: it precedes the call of the gate, and the next request finds the place unchanged.
 """
 
 import math
@@ -25,7 +25,7 @@ from coupons.metrics import LIMITED
 
 
 class Taken(NamedTuple):
-    """What is left after this one, and after how many seconds one more is to be had (0 = now)."""
+    """Holds the requests left after this one, and the seconds until one more is allowed (0 = now)."""
 
     allowed: bool
     limit: int
@@ -34,27 +34,27 @@ class Taken(NamedTuple):
 
 
 class Buckets:
-    """`limit` in a minute for each key, all at once after a quiet minute, then one every 60/limit seconds.
+    """Allows `limit` requests a minute for each key: all at once after a quiet minute, then one every 60/limit seconds.
 
     A crowd of invented users must not fill the memory: a key is one small record, and the least recently used go first.
     DRF's own throttles pickle a list of times into a cache at every request, and the `limits` package keeps every key
-    that it has ever seen until a timer passes.
+    until a timer passes.
 
-    Holds `capacity` keys. A forgotten key starts anew with a full bucket: whoever makes others be forgotten must come
-    with `capacity` names of their own, each of which is one more request that something else limits.
+    Holds `capacity` keys. An evicted key starts again with a full bucket; to evict others, an attacker needs `capacity`
+    names, each with a request that another limit counts.
     """
 
     def __init__(self, *, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._clock = clock
         self._lock = threading.Lock()
-        self._filled: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # key -> tokens, at which time
+        self._filled: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # key -> tokens, and when it had them
 
     def __len__(self) -> int:
         return len(self._filled)
 
     def take(self, key: Hashable, *, limit: int) -> Taken:
-        """One token of the key's bucket, if there is one."""
+        """Takes one token from the key's bucket, if it has one."""
         rate = limit / 60
         with self._lock:
             now = self._clock()
@@ -86,7 +86,7 @@ class TooMany(Throttled):
 
 
 class Noted(NamedTuple):
-    """The scarcest of the limits that a request was counted for."""
+    """Holds the scarcest of the limits that counted a request."""
 
     policy: str
     taken: Taken
@@ -99,7 +99,7 @@ class Noted(NamedTuple):
         }
 
     def too_many(self) -> TooMany | None:
-        """What to raise when nothing was left."""
+        """Returns the exception to raise, if the limit was reached."""
         if self.taken.allowed:
             return None
         LIMITED.labels(self.policy).inc()
@@ -107,7 +107,7 @@ class Noted(NamedTuple):
 
 
 def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address | None]) -> Noted | None:
-    """One request of a known caller; None when nothing limits it. `campaign` is empty when the request names none."""
+    """Counts a known caller's request; None = no limit applies. `campaign` is empty when the request names none."""
     if not settings.LIMITS:
         return None
     if caller.user_id is None:
@@ -122,15 +122,15 @@ def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address
 
 
 def count_stranger(address: Address | None) -> Noted | None:
-    """One request without good credentials."""
+    """Counts a request without valid credentials."""
     return _scarcest(_take_for_address(address, campaign="")) if settings.LIMITS else None
 
 
 class CallerThrottle(BaseThrottle):
-    """Counts a known caller by user, address and campaign, anybody else by address."""
+    """Counts a known caller by user, address and campaign, any other by address."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Raises TooMany, which names the limit: DRF's own answer does not."""
+        """Raises TooMany, which names the limit; DRF's own exception does not."""
         caller: object = request.user
         if isinstance(caller, Caller):
             campaign = str(view.kwargs.get("campaign_id", ""))
@@ -144,7 +144,7 @@ class CallerThrottle(BaseThrottle):
 
 
 class LimitedView(APIView):
-    """Every view of the API. DRF counts requests that it has let in; the others count here: who asks in vain asks."""
+    """Limits every view of the API. DRF counts only requests that may go on; this class counts refused ones too."""
 
     throttle_classes = [CallerThrottle]
 

@@ -1,4 +1,4 @@
-"""What became of a user's application, from Redis and PostgreSQL together."""
+"""Finds a user's ticket in Redis and PostgreSQL."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, State
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
 
 LEFT_AS_IT_IS = "!$&'()*+,;=/~:@"
-"""In a path, by RFC 3986 and Django's `reverse`."""
+"""RFC 3986 and Django's `reverse` do not quote these in a path."""
 
 
 @lru_cache(maxsize=1_024)
@@ -25,14 +25,14 @@ def _before_user(campaign_id: str) -> str:
 
 
 def ticket_path(campaign_id: str, user_id: str) -> str:
-    """Where a user's ticket is: `reverse`, with the part that all users of a campaign share worked out once."""
+    """Makes the path of a user's ticket like `reverse`, and caches the part that all users of a campaign share."""
     return _before_user(campaign_id) + quote(user_id, safe=LEFT_AS_IT_IS)
 
 
 def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
-    """The ticket's document, or None only when current Redis and PostgreSQL both lack it.
+    """Returns the ticket's document, or None only when a current Redis and PostgreSQL both lack it.
 
-    Raises RetryLater or a database error when one of them could not be asked and the other alone does not tell.
+    Raises RetryLater or a database error when one of them does not answer and the other alone does not decide.
     """
     held, unknown = _held(campaign_id, user_id)
     try:
@@ -40,7 +40,7 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
             written = _written(campaign_id, user_id)
     except (DatabaseUnavailable, *DATABASE_DOWN):
         if held is not None and held.pending:
-            return _pending(held)  # as far as anybody can see: still on its way
+            return _pending(held)  # by all that is known, it is still on its way
         raise
     if written is not None:
         return written
@@ -52,8 +52,11 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
 
 
 def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | None]:
-    """The gate's ticket, and why it could not tell if it could not. Asked first: a ticket leaves pending only after
-    its row is committed, so whoever is not found here as pending is found in PostgreSQL afterwards."""
+    """Returns the gate's ticket, or the error that kept the gate from answering.
+
+    Runs before PostgreSQL is read: a ticket leaves pending only after its row is committed, so one that is no
+    longer pending here has its row by then.
+    """
     try:
         known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
         if known is None:
@@ -72,11 +75,11 @@ def _look_up_timeout_sec() -> float:
 def _ask_gate(campaign_id: UUID, known: CachedCampaign, user_id: str) -> dict[str, Held]:
     try:
         return ticket_store.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
-    except EpochAhead:  # also one that was a draft when this process looked
+    except EpochAhead:  # also a campaign that this process knows as a draft
         newer = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec(), newer_than=known.epoch) or known
         return ticket_store.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
     except StateStale:
-        if known.epoch == 0:  # a draft: Redis has nothing of it
+        if known.epoch == 0:  # a draft, which Redis does not have
             return {}
         raise
 

@@ -1,4 +1,4 @@
-"""The REST API: views parse, call one function, present. docs/api.md is the contract."""
+"""The views of the REST API parse, call one function and present its result. docs/api.md is the contract."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ from coupons.models import Campaign, CampaignState
 
 
 class ApplyView(LimitedView):
-    """POST: the user of the body applies, or of the token. Idempotent by campaign and user."""
+    """POST: the body's or the token's user applies. Idempotent by campaign and user."""
 
     scopes = {"POST": "apply"}
 
@@ -59,7 +59,7 @@ class ApplyView(LimitedView):
 
 
 class TicketView(LimitedView):
-    """GET: what became of a user's application."""
+    """GET: the state of a user's ticket."""
 
     scopes = {"GET": "read"}
 
@@ -132,7 +132,7 @@ class CampaignActionView(LimitedView):
 
 
 def parse_id(text: str, caller: Caller) -> UUID:
-    """The campaign id of an address; anything but the canonical form is an address where nothing is."""
+    """Parses the campaign id of a URL; any other than the canonical form gets 404."""
     try:
         campaign_id = UUID(text)
     except ValueError:
@@ -144,7 +144,7 @@ def parse_id(text: str, caller: Caller) -> UUID:
 
 
 def campaigns_of(caller: Caller) -> QuerySet[Campaign]:
-    """Those that the caller may see: a draft is for services alone, nobody else has heard of it yet."""
+    """Selects the campaigns that the caller may see. Only services see drafts, which are not announced yet."""
     campaigns = Campaign.objects.all()
     if caller.user_id is not None:
         campaigns = campaigns.exclude(state=CampaignState.DRAFT)
@@ -172,7 +172,7 @@ def _present(campaign: Campaign) -> dict[str, Any]:
 
 
 def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
-    """With what the gate says of each. Once Redis has not answered, the others are not asked about: each would wait."""
+    """Adds each campaign's state in Redis. After one call without an answer it stops calling, as each would wait."""
     documents, answers = [], True
     for campaign in campaigns:
         description = None
@@ -183,13 +183,13 @@ def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
             except GateUnavailable:
                 answers = False
             except RetryLater:
-                pass  # this one's state is not current; the others' may be
+                pass  # this campaign's state is not current; the others' may be
         documents.append(campaign_document(campaign, description))
     return documents
 
 
 def _changed(change: Callable[[], Campaign]) -> Response:
-    """200 with the campaign as it is now; 202 when PostgreSQL has the change and Redis does not yet."""
+    """Answers 200 with the changed campaign, 202 when PostgreSQL has the change and Redis does not yet."""
     try:
         return Response(_present(change()))
     except PushDidNotArrive as error:
@@ -197,10 +197,10 @@ def _changed(change: Callable[[], Campaign]) -> Response:
 
 
 def _actor(request: Request) -> str:
-    """Who did it, in the record of what was done. No user of the admin can have a colon in the name."""
+    """Names the caller for the audit records. The colon tells it from users of the admin, whose names have none."""
     return f"api:{caller_of(request).name}"
 
 
 def _trace(request: Request) -> str:
-    """What the caller calls this request; a winner's message carries it."""
+    """Returns the caller's id of this request; a winner's message carries it."""
     return str(request.META.get("HTTP_X_REQUEST_ID", ""))[:64]
