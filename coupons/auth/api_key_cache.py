@@ -1,6 +1,6 @@
 """Caches the services' API keys, so that no request asks PostgreSQL for them.
 
-A refresher reads them every two seconds. While PostgreSQL is down, what was read stays good for an hour
+A refresher reads them every two seconds. While PostgreSQL is down, the last read keys stay valid for an hour
 (docs/decisions/0014-who-is-calling.md). The keys of COUPON_API_KEYS need no PostgreSQL.
 """
 
@@ -25,23 +25,23 @@ from coupons.runtime.process_local import ProcessLocal
 from coupons.runtime.refresher import Refresher
 
 REFRESH_SEC = 2.0
-"""A revoked key is refused so soon in every process."""
+"""Every process refuses a revoked key within this time."""
 LEASE_SEC = 3_600.0
-"""A known key stays good for so long after the last read: an outage of PostgreSQL stops no sale. Not for ever, since a
-process that does not reach PostgreSQL does not hear of a revocation."""
+"""A known key stays valid for this time after the last read, so that an outage of PostgreSQL stops no sale. The limit
+is needed because a process that does not reach PostgreSQL misses revocations."""
 MISS_LEASE_SEC = 10.0
-"""An unknown key is refused by a read that is younger than this. Later it may be a new one: "repeat", not "wrong"."""
+"""Only a read younger than this can refuse an unknown key. After that the key may be new: "repeat", not "wrong"."""
 ANSWER_SEC = 5.0
 FIRST_READ_SEC = 1.0
-"""A process that starts waits so long for its first read; with a PostgreSQL that hangs it serves without."""
+"""A new process waits at most this long for its first read. While PostgreSQL hangs, it then serves without one."""
 REVOKED_LATELY = timedelta(days=1)
 USE_EVERY = timedelta(minutes=1)
-"""A key's last use is known to the minute, for one row written a minute."""
+"""Each key's last use is stored once a minute at most, and is that precise."""
 ALL_SCOPES = frozenset(Scope.values)
 
 
 class KeysUnknown(RetryLater):
-    """PostgreSQL has not told this process whether this API key is good."""
+    """This process could not read from PostgreSQL whether the API key is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class CachedApiKey:
 
 
 def caller_of_key(key: bytes) -> Caller:
-    """Raises NotKnown, or KeysUnknown when this process cannot tell at this moment."""
-    # Looked up by its digest, of which nobody can choose a part: neither a key nor its place in the list shows in time.
+    """Raises NotKnown, or KeysUnknown when a repeat may succeed."""
+    # Looks up the digest, no part of which a caller can choose: the time taken reveals neither a key nor its place.
     digest = digest_of(key)
     named = _callers_of(tuple(settings.API_KEYS)).get(digest)
     if named is not None:
@@ -67,13 +67,13 @@ def caller_of_key(key: bytes) -> Caller:
 
 @lru_cache(maxsize=1)
 def _callers_of(keys: tuple[str, ...]) -> dict[str, Caller]:
-    """With all scopes, by their digest; the name is a fingerprint."""
+    """Maps digests to callers with all scopes, each named by a fingerprint of its key."""
     digests = [digest_of(key.encode()) for key in keys]
     return {each: Caller(name=f"key-{digest_of(bytes.fromhex(each))[:8]}", scopes=ALL_SCOPES) for each in digests}
 
 
 class ApiKeyCache:
-    """Use `api_key_cache()` for the process's own one."""
+    """Caches the keys in one process. Use `api_key_cache()` for this process's instance."""
 
     def __init__(self) -> None:
         self._keys: dict[str, CachedApiKey] = {}
@@ -113,27 +113,27 @@ class ApiKeyCache:
             elif row.digest not in self._revoked:  # a copy of PostgreSQL may lag; a revocation is final
                 keys[row.digest] = _cached(row, asked_at)
         self._keys = keys
-        self._read_at = asked_at  # from before the read, and set after the keys: never younger than what it is about
+        self._read_at = asked_at  # the time before the read, set after the keys: never later than their state
 
     def _write_uses(self) -> None:
-        """At most once a minute for each key, whichever processes it came to. What could not be written is written when
-        PostgreSQL is back, with the time of then."""
+        """Writes each key's last use at most once a minute, across all processes. A use that could not be written is
+        written when PostgreSQL is back, with the time of the write."""
         used = self._used.copy()
         if used:
             long_ago = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - USE_EVERY)
             ApiKey.objects.filter(long_ago, pk__in=used).update(last_used_at=Now())
-            self._used -= used  # a use in between was in the same second
+            self._used -= used  # a use since the copy was in the same second
 
 
 def _rows() -> Iterable[Any]:
-    """The keys that are good now, those that were revoked lately, and PostgreSQL's time."""
+    """Reads the valid keys and those that were revoked lately, with PostgreSQL's time."""
     good = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
     known = Q(revoked_at__isnull=True) | Q(revoked_at__gt=Now() - REVOKED_LATELY)
     return ApiKey.objects.filter(good, known).annotate(now=Now())
 
 
 def _cached(row: Any, asked_at: float) -> CachedApiKey:
-    """Expires by PostgreSQL's time, and from there by the monotonic clock: this host's own may be wrong."""
+    """Reads the remaining time by PostgreSQL's clock, as this host's may be wrong; it runs on the monotonic clock."""
     expires_at: datetime | None = row.expires_at
     campaigns: list[UUID] | None = row.campaigns
     return CachedApiKey(

@@ -17,7 +17,7 @@ from coupons.models import ApiKey, Campaign, Scope
 from coupons.runtime.id_sequences import heals_id_sequences
 
 logger = logging.getLogger(__name__)
-MARK = "coupon"  # what a key begins with, so that people and secret scanners know one when they see it
+MARK = "coupon"  # the prefix by which people and secret scanners recognise a key
 
 
 @heals_id_sequences
@@ -30,9 +30,9 @@ def create_api_key(
     actor: str,
     reason: str = "",
 ) -> tuple[ApiKey, str]:
-    """The row, and the key itself: show it to whoever asked, since nobody can read it again.
+    """Returns the row and the key. Only its digest is stored, so show the key now: it cannot be read again.
 
-    No campaign means all of them. Every web process takes the key within seconds. Raises OperatorError.
+    Without campaigns the key is valid for all. Every web process accepts it within seconds. Raises OperatorError.
     """
     if not name.strip():
         raise OperatorError("name: say which service has this key.")

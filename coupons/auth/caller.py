@@ -1,4 +1,4 @@
-"""Who is calling, once that is known: a service with an API key, or a user with a token."""
+"""Describes an authenticated caller: a service with an API key, or a user with a token."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,17 +6,17 @@ from uuid import UUID
 
 
 class NotKnown(Exception):
-    """These credentials open nothing. The text is for the caller, and never repeats what was sent."""
+    """The credentials are not valid. The text is for the caller, and never repeats the credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` stands in logs and in the record of what was done: a fingerprint or a prefix, never the credentials."""
+    """`name` is for logs and audit records: "user", or a key's prefix or fingerprint, never the credentials."""
 
     name: str
     scopes: frozenset[str]
     user_id: str | None = None
-    """The one user whom this caller may act for; None = a service, which acts for all."""
+    """The only user for whom this caller may act; None = a service, which may act for all."""
     campaigns: frozenset[UUID] | None = None
     """The campaigns that this caller may touch; None = all."""
     is_authenticated: ClassVar[bool] = True

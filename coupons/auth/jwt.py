@@ -1,4 +1,4 @@
-"""A user's token (JWT, RFC 7519): its signature, whom it is for and how long, and the user it names. No database."""
+"""Verifies users' tokens (JWT, RFC 7519): signature, issuer, audience, time and user id. Needs no database."""
 
 import time
 from functools import lru_cache
@@ -15,11 +15,11 @@ from coupons.models import Scope
 MAX_TOKEN_BYTES = 8 * 1024
 USERS_SCOPES = frozenset({Scope.APPLY.value, Scope.READ.value})
 VERIFIED_TOKENS = 20_000
-"""Each process remembers so many, some 20 MB."""
+"""The number of tokens that each process remembers, in some 20 MB."""
 
 
 class Verified(NamedTuple):
-    """`not_before` and `until` in seconds since 1970, the leeway included."""
+    """`not_before` and `until` are in seconds since 1970, and include the leeway."""
 
     caller: Caller
     not_before: float
@@ -27,7 +27,7 @@ class Verified(NamedTuple):
 
 
 def caller_of_token(token: str) -> Caller:
-    """The user whom the token names. Raises NotKnown, whose text says which of the checks it failed."""
+    """Returns the user whom the token names. Raises NotKnown, whose text names the check that failed."""
     keys = token_keys()
     if keys is None:
         raise NotKnown("User tokens (JWT) are not taken here: COUPON_JWT_KEYS_DIR is not set. Use a service's API key.")
@@ -42,9 +42,9 @@ def caller_of_token(token: str) -> Caller:
     except jwt.PyJWTError as error:
         raise NotKnown(f"The token is not good: {_reason(error)}.") from error
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        # what a forged header or claim can make a parser raise is the caller's fault, never a 500
+        # a forged header or claim may make a parser raise these: the caller's fault, never a 500
         raise NotKnown("The token is not good: it cannot be read.") from error
-    now = time.time()  # it may have been verified a while ago
+    now = time.time()  # the cache may have verified it a while ago
     if now >= verified.until:
         raise NotKnown("The token is not good: it has expired.")
     if now < verified.not_before:
@@ -54,13 +54,13 @@ def caller_of_token(token: str) -> Caller:
 
 @lru_cache(maxsize=256)
 def _kid_of(header: str) -> object:
-    """The key that the header names, to be looked up and not believed. All tokens of a key have the same header."""
+    """Reads the kid from the unverified header, for the look-up alone. All tokens of a key have the same header."""
     return jwt.get_unverified_header(f"{header}..").get("kid")
 
 
 @lru_cache(maxsize=VERIFIED_TOKENS)
 def _verify(token: str, key: TokenKey) -> Verified:
-    """Remembers good tokens alone, each for the very key that verified it: a key that was read anew verifies anew."""
+    """Caches valid tokens only, each with the key object that verified it: a key that was read again verifies again."""
     claim, leeway_sec = settings.JWT_USER_CLAIM, settings.JWT_LEEWAY_SEC
     claims = jwt.decode(
         token,
@@ -82,7 +82,7 @@ def _verify(token: str, key: TokenKey) -> Verified:
 
 
 def _reason(error: jwt.PyJWTError) -> str:
-    """Our own words for each kind: the library's may repeat what the token says."""
+    """Describes each kind of error in our own words, as PyJWT's texts may repeat the token's content."""
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"the claim {error.claim} is missing"
     reasons: dict[type[jwt.PyJWTError], str] = {

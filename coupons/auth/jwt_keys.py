@@ -1,12 +1,13 @@
-"""The keys that users' tokens may be signed with, in the folder COUPON_JWT_KEYS_DIR:
+"""Reads the keys that verify users' tokens from the folder COUPON_JWT_KEYS_DIR:
 
     2026-11.RS256.pem      a public key, whose kid is 2026-11; also ES256 (P-256) and EdDSA (Ed25519)
-    legacy.HS256.secret    the secret itself, 32 bytes at least; the line break after a text is none of it
+    legacy.HS256.secret    the secret itself, 32 bytes at least; a line break after a text does not belong to it
     jwks.json              a JWK Set (RFC 7517), as issuers publish it: for any kid, also one that no file can have
 
-A key fixes its algorithm (by the file's name, or the entry's `alg` or type), so that a token cannot choose one. A file
-that is added, removed or replaced counts within REREAD_SEC in every process, without a restart: add the new key, let
-the issuer change over, remove the old one when its last token has expired. One bad file or entry costs itself alone.
+Each key fixes its algorithm (by the file's name, or the entry's `alg` or type), so that a token cannot choose one.
+Every process notices an added, removed or replaced file within REREAD_SEC, without a restart. To rotate: add the new
+key, let the issuer change over, remove the old one when its last token has expired. A bad file or entry does not
+affect the others.
 """
 
 import json
@@ -40,13 +41,12 @@ _NAME = re.compile(r"(?P<kid>[A-Za-z0-9._-]{1,64})\.(?P<algorithm>[A-Za-z0-9]+)\
 
 
 class BadKey(Exception):
-    """This file, or entry of the key set, is no key; the text names it and says what it should be, and nothing of its
-    content."""
+    """A file, or an entry of the key set, is no valid key. The text names it and what is needed, never its content."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenKey:
-    """Equal to itself alone: a token that this key has verified is not verified by the next one of its kid."""
+    """Compares by identity: what this key has verified is not valid by that for the next key with the same kid."""
 
     algorithm: str
     key: Any = field(repr=False)
@@ -67,7 +67,7 @@ NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 class TokenKeys:
-    """The folder's keys by kid, read again when a file in it has changed. Use `token_keys()`."""
+    """Holds the folder's keys by kid, and reads them again when a file has changed. Use `token_keys()`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -100,7 +100,7 @@ class TokenKeys:
 
 
 def token_keys() -> TokenKeys | None:
-    """This process's; None when COUPON_JWT_KEYS_DIR is not set."""
+    """Returns this process's keys, None when COUPON_JWT_KEYS_DIR is not set."""
     folder: Path | None = settings.JWT_KEYS_DIR
     return None if folder is None else _keys_of(folder)
 
@@ -111,7 +111,7 @@ def _keys_of(folder: Path) -> TokenKeys:
 
 
 def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
-    """The good keys, and why the other files and entries are none."""
+    """Returns the valid keys, and an error for each other file or entry."""
     keys: dict[str, TokenKey] = {}
     errors: list[BadKey] = []
     try:
@@ -138,7 +138,7 @@ def _collecting(errors: list[BadKey]) -> Iterator[None]:
 
 
 def _readers(file: Path) -> list[Callable[[], tuple[str, TokenKey]]]:
-    """One for each key of the file, which raises BadKey for that key alone."""
+    """Returns one function for each key of the file; each raises BadKey for its own key only."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -155,7 +155,7 @@ def _readers(file: Path) -> list[Callable[[], tuple[str, TokenKey]]]:
 
 
 def _is_to_sign(entry: Any) -> bool:
-    """An issuer's set may have keys for encryption, too."""
+    """False for an encryption key, which an issuer's set may have too."""
     return not isinstance(entry, dict) or entry.get("use", "sig") == "sig"
 
 
@@ -167,7 +167,7 @@ def _read_file(name: str, content: bytes) -> tuple[str, TokenKey]:
     if (algorithm == "HS256") != (kind == "secret"):
         raise BadKey(f"{name}: HS256 takes a .secret, every other algorithm the public key as .pem.")
     if kind == "secret":
-        # Only of a text: what looks like a blank at the end of random bytes is one of them.
+        # Strips a text only: in random bytes, a blank at the end belongs to the secret.
         return match["kid"], _checked(name, algorithm, content.strip() if content.isascii() else content)
     try:
         key = load_pem_public_key(content)
@@ -188,7 +188,7 @@ def _read_entry(number: int, entry: Any) -> tuple[str, TokenKey]:
     try:
         key = jwt.PyJWK(entry)
     except (jwt.PyJWTError, ValueError, TypeError, LookupError) as error:
-        raise BadKey(f"{name}: no JWK ({type(error).__name__}).") from None  # the text repeats the entry
+        raise BadKey(f"{name}: no JWK ({type(error).__name__}).") from None  # PyJWT's text repeats the entry
     return kid, _checked(name, key.algorithm_name, key.key)
 
 
@@ -204,7 +204,7 @@ def _checked(name: str, algorithm: str, key: Any) -> TokenKey:
 
 
 def _is_public_key(secret: bytes) -> bool:
-    """Also with blanks around it."""
+    """Whether the secret is a public key, also one with blanks around it."""
     hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
     text = secret.lstrip()
     try:
@@ -221,6 +221,6 @@ def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     try:
         with os.scandir(folder) as entries:
             found = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
-    except OSError:  # a file that went away in between: the next look differs again
+    except OSError:  # a file was removed meanwhile: the next scan differs again
         return ()
     return tuple(sorted((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in found))
