@@ -1,7 +1,7 @@
-"""Typed readers of environment variables for settings.py: an error names the variable and the remedy.
+"""Reads typed environment variables for settings.py; each error names the variable and the remedy.
 
-django-environ, a dependency already, reads the file and the URLs. Its casts are not used (tried with 0.14): `int` fails
-without the variable's name and knows no range, `bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads
+django-environ, a dependency already, reads the file and the URLs. Its casts (tried with 0.14) do not serve: `int` fails
+without the variable's name and checks no range, `bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads
 `a=b;c=d` as one pair.
 """
 
@@ -24,8 +24,10 @@ MIN_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.
 
 
 def read_file(*usual: Path) -> None:
-    """Read KEY=value lines into the environment, whose own variables win: of the file that COUPON_ENV_FILE names, else
-    of the first of `usual` that is there."""
+    """Loads KEY=value lines from the file that COUPON_ENV_FILE names, else from the first of `usual` that exists.
+
+    Variables of the environment win.
+    """
     named = os.environ.get("COUPON_ENV_FILE")
     if named and not Path(named).is_file():
         raise ImproperlyConfigured(f"COUPON_ENV_FILE names {named!r}, which is no file: correct the path or unset it.")
@@ -78,7 +80,7 @@ def string_list(name: str, *, default: str = "") -> list[str]:
 
 
 def networks(name: str) -> list[IPv4Network | IPv6Network]:
-    """Addresses and networks, `10.0.0.7,10.1.0.0/16`; one that is everybody is refused."""
+    """Reads addresses and networks, e.g. `10.0.0.7,10.1.0.0/16`, and refuses a network that is too large."""
     found: list[IPv4Network | IPv6Network] = []
     for text in string_list(name):
         try:
@@ -87,14 +89,14 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
             raise ImproperlyConfigured(f"{name}: {error}.") from None
         if network.prefixlen < MIN_PREFIX[network.version]:
             raise ImproperlyConfigured(
-                f"{name}: {text} is half the internet. Whoever is in it may claim any address: name the proxies alone."
+                f"{name}: {text} is half the internet, and any host in it may claim any address: name only the proxies."
             )
         found.append(network)
     return found
 
 
 def url(name: str, *, schemes: Sequence[str]) -> str:
-    """The URL itself; the error never repeats the value, which may hold a password."""
+    """Reads a URL. The error never repeats the value, which may contain a password."""
     value = required(name, hint=f"{schemes[0]}://...")
     try:
         parts = urlsplit(value)
@@ -108,7 +110,7 @@ def url(name: str, *, schemes: Sequence[str]) -> str:
 
 
 def folder(name: str) -> Path | None:
-    """A folder that is there; None when the variable is not set."""
+    """Reads the path of an existing folder; None when the variable is not set."""
     value = os.environ.get(name, "").strip()
     if not value:
         return None
@@ -119,7 +121,7 @@ def folder(name: str) -> Path | None:
 
 
 def failpoints_folder(name: str) -> Path | None:
-    """None = off. What is armed in it already is checked, too."""
+    """Reads the failpoints' folder, and checks the failpoints already armed in it; None = off."""
     value = os.environ.get(name, "").strip()
     if not value:
         return None
@@ -129,7 +131,7 @@ def failpoints_folder(name: str) -> Path | None:
 
 
 def secrets_by_id(name: str) -> dict[str, bytes]:
-    """`id=secret;older=secret` in this order; the errors repeat no secret."""
+    """Reads `id=secret;older=secret` and keeps the order; the errors repeat no secret."""
     secrets = {key: value.encode() for key, value in key_value_pairs(name).items()}
     for key, secret in secrets.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", key):
@@ -140,22 +142,22 @@ def secrets_by_id(name: str) -> dict[str, bytes]:
 
 
 def message_keys(named: Mapping[str, bytes], *, derived: Sequence[bytes]) -> dict[str, bytes]:
-    """The named keys, then the derived ones as `default`. Each id ends with its secret's fingerprint, `2026-1a2b3c4d`,
-    so that a message tells an unknown key from a wrong signature, also after a secret changed under its name."""
+    """Lists the named keys, then the derived ones as `default`. Each id ends with its secret's fingerprint, e.g.
+    `2026-1a2b3c4d`: so a reader tells an unknown key from a wrong signature, even if a name gets another secret."""
     keys = [*named.items(), *(("default", secret) for secret in derived)]
     return {f"{name}-{sha256(secret).hexdigest()[:8]}": secret for name, secret in keys}
 
 
 def derived_secret(secret_key: str, purpose: str) -> bytes:
-    """A secret of its own for each purpose, as Django's salted_hmac makes them; knowing it tells nothing of the key.
+    """Derives a separate secret for each purpose, like Django's salted_hmac. It reveals nothing about the key.
 
-    Hexadecimal text, so that it can be written down as a named one.
+    It is hexadecimal text, so that an operator can configure it as a named secret.
     """
     return hmac.digest(secret_key.encode(), purpose.encode(), "sha256").hex().encode()
 
 
 def key_value_pairs(name: str) -> dict[str, str]:
-    r"""`a=b;c=d` as a dictionary; `\;` is a `;` of a value. The error repeats nothing, it may be half a password."""
+    r"""Reads `a=b;c=d`; `\;` is a `;` in a value. The error repeats no part of it, which may be half a password."""
     pairs: dict[str, str] = {}
     for number, part in enumerate(re.split(r"(?<!\\);", os.environ.get(name, "")), start=1):
         if not part.strip():

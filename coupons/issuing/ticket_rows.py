@@ -18,18 +18,18 @@ class TicketRow(NamedTuple):
 
 
 def issued_tickets(campaign_id: UUID) -> Iterator[TicketRow]:
-    """Every coupon of the campaign."""
+    """Yields every coupon of the campaign."""
     for batch in issued_ticket_batches(campaign_id):
         yield from map(TicketRow._make, batch)
 
 
 def issued_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
-    """The same, CHUNK at a time."""
+    """Yields every coupon of the campaign, CHUNK at a time."""
     yield from batches(Coupon.objects.filter(campaign_id=campaign_id).values_list("user_id", "sequence"))
 
 
 def failed_tickets(campaign_id: UUID, user_ids: Sequence[str] | None = None) -> Iterator[TicketRow]:
-    """Every ticket that a failed event holds: the gate had it, and no coupon came of it yet (or ever, if given up)."""
+    """Yields the tickets that failed events hold. The gate had them, and they have no coupon, for good if given up."""
     events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).filter(
         campaign_id=campaign_id, error_code__in=HELD_CODES, sequence__isnull=False
     )
@@ -39,16 +39,17 @@ def failed_tickets(campaign_id: UUID, user_ids: Sequence[str] | None = None) -> 
 
 
 def refused_payloads(campaign_id: UUID) -> set[str]:
-    """The hash of each message that was refused because the gate did not hold its ticket: nobody was promised it.
+    """Returns the hashes of the messages that were refused because the gate did not hold their tickets.
 
-    By its bytes, which name the epoch: the same user may get the same sequence in a later one.
+    No user was promised these tickets. The hashed bytes name the epoch, since the same user may get the same sequence
+    in a later one.
     """
     events = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS).exclude(error_code__in=HELD_CODES)
     return set(events.filter(campaign_id=campaign_id).values_list("payload_hash", flat=True))
 
 
 def written_sequences(campaign_id: UUID, user_ids: Sequence[str]) -> dict[str, int]:
-    """Of these users, the sequence of the coupon or of the failed event that holds their ticket."""
+    """Returns the sequence of each of these users' coupons, or of the failed event that holds the ticket."""
     written = {row.user_id: row.sequence for row in failed_tickets(campaign_id, user_ids)}
     coupons = Coupon.objects.filter(campaign_id=campaign_id, user_id__in=user_ids)
     written.update(coupons.values_list("user_id", "sequence"))
@@ -61,7 +62,7 @@ def _stream(rows: QuerySet[Any, Any]) -> Iterator[TicketRow]:
 
 
 def batches(rows: QuerySet[Any, Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Without the ORM's work for each row, and without COPY, beside which no wait has an end (db_timeouts.py)."""
+    """Yields rows without the ORM's work for each, and without COPY, whose waits have no limit (db_timeouts.py)."""
     sql, values = rows.query.sql_with_params()
     # Inside a transaction the server-side cursor needs no WITH HOLD, which would first store the whole result.
     with transaction.atomic(), connection.chunked_cursor() as cursor:
