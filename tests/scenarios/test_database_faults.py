@@ -192,6 +192,6 @@ def consumer_and_others(service: Service, **more: str) -> tuple[Process, Process
     consumer = service.manage("run_coupon_consumer", "--solo", **more)
     keeper = service.manage("run_keeper", "--interval-ms", "300")
     service.web(**PATIENT)
-    keeper.says("keeper: looks")
+    keeper.says("keeper: one round")
     wait_until(lambda: len(consumer.partitions) == len(committed()), what="it has all partitions")
     return consumer, keeper

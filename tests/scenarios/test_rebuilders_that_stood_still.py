@@ -29,7 +29,7 @@ def test_what_a_paused_rebuilder_writes_is_refused(service: Service, steps: list
     service.web(**PATIENT)
     service.consumer("--solo")
     for keeper in keepers:
-        keeper.says("keeper: looks")
+        keeper.says("keeper: one round")
     row = Row.begin(service, 34, name=steps[0])
 
     for step in steps:

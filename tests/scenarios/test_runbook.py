@@ -31,7 +31,7 @@ def typed_until_free(block: str, service: Service, **more: str) -> CompletedProc
 
 def test_each_command_of_the_runbook_runs_and_harms_nothing(service: Service, tmp_path: Path) -> None:
     consumer = service.manage("run_coupon_consumer", "--solo")
-    service.manage("run_keeper").says("keeper: looks")  # every two seconds, so that commands find it at rest
+    service.manage("run_keeper").says("keeper: one round")  # every two seconds, so that commands find it at rest
     service.web(**PATIENT)
     consumer.says("consumer.assigned")
     campaign = service.campaign(50)

@@ -158,7 +158,7 @@ def test_an_application_becomes_a_coupon_with_tls_to_all_three(secured: Secured)
     url, web = secured.web()
     wait_until(lambda: answers(url), within_sec=60, what=lambda: web.output)
     consumer.says("consumer.assigned")
-    keeper.says("keeper: looks")
+    keeper.says("keeper: one round")
 
     def apply_until_promised(user: str) -> None:
         wait_until(lambda: apply(url, campaign, user)[0] in (200, 202), what=lambda: web.output)

@@ -57,7 +57,7 @@ def test_ctrl_c_of_make_run_leaves_no_process(service: Service) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     run = service.start("run", [PYTHON, "bin/run"], WEB_PORT=str(port))
-    for text in ("consumer.assigned", "keeper: looks", "jobs.started", "Started worker-2"):
+    for text in ("consumer.assigned", "keeper: one round", "jobs.started", "Started worker-2"):
         run.says(text)
     assert {"web", "consumer", "keeper", "jobs"} <= {
         line.split("|")[0].split()[-1] for line in run.output.splitlines() if "|" in line

@@ -89,7 +89,7 @@ class Service(Injection):
 
     def keeper(self, **more: str) -> Process:
         process = self.manage("run_keeper", "--interval-ms", "300", **more)
-        process.says("keeper: looks")
+        process.says("keeper: one round")
         return process
 
     def run(self, *arguments: str, **more: str) -> Process:
@@ -110,7 +110,7 @@ class Service(Injection):
         keeper = self.manage("run_keeper", "--interval-ms", "300", **more)
         web, _ = self.webs(**more)
         consumer.says("consumer.assigned")
-        keeper.says("keeper: looks")
+        keeper.says("keeper: one round")
         return web, consumer, keeper
 
     def kill(self, pid: int) -> None:
