@@ -12,7 +12,7 @@ from django.db.models import Count, Max, Min
 
 from benchmarks.figures import Mark, median_ratio, number
 from benchmarks.workload import Run, admit_all, copy_coupons, eight_digits, open_new, publish_all
-from coupons.issuing.insert import new_codes
+from coupons.issuing.insert_coupons import new_codes
 from coupons.messaging.kafka import client_config
 from coupons.messaging.messages import Ticket, decode
 from coupons.messaging.topics import partition_lags

@@ -19,7 +19,7 @@ from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis, source
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.campaigns.redis_sync import settings_of
-from coupons.issuing.insert import new_codes
+from coupons.issuing.insert_coupons import new_codes
 from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, CampaignState

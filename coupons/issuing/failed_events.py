@@ -4,26 +4,24 @@ Only `record_failures` creates FailEventHistory rows; retry.py retries them.
 """
 
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
 from coupons import audit
 from coupons.errors import OperatorError, RetryLater, one_line
+from coupons.issuing.retry import retry_delay_sec
 from coupons.models import MAX_USER_ID_LENGTH, Campaign, Coupon, EventStatus, FailCode, FailEventHistory
 from coupons.runtime.clock import from_now
 
 logger = logging.getLogger(__name__)
 MAX_ERROR_TEXT = 2_000
-MAX_DELAY_SEC = 6 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +116,6 @@ def _text(value: object, limit: int) -> str:
 
 def _sequence(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
-
-
-def retry_delay_sec(attempts: int) -> float:
-    """Doubles with each attempt up to 6 hours, with jitter of up to half, so that a crowd of retries spreads out."""
-    delay = min(settings.RETRY_BASE_DELAY_SEC * 2**attempts, MAX_DELAY_SEC)
-    return random.uniform(delay / 2, delay)
 
 
 def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:

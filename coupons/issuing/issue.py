@@ -16,7 +16,7 @@ from django.db import DataError, IntegrityError, transaction
 
 from coupons.admission import ticket_store
 from coupons.errors import StateStale, one_line
-from coupons.issuing.insert import IssuableTicket, insert_coupons
+from coupons.issuing.insert_coupons import IssuableTicket, insert_coupons
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
 from coupons.runtime.id_sequences import is_id_taken
 

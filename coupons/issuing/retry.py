@@ -6,6 +6,7 @@ killed run leaves one row in PROCESSING; when the lease ends, the next run takes
 """
 
 import logging
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from django.utils import timezone
 
 from coupons import audit
 from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
-from coupons.issuing.failed_events import retry_delay_sec
 from coupons.issuing.issue import IssueResult, issue_coupons, settle_tickets
 from coupons.models import Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 from coupons.runtime.clock import from_now
@@ -29,6 +29,7 @@ from coupons.runtime.failpoints import RETRY_CLAIMED, RETRY_COMMITTED, RETRY_ISS
 from coupons.runtime.id_sequences import heals_id_sequences
 
 logger = logging.getLogger(__name__)
+MAX_DELAY_SEC = 6 * 3600
 
 
 @dataclass(slots=True)
@@ -228,3 +229,9 @@ def _release(claim: _Claim) -> None:
         )
     except DATABASE_DOWN as error:
         logger.warning("retry.not_released event=%d error=%s", claim.event.pk, one_line(error))
+
+
+def retry_delay_sec(attempts: int) -> float:
+    """Doubles with each attempt up to 6 hours, with jitter of up to half, so that a crowd of retries spreads out."""
+    delay = min(settings.RETRY_BASE_DELAY_SEC * 2**attempts, MAX_DELAY_SEC)
+    return random.uniform(delay / 2, delay)

@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 from coupons.admission import campaign_store
 from coupons.errors import GateUnavailable, StateStale
-from coupons.issuing import insert
-from coupons.issuing.insert import new_codes
+from coupons.issuing.insert_coupons import insert_coupons as write_tickets
+from coupons.issuing.insert_coupons import new_codes
 from coupons.issuing.issue import IssueResult, issue_coupons, settle_tickets
 from coupons.messaging.messages import Ticket
 from coupons.models import Campaign, Coupon, FailCode
@@ -236,7 +236,7 @@ def test_the_first_of_a_batch_get_the_last_coupons(service: Service, room: int) 
 )
 def test_a_user_id_is_written_exactly_as_given(service: Service, user_id: str) -> None:
     campaign = service.campaign()
-    insert.insert_coupons([ticket(campaign, "before", 1), ticket(campaign, user_id, 2), ticket(campaign, "after", 3)])
+    write_tickets([ticket(campaign, "before", 1), ticket(campaign, user_id, 2), ticket(campaign, "after", 3)])
 
     assert issued_users(campaign) == {"before": 1, user_id: 2, "after": 3}
 

@@ -4,7 +4,7 @@ import pytest
 from django.conf import LazySettings
 
 from consumers.pace import Backoff, RateLimit
-from coupons.issuing.failed_events import MAX_DELAY_SEC, retry_delay_sec
+from coupons.issuing.retry import MAX_DELAY_SEC, retry_delay_sec
 from tests.support.clocks import Clock
 
 
