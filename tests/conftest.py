@@ -87,6 +87,7 @@ def transactional_db(
         yield
         connection.close_if_unusable_or_obsolete()
         delete_all_rows()
+        connection.close()  # a test without the database meets no open one
 
 
 @pytest.fixture(scope="session")

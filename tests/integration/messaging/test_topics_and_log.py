@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
@@ -23,7 +24,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def one_partition(service: Service, settings: LazySettings) -> Service:
-    settings.TOPIC = f"{settings.TOPIC}_one"
+    settings.TOPIC = f"coupon_create_{uuid4().hex[:12]}"
     settings.TOPIC_PARTITIONS = 1
     topics.create_topic()
     wait_until(lambda: topics.partition_count() == 1, what="the topic")
@@ -67,10 +68,12 @@ def test_a_topic_deleted_meanwhile_names_the_command_too(
     """The keeper tells the first error of its kind alone, so that one must name the command, too."""
     settings.TOPIC = "coupon_create_not_there"
     counts = iter([4, None])
-    monkeypatch.setattr(topics, "partition_count", lambda: next(counts))
-
-    with pytest.raises(LogUnavailable, match=r"Kafka has no topic coupon_create_not_there; `manage.py create_topic`"):
-        topics.partition_lags()
+    with monkeypatch.context() as patched:
+        patched.setattr(topics, "partition_count", lambda: next(counts))
+        with pytest.raises(
+            LogUnavailable, match=r"Kafka has no topic coupon_create_not_there; `manage.py create_topic`"
+        ):
+            topics.partition_lags()
 
 
 def test_a_topic_refused_by_kafka_shows_its_words(service: Service, settings: LazySettings) -> None:

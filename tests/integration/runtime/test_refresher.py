@@ -10,7 +10,7 @@ from coupons.runtime.refresher import Refresher
 from tests.support.waiting import wait_until
 
 Make = Callable[..., Refresher]
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.usefixtures("transactional_db")
 
 
 @pytest.fixture
