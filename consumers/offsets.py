@@ -58,6 +58,11 @@ def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int,
     return {each.partition: each.offset if each.offset >= 0 else None for each in found}
 
 
+def numbers(partitions: Iterable[TopicPartition]) -> str:
+    """For a log."""
+    return ",".join(str(number) for number in sorted(partition.partition for partition in partitions)) or "none"
+
+
 class Commits:
     """Sends the commits of one worker without waiting. Kafka delivers uncommitted messages again.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumers import offsets
-from consumers.offsets import Commits, Partition
+from consumers.offsets import Commits, Partition, numbers
 from consumers.pace import Backoff, RateLimit
 from consumers.registry import Handled, Handler, Received
 from consumers.watch import Progress, SilenceWatch
@@ -20,10 +20,8 @@ from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
 from coupons.messaging.kafka import BrokersLost, KnownBrokers, headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
-
 MAX_WAIT_SEC = 0.5
-# Between two polls while no message waits.
-IDLE_POLL_SEC = 0.005
+IDLE_POLL_SEC = 0.005  # between two polls while no message waits
 WAKE_INTERVAL_SEC = 1.0
 # After the first message of a batch the worker waits for more: low latency when idle, large batches when busy.
 LINGER_SEC = 0.05
@@ -222,7 +220,7 @@ class Worker:
         except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
             # librdkafka refuses a seek for a moment after an assignment; the other errors are outages.
             self._align_at = self._clock() + self._backoff.next_delay_sec()
-            logger.info("consumer.offsets_not_aligned partitions=%s error=%s", _numbers(partitions), one_line(error))
+            logger.info("consumer.offsets_not_aligned partitions=%s error=%s", numbers(partitions), one_line(error))
             return
         self._unaligned.clear()
         if not self._kept:
@@ -266,16 +264,17 @@ class Worker:
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         consumer.incremental_assign(list(partitions))  # before the pause below, which has no effect otherwise
-        self._assigned |= {(partition.topic, partition.partition) for partition in partitions}
+        new = {(partition.topic, partition.partition) for partition in partitions}
+        self._assigned |= new
         if self._handler.start_at is not None:
-            self._unaligned |= {(partition.topic, partition.partition) for partition in partitions}
+            self._unaligned |= new
         if self._kept:
             consumer.pause(list(partitions))
         else:
             # librdkafka keeps a pause when a partition is revoked: one that was revoked while paused, and comes back,
             # would be silent for ever.
             consumer.resume(list(partitions))
-        logger.info("consumer.assigned partitions=%s", _numbers(partitions))
+        logger.info("consumer.assigned partitions=%s", numbers(partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in partitions}
@@ -288,7 +287,7 @@ class Worker:
         if self._kept and not kept:
             self._resume()
         self._kept = kept
-        logger.info("consumer.revoked partitions=%s", _numbers(partitions))
+        logger.info("consumer.revoked partitions=%s", numbers(partitions))
 
 
 def _raise_if_fatal(error: KafkaError) -> None:
@@ -297,7 +296,3 @@ def _raise_if_fatal(error: KafkaError) -> None:
         raise KafkaException(error)
     if error.code() != KafkaError._PARTITION_EOF:
         logger.warning("consumer.kafka_error error=%s", error.str())
-
-
-def _numbers(partitions: Sequence[TopicPartition]) -> str:
-    return ",".join(str(number) for number in sorted(partition.partition for partition in partitions)) or "none"
