@@ -164,7 +164,7 @@ def test_waits_for_a_locked_table_end(service: Service) -> None:
 
 def test_a_consumer_that_outwaits_its_group_joins_again(service: Service) -> None:
     """It pauses what it has when the wait ends, which the group has taken away by then and gives back."""
-    longer_than_the_group = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "13000"}  # half of it for a lock
+    longer_than_the_group = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "18000"}  # half of it for a lock
     consumer, keeper = consumer_and_others(service, **MAX_POLL_INTERVAL, **longer_than_the_group)
     row = Row.begin(service, 21, habits=Habits(users_per_sec=20))
 

@@ -10,7 +10,7 @@ from tests.support.process import Process
 from tests.support.waiting import hold
 
 # A consumer must come back to Kafka within this, or the group takes its partitions away. Shorter than what tests hold.
-MAX_POLL_SEC = 4.0
+MAX_POLL_SEC = 6.0  # longer than a connection and a statement together may take
 MAX_POLL_INTERVAL = {"COUPON_KAFKA_CLIENT_CONFIG": f"max.poll.interval.ms={MAX_POLL_SEC * 1000:.0f}"}
 
 
