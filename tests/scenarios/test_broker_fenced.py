@@ -20,7 +20,8 @@ NEVER_ANEW = {"COUPON_KAFKA_CLIENT_CONFIG": "metadata.recovery.strategy=none"}
 
 @pytest.mark.system
 def test_processes_recover_after_losing_every_broker(service: Service) -> None:
-    web, consumer, keeper = service.everything(**NEVER_ANEW)
+    # A worker whose client has given up is followed by another.
+    web, consumer, keeper = service.everything("--concurrency", "1", **NEVER_ANEW)
     row = Row.begin(service, 13, name="fenced", habits=Habits(users_per_sec=100), users=50)
 
     with (
