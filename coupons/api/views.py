@@ -1,7 +1,8 @@
 """The views of the REST API parse, call one function and present its result. docs/api.md is the contract."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from coupons.admission import campaign_store
+from coupons.admission.campaign_store import Description, describe_each
 from coupons.admission.gate import Admission, Outcome
 from coupons.api.accept import accept
 from coupons.api.authentication import caller_of, must_act_for, must_touch
@@ -26,7 +27,7 @@ from coupons.api.tickets import find_ticket, ticket_path
 from coupons.auth.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
-from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
+from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater, StateStale
 from coupons.messaging.messages import is_user_id
 from coupons.metrics import apply_metrics
 from coupons.models import Campaign, CampaignState
@@ -172,20 +173,13 @@ def _present(campaign: Campaign) -> dict[str, Any]:
 
 
 def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
-    """Adds each campaign's state in Redis. After one call without an answer it stops calling, as each would wait."""
-    documents, answers = [], True
-    for campaign in campaigns:
-        description = None
-        if answers and campaign.epoch > 0:
-            try:
-                with asking_redis():
-                    description = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
-            except GateUnavailable:
-                answers = False
-            except RetryLater:
-                pass  # this campaign's state is not current; the others' may be
-        documents.append(campaign_document(campaign, description))
-    return documents
+    """Adds each campaign's state in Redis, where it is current and Redis answers."""
+    campaigns = list(campaigns)
+    described: Mapping[UUID, Description | StateStale] = {}
+    with suppress(GateUnavailable), asking_redis():
+        described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0})
+    current = {pk: answer for pk, answer in described.items() if isinstance(answer, Description)}
+    return [campaign_document(campaign, current.get(campaign.pk)) for campaign in campaigns]
 
 
 def _changed(change: Callable[[], Campaign]) -> Response:
