@@ -1,6 +1,6 @@
 """Writes coupons, with the only statement that does."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from secrets import token_bytes
@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from coupons.models import Coupon
+from coupons.runtime.arrays import array, quoted_array
 
 CODE_LENGTH: Final = 26
 ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -62,17 +63,3 @@ def _campaigns(tickets: Sequence[IssuableTicket]) -> Iterator[str]:
     for campaign_id, same in groupby(map(attrgetter("campaign_id"), tickets)):
         text = str(campaign_id)
         yield from (text for _ in same)
-
-
-def array(items: Iterable[str]) -> str:
-    """Formats a PostgreSQL array of items without special characters: numbers, UUIDs, codes.
-
-    PostgreSQL parses one string as one constant. A Python list, which psycopg2 writes item by item, took four times as
-    long (docs/decisions/0022).
-    """
-    return "{" + ",".join(items) + "}"
-
-
-def quoted_array(texts: Iterable[str]) -> str:
-    """Formats a PostgreSQL array of any texts. Within quotes only backslash and quote need an escape."""
-    return array('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts)

@@ -19,13 +19,7 @@ class TicketRow(NamedTuple):
 
 def issued_tickets(campaign_id: UUID) -> Iterator[TicketRow]:
     """Yields every coupon of the campaign."""
-    for batch in issued_ticket_batches(campaign_id):
-        yield from map(TicketRow._make, batch)
-
-
-def issued_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
-    """Yields every coupon of the campaign, CHUNK at a time."""
-    yield from batches(Coupon.objects.filter(campaign_id=campaign_id).values_list("user_id", "sequence"))
+    yield from _stream(Coupon.objects.filter(campaign_id=campaign_id).values_list("user_id", "sequence"))
 
 
 def failed_tickets(campaign_id: UUID, user_ids: Sequence[str] | None = None) -> Iterator[TicketRow]:
@@ -57,15 +51,10 @@ def written_sequences(campaign_id: UUID, user_ids: Sequence[str]) -> dict[str, i
 
 
 def _stream(rows: QuerySet[Any, Any]) -> Iterator[TicketRow]:
-    for batch in batches(rows):
-        yield from map(TicketRow._make, batch)
-
-
-def batches(rows: QuerySet[Any, Any]) -> Iterator[list[tuple[Any, ...]]]:
     """Yields rows without the ORM's work for each, and without COPY, whose waits have no limit (db_timeouts.py)."""
     sql, values = rows.query.sql_with_params()
     # Inside a transaction the server-side cursor needs no WITH HOLD, which would first store the whole result.
     with transaction.atomic(), connection.chunked_cursor() as cursor:
         cursor.execute(sql, values)
         while batch := cursor.fetchmany(CHUNK):
-            yield batch
+            yield from map(TicketRow._make, batch)

@@ -75,7 +75,6 @@ def _seconds(milliseconds: int) -> str:
 
 
 REBUILD = "manage.py rebuild_admission {id}"
-LOOK = "manage.py reconcile_campaigns {id} --json"
 EXPLANATIONS = {
     Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=_relay),
     Kind.UNWRITTEN: Explanation(

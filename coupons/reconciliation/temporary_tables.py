@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import psycopg2.errors
 from django.db import ProgrammingError, connections
 
-from coupons.issuing.insert_coupons import array, quoted_array
+from coupons.runtime.arrays import array, quoted_array
 from coupons.runtime.db_timeouts import answers_may_take
 
 ROWS_AT_ONCE = 10_000
