@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers import offsets
 from consumers.offsets import Commits, Partition, numbers
 from consumers.pace import Backoff, RateLimit
+from consumers.record_check import RecordCheck
 from consumers.registry import Handled, Handler, Received
 from consumers.watch import Progress, SilenceWatch
 from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
@@ -68,8 +69,7 @@ class Worker:
         self._commits = Commits(consumer, clock=clock)
         self._wake_at = 0.0
         self._assigned: set[Partition] = set()
-        self._unaligned: set[Partition] = set()  # assigned, not yet compared with the handler's record
-        self._align_at = 0.0
+        self._record_check = RecordCheck(consumer, handler, clock=clock)
         self._failed_beyond_written = 0
         self.has_left = True
 
@@ -115,16 +115,14 @@ class Worker:
         if self._brokers.are_lost:
             # The next process gets the batch in hand again.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
-        if self._unaligned and self._clock() >= self._align_at:
-            self._align_offsets()
         if self._kept:
             self._silence.reset()
             self._wait_or_retry()
         else:
+            self._record_check.run_if_due(self._assigned)
             batch = self._next_batch()
-            if self._unaligned and batch:
-                self._align_offsets()  # the call that returned this batch assigned them
             if batch:
+                self._record_check.run()  # the call that returned this batch may have assigned partitions
                 self._silence.reset()
                 self._handle(batch)
             else:
@@ -202,30 +200,6 @@ class Worker:
         self._kept = batch
         logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, one_line(error))
 
-    def _align_offsets(self) -> None:
-        """Seeks to the end of the handler's own record where the group's offset lies beyond it.
-
-        Pauses no partition: the handler refuses a batch that begins beyond its record (`_rewind`), and partitions that
-        were paused in the callback of their assignment sometimes stayed silent for ever.
-        """
-        topic, start_at = self._handler.topic, self._handler.start_at
-        partitions = [TopicPartition(*each) for each in sorted(self._unaligned)]
-        try:
-            committed = offsets.committed(self._consumer, partitions)
-            for partition, offset in (start_at(committed) if start_at else {}).items():
-                self._consumer.seek(TopicPartition(topic, partition, offset))
-                logger.error(
-                    "consumer.offset_was_moved partition=%d group=%s read=%d", partition, committed[partition], offset
-                )
-        except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
-            # librdkafka refuses a seek for a moment after an assignment; the other errors are outages.
-            self._align_at = self._clock() + self._backoff.next_delay_sec()
-            logger.info("consumer.offsets_not_aligned partitions=%s error=%s", numbers(partitions), one_line(error))
-            return
-        self._unaligned.clear()
-        if not self._kept:
-            self._backoff.reset()
-
     def _rewind(self, batch: list[Received], skipped: MessagesSkipped) -> None:
         """Drops the batch and reads again from the end of the handler's record. Raises KafkaException."""
         logger.error("consumer.goes_back error=%s", one_line(skipped))
@@ -266,8 +240,7 @@ class Worker:
         consumer.incremental_assign(list(partitions))  # before the pause below, which has no effect otherwise
         new = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned |= new
-        if self._handler.start_at is not None:
-            self._unaligned |= new
+        self._record_check.add(new)
         if self._kept:
             consumer.pause(list(partitions))
         else:
@@ -279,7 +252,7 @@ class Worker:
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         gone = {(partition.topic, partition.partition) for partition in partitions}
         self._assigned -= gone
-        self._unaligned -= gone
+        self._record_check.forget(gone)
         self._commits.forget(gone)
         # The new owner gets these messages. The broker would accept a commit from here, and rewind the new owner.
         kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
