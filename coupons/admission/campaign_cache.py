@@ -48,6 +48,8 @@ class CampaignCache:
         self._missed: dict[UUID, float] = {}  # campaign -> monotonic time of the query that lacked it
         self._wanted: dict[UUID, Future[CachedCampaign | None]] = {}
         self._latest_change: datetime | None = None
+        self._latest_change_at = 0.0  # monotonic time of the read that found it
+        self._has_lag_passed = False
         self._reading_since: float | None = None
         self._lock = threading.Lock()
         self._refresher = Refresher(
@@ -120,12 +122,16 @@ class CampaignCache:
         asked_at = time.monotonic()
         changed = Q()  # the first query reads all of them
         if self._latest_change is not None:
-            changed = Q(id__in=list(wanted)) | Q(updated_at__gt=self._latest_change - COMMIT_LAG)
+            # Without an end to the lag, ten thousand campaigns made by one statement would be read again for ever.
+            since = self._latest_change - (timedelta() if self._has_lag_passed else COMMIT_LAG)
+            changed = Q(id__in=list(wanted)) | Q(updated_at__gt=since)
         for campaign_id, epoch, opens_at, updated_at in Campaign.objects.filter(changed).values_list(
             "id", "epoch", "opens_at", "updated_at"
         ):
             self._remember(campaign_id, CachedCampaign(epoch, opens_at))
-            self._latest_change = max(updated_at, self._latest_change or updated_at)
+            if self._latest_change is None or updated_at > self._latest_change:
+                self._latest_change, self._latest_change_at = updated_at, time.monotonic()
+        self._has_lag_passed = asked_at - self._latest_change_at > COMMIT_LAG.total_seconds()
         if len(self._missed) > MAX_MISSES:
             self._missed.clear()
         for campaign_id, answer in wanted.items():

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -104,6 +105,24 @@ def test_a_risen_epoch_is_known_before_a_rebuild_goes_on(known: CampaignCache, s
     assert found is not None
     assert found.epoch == 2
     assert settings.CAMPAIGN_CACHE_REFRESH_MS / 1000 < SLACK_SEC
+
+
+def test_late_commits_are_read_until_their_lag_has_passed(
+    known: CampaignCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that commits late has an `updated_at` before the latest one; here it stays the same."""
+    new = campaign(epoch=1)
+    known.look_up(new.pk, wait_sec=LONG_SEC)
+    Campaign.objects.filter(pk=new.pk).update(epoch=2)
+    known.ask(uuid4()).result(LONG_SEC)  # what the next read says
+    assert known.epoch(new.pk) == 2
+
+    monkeypatch.setattr(campaign_cache, "COMMIT_LAG", timedelta())
+    known.ask(uuid4()).result(LONG_SEC)
+    Campaign.objects.filter(pk=new.pk).update(epoch=3)
+    known.ask(uuid4()).result(LONG_SEC)
+
+    assert known.epoch(new.pk) == 2, "ten thousand unchanged campaigns would be read again and again"
 
 
 def test_an_outdated_epoch_is_replaced_at_once(known: CampaignCache) -> None:
