@@ -47,6 +47,16 @@ def required(name: str, *, default: str | None = None, hint: str = "") -> str:
     return value.strip()
 
 
+def text(name: str, *, default: str) -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+def path(name: str) -> Path | None:
+    """Reads the path of a folder that need not exist yet; None when the variable is not set."""
+    value = os.environ.get(name, "").strip()
+    return Path(value).absolute() if value else None
+
+
 def integer(name: str, *, default: int, least: int, most: int | None = None) -> int:
     text = os.environ.get(name, "").strip() or str(default)
     try:

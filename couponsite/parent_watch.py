@@ -13,7 +13,7 @@ import time
 logger = logging.getLogger("coupons.web")
 WATCH_SEC = 0.5
 STOP_TIMEOUT_SEC = 15
-"""What a worker has in hand may take so long; bin/web tells granian the same."""
+"""What a worker has in hand may take so long; couponsite/web_server.py tells granian the same."""
 EXIT_HANGS = 71
 
 

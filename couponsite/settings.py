@@ -24,7 +24,9 @@ DEBUG = env.boolean("DJANGO_DEBUG", default=False)
 SECRET_KEY = env.required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
 SECRET_KEY_FALLBACKS = env.string_list("DJANGO_SECRET_KEY_FALLBACKS")  # former ones: what they signed stays good
 ALLOWED_HOSTS = env.string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
+WEB_HOST = env.text("WEB_HOST", default="127.0.0.1")
 WEB_PORT = env.integer("WEB_PORT", default=8000, least=1, most=65535)
+WEB_WORKERS = env.integer("COUPON_WEB_WORKERS", default=2, least=1, most=256)
 ROOT_URLCONF = "couponsite.urls"
 WSGI_APPLICATION = "couponsite.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -264,7 +266,8 @@ CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
 CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 
 # --- Metrics -------------------------------------------------------------------------------------------------------
-# bin/web sets it from COUPON_METRICS_DIR; prometheus_client reads it when it is imported.
+METRICS_DIR = env.path("COUPON_METRICS_DIR")
+# bin/web sets it from METRICS_DIR; prometheus_client reads it when it is imported.
 METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 # --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------

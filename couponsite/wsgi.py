@@ -17,9 +17,12 @@ from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
 from couponsite.parent_watch import end_with_parent
+from couponsite.start_checks import refuse_bad_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 logger = logging.getLogger("coupons.web")
+IS_WORKER = multiprocessing.parent_process() is not None
+"""Of bin/web, which has checked the settings before it started this process."""
 
 
 def with_static_files(django_application: object) -> WhiteNoise:
@@ -48,17 +51,6 @@ def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
         return [body, b""]  # two pieces and no length make wsgiref close the connection
 
     return application
-
-
-def refuse_bad_settings() -> None:
-    """Runs the system checks, which Django runs for commands but not for a web server."""
-    from django.core.checks import run_checks
-    from django.core.exceptions import ImproperlyConfigured
-
-    for message in run_checks(tags=["coupons"]):
-        if message.is_serious():
-            raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
-        logger.warning("web.check id=%s text=%s hint=%s", message.id, message.msg, message.hint)
 
 
 def warm_up() -> None:
@@ -92,7 +84,7 @@ def freeze_imported_objects() -> None:
     gc.freeze_imported_objects()
 
 
-if multiprocessing.parent_process() is not None:
+if IS_WORKER:
     # A server's worker inherits its parent's handlers until the server sets new ones, after this module is loaded. A
     # SIGTERM meanwhile would be lost, and stopping would take the server's whole kill time-out.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -100,6 +92,7 @@ if multiprocessing.parent_process() is not None:
     end_with_parent()
 
 application: WSGIApplication = refuse_chunked_bodies(with_static_files(get_wsgi_application()))
-refuse_bad_settings()
+if not IS_WORKER:
+    refuse_bad_settings()
 warm_up()
 freeze_imported_objects()

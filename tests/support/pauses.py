@@ -84,7 +84,7 @@ def _is_of_the_tests(folder: Path, words: Sequence[str]) -> bool:
 
 
 def _program(words: Sequence[str]) -> str:
-    for name in ("run_coupon_consumer", "run_keeper", "granian", "bin/web", "pytest"):
+    for name in ("run_coupon_consumer", "run_keeper", "couponsite.web_server", "pytest"):
         if any(word.endswith(name) for word in words):
             return name
     return Path(words[0]).name.split(":")[0]

@@ -1,4 +1,4 @@
-"""docs/settings.md says of every setting what couponsite/settings.py and bin/web say."""
+"""docs/settings.md says of every setting what couponsite/settings.py says."""
 
 import ast
 import re
@@ -6,13 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
-from couponsite.parent_watch import STOP_TIMEOUT_SEC
 from tests.support.process import ROOT
 
 MAX_SETTINGS = 45
 """Of our own: one more has to be worth more to a shop than one that is there."""
 REQUIRED = ("required", "database_config", "redis_url")
-WEB = (ROOT / "bin" / "web").read_text()
 
 
 class Setting(NamedTuple):
@@ -29,7 +27,6 @@ def documented() -> dict[str, Setting]:
 def read_by_the_code() -> dict[str, Setting]:
     tree = ast.parse((ROOT / "couponsite" / "settings.py").read_text())
     found = {"COUPON_ENV_FILE": Setting("none", "")}
-    found |= {name: Setting(default or "none", "") for name, default in re.findall(r"\$\{([A-Z_]+):-(.*?)\}", WEB)}
     found |= dict(setting for node in ast.walk(tree) if (setting := _read_by(node)))
     return found
 
@@ -93,7 +90,3 @@ def test_env_example_names_settings_that_are_read() -> None:
 
 def test_there_are_not_too_many() -> None:
     assert len([name for name in READ if name.startswith("COUPON_")]) <= MAX_SETTINGS
-
-
-def test_granian_waits_as_long_as_its_workers_do() -> None:
-    assert re.findall(r"--workers-kill-timeout (\d+)", WEB) == [str(STOP_TIMEOUT_SEC)]
