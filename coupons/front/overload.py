@@ -12,7 +12,7 @@ from django.conf import settings
 
 MAX_IN_PROGRESS = 128
 """As many as fill a pipeline to Redis. The others wait where it costs least: before any work is done for them."""
-MAX_WAIT_SHARE = 0.3
+MAX_WAIT_SHARE = 0.4
 """The share of the accept timeout that an application may wait; the rest is for its work, for Kafka above all."""
 CHECK_SEC = 0.05
 
