@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from coupons.admission import scripts
+from coupons.admission import gate, scripts
 from coupons.admission.gate import code_of, current
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
@@ -64,7 +64,7 @@ class Description:
 
 
 def describe(*, campaign_id: UUID, epoch: int) -> Description:
-    return _description(_run("describe", campaign_id, epoch, []))
+    return _description(gate.run("describe", campaign_id, epoch, []))
 
 
 def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
@@ -99,7 +99,7 @@ def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> Low
 
     The gate then answers PAUSED: SOLD_OUT is final, so it must wait for the commit (decision 0025).
     """
-    return LowerResult(_run("lower", campaign_id, epoch, [revision, quantity])[0])
+    return LowerResult(gate.run("lower", campaign_id, epoch, [revision, quantity])[0])
 
 
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
@@ -108,9 +108,4 @@ def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: 
     ON_HOLD: the campaign refused every user until now, and the gate answers PAUSED for `hold_ms`, so that no user is
     admitted while a process still refuses that user from memory (decision 0029).
     """
-    return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
-
-
-def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
-    keys = campaign_keys(campaign_id)
-    return current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
+    return PushResult(gate.run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])

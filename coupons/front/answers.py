@@ -2,16 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from typing import NamedTuple
-from uuid import UUID
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from coupons.admission.gate import Held, Outcome
 from coupons.api import problem_responses
 from coupons.api.problem_responses import body_of
 from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
-from coupons.api.tickets import ticket_path
 from coupons.front.request import Send
 from coupons.metrics import QUEUE_REFUSALS
 
@@ -36,11 +33,8 @@ async def send_answer(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def accepted(campaign_id: UUID, outcome: Outcome, ticket: Held) -> Answer:
-    status_url = ticket_path(str(campaign_id), ticket.user_id)
-    body = body_of({"status": "pending", "sequence": ticket.sequence, "status_url": status_url})
-    status = 202 if outcome is Outcome.ADMITTED else 200
-    return Answer(status, [JSON, (b"location", status_url.encode())], body)
+def promised(document: dict[str, Any], status: int, headers: Mapping[str, str]) -> Answer:
+    return Answer(status, [JSON, *encode_headers(headers)], body_of(document))
 
 
 def refused(problem: Problem) -> Answer:
