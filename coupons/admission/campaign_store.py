@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from coupons.admission import gate, scripts
-from coupons.admission.gate import code_of, current
+from coupons.admission.gate import Outcome, code_of, current
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
 
@@ -63,6 +63,21 @@ class Description:
         return self.admitted - self.settled
 
 
+@dataclass(frozen=True, slots=True)
+class RefusalState:
+    """A current campaign at `now_ms`. `refusal` is None while the campaign admits users.
+
+    Within an epoch tickets are only added, so (epoch, revision, admitted) identifies one set of admitted users.
+    """
+
+    epoch: int
+    revision: int
+    admitted: int
+    now_ms: int
+    refusal: Outcome | None
+    opens_at_ms: int
+
+
 def describe(*, campaign_id: UUID, epoch: int) -> Description:
     return _description(gate.run("describe", campaign_id, epoch, []))
 
@@ -86,6 +101,21 @@ def _description(reply: Sequence[Any]) -> Description:
     _, at_epoch, revision, state, quantity, opens_at_ms, closes_at_ms, *counts = reply
     settings = CampaignSettings(revision, state.decode(), quantity, opens_at_ms, closes_at_ms)
     return Description(at_epoch, settings, *counts)
+
+
+def refusal_states(epochs: Mapping[UUID, int]) -> dict[UUID, RefusalState]:
+    """Reads in one round trip how campaigns answer users without a ticket. Raises GateUnavailable.
+
+    The result lacks campaigns whose state is not current, or newer than the given epoch.
+    """
+    calls = [(campaign_keys(campaign_id), [epoch]) for campaign_id, epoch in epochs.items()]
+    found = {}
+    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("refusal_state", calls), strict=True):
+        if reply[0] == b"CURRENT":
+            _, revision, admitted, now_ms, reason, opens_at_ms = reply
+            refusal = None if reason is None else Outcome(reason.decode())
+            found[campaign_id] = RefusalState(epoch, revision, admitted, now_ms, refusal, opens_at_ms)
+    return found
 
 
 def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from rbloom import Bloom
 
-from coupons.admission.refusal_state import RefusalState
+from coupons.admission.campaign_store import RefusalState
 from coupons.admission.scan import scan_tickets
 from coupons.errors import GateUnavailable
 

@@ -14,8 +14,8 @@ from uuid import UUID
 from django.conf import settings
 
 from coupons.admission.campaign_cache import campaign_cache
+from coupons.admission.campaign_store import RefusalState, refusal_states
 from coupons.admission.gate import Outcome
-from coupons.admission.refusal_state import RefusalState, refusal_states
 from coupons.api.problems import refusal
 from coupons.errors import GateUnavailable, one_line
 from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, version_of

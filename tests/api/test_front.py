@@ -15,8 +15,8 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
+from coupons.admission.campaign_store import refusal_states
 from coupons.admission.gate import Outcome
-from coupons.admission.refusal_state import refusal_states
 from coupons.auth.api_key_cache import api_key_cache
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
+from coupons.admission.campaign_store import RefusalState
 from coupons.admission.gate import Outcome
-from coupons.admission.refusal_state import RefusalState
 from coupons.api.problems import EARLY_MS, FARTHEST_RETRY_SEC, refusal, retry_after
 from coupons.front.admitted_users import AdmittedUsers, TicketsVersion, new_filter
 from coupons.front.closed_campaigns import ClosedCampaign
