@@ -1,7 +1,7 @@
 """The gate decides which users get a ticket. Each call is one atomic script in Redis.
 
 The caller passes the campaign's epoch from PostgreSQL. `scripts.ask` makes an application's calls in a thread,
-coupons/front/async_gate.py in an event loop. All calls raise
+coupons/front/clients.py in an event loop. All calls raise
 
 - `GateUnavailable` when Redis did not answer or refused (the script may have run; repeating is safe),
 - `StateStale` when Redis's state is not current: nothing was read or written, and the keeper rebuilds it,

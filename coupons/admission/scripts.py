@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 
 BROKEN_TRANSPORT = RuntimeError
 """uvloop raises it, and redis.asyncio passes it on, when a connection is reset during a write."""
+OUTAGE = (RedisError, BROKEN_TRANSPORT)
 LUA_FOLDER = Path(__file__).parent / "lua"
 
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
@@ -51,7 +52,7 @@ def loop_redis() -> "redis_asyncio.Redis":
 
 
 class Call(NamedTuple, Generic[Answer]):
-    """One run of a script: `ask` makes it in a thread, coupons/front/async_gate.py in an event loop. `read` turns the
+    """One run of a script: `ask` makes it in a thread, coupons/front/clients.py in an event loop. `read` turns the
     reply into the answer."""
 
     name: str
@@ -70,9 +71,11 @@ class Call(NamedTuple, Generic[Answer]):
         return ("EVAL", source(self.name), len(self.keys), *self.keys, *self.arguments)
 
     def answer(self, reply: Any) -> Answer:
-        """Raises GateUnavailable for a reply that is an error, and what `read` raises."""
-        if isinstance(reply, RedisError):
+        """`reply` may be the error of the call. Raises GateUnavailable for an outage, and what `read` raises."""
+        if isinstance(reply, OUTAGE):
             raise GateUnavailable(f"Redis, script {self.name}: {reply}") from reply
+        if isinstance(reply, Exception):  # a defect
+            raise reply
         return self.read(reply if isinstance(reply, list) else [reply])
 
 

@@ -21,8 +21,7 @@ from coupons.api.throttling import Noted, count_caller
 from coupons.auth.caller import Caller
 from coupons.errors import RetryLater
 from coupons.front.answers import Answer, Header, common_headers, encode_headers, promised, refuse_overload, refused
-from coupons.front.async_gate import AsyncGate
-from coupons.front.async_publisher import AsyncPublisher
+from coupons.front.clients import AsyncGate, AsyncPublisher
 from coupons.front.closed_campaigns import ClosedCampaigns
 from coupons.front.overload import Line
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
