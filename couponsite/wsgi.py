@@ -16,6 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
+from coupons.runtime.gc import freeze_imported_objects
 from couponsite.parent_watch import end_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
@@ -83,13 +84,6 @@ def warm_up() -> None:
         return
     if not ready.wait_until_ready(settings.KAFKA_REQUEST_TIMEOUT_MS / 1000):
         logger.warning("web.producer_not_ready after=%dms", settings.KAFKA_REQUEST_TIMEOUT_MS)
-
-
-def freeze_imported_objects() -> None:
-    """Call it after all imports: otherwise requests wait while the garbage collector scans Django."""
-    from coupons.runtime import gc
-
-    gc.freeze_imported_objects()
 
 
 if multiprocessing.parent_process() is not None:

@@ -27,8 +27,8 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+async def send_answer(send: Send, answer: Answer, *more_headers: Header) -> None:
+    headers = [*answer.headers, *more_headers, (b"content-length", str(len(answer.body)).encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 

@@ -13,7 +13,7 @@ from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
 from coupons.front.answers import NO_STORE, refuse_overload, send_answer
-from coupons.front.request import Message, Request, Send
+from coupons.front.request import Request, Send
 from coupons.metrics import QUEUE_SECONDS
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -53,15 +53,10 @@ class _ThreadPool:
     async def __call__(self, request: Request, send: Send) -> None:
         refusal = await self._acquire_thread()
         if refusal:
-            busy = refuse_overload(self._name, refusal)
-            await send_answer(send, busy._replace(headers=[*busy.headers, NO_STORE]))
+            await send_answer(send, refuse_overload(self._name, refusal), NO_STORE)
             return
         try:
-            await self._django(
-                _django_scope(request),
-                request.replay_body,
-                _add_connection_close(send) if request.is_too_long else send,
-            )
+            await self._django(_django_scope(request), request.replay_body, send)
         finally:
             self._free.release()
 
@@ -101,14 +96,3 @@ def _django_scope(request: Request) -> Any:
     headers = [each for each in request.scope["headers"] if each[0] not in (b"transfer-encoding", b"content-length")]
     length = str(len(request.whole_body)).encode()
     return {**request.scope, "headers": [*headers, (b"content-length", length)]}
-
-
-def _add_connection_close(send: Send) -> Send:
-    """Tells the client that the server closes the connection, as the rest of the body is not read."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"connection", b"close")]
-        await send(message)
-
-    return sending

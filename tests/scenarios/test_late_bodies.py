@@ -1,6 +1,6 @@
 """Bodies that come later than the head of their request, over connections that clients keep: every request is answered.
 
-granian ends a connection by itself when an answer is given and nobody reads the body (coupons/front/asgi.py).
+granian ends a connection by itself when an answer is given and nobody reads the body (coupons/front/front.py).
 """
 
 import json
