@@ -2,21 +2,25 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
+from io import BytesIO
 from typing import Any, NamedTuple
 
+from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest, HttpResponse
+from django.middleware.security import SecurityMiddleware
 
 from coupons.api import problem_responses
 from coupons.api.problem_responses import body_of
 from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
-from coupons.front.request import Send
+from coupons.front.request import PREFIX, Send
 from coupons.metrics import QUEUE_REFUSALS
 
 Header = tuple[bytes, bytes]
 JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", CONTENT_TYPE.encode())
 NO_STORE = (b"cache-control", b"no-store")
-ALLOW = (b"allow", b"POST, OPTIONS")
 
 
 class Answer(NamedTuple):
@@ -41,23 +45,17 @@ def refused(problem: Problem) -> Answer:
     return Answer(problem.status, problem_headers(problem), body_of(problem.document()))
 
 
-OVERLOADED = Problem(
-    Code.UNAVAILABLE,
-    "Too many requests at this moment. Repeat the same request after Retry-After.",
-    RETRY_SOON_SEC,  # a longer wait would favour users who come later (decision 0029)
-)
-
-
 def refuse_overload(line: str, reason: str) -> Answer:
     """Returns a 503 and counts it. `reason` is `full` (the line is) or `late` (the request waited too long)."""
     QUEUE_REFUSALS.labels(line, reason).inc()
     problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
-    return overload_answer()
+    return _overloaded()
 
 
 @cache
-def overload_answer() -> Answer:
-    return refused(OVERLOADED)
+def _overloaded() -> Answer:
+    detail = "Too many requests at this moment. Repeat the same request after Retry-After."
+    return refused(Problem(Code.UNAVAILABLE, detail, RETRY_SOON_SEC))  # a longer wait would favour latecomers (0029)
 
 
 def problem_headers(problem: Problem) -> list[Header]:
@@ -70,28 +68,16 @@ def encode_headers(headers: Mapping[str, str]) -> Iterable[Header]:
 
 @lru_cache(maxsize=1_024)
 def common_headers(origin: bytes | None, *, is_secure: bool) -> tuple[Header, ...]:
-    """Returns the headers that Django's middleware and the API's add to every answer of the view."""
-    headers = [
-        NO_STORE,
-        ALLOW,
-        (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
-        (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
-    ]
-    if is_secure and settings.SECURE_HSTS_SECONDS:
-        parts = [
-            f"max-age={settings.SECURE_HSTS_SECONDS}",
-            *(["includeSubDomains"] if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else []),
-            *(["preload"] if settings.SECURE_HSTS_PRELOAD else []),
-        ]
-        headers.append((b"strict-transport-security", "; ".join(parts).encode()))
-    return (*headers, *_cors_headers(origin))
+    """Returns the headers that every answer of the view has. Django's middleware makes them, once for each origin."""
 
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(headers={"Cache-Control": "no-store", "Allow": "POST, OPTIONS"})
 
-def _cors_headers(origin: bytes | None) -> Iterable[Header]:
-    if not settings.CORS_ALLOWED_ORIGINS:
-        return
-    yield b"vary", b"origin"
-    if origin is not None and origin.decode("latin-1") in settings.CORS_ALLOWED_ORIGINS:
-        yield b"access-control-allow-origin", origin
-        yield b"access-control-expose-headers", ", ".join(settings.CORS_EXPOSE_HEADERS).encode()
+    answer = CorsMiddleware(SecurityMiddleware(view)) if settings.CORS_ALLOWED_ORIGINS else SecurityMiddleware(view)
+    scheme = "https" if is_secure else "http"
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": PREFIX, "wsgi.url_scheme": scheme, "wsgi.input": BytesIO()}
+    if origin is not None:
+        environ["HTTP_ORIGIN"] = origin.decode("latin-1")
+    headers = dict(answer(WSGIRequest(environ)).items())
+    del headers["Content-Type"]  # each answer has its own
+    return tuple(encode_headers(headers))
