@@ -67,11 +67,11 @@ class ClosedCampaign:
 
 
 class ClosedCampaigns:
-    """Use `closed_campaigns()`, which has one for each process. The arguments are for tests."""
+    """Use `closed_campaigns()`, which has one for each process."""
 
-    def __init__(self, *, refresh_ms: int | None = None, lease_ms: int | None = None) -> None:
-        self._refresh_sec = (refresh_ms or settings.REFUSAL_REFRESH_MS) / 1000
-        self._lease_sec = (lease_ms or settings.REFUSAL_LEASE_MS) / 1000
+    def __init__(self) -> None:
+        self._refresh_sec = settings.REFUSAL_REFRESH_MS / 1000
+        self._lease_sec = settings.REFUSAL_LEASE_MS / 1000
         self._closed: dict[UUID, ClosedCampaign] = {}
         self._uncounted: deque[Outcome] = deque()
         self._refused_lately: set[UUID] = set()
@@ -114,10 +114,6 @@ class ClosedCampaigns:
         answers = refusal_states(epochs) if epochs else {}
         closed = (self._closed_campaign(campaign_id, state, asked_at) for campaign_id, state in answers.items())
         self._closed = {each.campaign_id: each for each in closed if each is not None}
-
-    @property
-    def is_loading(self) -> bool:
-        return self._users.is_loading
 
     def close(self) -> None:
         self._stop.set()
