@@ -11,13 +11,13 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterable
+from functools import partial
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
 from whitenoise import WhiteNoise
 
-from coupons.runtime.gc import freeze_imported_objects
-from couponsite.parent_watch import end_with_parent
+from coupons.runtime.process import end_with_parent, freeze_imported_objects
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 logger = logging.getLogger("coupons.web")
@@ -91,7 +91,7 @@ if multiprocessing.parent_process() is not None:
     # SIGTERM meanwhile would be lost, and stopping would take the server's whole kill time-out.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    end_with_parent()
+    end_with_parent("web", partial(os.kill, os.getpid(), signal.SIGTERM), parent_pid=os.getppid())
 
 application: WSGIApplication = refuse_chunked_bodies(with_static_files(get_wsgi_application()))
 refuse_bad_settings()

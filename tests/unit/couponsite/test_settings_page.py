@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from couponsite.parent_watch import STOP_TIMEOUT_SEC
+from coupons.runtime.process import STOP_TIMEOUT_SEC
 from tests.support.process import ROOT
 
 MAX_SETTINGS = 45
