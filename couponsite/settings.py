@@ -277,7 +277,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "class": "couponsite.log_lines.LineFormatter",
+            "class": "coupons.runtime.text.LineFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         }
     },

@@ -1,5 +1,6 @@
-"""Makes invisible characters of texts from outside visible. The templates escape HTML."""
+"""Makes invisible characters of texts from outside visible, on pages and in the log. The templates escape HTML."""
 
+import logging
 import re
 import unicodedata
 
@@ -21,6 +22,18 @@ def escape_for_log(text: str) -> str:
     if text.isprintable():
         return text
     return _CONTROL.sub(_escaped, text)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line, whatever texts from outside are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        return escape_for_log(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        """Indents each line of a traceback, so that none looks like a record."""
+        lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
+        return "\n".join(f"  {escape_for_log(line)}" for line in lines)
 
 
 def _named(found: re.Match[str]) -> str:
