@@ -17,8 +17,6 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from coupons.runtime.failpoints import check_folder
-
 MIN_SECRET_BYTES = 32
 MIN_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8
 
@@ -118,16 +116,6 @@ def folder(name: str) -> Path | None:
     if not path.is_dir():
         raise ImproperlyConfigured(f"{name} names {value!r}, which is no folder: make it or correct the path.")
     return path
-
-
-def failpoints_folder(name: str) -> Path | None:
-    """Reads the failpoints' folder, and checks the failpoints already armed in it; None = off."""
-    value = os.environ.get(name, "").strip()
-    if not value:
-        return None
-    folder = Path(value)
-    check_folder(folder)
-    return folder
 
 
 def secrets_by_id(name: str) -> dict[str, bytes]:

@@ -268,7 +268,7 @@ CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 # --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------
-FAILPOINTS = env.failpoints_folder("COUPON_FAILPOINTS")
+FAILPOINTS = env.folder("COUPON_FAILPOINTS")
 
 # --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))

@@ -3,12 +3,14 @@
 import contextlib
 from pathlib import Path
 
-from coupons.runtime.failpoints import check_point, parse_action
+from django.core.exceptions import ImproperlyConfigured
+
+from coupons.runtime.failpoints import POINTS, parse_action
 
 
 def arm(folder: Path, point: str, action: str) -> None:
     """Arms the point for the next process that passes it, and removes the records of earlier actions."""
-    check_point(point)
+    _check_point(point)
     parse_action(action)
     for done in folder.glob(f"{point}.done-*"):
         done.unlink()
@@ -19,7 +21,7 @@ def arm(folder: Path, point: str, action: str) -> None:
 
 def disarm(folder: Path, point: str) -> bool:
     """Returns False if the action has happened already, or the point was never armed."""
-    check_point(point)
+    _check_point(point)
     with contextlib.suppress(FileNotFoundError):
         (folder / f"{point}.armed").unlink()
         return True
@@ -28,5 +30,10 @@ def disarm(folder: Path, point: str) -> bool:
 
 def done_by(folder: Path, point: str) -> int | None:
     """Returns the pid of the process that performed the action, or None so far."""
-    check_point(point)
+    _check_point(point)
     return next((int(path.name.rpartition("-")[2]) for path in folder.glob(f"{point}.done-*")), None)
+
+
+def _check_point(point: str) -> None:
+    if point not in POINTS:
+        raise ImproperlyConfigured(f"failpoint {point!r} is none of {', '.join(sorted(POINTS))}.")

@@ -14,7 +14,6 @@ Outside tests failpoints are off (check coupons.E006), and a passage costs a fun
 30 to 50 ns: `python -m timeit -s 'from coupons.runtime.failpoints import *' 'failpoint(WEB_ADMITTED)'`.
 """
 
-import contextlib
 import os
 import re
 import signal
@@ -74,22 +73,6 @@ def switch_on(folder: Path | None) -> None:
     """Uses this folder from now on; None switches failpoints off."""
     global _folder  # noqa: PLW0603  one folder for each process; a global costs least at every passage
     _folder = folder
-
-
-def check_folder(folder: Path) -> None:
-    """Raises ImproperlyConfigured with the defect of the folder or of an action in it."""
-    if not folder.is_dir():
-        raise ImproperlyConfigured(f"COUPON_FAILPOINTS names {str(folder)!r}, which is no folder.")
-    for path in folder.glob("*.armed"):
-        check_point(path.stem)
-        with contextlib.suppress(FileNotFoundError):  # a process has just performed it
-            parse_action(path.read_text())
-
-
-def check_point(point: str) -> None:
-    """Raises ImproperlyConfigured for a name that no point has."""
-    if point not in POINTS:
-        raise ImproperlyConfigured(f"failpoint {point!r} is none of {', '.join(sorted(POINTS))}.")
 
 
 def reason_against(database_name: str) -> str | None:

@@ -1,5 +1,7 @@
 """The readers of the environment: a bad value names its variable and what to do, and never shows a password."""
 
+from pathlib import Path
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -136,3 +138,13 @@ def test_a_list_of_pairs_that_was_broken_off_shows_no_secret(monkeypatch: pytest
         env.key_value_pairs(NAME)
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(NAME, " ")
+    assert env.folder(NAME) is None
+    monkeypatch.setenv(NAME, str(tmp_path))
+    assert env.folder(NAME) == tmp_path
+    monkeypatch.setenv(NAME, str(tmp_path / "missing"))
+    with pytest.raises(ImproperlyConfigured, match="missing', which is no folder"):
+        env.folder(NAME)

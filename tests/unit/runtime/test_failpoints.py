@@ -14,7 +14,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from coupons.runtime import failpoints
 from coupons.runtime.failpoints import EXIT_CODE, POINTS, WEB_ADMITTED, WEB_PRODUCED, InjectedDefect, failpoint
-from couponsite import env
 from faults.failpoints import arm, disarm, done_by
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,24 +64,6 @@ def test_an_unknown_action_names_itself_and_the_known_ones(tmp_path: Path, text:
 def test_an_unknown_point_names_itself_and_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"failpoint 'web\.typo' is none of .*, web\.admitted, "):
         arm(tmp_path, "web.typo", "kill")
-
-
-def test_the_setting_must_name_a_folder_of_known_failpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def setting(value: Path | str) -> Path | None:
-        monkeypatch.setenv("COUPON_FAILPOINTS", str(value))
-        return env.failpoints_folder("COUPON_FAILPOINTS")
-
-    assert setting(" ") is None
-    with pytest.raises(ImproperlyConfigured, match="no folder"):
-        setting(tmp_path / "missing")
-    arm(tmp_path, WEB_ADMITTED, "kill")
-    assert setting(tmp_path) == tmp_path
-    (tmp_path / f"{WEB_PRODUCED}.armed").write_text("explode")
-    with pytest.raises(ImproperlyConfigured, match="action 'explode'"):
-        setting(tmp_path)
-    (tmp_path / f"{WEB_PRODUCED}.armed").rename(tmp_path / "web.typo.armed")
-    with pytest.raises(ImproperlyConfigured, match=r"'web\.typo'"):
-        setting(tmp_path)
 
 
 def test_an_armed_failpoint_acts_once(folder: Path) -> None:
