@@ -11,13 +11,11 @@ import sys
 from pathlib import Path
 
 from couponsite import env
-from couponsite.former_settings import former_among
 from couponsite.servers import database_config, redis_cache, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env.read_file(BASE_DIR / ".env", BASE_DIR / ".stack" / "env")
-FORMER_SETTINGS = former_among(os.environ)  # are set, and not read: a system check warns of them
 
 # --- Django -----------------------------------------------------------------------------------------------------
 DEBUG = env.boolean("DJANGO_DEBUG", default=False)
@@ -289,3 +287,6 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
     },
 }
+
+# --- What is left of the environment -----------------------------------------------------------------------------
+UNREAD_SETTINGS = env.unread()  # a system check warns of them

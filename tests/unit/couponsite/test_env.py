@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 
+from coupons.checks.configuration import check_unread_settings
 from couponsite import env
 
 NAME = "COUPON_TEST_SETTING"
@@ -148,3 +150,14 @@ def test_a_folder_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv(NAME, str(tmp_path / "missing"))
     with pytest.raises(ImproperlyConfigured, match="missing', which is no folder"):
         env.folder(NAME)
+
+
+def test_a_variable_that_nothing_has_read_is_named(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
+    monkeypatch.setenv("COUPON_WEB_THREADS", "8")
+    monkeypatch.setenv("COUPON_WEB_THREAD", "8")
+
+    settings.UNREAD_SETTINGS = env.unread()
+    (found,) = check_unread_settings(None)
+
+    assert (found.id, found.msg) == ("coupons.W013", "COUPON_WEB_THREAD is set, and nothing reads it.")
+    assert found.hint
