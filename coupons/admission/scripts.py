@@ -82,10 +82,10 @@ class Call(NamedTuple, Generic[Answer]):
 def ask(call: Call[Answer]) -> Answer:
     """Raises what the call's `read` raises, and GateUnavailable when Redis did not answer or refused; the script may
     have run all the same."""
-    client = admission_redis()
+    client: Any = admission_redis()
     try:
         try:
-            reply: Any = client.execute_command(*call.command)
+            reply = client.execute_command(*call.command)
         except NoScriptError:
             reply = client.execute_command(*call.command_with_script)
     except RedisError as error:
@@ -100,7 +100,7 @@ def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[
 
 def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
     """Runs a script for each of the calls (keys and arguments) in one round trip. Raises GateUnavailable."""
-    pipeline = admission_redis().pipeline(transaction=False)
+    pipeline: Any = admission_redis().pipeline(transaction=False)
     each = [Call(name, keys, arguments, list) for keys, arguments in calls]
     for call in each:
         pipeline.execute_command(*call.command)
