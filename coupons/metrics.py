@@ -47,7 +47,7 @@ QUEUE_REFUSALS = Counter(
 )
 QUEUE_SECONDS = Histogram(
     "coupon_queue_wait_seconds",
-    "Waits of the requests that found no free thread, served or not",
+    "Waits of the requests that found no free place or thread, served or not",
     ["line"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )

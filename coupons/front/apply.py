@@ -22,9 +22,9 @@ from coupons.errors import RetryLater
 from coupons.front.answers import Answer, Header, common_headers, encode_headers, promised, refuse_overload, refused
 from coupons.front.clients import AsyncGate, AsyncPublisher
 from coupons.front.closed_campaigns import ClosedCampaigns
-from coupons.front.overload import Line
+from coupons.front.overload import line_of_applications
 from coupons.front.request import Request, address_of, caller_of, campaign_id_of, is_usual, user_id_of
-from coupons.metrics import GATE_SECONDS, apply_metrics
+from coupons.metrics import APPLIES, GATE_SECONDS
 from coupons.models import Scope
 from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, failpoint
 
@@ -38,7 +38,7 @@ class ApplyHandler:
         self._closed = closed
         self._gate = AsyncGate()
         self._publisher = AsyncPublisher()
-        self._line = Line()
+        self._line = line_of_applications()
 
     async def close(self) -> None:
         await self._gate.close()
@@ -50,10 +50,9 @@ class ApplyHandler:
             return None
         if self._closed.is_closed(campaign_id):  # a cached refusal costs less than waiting in the line
             return await self._answer(request, campaign_id)
-        if not await self._line.enter():
-            applies, _ = apply_metrics("overloaded")
-            applies.inc()
-            busy = refuse_overload("applications", "late")
+        if reason := await self._line.enter():
+            APPLIES.labels("overloaded").inc()
+            busy = refuse_overload("applications", reason)
             return Answer(busy.status, [*busy.headers, *_common_headers(request)], busy.body)
         try:
             return await self._answer(request, campaign_id)
