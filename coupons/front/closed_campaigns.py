@@ -108,8 +108,8 @@ class ClosedCampaigns:
         """Asks Redis once. Raises GateUnavailable; what is cached stays valid until its lease ends."""
         refused_by, self._refused_lately = self._refused_lately, set()
         self._watch(tuple(refused_by), time.monotonic())
-        known = {campaign_id: campaign_cache().epoch(campaign_id) for campaign_id in self._watched}
-        epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
+        known = {campaign_id: campaign_cache().known(campaign_id) for campaign_id in self._watched}
+        epochs = {campaign_id: campaign.epoch for campaign_id, campaign in known.items() if campaign and campaign.epoch}
         asked_at = time.monotonic()
         answers = refusal_states(epochs) if epochs else {}
         closed = (self._closed_campaign(campaign_id, state, asked_at) for campaign_id, state in answers.items())

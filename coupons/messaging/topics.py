@@ -26,6 +26,7 @@ LEADER_PENDING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVA
 # The client's cached state of a partition is out of date, as after a broker lost its log.
 STALE_METADATA = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
+# Nothing is closed, as other threads may use a client that is dropped: it ends with their last reference.
 administrator = ProcessLocal(lambda: AdminClient(client_config()), close=lambda client: None)
 
 
@@ -187,7 +188,7 @@ def _asking(about: str) -> Iterator[AdminClient]:
         client.poll(0)  # no thread polls it, and poll() logs why a connection failed
         if error.code() < 0 or error.code() in STALE_METADATA:  # codes below 0 are librdkafka's own
             # It may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics to show it.
-            administrator.forget()
+            administrator.reset()
         raise LogUnavailable(f"Kafka, {about}: {describe_error(error)}") from raised
 
 

@@ -60,6 +60,6 @@ def _is_deleted(topic: str) -> bool:
     client = topics.administrator()
     error = client.delete_topics([topic], request_timeout=5)[topic].exception(20)
     if isinstance(error, KafkaException) and error.args[0].code() < 0:  # nobody has answered
-        topics.administrator.forget()
+        topics.administrator.reset()
         return False
     return True  # or it was deleted by the test
