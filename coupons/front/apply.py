@@ -45,8 +45,8 @@ class ApplyHandler:
 
     async def answer(self, request: Request) -> Answer | None:
         """Returns None when Django has to answer: unusual requests, and callers without access."""
-        campaign_id = campaign_id_of(request.path)
-        if campaign_id is None or request.method != "POST":
+        campaign_id = campaign_id_of(request.path) if request.method == "POST" else None
+        if campaign_id is None:
             return None
         if self._closed.is_closed(campaign_id):  # a cached refusal costs less than waiting in the line
             return await self._answer(request, campaign_id)

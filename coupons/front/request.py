@@ -109,19 +109,14 @@ class Request:
             raise BodyRefused(Problem(Code.TOO_LARGE, f"The body may have {self._max_bytes} bytes at most."))
 
 
+@lru_cache(maxsize=1_024)
 def campaign_id_of(path: str) -> UUID | None:
     """Returns the campaign's id if the path is that of an application, in canonical form."""
-    text = path[len(PREFIX) : -len(SUFFIX)]
-    return _parse_canonical_uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
-
-
-@lru_cache(maxsize=1_024)
-def _parse_canonical_uuid(text: str) -> UUID | None:
     try:
-        found = UUID(text)
+        found = UUID(path[len(PREFIX) : -len(SUFFIX)])
     except ValueError:
         return None
-    return found if str(found) == text else None
+    return found if path == f"{PREFIX}{found}{SUFFIX}" else None
 
 
 def is_usual(request: Request) -> bool:
