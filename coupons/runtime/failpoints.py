@@ -3,8 +3,8 @@
 COUPON_FAILPOINTS names a folder. A process that passes a point whose `POINT.armed` is in the folder, and succeeds in
 renaming that file to `POINT.done-PID`, performs the action in it:
 
-    kill  stop  raise  exit  sleep:MS      at the first passage since it was armed
-    kill@3                                 at the third passage of one process
+    kill  stop  raise  sleep:MS      at the first passage since it was armed
+    kill@3                           at the third passage of one process
 
 A folder, unlike a list of actions in the environment, allows one rename: only one of all processes acts (a worker that
 its parent restarts would die again), tests arm points while processes run (faults/failpoints.py), and the file's name
@@ -49,8 +49,7 @@ PUSH_LOWERED: Final = "push.lowered"  # Redis stops at a lower quantity, Postgre
 RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
 
 POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))
-ACTIONS: Final = ("kill", "stop", "raise", "exit", "sleep:MS")
-EXIT_CODE: Final = 86
+ACTIONS: Final = ("kill", "stop", "raise", "sleep:MS")
 
 
 class InjectedDefect(Exception):
@@ -91,7 +90,7 @@ def parse_action(text: str) -> Action:
     return Action(match["verb"] or "sleep", int(match["ms"] or 0), int(match["passage"] or 1))
 
 
-_ACTION = re.compile(r"(?:(?P<verb>kill|stop|raise|exit)|sleep:(?P<ms>\d+))(?:@(?P<passage>[1-9]\d*))?")
+_ACTION = re.compile(r"(?:(?P<verb>kill|stop|raise)|sleep:(?P<ms>\d+))(?:@(?P<passage>[1-9]\d*))?")
 _folder: Path | None = None
 _passages: Counter[tuple[str, int]] = Counter()
 _lock = threading.Lock()
@@ -121,7 +120,5 @@ def _act(point: str, action: Action) -> None:
             signal.raise_signal(signal.SIGSTOP)  # sent to this thread, which stops at once
         case "raise":
             raise InjectedDefect(point)
-        case "exit":
-            raise SystemExit(EXIT_CODE)
         case "sleep":
             time.sleep(action.milliseconds / 1000)
