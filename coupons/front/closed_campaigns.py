@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
 from uuid import UUID
 
 from django.conf import settings
@@ -74,7 +73,6 @@ class ClosedCampaigns:
         self._lease_sec = settings.REFUSAL_LEASE_MS / 1000
         self._closed: dict[UUID, ClosedCampaign] = {}
         self._uncounted: deque[Outcome] = deque()
-        self._refused_lately: set[UUID] = set()
         self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
         self._users = AdmittedUsersLoader(capacity=settings.REFUSAL_USERS)
         self._stop = threading.Event()
@@ -101,14 +99,15 @@ class ClosedCampaigns:
 
     def note_refusal(self, campaign_id: UUID) -> None:
         """Notes that the campaign refused a user, so that the next `refresh` looks whether it is closed."""
-        if len(self._refused_lately) < MAX_WATCHED:
-            self._refused_lately.add(campaign_id)
+        if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
+            self._watched[campaign_id] = time.monotonic()
 
     def refresh(self) -> None:
         """Asks Redis once. Raises GateUnavailable; what is cached stays valid until its lease ends."""
-        refused_by, self._refused_lately = self._refused_lately, set()
-        self._watch(tuple(refused_by), time.monotonic())
-        known = {campaign_id: campaign_cache().known(campaign_id) for campaign_id in self._watched}
+        for campaign_id, refused_at in self._watched.copy().items():  # the event loop adds to it meanwhile
+            if time.monotonic() - refused_at > WATCH_SEC:
+                self._watched.pop(campaign_id)
+        known = {campaign_id: campaign_cache().known(campaign_id) for campaign_id in self._watched.copy()}
         epochs = {campaign_id: campaign.epoch for campaign_id, campaign in known.items() if campaign and campaign.epoch}
         asked_at = time.monotonic()
         answers = refusal_states(epochs) if epochs else {}
@@ -120,12 +119,6 @@ class ClosedCampaigns:
         self._thread.join(timeout=5)
         self._users.close()
         self._count()
-
-    def _watch(self, refused_by: Iterable[UUID], now: float) -> None:
-        for campaign_id in refused_by:
-            if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
-                self._watched[campaign_id] = now
-        self._watched = {id_: since for id_, since in self._watched.items() if now - since < WATCH_SEC}
 
     def _closed_campaign(self, campaign_id: UUID, state: RefusalState, asked_at: float) -> ClosedCampaign | None:
         if state.refusal is None:
