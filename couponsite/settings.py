@@ -32,6 +32,9 @@ LANGUAGE_CODE = "en-us"
 USE_I18N = False
 DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True  # serves the files from the apps' folders: an image needs no collectstatic step
+WHITENOISE_AUTOREFRESH = False
+WHITENOISE_MAX_AGE = 3600
 APPEND_SLASH = False
 DEFAULT_EXCEPTION_REPORTER = "couponsite.error_reports.ErrorReport"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
@@ -51,6 +54,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "couponsite.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "couponsite.middleware.CsrfViewMiddleware",

@@ -1,7 +1,4 @@
-"""The WSGI application: Django behind WhiteNoise, which serves the admin's static files.
-
-WhiteNoise wraps the application and is no middleware, so it costs an API request one dictionary look-up. It serves the
-files from the apps' folders: an image needs no collectstatic step.
+"""The WSGI application: Django, with its settings checked and its clients made before the first request.
 
 bin/web serves couponsite/asgi.py, which wraps this application. Any WSGI server can serve it alone.
 """
@@ -15,24 +12,11 @@ from functools import partial
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
-from whitenoise import WhiteNoise
 
 from coupons.runtime.process import end_with_parent, freeze_imported_objects
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 logger = logging.getLogger("coupons.web")
-
-
-def with_static_files(django_application: object) -> WhiteNoise:
-    """Serves `/static/...` from the files of the installed apps; Django answers everything else."""
-    from django.conf import settings
-    from django.contrib.staticfiles.finders import get_finders
-
-    wrapped = WhiteNoise(django_application, max_age=3600)
-    for finder in get_finders():
-        for path, storage in finder.list([]):
-            wrapped.add_file_to_dictionary(f"{settings.STATIC_URL}{path}", storage.path(path))
-    return wrapped
 
 
 def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
@@ -93,7 +77,7 @@ if multiprocessing.parent_process() is not None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent("web", partial(os.kill, os.getpid(), signal.SIGTERM), parent_pid=os.getppid())
 
-application: WSGIApplication = refuse_chunked_bodies(with_static_files(get_wsgi_application()))
+application: WSGIApplication = refuse_chunked_bodies(get_wsgi_application())
 refuse_bad_settings()
 warm_up()
 freeze_imported_objects()
