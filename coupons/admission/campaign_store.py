@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from coupons.admission import gate, scripts
@@ -63,16 +63,19 @@ class Description:
         return self.admitted - self.settled
 
 
-@dataclass(frozen=True, slots=True)
-class RefusalState:
-    """A current campaign at `now_ms`. `refusal` is None while the campaign admits users.
-
-    Within an epoch tickets are only added, so (epoch, revision, admitted) identifies one set of admitted users.
-    """
+class TicketsVersion(NamedTuple):
+    """Identifies one set of tickets: within an epoch tickets are only added."""
 
     epoch: int
     revision: int
     admitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalState:
+    """A current campaign at `now_ms`. `refusal` is None while the campaign admits users."""
+
+    version: TicketsVersion
     now_ms: int
     refusal: Outcome | None
     opens_at_ms: int
@@ -113,8 +116,9 @@ def refusal_states(epochs: Mapping[UUID, int]) -> dict[UUID, RefusalState]:
     for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("refusal_state", calls), strict=True):
         if reply[0] == b"CURRENT":
             _, revision, admitted, now_ms, reason, opens_at_ms = reply
+            version = TicketsVersion(epoch, revision, admitted)
             refusal = None if reason is None else Outcome(reason.decode())
-            found[campaign_id] = RefusalState(epoch, revision, admitted, now_ms, refusal, opens_at_ms)
+            found[campaign_id] = RefusalState(version, now_ms, refusal, opens_at_ms)
     return found
 
 

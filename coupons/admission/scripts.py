@@ -37,7 +37,7 @@ def loop_redis() -> "redis_asyncio.Redis":
     """Returns a client of the same Redis for an event loop, with the same settings; the caller closes it."""
     config: Any = settings.CACHES["admission"]
     options = config["OPTIONS"]
-    pool = redis_asyncio.ConnectionPool.from_url(
+    return redis_asyncio.Redis.from_url(
         config["LOCATION"],
         socket_timeout=options["SOCKET_TIMEOUT"],
         socket_connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
@@ -48,7 +48,6 @@ def loop_redis() -> "redis_asyncio.Redis":
             supported_errors=(RedisConnectionError, BROKEN_TRANSPORT),  # type: ignore[arg-type]
         ),
     )
-    return redis_asyncio.Redis.from_pool(pool)
 
 
 class Call(NamedTuple, Generic[Answer]):

@@ -5,12 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import UUID
 
 from rbloom import Bloom
 
-from coupons.admission.campaign_store import RefusalState
+from coupons.admission.campaign_store import TicketsVersion
 from coupons.admission.scan import scan_tickets
 from coupons.errors import GateUnavailable
 
@@ -22,22 +21,6 @@ IDLE_SEC = 10.0
 again and again, and each reading keeps Redis busy."""
 
 
-class TicketsVersion(NamedTuple):
-    """Identifies one set of tickets: within an epoch tickets are only added."""
-
-    epoch: int
-    revision: int
-    admitted: int
-
-    @property
-    def capacity(self) -> int:
-        return max(self.admitted, MIN_CAPACITY)
-
-
-def version_of(state: RefusalState) -> TicketsVersion:
-    return TicketsVersion(state.epoch, state.revision, state.admitted)
-
-
 @dataclass(frozen=True, slots=True)
 class AdmittedUsers:
     """`version` was read before the tickets were, so the filter is complete if Redis still has this version."""
@@ -46,9 +29,13 @@ class AdmittedUsers:
     filter: Bloom
 
 
+def capacity_for(version: TicketsVersion) -> int:
+    return max(version.admitted, MIN_CAPACITY)
+
+
 def load_admitted_users(campaign_id: UUID, version: TicketsVersion) -> AdmittedUsers:
     """Raises GateUnavailable."""
-    found = Bloom(version.capacity, FALSE_POSITIVE_RATE)
+    found = Bloom(capacity_for(version), FALSE_POSITIVE_RATE)
     for user_id, _ in scan_tickets(campaign_id):
         found.add(user_id)
     return AdmittedUsers(version, found)
@@ -105,7 +92,9 @@ class AdmittedUsersLoader:
 
     def _load(self, campaign_id: UUID, version: TicketsVersion) -> None:
         self._loaded.pop(campaign_id, None)
-        while sum(each.version.capacity for each in self._loaded.values()) + version.capacity > self._capacity:
+        while (
+            sum(capacity_for(each.version) for each in self._loaded.values()) + capacity_for(version) > self._capacity
+        ):
             oldest = min(self._loaded, key=self._last_used_at.__getitem__, default=None)
             if oldest is None or self._clock() - self._last_used_at[oldest] < IDLE_SEC:
                 if self._too_many.get(campaign_id) != version:

@@ -17,7 +17,7 @@ from coupons.admission.campaign_store import RefusalState, refusal_states
 from coupons.admission.gate import Outcome
 from coupons.api.problems import refusal
 from coupons.errors import GateUnavailable, one_line
-from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, version_of
+from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader
 from coupons.front.answers import Answer, problem_headers, refused
 from coupons.metrics import APPLIES, CACHED_REFUSALS
 from coupons.runtime.process_local import ProcessLocal
@@ -126,7 +126,7 @@ class ClosedCampaigns:
         lease_sec = self._lease_sec
         if state.refusal is Outcome.NOT_OPEN:
             lease_sec = min(lease_sec, (state.opens_at_ms - OPENING_MARGIN_MS - state.now_ms) / 1000)
-        users = self._users.find(campaign_id, version_of(state))
+        users = self._users.find(campaign_id, state.version)
         if users is None or lease_sec <= 0:
             return None
         return ClosedCampaign(campaign_id, state, state.refusal, users, asked_at, asked_at + lease_sec)

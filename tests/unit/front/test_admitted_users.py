@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 from rbloom import Bloom
 
+from coupons.admission.campaign_store import TicketsVersion
 from coupons.front import admitted_users as module
 from coupons.front.admitted_users import (
     IDLE_SEC,
     MIN_CAPACITY,
     AdmittedUsers,
     AdmittedUsersLoader,
-    TicketsVersion,
     load_admitted_users,
 )
 from tests.support.clocks import Clock
