@@ -141,16 +141,12 @@ class Publisher:
 
     def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:
         if error is None:
-            delivered.set_result(_position(message))
+            partition, offset = message.partition(), message.offset()
+            delivered.set_result(None if partition is None or offset is None else Position(partition, offset))
             return
         self._mark_broken_if_fatal(error)
         self._log_failed_delivery(error)
         delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
-
-
-def _position(message: Message) -> Position | None:
-    partition, offset = message.partition(), message.offset()
-    return None if partition is None or offset is None else Position(partition, offset)
 
 
 publishers = ProcessLocal(Publisher, close=Publisher.close)
