@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -227,3 +228,19 @@ def _cpu_model() -> str:
         if "model name" in line
     )
     return next(names, platform.machine())
+
+
+@contextmanager
+def unlimited_waits() -> Iterator[None]:
+    """Lifts the product's limit of waits for PostgreSQL, in all threads: for COPY, which psycopg2 refuses with a wait
+    callback, and for statements that take minutes."""
+    # Not above: most of what imports this module needs no database.
+    from psycopg2.extensions import set_wait_callback
+
+    from coupons.runtime.db_timeouts import limit_waits
+
+    set_wait_callback(None)
+    try:
+        yield
+    finally:
+        limit_waits()

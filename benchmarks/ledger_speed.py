@@ -26,8 +26,7 @@ from coupons.admission.scan import scan_tickets
 from coupons.messaging import topics
 from coupons.messaging.messages import Ticket
 from coupons.models import PartitionOffset
-from coupons.runtime.db_timeouts import unlimited_waits
-from harness import CHECKOUT, MANAGE, ServiceFailed
+from harness import CHECKOUT, MANAGE, ServiceFailed, unlimited_waits
 
 UNREAD_SHARE = 0.02
 SECONDS_LIMIT = 60.0

@@ -93,12 +93,12 @@ def clear(server: psycopg2.extensions.connection) -> None:
     from django.db import connection
 
     from coupons.admission.scripts import admission_redis
-    from coupons.messaging.producer import close_publisher
+    from coupons.messaging.producer import publishers
 
     delete_campaign_keys()
     admission_redis().delete(BLOG_COUNT)
     connection.close()
-    close_publisher()
+    publishers.reset()
     delete_topic(settings.TOPIC)
     drop_databases(server)
     server.close()

@@ -24,7 +24,7 @@ from coupons.messaging.messages import Ticket
 from coupons.messaging.producer import publisher
 from coupons.models import Campaign, CampaignState
 from coupons.runtime.clock import moment_of
-from coupons.runtime.db_timeouts import unlimited_waits
+from harness import unlimited_waits
 
 CHUNK = 5_000
 ROWS = 1_000_000

@@ -1,4 +1,4 @@
-"""Waits for the topic before a worker starts, and stops the worker when its parent process dies."""
+"""Waits for the topic before a worker starts, and ends a process in which a thread hangs."""
 
 import logging
 import os
@@ -12,12 +12,8 @@ from coupons.errors import LogUnavailable, OperatorError, RetryLater
 from coupons.messaging.topics import partition_count
 
 logger = logging.getLogger(__name__)
-PARENT_WATCH_SEC = 0.5
-STOP_TIMEOUT_SEC = 30
-"""A worker whose parent was killed may finish its batch; then its partitions go to others."""
 MISSING_TOPIC_SEC = 10.0
 """A broker that has just started answers before it knows its topics; that took three seconds on a busy machine."""
-EXIT_HANGS = 71
 
 
 def wait_for_topic(topic: str, stop: threading.Event, *, patient: bool) -> bool:
@@ -47,20 +43,3 @@ def exit_immediately(exit_code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
-
-
-def stop_when_parent_dies(parent_pid: int, stop: threading.Event) -> None:
-    """A killed parent passes no stop on, so its children notice: they finish their batch and leave the group."""
-
-    def watch() -> None:
-        while os.getppid() == parent_pid:
-            if stop.wait(PARENT_WATCH_SEC):
-                return
-        logger.warning("consumer.parent_gone pid=%d", parent_pid)
-        stop.set()
-        time.sleep(STOP_TIMEOUT_SEC)
-        # No parent is left to kill a worker that hangs, and the worker would hold its partitions.
-        logger.error("consumer.not_finished after=%ds", STOP_TIMEOUT_SEC)
-        os._exit(EXIT_HANGS)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

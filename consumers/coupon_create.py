@@ -1,12 +1,12 @@
 """Handles topic coupon_create: writes each ticket as a coupon or as a FAIL row, in one transaction."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 
+from consumers.offsets import spans
 from consumers.registry import Handled, Received, handles
 from coupons.errors import DATABASE_DOWN, MessagesSkipped
 from coupons.issuing.failed_events import Failure, record_failures
@@ -91,16 +91,8 @@ def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueRes
         if failures:
             failed = record_failures(failures)
             failpoint(CONSUMER_FAILURES_RECORDED)
-        read_offsets.advance(_read(messages))
+        read_offsets.advance({partition: span for (_, partition), span in spans(messages).items()})
     return issued, failed
-
-
-def _read(messages: Sequence[Received]) -> dict[int, tuple[int, int]]:
-    """Returns, for each partition, the first offset of the batch and the one after its last."""
-    offsets: defaultdict[int, list[int]] = defaultdict(list)
-    for message in messages:
-        offsets[message.partition].append(message.offset)
-    return {partition: (min(each), max(each) + 1) for partition, each in offsets.items()}
 
 
 def _refused(refusals: Sequence[Refusal[Ticket]], batch: _DecodedBatch) -> Iterator[Failure]:

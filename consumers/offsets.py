@@ -32,21 +32,21 @@ Partition = tuple[str, int]  # topic and number
 confirmed: dict[Partition, int] = {}
 
 
-def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
-    """Returns the offset after the last message of each partition."""
-    last: dict[tuple[str, int], int] = {}
+def spans(messages: Iterable[Received]) -> dict[Partition, tuple[int, int]]:
+    """Returns, for each partition of a batch, its first offset and the one after its last."""
+    found: dict[Partition, tuple[int, int]] = {}
     for topic, partition, offset, _, _ in messages:
-        if offset >= last.get((topic, partition), 0):
-            last[topic, partition] = offset
-    return [TopicPartition(topic, partition, offset + 1) for (topic, partition), offset in last.items()]
+        first, after = found.get((topic, partition), (offset, offset))
+        found[topic, partition] = min(first, offset), max(after, offset + 1)
+    return found
+
+
+def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
+    return [TopicPartition(*partition, after) for partition, (_, after) in spans(messages).items()]
 
 
 def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
-    """Returns the offset of the first message of each partition."""
-    first: dict[tuple[str, int], int] = {}
-    for topic, partition, offset, _, _ in messages:
-        first[topic, partition] = min(offset, first.get((topic, partition), offset))
-    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in first.items()]
+    return [TopicPartition(*partition, first) for partition, (first, _) in spans(messages).items()]
 
 
 def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int | None]:

@@ -1,12 +1,17 @@
 """Defines every metric of the processes, with its meaning. Names follow the Prometheus conventions.
 
-In several processes (bin/web), prometheus_client keeps the values in PROMETHEUS_MULTIPROC_DIR and /metrics sums them.
+In several processes, prometheus_client keeps the values in PROMETHEUS_MULTIPROC_DIR (bin/web sets it) and /metrics sums
+them up.
 coupons/api/service_metrics.py reads the metrics of the whole service (pending, lag, issued, failed) at the scrape.
 """
 
+import os
 from functools import cache
 
 from prometheus_client import Counter, Histogram
+
+ARE_SHARED = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+"""prometheus_client decides by the same variable, and when it is imported."""
 
 APPLIES = Counter("coupon_applies_total", "Applications answered, by outcome", ["outcome"])
 APPLY_SECONDS = Histogram(
@@ -47,7 +52,7 @@ QUEUE_REFUSALS = Counter(
 )
 QUEUE_SECONDS = Histogram(
     "coupon_queue_wait_seconds",
-    "Waits of the requests that found no free thread, served or not",
+    "Waits of the requests that found no free place or thread, served or not",
     ["line"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )

@@ -1,20 +1,9 @@
 """The ASGI application: the front, with Django behind it on threads."""
 
-from typing import TYPE_CHECKING
+from couponsite.wsgi import application as django_application  # isort: skip  sets Django up, which the front needs
 
-from couponsite.wsgi import application as django_application
-from couponsite.wsgi import freeze_imported_objects
+from coupons.front.front import Front
+from coupons.runtime.process import freeze_imported_objects
 
-if TYPE_CHECKING:
-    from coupons.front.asgi import Front
-
-
-def make_front() -> "Front":
-    """Imports the front only now, as it needs Django to be set up."""
-    from coupons.front.asgi import Front
-
-    return Front(django_application)
-
-
-application = make_front()
+application = Front(django_application)
 freeze_imported_objects()

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from coupons.runtime.failpoints import check_folder
-
+OUR_PREFIX = "COUPON_"
 MIN_SECRET_BYTES = 32
 MIN_PREFIX = {4: 8, 6: 16}  # the largest network that one operator has, 10.0.0.0/8
+
+_read = {"COUPON_ENV_FILE"}
 
 
 def read_file(*usual: Path) -> None:
@@ -37,28 +38,38 @@ def read_file(*usual: Path) -> None:
             return
 
 
-def required(name: str, *, default: str | None = None, hint: str = "") -> str:
-    value = os.environ.get(name, default)
-    if not value or not value.strip():
+def unread() -> list[str]:
+    """Returns the variables COUPON_... that are set and were not read so far: misspelt, or of an earlier version."""
+    return sorted(name for name in os.environ if name.startswith(OUR_PREFIX) and name not in _read)
+
+
+def _given(name: str, *, default: str = "") -> str:
+    _read.add(name)
+    return os.environ.get(name, default).strip()
+
+
+def required(name: str, *, default: str = "", hint: str = "") -> str:
+    value = _given(name, default=default)
+    if not value:
         raise ImproperlyConfigured(
             f"{name} is not set{f' ({hint})' if hint else ''}. "
             "Set it in the environment or in .env; `make up` writes all settings of a local stack to .stack/env."
         )
-    return value.strip()
+    return value
 
 
 def text(name: str, *, default: str) -> str:
-    return os.environ.get(name, "").strip() or default
+    return _given(name) or default
 
 
 def path(name: str) -> Path | None:
     """Reads the path of a folder that need not exist yet; None when the variable is not set."""
-    value = os.environ.get(name, "").strip()
+    value = _given(name)
     return Path(value).absolute() if value else None
 
 
 def integer(name: str, *, default: int, least: int, most: int | None = None) -> int:
-    text = os.environ.get(name, "").strip() or str(default)
+    text = _given(name) or str(default)
     try:
         value = int(text)
     except ValueError:
@@ -70,7 +81,7 @@ def integer(name: str, *, default: int, least: int, most: int | None = None) -> 
 
 
 def boolean(name: str, *, default: bool) -> bool:
-    text = os.environ.get(name, "").strip().lower() or str(default).lower()
+    text = (_given(name) or str(default)).lower()
     if text in ("1", "true", "yes", "on"):
         return True
     if text in ("0", "false", "no", "off"):
@@ -79,14 +90,14 @@ def boolean(name: str, *, default: bool) -> bool:
 
 
 def choice(name: str, *, default: str, of: Sequence[str]) -> str:
-    value = os.environ.get(name, "").strip() or default
+    value = _given(name) or default
     if value not in of:
         raise ImproperlyConfigured(f"{name}={value!r} is not one of {', '.join(of)}.")
     return value
 
 
 def string_list(name: str, *, default: str = "") -> list[str]:
-    return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
+    return [part.strip() for part in _given(name, default=default).split(",") if part.strip()]
 
 
 def networks(name: str) -> list[IPv4Network | IPv6Network]:
@@ -121,23 +132,13 @@ def url(name: str, *, schemes: Sequence[str]) -> str:
 
 def folder(name: str) -> Path | None:
     """Reads the path of an existing folder; None when the variable is not set."""
-    value = os.environ.get(name, "").strip()
+    value = _given(name)
     if not value:
         return None
     path = Path(value).absolute()
     if not path.is_dir():
         raise ImproperlyConfigured(f"{name} names {value!r}, which is no folder: make it or correct the path.")
     return path
-
-
-def failpoints_folder(name: str) -> Path | None:
-    """Reads the failpoints' folder, and checks the failpoints already armed in it; None = off."""
-    value = os.environ.get(name, "").strip()
-    if not value:
-        return None
-    folder = Path(value)
-    check_folder(folder)
-    return folder
 
 
 def secrets_by_id(name: str) -> dict[str, bytes]:
@@ -169,7 +170,7 @@ def derived_secret(secret_key: str, purpose: str) -> bytes:
 def key_value_pairs(name: str) -> dict[str, str]:
     r"""Reads `a=b;c=d`; `\;` is a `;` in a value. The error repeats no part of it, which may be half a password."""
     pairs: dict[str, str] = {}
-    for number, part in enumerate(re.split(r"(?<!\\);", os.environ.get(name, "")), start=1):
+    for number, part in enumerate(re.split(r"(?<!\\);", _given(name)), start=1):
         if not part.strip():
             continue
         key, separator, value = part.replace("\\;", ";").partition("=")

@@ -26,24 +26,17 @@ class _SkipsApi(MiddlewareMixin):
         return super().__call__(request)  # type: ignore[return-value]
 
 
-class SessionMiddleware(_SkipsApi, sessions.SessionMiddleware):
-    pass
+def _skipping_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
+    """Makes a subclass, as Django's system checks look for the middleware by its class."""
+    return type(middleware.__name__, (_SkipsApi, middleware), {})
 
 
-class CsrfViewMiddleware(_SkipsApi, csrf.CsrfViewMiddleware):
-    """Still checks every view; the API's views are exempt themselves, as they accept no cookies."""
-
-
-class AuthenticationMiddleware(_SkipsApi, auth.AuthenticationMiddleware):
-    pass
-
-
-class MessageMiddleware(_SkipsApi, messages.MessageMiddleware):
-    pass
-
-
-class XFrameOptionsMiddleware(_SkipsApi, clickjacking.XFrameOptionsMiddleware):
-    pass
+SessionMiddleware = _skipping_api(sessions.SessionMiddleware)
+# It still checks every view; the API's views are exempt themselves, as they accept no cookies.
+CsrfViewMiddleware = _skipping_api(csrf.CsrfViewMiddleware)
+AuthenticationMiddleware = _skipping_api(auth.AuthenticationMiddleware)
+MessageMiddleware = _skipping_api(messages.MessageMiddleware)
+XFrameOptionsMiddleware = _skipping_api(clickjacking.XFrameOptionsMiddleware)
 
 
 class ContentSecurityPolicyMiddleware(_SkipsApi):

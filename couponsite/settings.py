@@ -5,19 +5,16 @@ Values come from the environment, then from one file of KEY=value lines (a varia
 which hands over no environment, sees what the web processes see. docs/settings.md explains each of them.
 """
 
-import os
 import shlex
 import sys
 from pathlib import Path
 
 from couponsite import env
-from couponsite.former_settings import former_among
 from couponsite.servers import database_config, redis_cache, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env.read_file(BASE_DIR / ".env", BASE_DIR / ".stack" / "env")
-FORMER_SETTINGS = former_among(os.environ)  # are set, and not read: a system check warns of them
 
 # --- Django -----------------------------------------------------------------------------------------------------
 DEBUG = env.boolean("DJANGO_DEBUG", default=False)
@@ -36,6 +33,9 @@ LANGUAGE_CODE = "en-us"
 USE_I18N = False
 DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
+WHITENOISE_USE_FINDERS = True  # serves the files from the apps' folders: an image needs no collectstatic step
+WHITENOISE_AUTOREFRESH = False
+WHITENOISE_MAX_AGE = 3600
 APPEND_SLASH = False
 DEFAULT_EXCEPTION_REPORTER = "couponsite.error_reports.ErrorReport"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
@@ -55,6 +55,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "couponsite.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "couponsite.middleware.CsrfViewMiddleware",
@@ -266,12 +267,10 @@ CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
 CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 
 # --- Metrics -------------------------------------------------------------------------------------------------------
-METRICS_DIR = env.path("COUPON_METRICS_DIR")
-# bin/web sets it from METRICS_DIR; prometheus_client reads it when it is imported.
-METRICS_OF_SEVERAL_PROCESSES = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+METRICS_DIR = env.path("COUPON_METRICS_DIR")  # shared by the processes of bin/web
 
 # --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------
-FAILPOINTS = env.failpoints_folder("COUPON_FAILPOINTS")
+FAILPOINTS = env.folder("COUPON_FAILPOINTS")
 
 # --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -280,7 +279,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "class": "couponsite.log_lines.LineFormatter",
+            "class": "coupons.runtime.text.LineFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         }
     },
@@ -292,3 +291,6 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
     },
 }
+
+# --- What is left of the environment -----------------------------------------------------------------------------
+UNREAD_SETTINGS = env.unread()  # a system check warns of them

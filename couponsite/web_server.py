@@ -15,13 +15,12 @@ from django.core.exceptions import ImproperlyConfigured
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 
-from couponsite.parent_watch import STOP_TIMEOUT_SEC
-from couponsite.start_checks import refuse_bad_settings
+from coupons.runtime.process import STOP_TIMEOUT_SEC, freeze_imported_objects, refuse_bad_settings
 
 BACKLOG = 4096
 BACKPRESSURE = 10_000
 """Requests that may wait in a worker, each a coroutine."""
-PRELOADED = ("coupons.front.asgi", "coupons.admin.pages", "couponsite.urls")
+PRELOADED = ("coupons.front.front", "coupons.admin.pages", "couponsite.urls")
 
 
 def main() -> None:
@@ -66,8 +65,6 @@ def prepare() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     from django.db import connections
-
-    from coupons.runtime.gc import freeze_imported_objects
 
     connections.close_all()
     freeze_imported_objects()

@@ -1,7 +1,4 @@
-"""The WSGI application: Django behind WhiteNoise, which serves the admin's static files.
-
-WhiteNoise wraps the application and is no middleware, so it costs an API request one dictionary look-up. It serves the
-files from the apps' folders: an image needs no collectstatic step.
+"""The WSGI application: Django, with its settings checked and its clients made before the first request.
 
 bin/web serves couponsite/asgi.py, which wraps this application. Any WSGI server can serve it alone.
 """
@@ -11,30 +8,17 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterable
+from functools import partial
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
-from whitenoise import WhiteNoise
 
-from couponsite.parent_watch import end_with_parent
-from couponsite.start_checks import refuse_bad_settings
+from coupons.runtime.process import end_with_parent, freeze_imported_objects, refuse_bad_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 logger = logging.getLogger("coupons.web")
 IS_WORKER = multiprocessing.parent_process() is not None
 """Of bin/web, which has checked the settings before it started this process."""
-
-
-def with_static_files(django_application: object) -> WhiteNoise:
-    """Serves `/static/...` from the files of the installed apps; Django answers everything else."""
-    from django.conf import settings
-    from django.contrib.staticfiles.finders import get_finders
-
-    wrapped = WhiteNoise(django_application, max_age=3600)
-    for finder in get_finders():
-        for path, storage in finder.list([]):
-            wrapped.add_file_to_dictionary(f"{settings.STATIC_URL}{path}", storage.path(path))
-    return wrapped
 
 
 def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
@@ -77,21 +61,14 @@ def warm_up() -> None:
         logger.warning("web.producer_not_ready after=%dms", settings.KAFKA_REQUEST_TIMEOUT_MS)
 
 
-def freeze_imported_objects() -> None:
-    """Call it after all imports: otherwise requests wait while the garbage collector scans Django."""
-    from coupons.runtime import gc
-
-    gc.freeze_imported_objects()
-
-
 if IS_WORKER:
     # A server's worker inherits its parent's handlers until the server sets new ones, after this module is loaded. A
     # SIGTERM meanwhile would be lost, and stopping would take the server's whole kill time-out.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    end_with_parent()
+    end_with_parent("web", partial(os.kill, os.getpid(), signal.SIGTERM), parent_pid=os.getppid())
 
-application: WSGIApplication = refuse_chunked_bodies(with_static_files(get_wsgi_application()))
+application: WSGIApplication = refuse_chunked_bodies(get_wsgi_application())
 if not IS_WORKER:
     refuse_bad_settings()
 warm_up()

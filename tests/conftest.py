@@ -22,7 +22,7 @@ from coupons.api import throttling
 from coupons.api.circuit_breakers import kafka_breaker, postgresql_breaker, redis_breaker
 from coupons.auth.api_key_cache import api_key_cache
 from coupons.messaging import topics
-from coupons.messaging.producer import close_publisher, publisher
+from coupons.messaging.producer import publisher, publishers
 from tests.support.database import delete_all_rows
 from tests.support.own_topic import delete_kept_topic, take_topic
 from tests.support.patience import LONG_MS, wait_for_redis
@@ -95,7 +95,7 @@ def _clients(django_db_setup: None) -> Iterator[None]:
     """The process's own clients, closed before the database is dropped: the campaign cache holds a connection to it."""
     yield
     delete_kept_topic()
-    close_publisher()
+    publishers.reset()
     for client in (campaign_cache, api_key_cache, topics.administrator):
         client.reset()
 

@@ -92,10 +92,6 @@ class CampaignCache:
         self._refresher.wake()
         return answer
 
-    def epoch(self, campaign_id: UUID) -> int | None:
-        known = self._known.get(campaign_id)
-        return None if known is None else known.epoch
-
     def loaded(self) -> dict[UUID, int]:
         """Returns the epochs of the campaigns that are in Redis, the latest opening first."""
         known = sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from coupons.admission import scripts
-from coupons.admission.gate import code_of, current
+from coupons.admission import gate, scripts
+from coupons.admission.gate import Outcome, code_of, current
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
 
@@ -63,8 +63,26 @@ class Description:
         return self.admitted - self.settled
 
 
+class TicketsVersion(NamedTuple):
+    """Identifies one set of tickets: within an epoch tickets are only added."""
+
+    epoch: int
+    revision: int
+    admitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalState:
+    """A current campaign at `now_ms`. `refusal` is None while the campaign admits users."""
+
+    version: TicketsVersion
+    now_ms: int
+    refusal: Outcome | None
+    opens_at_ms: int
+
+
 def describe(*, campaign_id: UUID, epoch: int) -> Description:
-    return _description(_run("describe", campaign_id, epoch, []))
+    return _description(gate.run("describe", campaign_id, epoch, []))
 
 
 def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
@@ -88,6 +106,22 @@ def _description(reply: Sequence[Any]) -> Description:
     return Description(at_epoch, settings, *counts)
 
 
+def refusal_states(epochs: Mapping[UUID, int]) -> dict[UUID, RefusalState]:
+    """Reads in one round trip how campaigns answer users without a ticket. Raises GateUnavailable.
+
+    The result lacks campaigns whose state is not current, or newer than the given epoch.
+    """
+    calls = [(campaign_keys(campaign_id), [epoch]) for campaign_id, epoch in epochs.items()]
+    found = {}
+    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("refusal_state", calls), strict=True):
+        if reply[0] == b"CURRENT":
+            _, revision, admitted, now_ms, reason, opens_at_ms = reply
+            version = TicketsVersion(epoch, revision, admitted)
+            refusal = None if reason is None else Outcome(reason.decode())
+            found[campaign_id] = RefusalState(version, now_ms, refusal, opens_at_ms)
+    return found
+
+
 def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     """Creates the campaign's state, the first time only. Returns False, and writes nothing, if there is one already."""
     keys = campaign_keys(campaign_id)
@@ -99,7 +133,7 @@ def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> Low
 
     The gate then answers PAUSED: SOLD_OUT is final, so it must wait for the commit (decision 0025).
     """
-    return LowerResult(_run("lower", campaign_id, epoch, [revision, quantity])[0])
+    return LowerResult(gate.run("lower", campaign_id, epoch, [revision, quantity])[0])
 
 
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
@@ -108,9 +142,4 @@ def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: 
     ON_HOLD: the campaign refused every user until now, and the gate answers PAUSED for `hold_ms`, so that no user is
     admitted while a process still refuses that user from memory (decision 0029).
     """
-    return PushResult(_run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])
-
-
-def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
-    keys = campaign_keys(campaign_id)
-    return current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
+    return PushResult(gate.run("push", campaign_id, epoch, [*settings.arguments(), hold_ms])[0])

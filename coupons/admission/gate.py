@@ -1,6 +1,7 @@
 """The gate decides which users get a ticket. Each call is one atomic script in Redis.
 
-The caller passes the campaign's epoch from PostgreSQL. All calls raise
+The caller passes the campaign's epoch from PostgreSQL. `scripts.ask` makes an application's calls in a thread,
+coupons/front/clients.py in an event loop. All calls raise
 
 - `GateUnavailable` when Redis did not answer or refused (the script may have run; repeating is safe),
 - `StateStale` when Redis's state is not current: nothing was read or written, and the keeper rebuilds it,
@@ -17,9 +18,12 @@ from typing import Any
 from uuid import UUID
 
 from coupons.admission import scripts
+from coupons.admission.campaign_cache import CachedCampaign
 from coupons.admission.keys import campaign_keys
-from coupons.errors import StateStale
+from coupons.admission.scripts import Call
+from coupons.errors import StateStale, Unconfirmed
 from coupons.messaging.positions import Position, position_of
+from coupons.runtime.clock import milliseconds
 
 
 class Outcome(StrEnum):
@@ -76,23 +80,19 @@ class Admission:
         return 0 if self.opens_at_ms is None or self.now_ms is None else self.opens_at_ms - self.now_ms
 
 
-def admit(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
+def admit_call(campaign_id: UUID, known: CachedCampaign, user_id: str) -> Call[Admission]:
     """Admits the user if the campaign has room. Idempotent by user: a repeat gets the same sequence."""
-    return scripts.ask(admit_call(campaign_id, epoch, user_id))
-
-
-def admit_call(campaign_id: UUID, epoch: int, user_id: str) -> scripts.Call[Admission]:
-    """Returns `admit` as a call that an event loop can make."""
 
     def read(reply: list[Any]) -> Admission:
-        return _admission(reply, campaign_id, epoch, user_id)
+        if known.epoch == 0 and code_of(reply) == "STALE":  # a draft, which Redis does not have yet
+            return Admission(Outcome.NOT_OPEN, 0, opens_at_ms=milliseconds(known.opens_at))
+        code, *values = current(reply, campaign_id, known.epoch)
+        return _admission(Outcome(code), known.epoch, user_id, values)
 
-    return scripts.Call("admit", campaign_keys(campaign_id), [epoch, user_id], read)
+    return Call("admit", campaign_keys(campaign_id), [known.epoch, user_id], read)
 
 
-def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) -> Admission:
-    code, *values = current(reply, campaign_id, epoch)
-    outcome = Outcome(code)
+def _admission(outcome: Outcome, epoch: int, user_id: str, values: list[Any]) -> Admission:
     if outcome is Outcome.ADMITTED:
         sequence, admitted_at_ms = values
         return Admission(outcome, epoch, Held(user_id, sequence, float(admitted_at_ms)), now_ms=admitted_at_ms)
@@ -103,19 +103,23 @@ def _admission(reply: list[Any], campaign_id: UUID, epoch: int, user_id: str) ->
     return Admission(outcome, epoch)
 
 
-def confirm(*, campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> bool:
-    """Returns whether the gate still holds the ticket; if so, notes the position of its message of this epoch."""
-    return scripts.ask(confirm_call(campaign_id, epoch, held, position))
+def confirm_call(campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> Call[None]:
+    """Checks that the gate still holds the ticket, and notes the position of its message of this epoch.
 
+    Raises Unconfirmed, too: the gate does not hold it.
+    """
 
-def confirm_call(campaign_id: UUID, epoch: int, held: Held, position: Position | None) -> scripts.Call[bool]:
-    """Returns `confirm` as a call that an event loop can make."""
-
-    def read(reply: list[Any]) -> bool:
-        return bool(current(reply, campaign_id, epoch)[0] == "CONFIRMED")
+    def read(reply: list[Any]) -> None:
+        if current(reply, campaign_id, epoch)[0] != "CONFIRMED":
+            raise Unconfirmed(f"campaign {campaign_id}: the gate does not hold the ticket any more")
 
     score = "" if position is None else position.score
-    return scripts.Call("confirm", campaign_keys(campaign_id), [epoch, held.user_id, held.sequence, score], read)
+    return Call("confirm", campaign_keys(campaign_id), [epoch, held.user_id, held.sequence, score], read)
+
+
+def run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
+    """Runs a script on the keys of a campaign, and returns its reply, if the state is current."""
+    return current(scripts.run(name, campaign_keys(campaign_id), [epoch, *arguments]), campaign_id, epoch)
 
 
 def current(reply: list[Any], campaign_id: UUID, epoch: int) -> list[Any]:

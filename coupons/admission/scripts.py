@@ -21,28 +21,9 @@ Answer = TypeVar("Answer")
 
 BROKEN_TRANSPORT = RuntimeError
 """uvloop raises it, and redis.asyncio passes it on, when a connection is reset during a write."""
+OUTAGE = (RedisError, BROKEN_TRANSPORT)
 LUA_FOLDER = Path(__file__).parent / "lua"
 
-# The first line of a script decides where it may run. With `#!lua`, a replica refuses it (READONLY) and so does a
-# server out of memory; without that line a stale replica would answer. Scripts that write nothing or free memory have
-# allow-oom: with a full Redis, the consumer must still issue what was promised.
-FLAGS = {
-    "admit": "",
-    "held": "allow-oom",
-    "sequences": "allow-oom",
-    "settle": "allow-oom",
-    "mark_published": "allow-oom",
-    "confirm": "allow-oom",
-    "mark_unpublished": "allow-oom",
-    "pending_range": "allow-oom",
-    "describe": "allow-oom",
-    "refusal_state": "allow-oom",
-    "load": "",
-    "push": "allow-oom",
-    "lower": "allow-oom",
-    "begin_rebuild": "",
-    "finish_rebuild": "",
-}
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 
 
@@ -56,7 +37,7 @@ def loop_redis() -> "redis_asyncio.Redis":
     """Returns a client of the same Redis for an event loop, with the same settings; the caller closes it."""
     config: Any = settings.CACHES["admission"]
     options = config["OPTIONS"]
-    pool = redis_asyncio.ConnectionPool.from_url(
+    return redis_asyncio.Redis.from_url(
         config["LOCATION"],
         socket_timeout=options["SOCKET_TIMEOUT"],
         socket_connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
@@ -67,55 +48,10 @@ def loop_redis() -> "redis_asyncio.Redis":
             supported_errors=(RedisConnectionError, BROKEN_TRANSPORT),  # type: ignore[arg-type]
         ),
     )
-    return redis_asyncio.Redis.from_pool(pool)
-
-
-@cache
-def source(name: str) -> str:
-    """Returns the whole text of a script, as it is sent to Redis."""
-    flags = f" flags={FLAGS[name]}" if FLAGS[name] else ""
-    state = (LUA_FOLDER / "state.lua").read_text()
-    return f"#!lua{flags}\n{state}\n{(LUA_FOLDER / f'{name}.lua').read_text()}"
-
-
-@cache
-def _sha1(name: str) -> str:
-    """Redis identifies the script by this digest."""
-    return sha1(source(name).encode(), usedforsecurity=False).hexdigest()
-
-
-def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
-    """Runs a script. Raises GateUnavailable when Redis did not answer or refused; it may have run all the same."""
-    client = admission_redis()
-    try:
-        try:
-            reply: Any = client.evalsha(_sha1(name), len(keys), *keys, *arguments)
-        except NoScriptError:
-            # One command runs and loads the script. redis-py's Script would load it and then call it by its digest, and
-            # Redis may have forgotten it again in between.
-            reply = client.eval(source(name), len(keys), *keys, *arguments)
-    except RedisError as error:
-        raise GateUnavailable(f"Redis, script {name}: {error}") from error
-    return _listed(reply)
-
-
-def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
-    """Runs a script for each of the calls (keys and arguments) in one round trip. Raises GateUnavailable."""
-    pipeline = admission_redis().pipeline(transaction=False)
-    for keys, arguments in calls:
-        pipeline.evalsha(_sha1(name), len(keys), *keys, *arguments)
-    try:
-        try:
-            replies: list[list[Any]] = pipeline.execute()
-        except NoScriptError:
-            return [run(name, keys, arguments) for keys, arguments in calls]  # the first of them loads it again
-    except RedisError as error:
-        raise GateUnavailable(f"Redis, script {name}: {error}") from error
-    return replies
 
 
 class Call(NamedTuple, Generic[Answer]):
-    """One run of a script: `ask` makes it in a thread, coupons/front/async_gate.py in an event loop. `read` turns the
+    """One run of a script: `ask` makes it in a thread, coupons/front/clients.py in an event loop. `read` turns the
     reply into the answer."""
 
     name: str
@@ -129,20 +65,66 @@ class Call(NamedTuple, Generic[Answer]):
 
     @property
     def command_with_script(self) -> tuple[str | int, ...]:
-        """Runs the script, and loads it, when Redis has forgotten it."""
+        """Runs the script and loads it, when Redis has forgotten it. redis-py's Script would load it and then call it
+        by its digest, and Redis may have forgotten it again in between."""
         return ("EVAL", source(self.name), len(self.keys), *self.keys, *self.arguments)
 
     def answer(self, reply: Any) -> Answer:
-        """Raises GateUnavailable for a reply that is an error, and what `read` raises."""
-        if isinstance(reply, RedisError):
+        """`reply` may be the error of the call. Raises GateUnavailable for an outage, and what `read` raises."""
+        if isinstance(reply, OUTAGE):
             raise GateUnavailable(f"Redis, script {self.name}: {reply}") from reply
-        return self.read(_listed(reply))
+        if isinstance(reply, Exception):  # a defect
+            raise reply
+        return self.read(reply if isinstance(reply, list) else [reply])
 
 
 def ask(call: Call[Answer]) -> Answer:
-    """Raises as `run` does, and what the call's `read` raises."""
-    return call.read(run(call.name, call.keys, call.arguments))
+    """Raises what the call's `read` raises, and GateUnavailable when Redis did not answer or refused; the script may
+    have run all the same."""
+    client: Any = admission_redis()
+    try:
+        try:
+            reply = client.execute_command(*call.command)
+        except NoScriptError:
+            reply = client.execute_command(*call.command_with_script)
+    except RedisError as error:
+        reply = error
+    return call.answer(reply)
 
 
-def _listed(reply: Any) -> list[Any]:
-    return reply if isinstance(reply, list) else [reply]
+def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
+    """Runs a script and returns its reply. Raises GateUnavailable, as `ask` does."""
+    return ask(Call(name, keys, arguments, list))
+
+
+def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
+    """Runs a script for each of the calls (keys and arguments) in one round trip. Raises GateUnavailable."""
+    pipeline: Any = admission_redis().pipeline(transaction=False)
+    each = [Call(name, keys, arguments, list) for keys, arguments in calls]
+    for call in each:
+        pipeline.execute_command(*call.command)
+    try:
+        replies: list[list[Any]] = pipeline.execute()
+    except NoScriptError:
+        return [ask(call) for call in each]  # the first of them loads it again
+    except RedisError as error:
+        raise GateUnavailable(f"Redis, script {name}: {error}") from error
+    return replies
+
+
+@cache
+def source(name: str) -> str:
+    """Returns the whole text of a script, as it is sent to Redis: its first line, state.lua, and the rest.
+
+    The first line decides where it may run. With `#!lua`, a replica refuses it (READONLY) and so does a server out of
+    memory; without that line a stale replica would answer. Scripts that write nothing or free memory have allow-oom:
+    with a full Redis, the consumer must still issue what was promised.
+    """
+    first, _, rest = (LUA_FOLDER / f"{name}.lua").read_text().partition("\n")
+    return f"{first}\n{(LUA_FOLDER / 'state.lua').read_text()}\n{rest}"
+
+
+@cache
+def _sha1(name: str) -> str:
+    """Redis identifies the script by this digest."""
+    return sha1(source(name).encode(), usedforsecurity=False).hexdigest()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from coupons.admission import scripts
+from coupons.admission import gate, scripts
 from coupons.admission.gate import Held, current, held_of
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.messaging.positions import PARTITION_STEP, Position
@@ -18,7 +18,7 @@ def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> d
     """Returns the tickets of these users; users without one are not in the result."""
     held: dict[str, Held] = {}
     for users in _chunks(user_ids):
-        _, *values = _run("held", campaign_id, epoch, users)
+        _, *values = gate.run("held", campaign_id, epoch, users)
         for user, sequence, score in zip(users, values[::2], values[1::2], strict=True):
             if sequence is not None:
                 held[user] = held_of(user, sequence, score)
@@ -41,7 +41,7 @@ def settle_all(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> None:
 
 def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
     """Takes tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
-    return sum(_run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
+    return sum(gate.run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
 
 
 def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[UserAndSequence, Position]) -> None:
@@ -60,21 +60,16 @@ def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
     first = Position(partition, 0).score
     between: list[str | int] = [first, first + PARTITION_STEP - 1, scripts.MAX_ARGUMENTS]
     count = 0
-    while found := int(_run("mark_unpublished", campaign_id, epoch, between)[1]):
+    while found := int(gate.run("mark_unpublished", campaign_id, epoch, between)[1]):
         count += found
     return count
 
 
 def pending_between(*, campaign_id: UUID, epoch: int, min_score: int, max_score: int, limit: int) -> list[Held]:
     """Returns at most `limit` (<= 1,000) pending tickets by score, lowest first."""
-    _, *values = _run("pending_range", campaign_id, epoch, [min_score, max_score, limit])
+    _, *values = gate.run("pending_range", campaign_id, epoch, [min_score, max_score, limit])
     rows = zip(values[::3], values[1::3], values[2::3], strict=True)
     return [held_of(user.decode(), sequence, score) for user, sequence, score in rows]
-
-
-def _run(name: str, campaign_id: UUID, epoch: int, arguments: Sequence[str | int]) -> list[Any]:
-    keys = campaign_keys(campaign_id)
-    return current(scripts.run(name, keys, [epoch, *arguments]), campaign_id, epoch)
 
 
 def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersByCampaign) -> Iterator[tuple[UUID, list[Any]]]:

@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from coupons.admission.scripts import admission_redis
 from coupons.api.service_metrics import ServiceCollector
 from coupons.messaging.topics import partition_count
+from coupons.metrics import ARE_SHARED
 from coupons.runtime.db_timeouts import answers_within
 
 
@@ -34,7 +35,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Serves the counters of all web processes and the gauges of the whole service."""
     counters: CollectorRegistry = REGISTRY
-    if settings.METRICS_OF_SEVERAL_PROCESSES:
+    if ARE_SHARED:
         counters = CollectorRegistry()
         MultiProcessCollector(counters)  # type: ignore[no-untyped-call]
     service = CollectorRegistry()

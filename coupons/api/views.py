@@ -1,6 +1,5 @@
 """The views of the REST API parse, call one function and present its result. docs/api.md is the contract."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -14,8 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from coupons.admission.campaign_store import Description, describe_each
-from coupons.admission.gate import Admission, Outcome
-from coupons.api.accept import accept
+from coupons.api.accept import accept, counted_application, promise
 from coupons.api.authentication import caller_of, must_act_for, must_touch
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.api.parsers import StrictPagination
@@ -23,13 +21,12 @@ from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.problems import refusal
 from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
 from coupons.api.throttling import LimitedView
-from coupons.api.tickets import find_ticket, ticket_path
+from coupons.api.tickets import find_ticket
 from coupons.auth.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
-from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater, StateStale
+from coupons.errors import GateUnavailable, PushDidNotArrive, StateStale
 from coupons.messaging.messages import is_user_id
-from coupons.metrics import apply_metrics
 from coupons.models import Campaign, CampaignState
 
 
@@ -39,24 +36,19 @@ class ApplyView(LimitedView):
     scopes = {"POST": "apply"}
 
     def post(self, request: Request, campaign_id: str) -> HttpResponse:
-        started, outcome = time.monotonic(), "error"
-        try:
+        with counted_application() as counted:
             caller = caller_of(request)
             user_id = read_user_id(request.data, own=caller.user_id)
             must_act_for(caller, user_id)
-            admission = accept(campaign_id=parse_id(campaign_id, caller), user_id=user_id, trace=_trace(request))
+            found = parse_id(campaign_id, caller)
+            admission = accept(campaign_id=found, user_id=user_id, trace=_trace(request))
             if admission is None:
-                outcome = "unknown_campaign"
+                counted.outcome = "unknown_campaign"
                 raise NotFound("There is no such campaign.")
-            outcome = admission.outcome.lower()
-            return _apply_response(campaign_id, admission)
-        except RetryLater as error:
-            outcome = type(error).__name__.lower()
-            raise
-        finally:
-            applies, seconds = apply_metrics(outcome)
-            applies.inc()
-            seconds.observe(time.monotonic() - started)
+            counted.outcome = admission.outcome.lower()
+        if admission.ticket is None:
+            return problem_response(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
+        return json_response(*promise(found, admission.outcome, admission.ticket))
 
 
 class TicketView(LimitedView):
@@ -157,15 +149,6 @@ def get_campaign(text: str, caller: Caller) -> Campaign:
     if campaign is None:
         raise NotFound("There is no such campaign.")
     return campaign
-
-
-def _apply_response(campaign_id: str, admission: Admission) -> HttpResponse:
-    if admission.ticket is None:
-        return problem_response(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
-    status_url = ticket_path(campaign_id, admission.ticket.user_id)
-    document = {"status": "pending", "sequence": admission.ticket.sequence, "status_url": status_url}
-    status = 202 if admission.outcome is Outcome.ADMITTED else 200
-    return json_response(document, status, {"Location": status_url})
 
 
 def _present(campaign: Campaign) -> dict[str, Any]:

@@ -40,12 +40,12 @@ def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
 
 
 @register("coupons")
-def check_former_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+def check_unread_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """The web server logs these warnings at its start."""
-    hint = "Unset it. docs/settings.md has the settings that there are."
+    hint = "Correct its name, or unset it: docs/settings.md has the settings that there are, and what each needs."
     return [
-        Warning(f"{name} is not read any more: it is {now}.", hint=hint, id="coupons.W013")
-        for name, now in settings.FORMER_SETTINGS.items()
+        Warning(f"{name} is set, and nothing reads it.", hint=hint, id="coupons.W013")
+        for name in settings.UNREAD_SETTINGS
     ]
 
 

@@ -5,12 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import UUID
 
 from rbloom import Bloom
 
-from coupons.admission.refusal_state import RefusalState
+from coupons.admission.campaign_store import TicketsVersion
 from coupons.admission.scan import scan_tickets
 from coupons.errors import GateUnavailable
 
@@ -18,19 +17,8 @@ logger = logging.getLogger(__name__)
 FALSE_POSITIVE_RATE = 0.0005  # the lowest at 2 bytes a user; a false positive only costs a call to the gate
 MIN_CAPACITY = 1_000  # 2 KB, so that the filter of a small campaign has practically no false positives
 IDLE_SEC = 10.0
-"""A filter that was not used for this long may be evicted, the least recently used one first."""
-
-
-class TicketsVersion(NamedTuple):
-    """Identifies one set of tickets: within an epoch tickets are only added."""
-
-    epoch: int
-    revision: int
-    admitted: int
-
-
-def version_of(state: RefusalState) -> TicketsVersion:
-    return TicketsVersion(state.epoch, state.revision, state.admitted)
+"""Only a filter that was not used for this long is evicted. Campaigns that do not fit together would otherwise be read
+again and again, and each reading keeps Redis busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +29,13 @@ class AdmittedUsers:
     filter: Bloom
 
 
-def new_filter(capacity: int) -> Bloom:
-    return Bloom(max(capacity, MIN_CAPACITY), FALSE_POSITIVE_RATE)
+def capacity_for(version: TicketsVersion) -> int:
+    return max(version.admitted, MIN_CAPACITY)
 
 
 def load_admitted_users(campaign_id: UUID, version: TicketsVersion) -> AdmittedUsers:
     """Raises GateUnavailable."""
-    found = new_filter(version.admitted)
+    found = Bloom(capacity_for(version), FALSE_POSITIVE_RATE)
     for user_id, _ in scan_tickets(campaign_id):
         found.add(user_id)
     return AdmittedUsers(version, found)
@@ -56,8 +44,8 @@ def load_admitted_users(campaign_id: UUID, version: TicketsVersion) -> AdmittedU
 class AdmittedUsersLoader:
     """Loads filters in its own thread, one campaign after the other: a million tickets take seconds.
 
-    `capacity` limits the users in all filters together; a small campaign counts as MIN_CAPACITY. A campaign that does
-    not fit beside those in use is not loaded.
+    `capacity` limits the users in all filters together. The least recently used filter makes room for a new one; a
+    campaign that does not fit beside those in use is not loaded.
     """
 
     def __init__(self, *, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,7 +54,7 @@ class AdmittedUsersLoader:
         self._loaded: dict[UUID, AdmittedUsers] = {}
         self._last_used_at: dict[UUID, float] = {}
         self._requested: dict[UUID, TicketsVersion] = {}
-        self._logged_too_large: dict[UUID, TicketsVersion] = {}  # one warning for each version
+        self._too_many: dict[UUID, TicketsVersion] = {}  # logged once, though requested twenty times a second
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._load_requested, name="admitted-users", daemon=True)
@@ -82,10 +70,6 @@ class AdmittedUsersLoader:
             self._requested[campaign_id] = version
             self._wake.set()
         return None
-
-    @property
-    def is_loading(self) -> bool:
-        return bool(self._requested)
 
     def close(self) -> None:
         self._stopped = True
@@ -107,26 +91,15 @@ class AdmittedUsersLoader:
                     self._requested.pop(campaign_id, None)
 
     def _load(self, campaign_id: UUID, version: TicketsVersion) -> None:
-        sizes = {id_: size_of(each.version) for id_, each in self._loaded.items() if id_ != campaign_id}
-        excess = sum(sizes.values()) + size_of(version) - self._capacity
-        idle_since = self._clock() - IDLE_SEC
-        idle = sorted(
-            (id_ for id_ in sizes if self._last_used_at[id_] < idle_since), key=self._last_used_at.__getitem__
-        )
-        if excess > sum(sizes[id_] for id_ in idle):
-            if self._logged_too_large.get(campaign_id) != version:  # requested again twenty times a second
-                logger.warning("admitted_users.too_many campaign=%s admitted=%d", campaign_id, version.admitted)
-            self._logged_too_large[campaign_id] = version
-            return
-        self._logged_too_large.pop(campaign_id, None)
-        for id_ in idle:
-            if excess <= 0:
-                break
-            excess -= sizes[id_]
-            del self._loaded[id_], self._last_used_at[id_]
         self._loaded.pop(campaign_id, None)
+        while (
+            sum(capacity_for(each.version) for each in self._loaded.values()) + capacity_for(version) > self._capacity
+        ):
+            oldest = min(self._loaded, key=self._last_used_at.__getitem__, default=None)
+            if oldest is None or self._clock() - self._last_used_at[oldest] < IDLE_SEC:
+                if self._too_many.get(campaign_id) != version:
+                    logger.warning("admitted_users.too_many campaign=%s admitted=%d", campaign_id, version.admitted)
+                self._too_many[campaign_id] = version
+                return
+            del self._loaded[oldest]
         self._loaded[campaign_id] = load_admitted_users(campaign_id, version)
-
-
-def size_of(version: TicketsVersion) -> int:
-    return max(version.admitted, MIN_CAPACITY)

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from typing import NamedTuple
-from uuid import UUID
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from coupons.admission.gate import Held, Outcome
 from coupons.api import problem_responses
 from coupons.api.problem_responses import body_of
 from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
-from coupons.api.tickets import ticket_path
 from coupons.front.request import Send
 from coupons.metrics import QUEUE_REFUSALS
 
@@ -30,40 +27,31 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+async def send_answer(send: Send, answer: Answer, *more_headers: Header) -> None:
+    headers = [*answer.headers, *more_headers, (b"content-length", str(len(answer.body)).encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def accepted(campaign_id: UUID, outcome: Outcome, ticket: Held) -> Answer:
-    status_url = ticket_path(str(campaign_id), ticket.user_id)
-    body = body_of({"status": "pending", "sequence": ticket.sequence, "status_url": status_url})
-    status = 202 if outcome is Outcome.ADMITTED else 200
-    return Answer(status, [JSON, (b"location", status_url.encode())], body)
+def promised(document: dict[str, Any], status: int, headers: Mapping[str, str]) -> Answer:
+    return Answer(status, [JSON, *encode_headers(headers)], body_of(document))
 
 
 def refused(problem: Problem) -> Answer:
     return Answer(problem.status, problem_headers(problem), body_of(problem.document()))
 
 
-OVERLOADED = Problem(
-    Code.UNAVAILABLE,
-    "Too many requests at this moment. Repeat the same request after Retry-After.",
-    RETRY_SOON_SEC,  # a longer wait would favour users who come later (decision 0029)
-)
-
-
 def refuse_overload(line: str, reason: str) -> Answer:
     """Returns a 503 and counts it. `reason` is `full` (the line is) or `late` (the request waited too long)."""
     QUEUE_REFUSALS.labels(line, reason).inc()
     problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
-    return overload_answer()
+    return _overloaded()
 
 
 @cache
-def overload_answer() -> Answer:
-    return refused(OVERLOADED)
+def _overloaded() -> Answer:
+    detail = "Too many requests at this moment. Repeat the same request after Retry-After."
+    return refused(Problem(Code.UNAVAILABLE, detail, RETRY_SOON_SEC))  # a longer wait would favour latecomers (0029)
 
 
 def problem_headers(problem: Problem) -> list[Header]:

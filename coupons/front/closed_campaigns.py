@@ -8,17 +8,16 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
 from uuid import UUID
 
 from django.conf import settings
 
 from coupons.admission.campaign_cache import campaign_cache
+from coupons.admission.campaign_store import RefusalState, refusal_states
 from coupons.admission.gate import Outcome
-from coupons.admission.refusal_state import RefusalState, refusal_states
 from coupons.api.problems import refusal
 from coupons.errors import GateUnavailable, one_line
-from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader, version_of
+from coupons.front.admitted_users import AdmittedUsers, AdmittedUsersLoader
 from coupons.front.answers import Answer, problem_headers, refused
 from coupons.metrics import APPLIES, CACHED_REFUSALS
 from coupons.runtime.process_local import ProcessLocal
@@ -67,14 +66,13 @@ class ClosedCampaign:
 
 
 class ClosedCampaigns:
-    """Use `closed_campaigns()`, which has one for each process. The arguments are for tests."""
+    """Use `closed_campaigns()`, which has one for each process."""
 
-    def __init__(self, *, refresh_ms: int | None = None, lease_ms: int | None = None) -> None:
-        self._refresh_sec = (refresh_ms or settings.REFUSAL_REFRESH_MS) / 1000
-        self._lease_sec = (lease_ms or settings.REFUSAL_LEASE_MS) / 1000
+    def __init__(self) -> None:
+        self._refresh_sec = settings.REFUSAL_REFRESH_MS / 1000
+        self._lease_sec = settings.REFUSAL_LEASE_MS / 1000
         self._closed: dict[UUID, ClosedCampaign] = {}
         self._uncounted: deque[Outcome] = deque()
-        self._refused_lately: set[UUID] = set()
         self._watched: dict[UUID, float] = {}  # campaign -> monotonic time of its last refusal
         self._users = AdmittedUsersLoader(capacity=settings.REFUSAL_USERS)
         self._stop = threading.Event()
@@ -101,23 +99,20 @@ class ClosedCampaigns:
 
     def note_refusal(self, campaign_id: UUID) -> None:
         """Notes that the campaign refused a user, so that the next `refresh` looks whether it is closed."""
-        if len(self._refused_lately) < MAX_WATCHED:
-            self._refused_lately.add(campaign_id)
+        if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
+            self._watched[campaign_id] = time.monotonic()
 
     def refresh(self) -> None:
         """Asks Redis once. Raises GateUnavailable; what is cached stays valid until its lease ends."""
-        refused_by, self._refused_lately = self._refused_lately, set()
-        self._watch(tuple(refused_by), time.monotonic())
-        known = {campaign_id: campaign_cache().epoch(campaign_id) for campaign_id in self._watched}
-        epochs = {campaign_id: epoch for campaign_id, epoch in known.items() if epoch}
+        for campaign_id, refused_at in self._watched.copy().items():  # the event loop adds to it meanwhile
+            if time.monotonic() - refused_at > WATCH_SEC:
+                self._watched.pop(campaign_id)
+        known = {campaign_id: campaign_cache().known(campaign_id) for campaign_id in self._watched.copy()}
+        epochs = {campaign_id: campaign.epoch for campaign_id, campaign in known.items() if campaign and campaign.epoch}
         asked_at = time.monotonic()
         answers = refusal_states(epochs) if epochs else {}
         closed = (self._closed_campaign(campaign_id, state, asked_at) for campaign_id, state in answers.items())
         self._closed = {each.campaign_id: each for each in closed if each is not None}
-
-    @property
-    def is_loading(self) -> bool:
-        return self._users.is_loading
 
     def close(self) -> None:
         self._stop.set()
@@ -125,19 +120,13 @@ class ClosedCampaigns:
         self._users.close()
         self._count()
 
-    def _watch(self, refused_by: Iterable[UUID], now: float) -> None:
-        for campaign_id in refused_by:
-            if campaign_id in self._watched or len(self._watched) < MAX_WATCHED:
-                self._watched[campaign_id] = now
-        self._watched = {id_: since for id_, since in self._watched.items() if now - since < WATCH_SEC}
-
     def _closed_campaign(self, campaign_id: UUID, state: RefusalState, asked_at: float) -> ClosedCampaign | None:
         if state.refusal is None:
             return None
         lease_sec = self._lease_sec
         if state.refusal is Outcome.NOT_OPEN:
             lease_sec = min(lease_sec, (state.opens_at_ms - OPENING_MARGIN_MS - state.now_ms) / 1000)
-        users = self._users.find(campaign_id, version_of(state))
+        users = self._users.find(campaign_id, state.version)
         if users is None or lease_sec <= 0:
             return None
         return ClosedCampaign(campaign_id, state, state.refusal, users, asked_at, asked_at + lease_sec)

@@ -4,7 +4,6 @@ The probes and the pages have separate threads, so that load balancers get answe
 while all threads of the API are busy.
 """
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -13,8 +12,8 @@ from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
 from coupons.front.answers import NO_STORE, refuse_overload, send_answer
-from coupons.front.request import Message, Request, Send
-from coupons.metrics import QUEUE_SECONDS
+from coupons.front.overload import Line
+from coupons.front.request import Request, Send
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_THREADS, SIDE_WAITING = 2, 4
@@ -46,42 +45,18 @@ class _ThreadPool:
         self._name = name
         # a2wsgi is small and well kept, and its threads live on with their connections to PostgreSQL.
         self._django: Any = WSGIMiddleware(cast("Any", _hide_scope(django)), workers=threads)
-        self._free = asyncio.Semaphore(threads)
-        self._max_waiting = waiting
-        self._waiting = 0
+        wait_sec = settings.WEB_QUEUE_TIMEOUT_MS / 1000
+        self._line = Line(name, places=threads, wait_sec=wait_sec, max_waiting=waiting)
 
     async def __call__(self, request: Request, send: Send) -> None:
-        refusal = await self._acquire_thread()
+        refusal = await self._line.enter()
         if refusal:
-            busy = refuse_overload(self._name, refusal)
-            await send_answer(send, busy._replace(headers=[*busy.headers, NO_STORE]))
+            await send_answer(send, refuse_overload(self._name, refusal), NO_STORE)
             return
         try:
-            await self._django(
-                _django_scope(request),
-                request.replay_body,
-                _add_connection_close(send) if request.is_too_long else send,
-            )
+            await self._django(_django_scope(request), request.replay_body, send)
         finally:
-            self._free.release()
-
-    async def _acquire_thread(self) -> str:
-        """Returns "" for a thread, which the caller must release; else why there is none: `full` or `late`."""
-        if not self._free.locked():
-            await self._free.acquire()
-            return ""
-        if self._waiting >= self._max_waiting:
-            return "full"
-        self._waiting += 1
-        try:
-            with QUEUE_SECONDS.labels(self._name).time():
-                async with asyncio.timeout(settings.WEB_QUEUE_TIMEOUT_MS / 1000):
-                    await self._free.acquire()
-        except TimeoutError:
-            return "late"
-        finally:
-            self._waiting -= 1
-        return ""
+            self._line.leave()
 
 
 def _hide_scope(django: WSGIApplication) -> WSGIApplication:
@@ -99,16 +74,5 @@ def _django_scope(request: Request) -> Any:
     if b"transfer-encoding" not in request.headers:
         return request.scope
     headers = [each for each in request.scope["headers"] if each[0] not in (b"transfer-encoding", b"content-length")]
-    length = str(len(request.whole_body)).encode()
+    length = str(len(request.body)).encode()
     return {**request.scope, "headers": [*headers, (b"content-length", length)]}
-
-
-def _add_connection_close(send: Send) -> Send:
-    """Tells the client that the server closes the connection, as the rest of the body is not read."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"connection", b"close")]
-        await send(message)
-
-    return sending

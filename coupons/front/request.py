@@ -32,7 +32,7 @@ MAX_BODY_BYTES = 1_024
 
 
 class BodyRefused(Exception):
-    """The body did not arrive, or its end cannot be determined."""
+    """The body did not arrive, is too large, or its end cannot be determined."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
@@ -40,20 +40,8 @@ class BodyRefused(Exception):
 
 
 class Request:
-    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`)."""
-
-    __slots__ = (
-        "_body",
-        "_max_bytes",
-        "_receive",
-        "began_at",
-        "has_repeated_headers",
-        "headers",
-        "is_too_long",
-        "method",
-        "path",
-        "scope",
-    )
+    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`). `body` is empty
+    before `read_body`."""
 
     def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
         self.scope = scope
@@ -62,29 +50,17 @@ class Request:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.has_repeated_headers = len(self.headers) != len(scope["headers"])
-        self.is_too_long = False
+        self.body = b""
         self._receive = receive
         self._max_bytes = max_bytes
-        self._body: bytes | None = None
 
-    async def body(self) -> bytes:
-        """Returns the whole body; for one above `max_bytes`, blanks (`is_too_long`). Raises BodyRefused."""
-        if self._body is None:
-            self._body = await self._read()
-        return self._body
-
-    @property
-    def is_body_read(self) -> bool:
-        return self._body is not None
-
-    @property
-    def whole_body(self) -> bytes:
-        """Available after `body`."""
-        return self._body or b""
+    async def read_body(self) -> None:
+        """Raises BodyRefused. Call it before anything else is done for the request: a slow body must hold nothing."""
+        self.body = await self._read()
 
     async def replay_body(self) -> Message:
-        """Stands in for the server's `receive` after `body`."""
-        return {"type": "http.request", "body": self.whole_body, "more_body": False}
+        """Stands in for the server's `receive` after `read_body`."""
+        return {"type": "http.request", "body": self.body, "more_body": False}
 
     async def _read(self) -> bytes:
         length = self.headers.get(b"content-length")
@@ -93,8 +69,7 @@ class Request:
                 raise BodyRefused(Problem(Code.LENGTH_REQUIRED))
             return await self._read_within(BODY_TIMEOUT_SEC, self._max_bytes + 1, Problem(Code.LENGTH_REQUIRED))
         if length is not None:
-            if int(length) > self._max_bytes:
-                return self._mark_too_long()
+            self._check_size(int(length))
             late = Problem(Code.INVALID, f"body: not received within {BODY_TIMEOUT_SEC:.0f} s.")
             return await self._read_within(BODY_TIMEOUT_SEC, int(length), late)
         if self.method in ("POST", "PATCH") and self.scope["http_version"] in ("1", "1.0"):
@@ -126,27 +101,22 @@ class Request:
             raise BodyRefused(late) from None
         finally:
             timer.cancel()
-        return body if len(body) <= self._max_bytes else self._mark_too_long()
+        self._check_size(len(body))
+        return body
 
-    def _mark_too_long(self) -> bytes:
-        """Lets Django see that the body is too long, without its content."""
-        self.is_too_long = True
-        return b" " * (self._max_bytes + 1)
-
-
-def campaign_id_of(path: str) -> UUID | None:
-    """Returns the campaign's id if the path is that of an application, in canonical form."""
-    text = path[len(PREFIX) : -len(SUFFIX)]
-    return _parse_canonical_uuid(text) if path == f"{PREFIX}{text}{SUFFIX}" else None
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise BodyRefused(Problem(Code.TOO_LARGE, f"The body may have {self._max_bytes} bytes at most."))
 
 
 @lru_cache(maxsize=1_024)
-def _parse_canonical_uuid(text: str) -> UUID | None:
+def campaign_id_of(path: str) -> UUID | None:
+    """Returns the campaign's id if the path is that of an application, in canonical form."""
     try:
-        found = UUID(text)
+        found = UUID(path[len(PREFIX) : -len(SUFFIX)])
     except ValueError:
         return None
-    return found if str(found) == text else None
+    return found if path == f"{PREFIX}{found}{SUFFIX}" else None
 
 
 def is_usual(request: Request) -> bool:

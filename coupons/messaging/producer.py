@@ -79,10 +79,9 @@ class Publisher:
                 headers=sign(payload),
                 on_delivery=partial(self._report, delivered),
             )
-        except BufferError as error:  # the queue is full
-            delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
-        except KafkaException as error:
-            self._mark_broken_if_fatal(error.args[0])
+        except (BufferError, KafkaException) as error:  # BufferError: the queue is full
+            if isinstance(error, KafkaException):
+                self._mark_broken_if_fatal(error.args[0])
             delivered.set_exception(LogUnavailable(f"Kafka, produce: {error}"))
         return delivered
 
@@ -94,13 +93,9 @@ class Publisher:
         """
         return self._ready.wait(timeout_sec)
 
-    def flush(self, timeout_sec: float) -> int:
-        """Waits for the queued messages. Returns how many are still without a report."""
-        return int(self._producer.flush(timeout_sec))
-
     def close(self) -> None:
         # Crash or time-out here => the tickets are still marked unpublished in Redis, and the relay publishes them.
-        left = self.flush(settings.DELIVERY_TIMEOUT_MS / 1000)
+        left = self._producer.flush(settings.DELIVERY_TIMEOUT_MS / 1000)
         if left:
             logger.warning("producer.closed_with_messages count=%d", left)
         self._stopped = True
@@ -146,27 +141,18 @@ class Publisher:
 
     def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:
         if error is None:
-            delivered.set_result(_position(message))
+            partition, offset = message.partition(), message.offset()
+            delivered.set_result(None if partition is None or offset is None else Position(partition, offset))
             return
         self._mark_broken_if_fatal(error)
         self._log_failed_delivery(error)
         delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
 
-def _position(message: Message) -> Position | None:
-    partition, offset = message.partition(), message.offset()
-    return None if partition is None or offset is None else Position(partition, offset)
-
-
-_publishers = ProcessLocal(Publisher, close=Publisher.close)
+publishers = ProcessLocal(Publisher, close=Publisher.close)
 
 
 def publisher() -> Publisher:
     """Returns this process's publisher. Replaces one that had a fatal error or has lost its brokers."""
-    made = _publishers()
-    return _publishers.replace(made) if made.is_broken else made
-
-
-def close_publisher() -> None:
-    """Flushes and drops this process's publisher, if it has one."""
-    _publishers.reset()
+    made = publishers()
+    return publishers.replace(made) if made.is_broken else made

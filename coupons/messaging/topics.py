@@ -1,9 +1,9 @@
 """Administers the topic: creates it, compares its settings, and reads its offsets and the group's progress."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
@@ -26,8 +26,7 @@ LEADER_PENDING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVA
 # The client's cached state of a partition is out of date, as after a broker lost its log.
 STALE_METADATA = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
-Answer = TypeVar("Answer")
-
+# Nothing is closed, as other threads may use a client that is dropped: it ends with their last reference.
 administrator = ProcessLocal(lambda: AdminClient(client_config()), close=lambda client: None)
 
 
@@ -73,14 +72,14 @@ def create_topic() -> bool:
         replication_factor=settings.TOPIC_REPLICATION,
         config=topic_settings(),
     )
-    client = administrator()  # keeps the client alive: another thread may drop it
-    try:
+    with _asking(f"create topic {settings.TOPIC}") as client:
         made = client.create_topics([topic], operation_timeout=_timeout_sec(), request_timeout=_timeout_sec())
-        made[settings.TOPIC].result()
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return False
-        raise _unavailable(f"Kafka, create topic {settings.TOPIC}", error.args[0]) from error
+        try:
+            made[settings.TOPIC].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise
     _wait_until_known()
     return True
 
@@ -99,36 +98,27 @@ def _wait_until_known() -> None:
 
 def partition_count() -> int | None:
     """Returns the number of partitions, or None when there is no such topic. Raises LogUnavailable."""
-    try:
-        topic = administrator().list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
-    except KafkaException as error:
-        raise _unavailable(f"Kafka at {settings.KAFKA_BOOTSTRAP_SERVERS}", error.args[0]) from error
-    if topic.error is not None:
+    with _asking(f"topic {settings.TOPIC} at {settings.KAFKA_BOOTSTRAP_SERVERS}") as client:
+        topic = client.list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
+        if topic.error is None:
+            return len(topic.partitions)
         if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
-        raise _unavailable(f"Kafka, topic {settings.TOPIC}", topic.error)
-    return len(topic.partitions)
+        raise KafkaException(topic.error)
 
 
 def topic_id() -> str:
     """Returns Kafka's id of the topic, which a later topic of the same name does not share. Raises LogUnavailable."""
-    client = administrator()
-    asked = TopicCollection([settings.TOPIC])
-    try:
-        described = client.describe_topics(asked, request_timeout=_timeout_sec())
+    with _asking(f"describe topic {settings.TOPIC}") as client:
+        described = client.describe_topics(TopicCollection([settings.TOPIC]), request_timeout=_timeout_sec())
         return str(described[settings.TOPIC].result().topic_id)
-    except KafkaException as error:
-        raise _unavailable(f"Kafka, describe topic {settings.TOPIC}", error.args[0]) from error
 
 
 def settings_that_differ() -> dict[str, tuple[str, str]]:
     """Compares an existing topic with `topic_settings`: setting -> (actual value, expected value)."""
     resource = ConfigResource(ResourceType.TOPIC, settings.TOPIC)
-    client = administrator()
-    try:
+    with _asking(f"describe topic {settings.TOPIC}") as client:
         found = client.describe_configs([resource], request_timeout=_timeout_sec())[resource].result()
-    except KafkaException as error:
-        raise _unavailable(f"Kafka, describe topic {settings.TOPIC}", error.args[0]) from error
     wanted = topic_settings()
     return {name: (found[name].value, value) for name, value in wanted.items() if found[name].value != value}
 
@@ -139,23 +129,22 @@ def partition_lags() -> dict[int, PartitionLag]:
     Raises LogUnavailable, also when the topic does not exist, and database errors.
     """
     read = read_offsets.next_offsets()
-    count = _existing_partition_count()
+    partitions = [TopicPartition(settings.TOPIC, number) for number in range(_existing_partition_count())]
     try:
-        return _lags(count, read)
+        starts = _offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = _offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     except LogUnavailable:
         # For a topic that is deleted meanwhile, librdkafka reports many errors, and none says what to do.
         _existing_partition_count()
         raise
+    return {number: PartitionLag(starts[number], end, read.get(number)) for number, end in ends.items()}
 
 
 def partition_holders(group: str) -> dict[int, str]:
     """Returns partition -> id of the group's member that holds it, without partitions that have no holder. Raises
     LogUnavailable, also while the group's coordinator starts."""
-    client = administrator()
-    try:
+    with _asking(f"describe group {group}") as client:
         described = client.describe_consumer_groups([group], request_timeout=_timeout_sec())[group].result()
-    except KafkaException as error:
-        raise _unavailable(f"Kafka, describe group {group}", error.args[0]) from error
     return {
         partition.partition: member.member_id
         for member in described.members
@@ -171,42 +160,36 @@ def _existing_partition_count() -> int:
     return count
 
 
-def _lags(count: int, read: Mapping[int, int]) -> dict[int, PartitionLag]:
-    partitions = [TopicPartition(settings.TOPIC, number) for number in range(count)]
-    starts = _offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    ends = _offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    return {n: PartitionLag(starts[n], ends[n], read.get(n)) for n in range(count)}
-
-
 def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-    def ask() -> dict[int, int]:
-        request = dict.fromkeys(partitions, spec)
-        client = administrator()
-        futures = client.list_offsets(request, request_timeout=_timeout_sec())
-        return {partition.partition: future.result().offset for partition, future in futures.items()}
-
-    return _retry_while_passing(ask, about=f"offsets of topic {settings.TOPIC}", passing=LEADER_PENDING)
-
-
-def _retry_while_passing(ask: Callable[[], Answer], *, about: str, passing: Collection[int]) -> Answer:
-    """Repeats a request while the broker reports an error that passes by itself, for the time of one request."""
+    """Asks again while a partition has no leader, for the time of one request."""
     deadline = time.monotonic() + _timeout_sec()
     while True:
-        try:
-            return ask()
-        except KafkaException as error:
-            if error.args[0].code() not in passing or time.monotonic() > deadline:
-                raise _unavailable(f"Kafka, {about}", error.args[0]) from error
+        with _asking(f"offsets of topic {settings.TOPIC}") as client:
+            futures = client.list_offsets(dict.fromkeys(partitions, spec), request_timeout=_timeout_sec())
+            try:
+                return {partition.partition: future.result().offset for partition, future in futures.items()}
+            except KafkaException as error:
+                if error.args[0].code() not in LEADER_PENDING or time.monotonic() > deadline:
+                    raise
         time.sleep(0.1)
 
 
-def _unavailable(what: str, error: KafkaError) -> LogUnavailable:
-    """Returns the error to raise. The next call makes a new client if no broker answered this one."""
-    administrator().poll(0)  # no thread polls it, and poll() logs why a connection failed
-    if error.code() < 0 or error.code() in STALE_METADATA:  # codes below 0 are librdkafka's own
-        # The client may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics to show it.
-        administrator.forget()
-    return LogUnavailable(f"{what}: {describe_error(error)}")
+@contextmanager
+def _asking(about: str) -> Iterator[AdminClient]:
+    """Yields the administrator, and keeps it alive, as another thread may drop it. Raises LogUnavailable.
+
+    The next request makes a new client if no broker answered this one.
+    """
+    client = administrator()
+    try:
+        yield client
+    except KafkaException as raised:
+        error: KafkaError = raised.args[0]
+        client.poll(0)  # no thread polls it, and poll() logs why a connection failed
+        if error.code() < 0 or error.code() in STALE_METADATA:  # codes below 0 are librdkafka's own
+            # It may have lost its brokers for good (coupons/messaging/kafka.py), and has no statistics to show it.
+            administrator.reset()
+        raise LogUnavailable(f"Kafka, {about}: {describe_error(error)}") from raised
 
 
 def _timeout_sec() -> float:

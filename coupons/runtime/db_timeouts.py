@@ -36,19 +36,6 @@ def limit_waits() -> None:
 
 
 @contextmanager
-def unlimited_waits() -> Iterator[None]:
-    """Lifts the limit for COPY, which psycopg2 refuses with a wait callback, and for statements that take minutes.
-
-    Affects all threads, so only single-threaded programs may use it.
-    """
-    set_wait_callback(None)
-    try:
-        yield
-    finally:
-        limit_waits()
-
-
-@contextmanager
 def answers_within(seconds: float) -> Iterator[None]:
     """Gives all statements of this thread inside the block one deadline; raises django.db.OperationalError after it.
 

@@ -3,17 +3,17 @@
 COUPON_FAILPOINTS names a folder. A process that passes a point whose `POINT.armed` is in the folder, and succeeds in
 renaming that file to `POINT.done-PID`, performs the action in it:
 
-    kill  stop  raise  exit  sleep:MS      at the first passage since it was armed
-    kill@3                                 at the third passage of one process
+    kill  stop  raise  sleep:MS      at the first passage since it was armed
+    kill@3                           at the third passage of one process
 
 A folder, unlike a list of actions in the environment, allows one rename: only one of all processes acts (a worker that
-its parent restarts would die again), tests arm points while processes run, and the file's name has the pid that acted.
+its parent restarts would die again), tests arm points while processes run (faults/failpoints.py), and the file's name
+has the pid that acted.
 
 Outside tests failpoints are off (check coupons.E006), and a passage costs a function call and one comparison,
 30 to 50 ns: `python -m timeit -s 'from coupons.runtime.failpoints import *' 'failpoint(WEB_ADMITTED)'`.
 """
 
-import contextlib
 import os
 import re
 import signal
@@ -49,8 +49,7 @@ PUSH_LOWERED: Final = "push.lowered"  # Redis stops at a lower quantity, Postgre
 RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
 
 POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))
-ACTIONS: Final = ("kill", "stop", "raise", "exit", "sleep:MS")
-EXIT_CODE: Final = 86
+ACTIONS: Final = ("kill", "stop", "raise", "sleep:MS")
 
 
 class InjectedDefect(Exception):
@@ -75,42 +74,6 @@ def switch_on(folder: Path | None) -> None:
     _folder = folder
 
 
-def arm(folder: Path, point: str, action: str) -> None:
-    """Arms the point for the next process that passes it, and removes the records of earlier actions."""
-    _check_point(point)
-    parse_action(action)
-    for done in folder.glob(f"{point}.done-*"):
-        done.unlink()
-    fresh = folder / f"{point}.new"
-    fresh.write_text(action)
-    fresh.rename(folder / f"{point}.armed")  # a process never reads a half-written file
-
-
-def disarm(folder: Path, point: str) -> bool:
-    """Returns False if the action has happened already, or the point was never armed."""
-    _check_point(point)
-    with contextlib.suppress(FileNotFoundError):
-        (folder / f"{point}.armed").unlink()
-        return True
-    return False
-
-
-def done_by(folder: Path, point: str) -> int | None:
-    """Returns the pid of the process that performed the action, or None so far."""
-    _check_point(point)
-    return next((int(path.name.rpartition("-")[2]) for path in folder.glob(f"{point}.done-*")), None)
-
-
-def check_folder(folder: Path) -> None:
-    """Raises ImproperlyConfigured with the defect of the folder or of an action in it."""
-    if not folder.is_dir():
-        raise ImproperlyConfigured(f"COUPON_FAILPOINTS names {str(folder)!r}, which is no folder.")
-    for path in folder.glob("*.armed"):
-        _check_point(path.stem)
-        with contextlib.suppress(FileNotFoundError):  # a process has just performed it
-            parse_action(path.read_text())
-
-
 def reason_against(database_name: str) -> str | None:
     """Returns why failpoints must be off in a service of this database; None if it is a test's database."""
     if database_name.startswith("test_"):
@@ -127,15 +90,10 @@ def parse_action(text: str) -> Action:
     return Action(match["verb"] or "sleep", int(match["ms"] or 0), int(match["passage"] or 1))
 
 
-_ACTION = re.compile(r"(?:(?P<verb>kill|stop|raise|exit)|sleep:(?P<ms>\d+))(?:@(?P<passage>[1-9]\d*))?")
+_ACTION = re.compile(r"(?:(?P<verb>kill|stop|raise)|sleep:(?P<ms>\d+))(?:@(?P<passage>[1-9]\d*))?")
 _folder: Path | None = None
 _passages: Counter[tuple[str, int]] = Counter()
 _lock = threading.Lock()
-
-
-def _check_point(point: str) -> None:
-    if point not in POINTS:
-        raise ImproperlyConfigured(f"failpoint {point!r} is none of {', '.join(sorted(POINTS))}.")
 
 
 def _pass(folder: Path, point: str) -> None:
@@ -162,7 +120,5 @@ def _act(point: str, action: Action) -> None:
             signal.raise_signal(signal.SIGSTOP)  # sent to this thread, which stops at once
         case "raise":
             raise InjectedDefect(point)
-        case "exit":
-            raise SystemExit(EXIT_CODE)
         case "sleep":
             time.sleep(action.milliseconds / 1000)

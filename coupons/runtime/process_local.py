@@ -14,7 +14,6 @@ class ProcessLocal(Generic[T]):
 
     The process calls `close` at its normal end. `reset()` closes and drops the object. `replace(broken)` closes it in
     the background, and only if it is still the current one: of many threads that found it broken, one makes the next.
-    `forget()` drops it without closing, as other threads may use it: it ends with their last reference.
     """
 
     def __init__(self, make: Callable[[], T], *, close: Callable[[T], object]) -> None:
@@ -56,10 +55,6 @@ class ProcessLocal(Generic[T]):
         if mine:
             threading.Thread(target=self._close, args=(broken,), name="close-broken", daemon=True).start()
         return self()
-
-    def forget(self) -> None:
-        with self._lock:
-            self._made = None
 
     def _forget_parents(self) -> None:
         # A new lock too: a thread of the parent may have held the old one during the fork.

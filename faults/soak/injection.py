@@ -18,7 +18,7 @@ from coupons.campaigns.lifecycle import pause_campaign
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.messaging.topics import create_topic
 from coupons.models import Campaign
-from coupons.runtime import failpoints
+from faults import failpoints
 from faults.crowd import Crowd
 from faults.history import STOPPED_ADDRESS
 from faults.soak.deployment import API_KEY, Deployment

@@ -16,7 +16,8 @@ from coupons.errors import DATABASE_DOWN, RetryLater
 from coupons.messaging.topics import partition_lags
 from coupons.reconciliation.differences import Ledger
 from coupons.reconciliation.reconcile import reconcile
-from coupons.runtime import failpoints
+from coupons.runtime.failpoints import POINTS
+from faults import failpoints
 from faults.crowd import Crowd
 from faults.history import HistoryWriter, read_history
 from faults.history_check import check_files
@@ -116,7 +117,7 @@ def _heal(deployment: Deployment) -> None:
         deployment.stack("start", part)  # resumes a paused server and does nothing to a running one
     for proxy in deployment.proxies.values():
         proxy.let_pass()
-    for point in failpoints.POINTS:
+    for point in POINTS:
         failpoints.disarm(deployment.failpoints, point)
     deployment.resume_all()
     for name in deployment.programs:

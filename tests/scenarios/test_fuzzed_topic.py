@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coupons.admission import gate
 from coupons.api.accept import ticket_of
 from coupons.messaging.messages import Ticket, encode
 from coupons.models import Coupon, FailEventHistory
 from tests.support.fuzzing import payloads, thorough
+from tests.support.gate import admit_user
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
@@ -63,6 +63,6 @@ def test_the_consumer_reads_on_and_no_ticket_is_lost(
 
 
 def admit(campaign_id: UUID, user_id: str) -> Ticket:
-    held = gate.admit(campaign_id=campaign_id, epoch=1, user_id=user_id).ticket
+    held = admit_user(campaign_id=campaign_id, epoch=1, user_id=user_id).ticket
     assert held is not None
     return ticket_of(campaign_id, held, epoch=1, trace="")

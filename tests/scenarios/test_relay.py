@@ -1,8 +1,8 @@
 """Tickets that never reached the topic: the keeper publishes them, and they are issued."""
 
-from coupons.admission import gate
 from coupons.messaging.topics import partition_lags
 from coupons.models import FailEventHistory
+from tests.support.gate import admit_user
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
 from tests.support.tickets import held
@@ -17,7 +17,7 @@ def test_tickets_admitted_and_never_published_are_relayed_and_issued(service: Se
     campaign = service.campaign(100)
     unpublished = {}
     for user in map(str, range(30)):
-        ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
+        ticket = admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
         assert ticket is not None
         unpublished[user] = ticket.sequence
 

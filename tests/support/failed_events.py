@@ -5,8 +5,8 @@ from typing import Any
 
 from django.urls import reverse
 
-from coupons.admission import gate
 from coupons.models import Campaign, FailCode, FailEventHistory
+from tests.support.gate import admit_user
 
 
 def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventHistory:
@@ -24,7 +24,7 @@ def failed(offset: int = 0, payload: bytes = b"{}", **values: Any) -> FailEventH
 
 def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
     """A failed event of a ticket that the gate holds: a retry issues the coupon."""
-    ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
+    ticket = admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
     assert ticket is not None
     return failed(offset, campaign=campaign, user_id=user, sequence=ticket.sequence)
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
 from django.http.response import ResponseHeaders
+from django.test import override_settings
 from django.test.client import ClientHandler
 
 from coupons.front.apply import ApplyHandler
@@ -25,13 +26,14 @@ class StillCampaigns(ClosedCampaigns):
     """It looks only when it is told to (`look`), and what it has seen then is good for as long as a test lasts."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_ms=FOR_EVER_MS, lease_ms=FOR_EVER_MS)
+        with override_settings(REFUSAL_REFRESH_MS=FOR_EVER_MS, REFUSAL_LEASE_MS=FOR_EVER_MS):
+            super().__init__()
 
     def look(self, campaign_id: UUID) -> None:
         """At this campaign, and at its admitted users if it is closed."""
         self.note_refusal(campaign_id)
         self.refresh()
-        wait_until(lambda: not self.is_loading, what="the admitted users to be loaded")
+        wait_until(lambda: not self._users._requested, what="the admitted users to be loaded")
         self.refresh()
 
 
@@ -72,9 +74,10 @@ class FrontHandler(ClientHandler):
         if self.looks and request.path.startswith(PREFIX) and request.path.endswith(SUFFIX):
             self._look(request.path[len(PREFIX) : -len(SUFFIX)])
         try:
-            said = self._loop.run(self._apply_handler.answer(request))
+            self._loop.run(request.read_body())
         except BodyRefused as error:
             raise AssertionError(error.problem) from error
+        said = self._loop.run(self._apply_handler.answer(request))
         if said is None:
             return super().__call__(environ)
         self.answered += 1

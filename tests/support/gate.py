@@ -2,14 +2,17 @@
 
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store, scripts
+from coupons.admission.campaign_cache import CachedCampaign
 from coupons.admission.campaign_store import CampaignSettings, Description
-from coupons.admission.gate import Admission, Held
+from coupons.admission.gate import Admission, Held, admit_call, confirm_call
 from coupons.admission.keys import CampaignKeys, campaign_keys, rebuilder_key
 from coupons.admission.scripts import admission_redis
+from coupons.errors import Unconfirmed
 from coupons.messaging.positions import Position
 from coupons.models import Campaign
 
@@ -49,11 +52,15 @@ class Gate:
 
     def admit(self, user_id: str, *, epoch: int | None = None) -> Admission:
         epoch = epoch or self.epoch
-        return gate.admit(campaign_id=self.campaign_id, epoch=epoch, user_id=user_id)
+        return admit_user(campaign_id=self.campaign_id, epoch=epoch, user_id=user_id)
 
     def confirm(self, user_id: str, position: Position | None, *, sequence: int = 1, epoch: int = 1) -> bool:
         held = Held(user_id, sequence, None)
-        return gate.confirm(campaign_id=self.campaign_id, epoch=epoch, held=held, position=position)
+        try:
+            scripts.ask(confirm_call(self.campaign_id, epoch, held, position))
+        except Unconfirmed:
+            return False
+        return True
 
     def push(self, revision: int, *, hold_ms: int = 0, **changes: Any) -> campaign_store.PushResult:
         settings = self.settings(revision=revision, **changes)
@@ -64,6 +71,11 @@ class Gate:
 
     def remove(self) -> None:
         admission_redis().delete(*self.keys, rebuilder_key(self.campaign_id))
+
+
+def admit_user(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
+    """What the gate says to a process that knows this epoch."""
+    return scripts.ask(admit_call(campaign_id, CachedCampaign(epoch, datetime.now(UTC)), user_id))
 
 
 def in_redis(campaign: Campaign) -> CampaignSettings:

@@ -6,7 +6,8 @@ import signal
 import tempfile
 from pathlib import Path
 
-from coupons.runtime import failpoints
+from coupons.runtime.failpoints import POINTS
+from faults import failpoints
 from faults.links import VARIABLES, server_ports, with_address
 from faults.proxy import LOOPBACK, Proxy
 from tests.support.waiting import wait_until
@@ -66,7 +67,7 @@ class Injection:
         """Every link is well, nobody dies any more, and who stopped goes on and may end."""
         for proxy in self._proxies.values():
             proxy.let_pass()
-        for point in failpoints.POINTS:
+        for point in POINTS:
             failpoints.disarm(self.failpoints, point)
             pid = failpoints.done_by(self.failpoints, point)
             if pid is not None and self._is_ours(pid):

@@ -33,7 +33,7 @@ def keep_topic(settings: LazySettings, topic: str) -> bool:
     try:
         lags = topics.partition_lags()
         is_kept = (
-            publisher().flush(0) == 0
+            publisher()._producer.flush(0) == 0
             and len(lags) == PARTITIONS
             and not any(lag.end for lag in lags.values())
             and not topics.settings_that_differ()
@@ -60,6 +60,6 @@ def _is_deleted(topic: str) -> bool:
     client = topics.administrator()
     error = client.delete_topics([topic], request_timeout=5)[topic].exception(20)
     if isinstance(error, KafkaException) and error.args[0].code() < 0:  # nobody has answered
-        topics.administrator.forget()
+        topics.administrator.reset()
         return False
     return True  # or it was deleted by the test

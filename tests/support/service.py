@@ -23,7 +23,7 @@ from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.management.command import EXIT_UNAVAILABLE
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
-from coupons.messaging.producer import close_publisher
+from coupons.messaging.producer import publishers
 from coupons.messaging.signing import sign
 from coupons.models import Campaign
 from faults.crowd import Crowd
@@ -242,7 +242,7 @@ class Service(Injection):
             self.stack("start", part)  # resumes a paused one
         if "kafka" in self._disturbed:
             # This process's own clients: one that has lost its brokers notices after two seconds, in the next test.
-            close_publisher()
+            publishers.reset()
             topics.administrator.reset()
 
     def _close_processes_and_topic(self) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from consumers.coupon_create import save_coupons
 from consumers.registry import Handled, Received
-from coupons.admission import gate, ticket_store
+from coupons.admission import ticket_store
 from coupons.admission.gate import Held
 from coupons.issuing.issue import IssueResult, issue_coupons
 from coupons.messaging import topics
@@ -22,6 +22,7 @@ from coupons.messaging.producer import publisher
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, PartitionOffset
 from coupons.recovery.rebuild import RebuildReport, rebuild_campaigns
+from tests.support.gate import admit_user
 from tests.support.service import message
 
 # An example, of a campaign that is nowhere.
@@ -38,7 +39,7 @@ def admit(campaign: Campaign, *users: str) -> list[int]:
     """Their sequences."""
     sequences = []
     for user_id in users:
-        ticket = gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).ticket
+        ticket = admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).ticket
         assert ticket is not None
         sequences.append(ticket.sequence)
     return sequences

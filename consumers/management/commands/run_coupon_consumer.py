@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import exit_immediately, stop_when_parent_dies, wait_for_topic
+from consumers.child import exit_immediately, wait_for_topic
 from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.supervisor import MAX_DEATHS, Supervisor
@@ -18,12 +18,14 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 from coupons.messaging.kafka import BrokersLost, KnownBrokers
 from coupons.recovery.unknown_keys import refuse_unknown_keys
-from coupons.runtime.gc import freeze_imported_objects
+from coupons.runtime.process import end_with_parent, freeze_imported_objects
 from coupons.runtime.signal_event import SignalEvent
 
 logger = logging.getLogger(__name__)
 EXIT_POISON = 3
 EXIT_DEFECT = 70  # sysexits.h: EX_SOFTWARE; the supervisor starts such a child again
+ORPHAN_TIMEOUT_SEC = 30
+"""A worker whose parent was killed may finish its batch; then its partitions go to others."""
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -96,7 +98,7 @@ class Command(CouponCommand):
         stop = SignalEvent()
         stop_on_signals(stop)
         if options["child_of"] is not None:
-            stop_when_parent_dies(options["child_of"], stop)
+            end_with_parent("consumer", stop.set, parent_pid=options["child_of"], timeout_sec=ORPHAN_TIMEOUT_SEC)
         if not wait_for_topic(handler.topic, stop, patient=options["patient"]):
             return
         if not options["patient"]:

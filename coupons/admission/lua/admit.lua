@@ -1,3 +1,4 @@
+#!lua
 -- Admits a user if the campaign has room, in one atomic step. A repeat gets the same ticket.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua
 -- Closes a campaign for admission and gives the caller the right to rebuild it. A later rebuilder takes over the right.
 --
 -- KEYS  1 campaign   2 rebuilder

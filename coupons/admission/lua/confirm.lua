@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Confirms that a ticket is still held, after Kafka has acknowledged its message and before the user gets an answer.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Reads a campaign's state for pages, metrics and the ledger.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua
 -- Swaps in the state that a rebuilder has built, in one step, if no other rebuilder has begun since.
 --
 -- KEYS  1 campaign   2 tickets   3 pending   4 rebuilder   5 built tickets   6 built pending

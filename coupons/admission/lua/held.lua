@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Returns the tickets of a list of users, and whether each is still pending.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

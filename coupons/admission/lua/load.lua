@@ -1,3 +1,4 @@
+#!lua
 -- Creates a campaign's hash, the first time only: the caller has raised the epoch from 0 to 1 in PostgreSQL before.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Stops admission at a lower quantity that PostgreSQL is about to commit: later users get PAUSED, not SOLD_OUT. This ends
 -- when push.lua brings the revision of that change or a later one.
 --

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes the positions in the topic of pending tickets' messages.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

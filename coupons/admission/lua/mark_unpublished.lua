@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forgets the positions of pending tickets' messages, so that the relay publishes them again.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Lists pending tickets by score: by age if not known to be published, else by position in the topic.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

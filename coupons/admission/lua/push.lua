@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Brings quantity, window and state of a current campaign up to a revision. Older revisions are ignored.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Returns how the campaign would answer a user without a ticket, for processes that refuse from memory (coupons/front/).
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Returns the sequences of a list of users, for callers that need nothing else of the tickets.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes tickets off pending after PostgreSQL has committed their coupon or failed event. Idempotent.
 --
 -- KEYS  1 campaign   2 tickets   3 pending

@@ -7,11 +7,12 @@ from django.test import Client
 from django.urls import reverse
 
 from coupons.admin.transitions import TRANSITIONS
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store
 from coupons.campaigns import lifecycle
 from coupons.campaigns.redis_sync import push_change
 from coupons.errors import OperatorError, PushDidNotArrive
 from coupons.models import Campaign, CampaignState
+from tests.support.gate import admit_user
 from tests.support.operators import (
     CAMPAIGNS,
     OPERATE,
@@ -43,7 +44,7 @@ def state_of(campaign: Campaign) -> str:
 
 def admit(campaign: Campaign, *users: str) -> None:
     for user in users:
-        gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user)
+        admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user)
 
 
 def test_a_new_campaign_is_a_draft_that_can_be_opened(operator: Client) -> None:

@@ -11,11 +11,12 @@ from django.urls import reverse
 
 from coupons.admin import live_state
 from coupons.admin.live_state import RedisState
-from coupons.admission import campaign_store, gate, scripts
+from coupons.admission import campaign_store, scripts
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import lifecycle
 from coupons.models import Campaign
+from tests.support.gate import admit_user
 from tests.support.operators import CAMPAIGNS, COUPONS, EVENTS, JOBS, VIEW, sign_in, text_of
 from tests.support.service import Service
 
@@ -42,7 +43,7 @@ def test_a_draft_is_not_loaded_and_has_all_coupons(service: Service) -> None:
 
 def test_an_open_campaign_is_current_with_redis_s_counts(service: Service) -> None:
     campaign = service.campaign(10)
-    gate.admit(campaign_id=campaign.pk, epoch=1, user_id="a")
+    admit_user(campaign_id=campaign.pk, epoch=1, user_id="a")
 
     found = seen(campaign)
 

@@ -1,6 +1,5 @@
 """The campaign cache: what a process knows of the campaigns, and what it says while PostgreSQL does not answer."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,9 +13,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons.admission import campaign_cache
-from coupons.admission.admit import admit
 from coupons.admission.campaign_cache import CampaignCache, CampaignCacheUnavailable
 from coupons.admission.gate import Outcome
+from coupons.api.accept import accept
 from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.stale import SLACK_SEC
@@ -180,22 +179,24 @@ def _misses(known: CampaignCache, campaign_id: object) -> bool:
 
 
 def test_an_application_to_an_unknown_campaign_is_not_found(service: Service) -> None:
-    assert admit(campaign_id=uuid4(), user_id="a", deadline=time.monotonic() + LONG_SEC) is None
+    assert accept(campaign_id=uuid4(), user_id="a", trace="") is None
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_application_to_a_draft_is_too_early(service: Service) -> None:
     draft = service.campaign(opened=False)
-    admission = admit(campaign_id=draft.pk, user_id="a", deadline=time.monotonic() + LONG_SEC)
+    admission = accept(campaign_id=draft.pk, user_id="a", trace="")
 
     assert admission is not None
     assert admission.outcome is Outcome.NOT_OPEN
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_application_after_a_rebuild_finds_the_new_epoch(service: Service) -> None:
     rebuilt = service.campaign()
-    admit(campaign_id=rebuilt.pk, user_id="a", deadline=time.monotonic() + LONG_SEC)
+    accept(campaign_id=rebuilt.pk, user_id="a", trace="")
     rebuild_campaigns(campaign_ids=[rebuilt.pk], sleep=lambda seconds: None)
-    admission = admit(campaign_id=rebuilt.pk, user_id="b", deadline=time.monotonic() + LONG_SEC)
+    admission = accept(campaign_id=rebuilt.pk, user_id="b", trace="")
 
     assert admission is not None
     assert admission.outcome is Outcome.ADMITTED

@@ -7,10 +7,9 @@ import pytest
 from django.conf import LazySettings
 from django.db.models import F
 
-from coupons.admission.campaign_store import PushResult
+from coupons.admission.campaign_store import PushResult, refusal_states
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
-from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import redis_sync
 from coupons.campaigns.lifecycle import change_campaign, pause_campaign, resume_campaign

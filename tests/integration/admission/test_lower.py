@@ -5,10 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from coupons.admission import campaign_store
-from coupons.admission.campaign_store import LowerResult, PushResult
+from coupons.admission.campaign_store import LowerResult, PushResult, refusal_states
 from coupons.admission.gate import Outcome
 from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
-from coupons.admission.refusal_state import refusal_states
 from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from tests.support.gate import Gate

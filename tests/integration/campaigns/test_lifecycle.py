@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -24,6 +24,7 @@ from coupons.campaigns.lifecycle import (
 )
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
+from tests.support.gate import admit_user
 from tests.support.service import Service
 
 Step = Callable[..., Campaign]
@@ -58,7 +59,7 @@ def in_state(service: Service, state: str) -> Campaign:
 
 def outcome(campaign: Campaign, user_id: str = "a") -> Outcome:
     campaign.refresh_from_db()
-    return gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).outcome
+    return admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).outcome
 
 
 @pytest.mark.django_db

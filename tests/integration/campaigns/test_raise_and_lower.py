@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns import redis_sync
@@ -16,7 +16,7 @@ from coupons.campaigns.redis_sync import is_in_sync, push_again, settings_of
 from coupons.errors import GateUnavailable, OperatorError, PushDidNotArrive
 from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
-from tests.support.gate import in_redis
+from tests.support.gate import admit_user, in_redis
 from tests.support.service import Service
 from tests.support.tickets import admit, rebuild
 from tests.support.waiting import wait_until
@@ -86,7 +86,7 @@ def test_a_lower_to_those_who_are_in_is_sold_out(service: Service) -> None:
     admit(campaign, "a", "b")
     change_quantity(campaign, 2)
 
-    assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="c").outcome is Outcome.SOLD_OUT
+    assert admit_user(campaign_id=campaign.pk, epoch=1, user_id="c").outcome is Outcome.SOLD_OUT
 
 
 def synced(campaign: Campaign) -> bool:
@@ -95,7 +95,7 @@ def synced(campaign: Campaign) -> bool:
 
 
 def outcome_of(campaign: Campaign, user_id: str) -> Outcome:
-    return gate.admit(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).outcome
+    return admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user_id).outcome
 
 
 def test_until_a_lower_is_committed_nobody_is_told_sold_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_a_pause_that_did_not_arrive_is_pushed_again(service: Service) -> None:
 
     push_again(campaign.pk)
 
-    assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="a").outcome is Outcome.PAUSED
+    assert admit_user(campaign_id=campaign.pk, epoch=1, user_id="a").outcome is Outcome.PAUSED
 
 
 def test_an_opening_without_redis_is_stale_until_rebuilt(service: Service) -> None:

@@ -14,7 +14,7 @@ from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.messaging.log import read_log
 from coupons.messaging.positions import Position
-from coupons.messaging.producer import close_publisher, publisher
+from coupons.messaging.producer import publisher, publishers
 from coupons.models import Campaign
 from tests.support.group import committed
 from tests.support.service import Service, message
@@ -211,13 +211,13 @@ def test_a_message_refused_by_kafka_fails_its_future(service: Service, settings:
 def test_closing_the_publisher_flushes_what_is_queued(service: Service) -> None:
     campaign = service.campaign(opened=False)
     deliveries = [publisher().publish(ticket(campaign, f"u{number}", number + 1)) for number in range(500)]
-    close_publisher()
+    publishers.reset()
 
     assert all(delivery.result(0) is not None for delivery in deliveries)
 
 
 def test_a_publisher_is_ready_again_after_it_was_closed(service: Service) -> None:
-    close_publisher()
+    publishers.reset()
 
     assert publisher().wait_until_ready(20)
 

@@ -24,7 +24,7 @@ from coupons.issuing.issue import issue_coupons
 from coupons.issuing.retry import retry_due_events
 from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, written_sequences
 from coupons.models import Coupon, FailEventHistory
-from coupons.runtime.db_timeouts import unlimited_waits
+from harness import unlimited_waits
 from tests.support.gate import Gate
 from tests.support.tickets import ticket
 

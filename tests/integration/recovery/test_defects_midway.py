@@ -11,7 +11,7 @@ import pytest
 from django.conf import LazySettings
 from django.db.models.functions import Now
 
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store
 from coupons.admission.gate import Outcome
 from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_campaign
@@ -24,6 +24,7 @@ from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
 from coupons.runtime import failpoints
 from coupons.runtime.failpoints import InjectedDefect
+from tests.support.gate import admit_user
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
@@ -141,11 +142,11 @@ def test_the_keeper_pushes_a_lower_quantity_that_redis_missed(service: Service) 
     service.arm(failpoints.PUSH_COMMITTED, "raise")
     with pytest.raises(InjectedDefect):
         change_campaign(campaign_id=campaign.pk, changes={"quantity": 1}, actor="test")
-    assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="b").outcome is Outcome.PAUSED
+    assert admit_user(campaign_id=campaign.pk, epoch=1, user_id="b").outcome is Outcome.PAUSED
 
     assert look()
 
-    assert gate.admit(campaign_id=campaign.pk, epoch=1, user_id="b").outcome is Outcome.SOLD_OUT
+    assert admit_user(campaign_id=campaign.pk, epoch=1, user_id="b").outcome is Outcome.SOLD_OUT
 
 
 def test_an_unmarked_relayed_message_makes_no_second_coupon(service: Service, settings: LazySettings) -> None:

@@ -8,7 +8,7 @@ from django.conf import LazySettings
 from django.db import connection
 
 from consumers.registry import Received
-from coupons.admission import campaign_store, gate
+from coupons.admission import campaign_store
 from coupons.admission.gate import Outcome
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -17,6 +17,7 @@ from coupons.models import Campaign, Coupon, FailEventHistory
 from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
+from tests.support.gate import admit_user
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
@@ -136,7 +137,7 @@ def test_repeats_after_a_rebuild_get_the_same_ticket(busy: Campaign) -> None:
     rebuild(busy)
     busy.refresh_from_db()
 
-    again = gate.admit(campaign_id=busy.pk, epoch=busy.epoch, user_id="logged")
+    again = admit_user(campaign_id=busy.pk, epoch=busy.epoch, user_id="logged")
     assert again.outcome is Outcome.ALREADY_ADMITTED
     assert again.ticket is not None
     assert again.ticket.sequence == 3

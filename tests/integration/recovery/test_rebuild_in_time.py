@@ -7,7 +7,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connections
 
-from coupons.admission import campaign_store, gate, ticket_store
+from coupons.admission import campaign_store, ticket_store
 from coupons.admission.campaign_store import CampaignSettings
 from coupons.admission.keys import campaign_keys
 from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
@@ -18,6 +18,7 @@ from coupons.models import Campaign, Coupon
 from coupons.recovery.locks import Work
 from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns
 from coupons.recovery.stale import stale_campaigns
+from tests.support.gate import admit_user
 from tests.support.service import Service
 from tests.support.tickets import (
     admit,
@@ -64,7 +65,7 @@ def test_during_a_rebuild_nothing_is_admitted_issued_or_lost(service: Service) -
         campaign.refresh_from_db()
         for epoch in (1, 2):
             with pytest.raises(StateStale):
-                gate.admit(campaign_id=campaign.pk, epoch=epoch, user_id="b")
+                admit_user(campaign_id=campaign.pk, epoch=epoch, user_id="b")
         with pytest.raises(StateStale):
             issue(ticket(campaign, "a", 1))
         with pytest.raises(PushDidNotArrive):

@@ -10,7 +10,8 @@ from django.conf import LazySettings
 from django.db import OperationalError, close_old_connections, connection, transaction
 
 from coupons.models import Campaign
-from coupons.runtime.db_timeouts import NoAnswer, answers_may_take, answers_within, unlimited_waits
+from coupons.runtime.db_timeouts import NoAnswer, answers_may_take, answers_within
+from harness import unlimited_waits
 from tests.support.service import Service
 
 LIMIT_MS = 300

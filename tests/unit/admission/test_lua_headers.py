@@ -97,10 +97,6 @@ def test_a_rebuild_counts_as_done_by_its_own_code_only() -> None:
     assert 'code != "REBUILT"' in inspect.getsource(rebuild.finish_rebuild)
 
 
-def test_the_flags_table_covers_every_file() -> None:
-    assert sorted(scripts.FLAGS) == NAMES
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_starts_so_that_a_replica_refuses_it(name: str) -> None:
     assert scripts.source(name).startswith("#!lua")

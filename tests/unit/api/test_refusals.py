@@ -3,11 +3,12 @@
 from uuid import UUID
 
 import pytest
+from rbloom import Bloom
 
+from coupons.admission.campaign_store import RefusalState, TicketsVersion
 from coupons.admission.gate import Outcome
-from coupons.admission.refusal_state import RefusalState
 from coupons.api.problems import EARLY_MS, FARTHEST_RETRY_SEC, refusal, retry_after
-from coupons.front.admitted_users import AdmittedUsers, TicketsVersion, new_filter
+from coupons.front.admitted_users import AdmittedUsers
 from coupons.front.closed_campaigns import ClosedCampaign
 from tests.support.clocks import Clock
 
@@ -78,8 +79,8 @@ def test_a_cached_refusal_counts_from_now(monkeypatch: pytest.MonkeyPatch) -> No
     """A tenth of a second ago it was another whole second."""
     clock = Clock()
     monkeypatch.setattr("coupons.front.closed_campaigns.time.monotonic", clock)
-    state = RefusalState(1, 1, 0, OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
-    users = AdmittedUsers(TicketsVersion(1, 1, 0), new_filter(0))
+    state = RefusalState(TicketsVersion(1, 1, 0), OPENS_AT_MS - 60_150, Outcome.NOT_OPEN, OPENS_AT_MS)
+    users = AdmittedUsers(state.version, Bloom(1_000, 0.0005))
     closed = ClosedCampaign(CAMPAIGN, state, Outcome.NOT_OPEN, users, clock(), clock() + 60)
     at_once = dict(closed.answer().headers)
 

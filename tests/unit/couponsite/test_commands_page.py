@@ -10,10 +10,9 @@ from django.conf import settings
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from consumers import child
 from consumers.management.commands import run_coupon_consumer
 from coupons.management import command
-from couponsite import parent_watch
+from coupons.runtime.process import EXIT_HANGS
 from tests.support.process import ROOT
 
 PAGE = (ROOT / "docs" / "commands.md").read_text()
@@ -73,7 +72,7 @@ def test_the_page_has_no_command_that_is_not_there() -> None:
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
     given = {command.EXIT_REFUSED, command.EXIT_UNAVAILABLE, run_coupon_consumer.EXIT_POISON}
-    given |= {run_coupon_consumer.EXIT_DEFECT, child.EXIT_HANGS, parent_watch.EXIT_HANGS}
+    given |= {run_coupon_consumer.EXIT_DEFECT, EXIT_HANGS}
 
     assert set(re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)) == {"0", *map(str, given)}
 

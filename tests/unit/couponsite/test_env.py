@@ -1,8 +1,12 @@
 """The readers of the environment: a bad value names its variable and what to do, and never shows a password."""
 
+from pathlib import Path
+
 import pytest
+from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 
+from coupons.checks.configuration import check_unread_settings
 from couponsite import env
 
 NAME = "COUPON_TEST_SETTING"
@@ -136,3 +140,24 @@ def test_a_list_of_pairs_that_was_broken_off_shows_no_secret(monkeypatch: pytest
         env.key_value_pairs(NAME)
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(NAME, " ")
+    assert env.folder(NAME) is None
+    monkeypatch.setenv(NAME, str(tmp_path))
+    assert env.folder(NAME) == tmp_path
+    monkeypatch.setenv(NAME, str(tmp_path / "missing"))
+    with pytest.raises(ImproperlyConfigured, match="missing', which is no folder"):
+        env.folder(NAME)
+
+
+def test_a_variable_that_nothing_has_read_is_named(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
+    monkeypatch.setenv("COUPON_WEB_THREADS", "8")
+    monkeypatch.setenv("COUPON_WEB_THREAD", "8")
+
+    settings.UNREAD_SETTINGS = env.unread()
+    (found,) = check_unread_settings(None)
+
+    assert (found.id, found.msg) == ("coupons.W013", "COUPON_WEB_THREAD is set, and nothing reads it.")
+    assert found.hint

@@ -58,7 +58,7 @@ def publishers(monkeypatch: pytest.MonkeyPatch) -> ProcessLocal[Publisher]:
     monkeypatch.setattr(producer, "Producer", FakeProducer)
     FakeProducer.made = []
     mine = ProcessLocal(Publisher, close=Publisher.close)
-    monkeypatch.setattr(producer, "_publishers", mine)
+    monkeypatch.setattr(producer, "publishers", mine)
     return mine
 
 

@@ -13,8 +13,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from coupons.runtime import failpoints
-from coupons.runtime.failpoints import EXIT_CODE, POINTS, WEB_ADMITTED, WEB_PRODUCED, InjectedDefect, failpoint
-from couponsite import env
+from coupons.runtime.failpoints import POINTS, WEB_ADMITTED, WEB_PRODUCED, InjectedDefect, failpoint
+from faults.failpoints import arm, disarm, done_by
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,7 +44,7 @@ for _ in range({times}):
         ("kill", ("kill", 0, 1)),
         ("stop@2", ("stop", 0, 2)),
         ("raise", ("raise", 0, 1)),
-        ("exit@10\n", ("exit", 0, 10)),
+        ("raise@10\n", ("raise", 0, 10)),
         ("sleep:1500@3", ("sleep", 1500, 3)),
     ],
 )
@@ -56,98 +56,79 @@ def test_an_action_may_name_the_passage_it_waits_for(text: str, expected: tuple[
     "text", ["", "explode", "sleep", "sleep:", "sleep:-1", "kill@0", "kill@", "kill@x", "kill kill"]
 )
 def test_an_unknown_action_names_itself_and_the_known_ones(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=rf"action '{text}' is none of kill, stop, raise, exit, sleep:MS"):
-        failpoints.arm(tmp_path, WEB_ADMITTED, text)
+    with pytest.raises(ImproperlyConfigured, match=rf"action '{text}' is none of kill, stop, raise, sleep:MS"):
+        arm(tmp_path, WEB_ADMITTED, text)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_point_names_itself_and_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"failpoint 'web\.typo' is none of .*, web\.admitted, "):
-        failpoints.arm(tmp_path, "web.typo", "kill")
-
-
-def test_the_setting_must_name_a_folder_of_known_failpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def setting(value: Path | str) -> Path | None:
-        monkeypatch.setenv("COUPON_FAILPOINTS", str(value))
-        return env.failpoints_folder("COUPON_FAILPOINTS")
-
-    assert setting(" ") is None
-    with pytest.raises(ImproperlyConfigured, match="no folder"):
-        setting(tmp_path / "missing")
-    failpoints.arm(tmp_path, WEB_ADMITTED, "kill")
-    assert setting(tmp_path) == tmp_path
-    (tmp_path / f"{WEB_PRODUCED}.armed").write_text("explode")
-    with pytest.raises(ImproperlyConfigured, match="action 'explode'"):
-        setting(tmp_path)
-    (tmp_path / f"{WEB_PRODUCED}.armed").rename(tmp_path / "web.typo.armed")
-    with pytest.raises(ImproperlyConfigured, match=r"'web\.typo'"):
-        setting(tmp_path)
+        arm(tmp_path, "web.typo", "kill")
 
 
 def test_an_armed_failpoint_acts_once(folder: Path) -> None:
     failpoint(WEB_ADMITTED)
-    assert failpoints.done_by(folder, WEB_ADMITTED) is None
+    assert done_by(folder, WEB_ADMITTED) is None
     for _ in range(2):
-        failpoints.arm(folder, WEB_ADMITTED, "raise")
-        assert failpoints.done_by(folder, WEB_ADMITTED) is None
+        arm(folder, WEB_ADMITTED, "raise")
+        assert done_by(folder, WEB_ADMITTED) is None
         failpoint(WEB_PRODUCED)
         with pytest.raises(InjectedDefect, match=WEB_ADMITTED):
             failpoint(WEB_ADMITTED)
         failpoint(WEB_ADMITTED)
-        assert failpoints.done_by(folder, WEB_ADMITTED) == os.getpid()
-        assert failpoints.done_by(folder, WEB_PRODUCED) is None
+        assert done_by(folder, WEB_ADMITTED) == os.getpid()
+        assert done_by(folder, WEB_PRODUCED) is None
 
 
 def test_only_the_passage_that_was_named_acts(folder: Path) -> None:
     for _ in range(2):
-        failpoints.arm(folder, WEB_ADMITTED, "exit@3")
+        arm(folder, WEB_ADMITTED, "raise@3")
         failpoint(WEB_ADMITTED)
         failpoint(WEB_ADMITTED)
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(InjectedDefect):
             failpoint(WEB_ADMITTED)
-        assert ended.value.code == EXIT_CODE
 
 
 def test_what_is_disarmed_does_not_happen(folder: Path) -> None:
-    failpoints.arm(folder, WEB_ADMITTED, "raise")
-    assert failpoints.disarm(folder, WEB_ADMITTED)
-    assert not failpoints.disarm(folder, WEB_ADMITTED)
+    arm(folder, WEB_ADMITTED, "raise")
+    assert disarm(folder, WEB_ADMITTED)
+    assert not disarm(folder, WEB_ADMITTED)
     failpoint(WEB_ADMITTED)
 
 
 def test_a_delay_lasts_as_long_as_it_says(folder: Path) -> None:
-    failpoints.arm(folder, WEB_ADMITTED, "sleep:100")
+    arm(folder, WEB_ADMITTED, "sleep:100")
     started = time.monotonic()
     failpoint(WEB_ADMITTED)
     assert time.monotonic() - started >= 0.1
 
 
 def test_exactly_one_of_many_processes_is_killed(tmp_path: Path) -> None:
-    failpoints.arm(tmp_path, WEB_ADMITTED, "kill")
+    arm(tmp_path, WEB_ADMITTED, "kill")
     processes = [passing(tmp_path, times=100) for _ in range(6)]
 
     codes = [process.wait(30) for process in processes]
 
     assert sorted(codes) == [-signal.SIGKILL, 0, 0, 0, 0, 0]
-    assert failpoints.done_by(tmp_path, WEB_ADMITTED) == processes[codes.index(-signal.SIGKILL)].pid
+    assert done_by(tmp_path, WEB_ADMITTED) == processes[codes.index(-signal.SIGKILL)].pid
 
 
 def test_a_stopped_process_goes_on_when_resumed(tmp_path: Path) -> None:
-    failpoints.arm(tmp_path, WEB_ADMITTED, "stop")
+    arm(tmp_path, WEB_ADMITTED, "stop")
     process = passing(tmp_path)
 
     _, status = os.waitpid(process.pid, os.WUNTRACED)
 
     assert os.WIFSTOPPED(status)
-    assert failpoints.done_by(tmp_path, WEB_ADMITTED) == process.pid
+    assert done_by(tmp_path, WEB_ADMITTED) == process.pid
     process.send_signal(signal.SIGCONT)
     assert process.wait(30) == 0
 
 
 def test_failpoints_are_ignored_unless_switched_on(tmp_path: Path) -> None:
-    failpoints.arm(tmp_path, WEB_ADMITTED, "raise")
+    arm(tmp_path, WEB_ADMITTED, "raise")
     failpoint(WEB_ADMITTED)
-    assert failpoints.done_by(tmp_path, WEB_ADMITTED) is None
+    assert done_by(tmp_path, WEB_ADMITTED) is None
 
 
 def test_only_a_database_of_tests_may_have_failpoints() -> None:
