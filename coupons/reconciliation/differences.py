@@ -224,11 +224,6 @@ class Ledger:
         balanced = self.tickets == self.issued + self.failed + self.pending
         return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing is pending or has to heal. A gap, which stays for good after a rebuild, does not count."""
-        return self.pending == 0 and self.differences.keys() <= {Kind.GAP}
-
     def found(self, kind: Kind, example: str) -> None:
         self.differences.setdefault(kind, Difference(kind)).add(example)
 
