@@ -94,4 +94,4 @@ class TopicReader:
             offsets = [position.offset for position in group]
             events = FailEventHistory.objects.filter(topic=settings.TOPIC, partition=partition, offset__in=offsets)
             for offset in sorted({*offsets} - {*events.values_list("offset", flat=True)}):
-                self.ledger.found(f"{partition}@{offset}")
+                self.ledger.unrecorded.add(f"{partition}@{offset}")

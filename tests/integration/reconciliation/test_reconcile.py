@@ -152,8 +152,8 @@ def test_a_message_that_names_no_campaign_must_have_left_a_failed_event(service:
         read = looking.topic
 
     assert (unread.messages, unread.unread, unread.closes) == (2, 2, True)
-    assert (read.messages, read.unread, read.unrecorded, read.closes) == (2, 0, 2, False)
-    assert len(read.examples) == 2
+    assert (read.messages, read.unread, read.unrecorded.count, read.closes) == (2, 0, 2, False)
+    assert len(read.unrecorded.examples) == 2
 
 
 def test_one_that_left_a_failed_event_is_no_difference(service: Service) -> None:
