@@ -32,6 +32,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = "couponsite.formats"
 DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 APPEND_SLASH = False
