@@ -31,6 +31,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
+FORMAT_MODULE_PATH = "couponsite.formats"
 DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # serves the files from the apps' folders: an image needs no collectstatic step

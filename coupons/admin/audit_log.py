@@ -9,21 +9,17 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from coupons.admin.pages import NOTHING, ReadOnlyAdmin, moment_column
-from coupons.admin.paginator import OrderedPaginator
+from coupons.admin.pages import ReadOnlyAdmin
 from coupons.models import AuditEntry
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
-    list_display = ("moment", "actor", "what", "about", "reason_text")
-    paginator = OrderedPaginator
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor", "what", "about", "reason")
     ordering = ("-id",)
     search_fields = ("actor__exact", "object_id__exact")  # only shows the search field; get_search_results searches
     search_help_text = "A complete user name (or manage.py:USER, api:KEY), or the complete id of the changed object"
-    fields = ("moment", "actor", "what", "about", "object_id", "reason_text")
-
-    moment = moment_column("at", "at")
+    fields = ("at", "actor", "what", "about", "object_id", "reason")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -43,7 +39,3 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
         except NoReverseMatch:
             return format_html("{} {}", kind, entry.object_name)
         return format_html('{} <a href="{}">{}</a>', kind, page, entry.object_name)
-
-    @admin.display(description="reason")
-    def reason_text(self, entry: AuditEntry) -> str:
-        return entry.reason or NOTHING

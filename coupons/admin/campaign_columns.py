@@ -6,18 +6,20 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 
 from coupons.admin import live_state
 from coupons.admin.live_state import LiveState
-from coupons.admin.pages import TitledChangeList, badge, moment_column, moment_text, number
+from coupons.admin.pages import OperatorChangeList, badge, number
 from coupons.models import Campaign, CampaignState
 
 _STATE_KINDS = {CampaignState.DRAFT: "plain", CampaignState.OPEN: "good", CampaignState.PAUSED: "warn"}
 
 
-class CampaignChangeList(TitledChangeList):
+class CampaignChangeList(OperatorChangeList):
     """Reads from Redis the campaigns of the page that is shown, and no others."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -31,23 +33,14 @@ class CampaignChangeList(TitledChangeList):
 class CampaignColumns:
     """Columns and read-only fields of the campaigns' pages."""
 
-    opens = moment_column("opens_at", f"opens at ({settings.TIME_ZONE})")
-    closes = moment_column("closes_at", f"closes at ({settings.TIME_ZONE})")
-    created = moment_column("created_at", "created")
-    updated = moment_column("updated_at", "last changed")
-
-    @admin.display(description="revision")
-    def revision_text(self, campaign: Campaign) -> int:
-        return campaign.revision
-
     @admin.display(description="state", ordering="state")
     def state_badge(self, campaign: Campaign) -> SafeString:
         return badge(campaign.state, _STATE_KINDS.get(CampaignState(campaign.state), "plain"))
 
     @admin.display(description=f"window ({settings.TIME_ZONE})", ordering="opens_at")
     def window(self, campaign: Campaign) -> SafeString:
-        closes_at = moment_text(campaign.closes_at) if campaign.closes_at else "no end"
-        return format_html("{}<br>{}", moment_text(campaign.opens_at), closes_at)
+        closes_at = localize(localtime(campaign.closes_at)) if campaign.closes_at else "no end"
+        return format_html("{}<br>{}", localize(localtime(campaign.opens_at)), closes_at)
 
     @admin.display
     def admitted(self, campaign: Campaign) -> SafeString:

@@ -11,23 +11,19 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from coupons.admin.filters import CampaignFilter
-from coupons.admin.pages import ReadOnlyAdmin, campaign_link, moment_column
-from coupons.admin.paginator import OrderedPaginator
+from coupons.admin.pages import ReadOnlyAdmin, campaign_link
 from coupons.models import Coupon
 
 
 @admin.register(Coupon)
-class CouponAdmin(ReadOnlyAdmin[Coupon]):
-    list_display = ("code", "user_id", "campaign_name", "sequence", "issued")  # get_list_display hides the code
+class CouponAdmin(ReadOnlyAdmin):
+    list_display = ("code", "user_id", "campaign_name", "sequence", "issued_at")  # get_list_display hides the code
     list_filter = (CampaignFilter,)
     list_select_related = ("campaign",)
-    paginator = OrderedPaginator
     lookups = (CampaignFilter.parameter_name,)
     search_fields = ("user_id__exact", "code__exact")  # only shows the search field; get_search_results searches
     search_help_text = "A complete user id or a complete code"
-    fields = ("code", "user_id", "campaign_name", "sequence", "issued")
-
-    issued = moment_column("issued_at", "issued at")
+    fields = ("code", "user_id", "campaign_name", "sequence", "issued_at")
 
     def get_list_display(self, request: HttpRequest) -> Any:
         return _visible_columns(request, self.list_display)

@@ -1,59 +1,54 @@
 """Shows failed events, their errors and attempts. An operator retries an event or gives it up; rows are read-only."""
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.views.decorators.http import require_POST
 
 from coupons.admin import jobs
-from coupons.admin.decisions import MAX_AT_ONCE, give_up, open_to_decision, retry_now
 from coupons.admin.filters import CampaignFilter, StatusFilter
-from coupons.admin.pages import NOTHING, IndexedChangeList, ReadOnlyAdmin, badge, campaign_link, moment_column
-from coupons.admin.payloads import readable_payload
-from coupons.admin.reasons import ReasonActionForm, ReasonField, read_reason
-from coupons.models import EventStatus, FailCode, FailEventHistory
+from coupons.admin.forms import ConfirmationForm, read_reason
+from coupons.admin.pages import NOTHING, ReadOnly, ReadOnlyAdmin, actor_of, badge, campaign_link, errors_as_messages
+from coupons.issuing.failed_events import give_up_events
+from coupons.issuing.retry import retry_events_now
+from coupons.models import EventStatus, FailAttempt, FailCode, FailEventHistory
 from coupons.runtime.text import make_visible
 
-MAX_SHOWN = 100  # attempts on an event's page, events on the page that confirms giving up
+MAX_SHOWN = 100  # events on the page that confirms giving up
+MAX_TEXT_SHOWN = 64 * 1024  # characters
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")
 
 
-class ReasonForm(forms.Form):
-    ids = forms.CharField(widget=forms.HiddenInput)
-    reason = ReasonField(rows=4)
+class Attempts(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # takes no parameters at runtime
+    """Whoever may see the event may see its attempts."""
 
-    @property
-    def event_ids(self) -> list[int]:
-        return [int(text) for text in re.findall(r"\d{1,18}", str(self["ids"].value() or ""))][:MAX_AT_ONCE]
+    model = FailAttempt
+    fields = readonly_fields = ("started_at", "finished_at", "actor", "outcome", "error_message")
+    ordering = ("-pk",)
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
 
-class FailedEventChangeList(IndexedChangeList):
-    """Does not load the long columns: a payload may be a megabyte."""
-
-    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        found: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
-        return found.defer("payload", "error_message", "given_up_reason")
+    @admin.display
+    def outcome(self, attempt: FailAttempt) -> SafeString:
+        return badge(attempt.error_code, "bad") if attempt.error_code else badge("issued", "good")
 
 
 @admin.register(FailEventHistory)
-class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
-    action_form = ReasonActionForm
+class FailedEventAdmin(ReadOnlyAdmin):
     actions = ("retry_selected", "give_up_selected")
-    list_display = (
-        "position", "status", "code", "campaign_name", "user", "sequence", "failed",
-    )  # fmt: skip
+    max_at_once = 500  # a retry takes a few milliseconds, and the operator waits for all of them
+    inlines = (Attempts,)
+    list_display = ("position", "status", "code", "campaign_name", "user_id", "sequence", "created_at")
     list_filter = (StatusFilter, "error_code", CampaignFilter)
     list_select_related = ("campaign",)
     lookups = (CampaignFilter.parameter_name, StatusFilter.parameter_name, "error_code__exact")
@@ -61,21 +56,11 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
     search_fields = ("user_id__exact",)  # only shows the search field; get_search_results searches
     search_help_text = f"A complete user id, or a message's position: 3@1234 or {settings.TOPIC}[3]@1234"
     fieldsets = (
-        (None, {"fields": ("status", "code", "error_text", "campaign_name", "user", "sequence", "attempts")}),
-        ("Message", {"fields": ("position", "campaign_ref_text", "payload_hash", "failed", "changed")}),
+        (None, {"fields": ("status", "code", "error_message", "campaign_name", "user_id", "sequence", "attempts")}),
+        ("Given up", {"fields": ("given_up_at", "given_up_by", "given_up_reason")}),
+        ("Message", {"fields": ("position", "campaign_ref", "payload_hash", "created_at", "updated_at")}),
+        ("Payload", {"fields": ("as_json", "as_received")}),
     )
-    failed = moment_column("created_at", "failed at")
-    changed = moment_column("updated_at", "last changed")
-    change_form_template = "admin/coupons/faileventhistory/change_form.html"
-
-    def get_urls(self) -> list[URLPattern]:
-        """Puts the decisions' URLs before Django's, which match any path as an object's id."""
-        wrap = self.admin_site.admin_view
-        return [
-            path("<int:event_id>/retry/", wrap(self.retry_view), name="coupons_faileventhistory_retry"),
-            path("give-up/", wrap(self.give_up_view), name="coupons_faileventhistory_give_up"),
-            *super().get_urls(),
-        ]
 
     # --- permissions ------------------------------------------------------------------------------------
     def has_retry_permission(self, request: HttpRequest) -> bool:
@@ -88,61 +73,56 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         decides = self.has_retry_permission(request) or self.has_give_up_permission(request)
         return decides or super().has_view_permission(request, obj)
 
-    # --- decisions --------------------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------------------------
+    def buttons(self, row: FailEventHistory) -> dict[str, str]:
+        return {"retry_selected": "Retry now", "give_up_selected": "Give up …"} if _is_open(row) else {}
+
     @admin.action(permissions=["retry"], description="Retry the selected events now")
     def retry_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> None:
-        if reason := read_reason(request):
-            retry_now(request, _selected_ids(request, chosen), reason)
+        reason, events = read_reason(request), self.take(request, chosen)
+        if not reason:
+            return
+        with errors_as_messages(request, about="Retry"):
+            report = retry_events_now(event_ids=_ids(events), actor=actor_of(request), reason=reason)
+            if report.succeeded:
+                messages.success(request, f"Retried: {_count(report.succeeded)} succeeded.")
+            if report.failed:
+                text = f"Retried: {_count(report.failed)} failed again. Each event's page shows the error."
+                messages.warning(request, text)
+            _report_skipped(request, events, done=report.succeeded + report.failed)
 
     @admin.action(permissions=["give_up"], description="Give up the selected events, with a reason …")
-    def give_up_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse:
-        ids = ",".join(str(event_id) for event_id in _selected_ids(request, chosen))
-        return self._confirm_give_up(
-            request, ReasonForm(initial={"ids": ids, "reason": request.POST.get("reason", "")})
+    def give_up_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse | None:
+        events, form = self.take(request, chosen), ConfirmationForm(request)
+        if not form.is_valid():
+            return self._confirm_give_up(request, events, form)
+        with errors_as_messages(request, about="Give up"):
+            reason = form.cleaned_data["reason"]
+            given_up = give_up_events(event_ids=_ids(events), actor=actor_of(request), reason=reason)
+            if given_up:
+                messages.success(request, f"Given up: {_count(given_up)}.")
+            _report_skipped(request, events, done=given_up)
+        return None
+
+    def _confirm_give_up(
+        self, request: HttpRequest, events: Sequence[FailEventHistory], form: ConfirmationForm
+    ) -> HttpResponse:
+        rows = [event for event in events if _is_open(event)]
+        return self.show_page(
+            request,
+            "faileventhistory/give_up.html",
+            title="Give up?",
+            form=form,
+            rows=rows,
+            shown=rows[:MAX_SHOWN],
+            not_shown=max(len(rows) - MAX_SHOWN, 0),
+            promised=sum(FailCode(event.error_code).holds_ticket for event in rows),
         )
 
-    @method_decorator(require_POST)
-    def retry_view(self, request: HttpRequest, event_id: int) -> HttpResponse:
-        if not self.has_retry_permission(request):
-            raise PermissionDenied
-        if reason := read_reason(request):
-            retry_now(request, [event_id], reason)
-        return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_change", args=[event_id]))
-
-    def give_up_view(self, request: HttpRequest) -> HttpResponse:
-        """GET asks for the reason, POST gives up the events `ids`."""
-        if not self.has_give_up_permission(request):
-            raise PermissionDenied
-        if request.method != "POST":
-            return self._confirm_give_up(request, ReasonForm(initial={"ids": request.GET.get("ids", "")}))
-        form = ReasonForm(request.POST)
-        if not form.is_valid():
-            return self._confirm_give_up(request, form)
-        ids = form.event_ids
-        give_up(request, ids, form.cleaned_data["reason"])
-        if len(ids) == 1:
-            return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_change", args=ids))
-        return HttpResponseRedirect(reverse("admin:coupons_faileventhistory_changelist"))
-
-    def _confirm_give_up(self, request: HttpRequest, form: ReasonForm) -> HttpResponse:
-        ids = open_to_decision(form.event_ids)
-        events = FailEventHistory.objects.filter(pk__in=ids).defer("payload").select_related("campaign")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Give up?",
-            "opts": self.opts,
-            "media": self.media,
-            "form": form,
-            "count": len(ids),
-            "not_shown": max(len(ids) - MAX_SHOWN, 0),
-            "promised": events.filter(error_code__in=[code for code in FailCode if code.holds_ticket]).count(),
-            "events": [(event, self.user(event)) for event in events.order_by("-pk")[:MAX_SHOWN]],
-        }
-        return TemplateResponse(request, "admin/coupons/faileventhistory/give_up.html", context)
-
     # --- display ----------------------------------------------------------------------------------------
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return FailedEventChangeList
+    def get_queryset(self, request: HttpRequest) -> QuerySet[FailEventHistory]:
+        """Leaves the long columns in the database until they are shown: a payload may be a megabyte."""
+        return super().get_queryset(request).defer("payload", "error_message", "given_up_reason")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -158,30 +138,14 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         return queryset.filter(found), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        extra = {"job_warnings": jobs.warnings(now=timezone.now())}
-        return super().changelist_view(request, {**(extra_context or {}), **extra})
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        event = context["original"]
-        decidable = event.event_status == EventStatus.FAIL and event.given_up_at is None
-        context["payload"] = readable_payload(bytes(event.payload))
-        context["attempts"] = event.tried.order_by("-pk")[:MAX_SHOWN]
-        context["given_up_reason"] = make_visible(event.given_up_reason)
-        context["may_retry"] = decidable and self.has_retry_permission(request)
-        context["may_give_up"] = decidable and self.has_give_up_permission(request)
-        return super().render_change_form(request, context, *args, **kwargs)
+        jobs.show_warnings(request)
+        return super().changelist_view(request, extra_context)
 
     @admin.display
     def position(self, event: FailEventHistory) -> str:
         """Writes the position as the search accepts it, without the name of the configured topic."""
         place = f"{event.partition}@{event.offset}"
         return place if event.topic == settings.TOPIC else f"{event.topic}[{event.partition}]@{event.offset}"
-
-    @admin.display(description="error code")
-    def code(self, event: FailEventHistory) -> str:
-        return event.error_code
 
     @admin.display
     def status(self, event: FailEventHistory) -> SafeString:
@@ -196,27 +160,51 @@ class FailedEventAdmin(ReadOnlyAdmin[FailEventHistory]):
         due = timezone.localtime(event.next_attempt_at)
         return badge(f"FAIL, retry {due:%m-%d %H:%M}", "warn")
 
+    @admin.display(description="error code")
+    def code(self, event: FailEventHistory) -> str:
+        return event.error_code
+
     @admin.display(description="campaign")
     def campaign_name(self, event: FailEventHistory) -> SafeString | str:
         return campaign_link(event.campaign)
 
-    @admin.display
-    def user(self, event: FailEventHistory) -> str:
-        return make_visible(event.user_id) or NOTHING
+    @admin.display(description="as JSON")
+    def as_json(self, event: FailEventHistory) -> SafeString | str:
+        try:
+            document = json.loads(bytes(event.payload).decode())
+            return _preformatted(json.dumps(document, indent=2, ensure_ascii=False))
+        except (ValueError, RecursionError):
+            return NOTHING
 
-    @admin.display(description="error")
-    def error_text(self, event: FailEventHistory) -> str:
-        return make_visible(event.error_message)
-
-    @admin.display(description="campaign id in the message")
-    def campaign_ref_text(self, event: FailEventHistory) -> str:
-        return make_visible(event.campaign_ref) or NOTHING
+    @admin.display(description="as received")
+    def as_received(self, event: FailEventHistory) -> SafeString:
+        r"""Also shows what JSON hides, such as a duplicate key; bytes that are not UTF-8 appear as \xff."""
+        return _preformatted(bytes(event.payload).decode(errors="backslashreplace"))
 
 
-def _selected_ids(request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> list[int]:
-    ids = list(chosen.values_list("pk", flat=True)[: MAX_AT_ONCE + 1])
-    if len(ids) > MAX_AT_ONCE:
-        messages.info(
-            request, f"Only the first {MAX_AT_ONCE} of the selected events were used. Repeat the action for the others."
-        )
-    return ids[:MAX_AT_ONCE]
+def _preformatted(text: str) -> SafeString:
+    left = len(text) - MAX_TEXT_SHOWN
+    more = f"\n… {left:,} more characters" if left > 0 else ""
+    # JSON's escapes can make lone surrogates, which no page can hold.
+    return format_html('<pre class="coupon-payload">{}{}</pre>', make_visible(text[:MAX_TEXT_SHOWN]), more)
+
+
+def _is_open(event: FailEventHistory) -> bool:
+    """Returns whether it can be retried or given up: not SUCCESS, not given up, not being retried now."""
+    return event.event_status == EventStatus.FAIL and event.given_up_at is None
+
+
+def _ids(events: Sequence[FailEventHistory]) -> list[int]:
+    return [event.pk for event in events]
+
+
+def _report_skipped(request: HttpRequest, events: Sequence[FailEventHistory], *, done: int) -> None:
+    """`events` lacks the selected ones that the list's filter leaves out by now, since they have succeeded."""
+    selected = max(len(request.POST.getlist(ACTION_CHECKBOX_NAME)), len(events))
+    if skipped := selected - done:
+        text = f"Skipped: {_count(skipped)} that already succeeded, were given up or are being retried now."
+        messages.info(request, text)
+
+
+def _count(events: int) -> str:
+    return f"{events:,} event{'' if events == 1 else 's'}"

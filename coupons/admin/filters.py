@@ -41,12 +41,7 @@ class CampaignFilter(admin.SimpleListFilter):
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         # The form with the id field submits the other parameters too.
-        others = changelist.get_query_string(remove=[self.parameter_name])
-        self.other_parameters = [
-            (key, value)
-            for key, value in changelist.params.items()
-            if key != self.parameter_name and f"{key}=" in others
-        ]
+        self.other_parameters = {key: changelist.params[key] for key in changelist.params if key != self.parameter_name}
         yield from super().choices(changelist)
 
     @property

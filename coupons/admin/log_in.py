@@ -9,7 +9,7 @@ import logging
 import math
 import secrets
 import threading
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import admin
@@ -20,7 +20,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 
 from coupons.admin.log_in_counts import TooManyAttempts, count_attempt, give_back
-from coupons.api.client_address import client_address
+from coupons.api.client_address import Address, client_address
 
 logger = logging.getLogger(__name__)
 SALT = "coupons: a browser in which this user has logged in"
@@ -37,18 +37,19 @@ class LogInForm(AdminAuthenticationForm):
         name = self.cleaned_data.get("username")
         if not name or not self.cleaned_data.get("password"):
             return super().clean()
+        request = cast("HttpRequest", self.request)  # Django's view always passes it
+        address = client_address(request)
         try:
-            return self._try(name)
+            return self._try(name, address, known_browser(request, name))
         except TooManyAttempts as error:
             self.retry_after_sec = math.ceil(error.wait_sec)
-            logger.warning("log_in.refused limit=%s address=%s", error.limit, client_address(_request_of(self)))
+            logger.warning("log_in.refused limit=%s address=%s", error.limit, address)
             minutes = math.ceil(error.wait_sec / 60)
             text = f"Too many attempts. Try again in {minutes} minute{'' if minutes == 1 else 's'}."
             raise ValidationError(text, code="too_many") from None
 
-    def _try(self, name: str) -> dict[str, Any]:
-        browser = known_browser(_request_of(self), name)
-        keys = count_attempt(name=name, address=client_address(_request_of(self)), browser=browser)
+    def _try(self, name: str, address: Address | None, browser: str | None) -> dict[str, Any]:
+        keys = count_attempt(name=name, address=address, browser=browser)
         if not _hash_slots.acquire(blocking=browser is not None):
             raise TooManyAttempts("at once", 1)
         try:
@@ -56,9 +57,7 @@ class LogInForm(AdminAuthenticationForm):
         except ValidationError:
             # A name that does not exist may be a password in the wrong field, so the log leaves it out.
             known = get_user_model().objects.filter(username=name).exists()
-            logger.warning(
-                "log_in.failed user=%s address=%s", name if known else "-", client_address(_request_of(self))
-            )
+            logger.warning("log_in.failed user=%s address=%s", name if known else "-", address)
             raise
         finally:
             _hash_slots.release()
@@ -101,12 +100,6 @@ def _remember(response: HttpResponse, name: str) -> None:
 
 def _cookie_name() -> str:
     return "__Host-known" if settings.HTTPS else "known"
-
-
-def _request_of(form: LogInForm) -> HttpRequest:
-    request = form.request
-    assert request is not None, "Django's view always passes the request"  # noqa: S101  for the type checker
-    return request
 
 
 admin.site.login_form = LogInForm

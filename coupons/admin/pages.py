@@ -1,48 +1,47 @@
-"""Base classes and helpers of the operators' pages: no deletes, bounded lists, errors as messages, history."""
+"""Base classes and helpers of the operators' pages: no deletes, bounded lists, errors as messages, history.
+
+Everything that operators do to a row, except editing it, is an action of its list (Django's admin actions). The row's
+page offers the same actions as buttons, which post to the list (templates/admin/coupons/change_form.html).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
-from uuid import UUID
+from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.views.decorators.csrf import csrf_protect
 
+from coupons.admin.forms import EXPECTED, ActingForm, ReasonActionForm, explain
 from coupons.admin.paginator import BoundedPaginator
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.models import AuditEntry, Campaign
 
 MAX_HISTORY = 200  # entries on an object's page
 NOTHING = "\N{EN DASH}"  # shown where there is no value
 
-M = TypeVar("M", bound=Model)
 
-if TYPE_CHECKING:
-
-    class _ModelAdmin(admin.ModelAdmin[M]): ...
-
-else:  # at runtime ModelAdmin takes no parameters
-
-    class _ModelAdmin(admin.ModelAdmin, Generic[M]): ...
-
-
-class TitledChangeList(ChangeList):
+class OperatorChangeList(ChangeList):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.title = str(self.opts.verbose_name_plural).capitalize()
 
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        # Django then shows no "10000 results" beside the search: the count ends there, and pagination.html says so.
+        self.full_result_count = self.result_count
 
-class IndexedChangeList(TitledChangeList):
+
+class IndexedChangeList(OperatorChangeList):
     """Always uses the page's own order and ignores ?o=, which would sort the whole table."""
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> list[Any]:
@@ -52,31 +51,24 @@ class IndexedChangeList(TitledChangeList):
 class AuditedHistory:
     """Shows an object's audit entries as its history. Django's own log is not written."""
 
+    object_history_template: Any = "admin/coupons/object_history.html"
+
     def history_view(
         self: Any, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            return HttpResponseRedirect(reverse("admin:index"))
-        if not self.has_view_or_change_permission(request, row):
-            raise PermissionDenied
-        entries = AuditEntry.objects.filter(kind=row._meta.label_lower, object_id=str(row.pk)).order_by("-pk")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"History: {row}",
-            "opts": self.opts,
-            "media": self.media,
-            "row": row,
-            "entries": entries[:MAX_HISTORY],
-        }
-        return TemplateResponse(request, "admin/coupons/history.html", context)
+        entries = AuditEntry.objects.filter(kind=self.opts.label_lower, object_id=unquote(object_id)).order_by("-pk")
+        return cast("HttpResponse", super().history_view(request, object_id, {"entries": entries[:MAX_HISTORY]}))  # type: ignore[misc]
 
 
-class OperatorAdmin(AuditedHistory, _ModelAdmin[M]):
+class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]  # takes no parameters at runtime
     """`lookups` are the only query parameters that may filter the list: others would read the whole table."""
 
+    acting_form: type[ActingForm] | None = None  # creates a row, and changes one where that is allowed
+    action_form = ReasonActionForm
     lookups: tuple[str, ...] = ()
+    max_at_once = 100  # rows that one action takes
     paginator = BoundedPaginator
+    empty_value_display = NOTHING
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 100
@@ -84,8 +76,28 @@ class OperatorAdmin(AuditedHistory, _ModelAdmin[M]):
     class Media:
         css: ClassVar = {"all": ["coupons/admin.css"]}
 
-    def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return OperatorChangeList
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return lookup in self.lookups
+
+    # --- actions --------------------------------------------------------------------------------------
+    def buttons(self, row: Any) -> dict[str, str]:
+        """Returns the actions that the row's page offers, with their labels. "…" ends the label of one that asks
+        before it acts. Only those appear that the user may run."""
+        return {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if row := context["original"]:
+            allowed = self.get_actions(request)
+            context["buttons"] = {name: label for name, label in self.buttons(row).items() if name in allowed}
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Refuses an action without permission; Django would show the list as if no action had been requested."""
@@ -93,29 +105,72 @@ class OperatorAdmin(AuditedHistory, _ModelAdmin[M]):
             raise PermissionDenied
         return super().changelist_view(request, extra_context)
 
-    def log_addition(self, request: HttpRequest, obj: M, message: Any) -> Any:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Runs an action, and returns to where its button was: the row's page or the list."""
+        response = super().response_action(request, queryset)
+        if "from_page" in request.POST and isinstance(response, HttpResponseRedirect):
+            page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+            return HttpResponseRedirect(reverse(page, args=[quote(request.POST[ACTION_CHECKBOX_NAME])]))
+        return response
+
+    def take(self, request: HttpRequest, chosen: QuerySet[Any]) -> list[Any]:
+        """Returns the rows of an action, at most `max_at_once`, with a message if there are more."""
+        rows = list(chosen[: self.max_at_once + 1])
+        if len(rows) > self.max_at_once:
+            most = self.max_at_once
+            messages.info(request, f"Only the first {most} of the selected rows were used. Repeat it for the others.")
+        return rows[: self.max_at_once]
+
+    def show_page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+        shared = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media}
+        return TemplateResponse(request, f"admin/coupons/{template}", {**shared, **context})
+
+    # --- forms ----------------------------------------------------------------------------------------
+    @method_decorator(csrf_protect)
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Runs Django's view without its transaction: the functions that make the changes commit their own."""
+        return cast("HttpResponse", self._changeform_view(request, object_id, form_url, extra_context))  # type: ignore[attr-defined]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if self.acting_form and (obj is None or self.has_change_permission(request, obj)):
+            return type(self.acting_form.__name__, (self.acting_form,), {"actor": actor_of(request)})
+        return super().get_form(request, obj, change, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Only shows a warning: the form has made the change (forms.ActingForm)."""
+        if form.warning:
+            messages.warning(request, form.warning)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Does nothing: the function that makes the change records it in its own transaction (coupons/audit.py)."""
 
-    def log_change(self, request: HttpRequest, obj: M, message: Any) -> Any:
-        """Does nothing, as above."""
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup in self.lookups
+    log_addition = log_change
 
 
-class ReadOnlyAdmin(OperatorAdmin[M]):
+class ReadOnly:
     """Rows that only the program writes."""
 
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyAdmin(ReadOnly, OperatorAdmin):
     sortable_by = ()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return IndexedChangeList
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
-        return False
 
 
 def actor_of(request: HttpRequest) -> str:
@@ -123,42 +178,17 @@ def actor_of(request: HttpRequest) -> str:
 
 
 @contextmanager
-def errors_as_messages(request: HttpRequest, about: str = "") -> Iterator[None]:
+def errors_as_messages(request: HttpRequest, about: object) -> Iterator[None]:
     """Turns expected errors into messages on the next page instead of an error page."""
-    before = f"{about}: " if about else ""
     try:
         yield
-    except OperatorError as error:
-        messages.error(request, f"{before}{error}")
-    except RetryLater as error:
-        messages.error(request, f"{before}{error}. Nothing is lost. Try again in a few seconds.")
-    except DATABASE_DOWN as error:
-        messages.error(request, f"{before}{database_down(error)}")
-
-
-def database_down(error: Exception) -> str:
-    reason = one_line(error)
-    return f"PostgreSQL did not confirm the change ({reason}). Check the current values before you try again."
+    except EXPECTED as error:
+        messages.error(request, f"{about}: {explain(error)}")
 
 
 def badge(text: str, kind: str) -> SafeString:
     """Shows the text on a coloured background; `kind` is good, warn, bad or plain."""
     return format_html('<span class="coupon-badge coupon-{}">{}</span>', kind, text)
-
-
-def moment_text(value: datetime | None) -> str:
-    """Formats the time to the second: operators ask which user came first."""
-    return NOTHING if value is None else timezone.localtime(value).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def moment_column(field: str, description: str) -> Any:
-    """Makes a column of a list, or a read-only field, that shows a time."""
-
-    @admin.display(description=description)
-    def show(page: Any, row: Any) -> str:
-        return moment_text(getattr(row, field))
-
-    return show
 
 
 def number(value: int | None) -> str:
@@ -168,8 +198,5 @@ def number(value: int | None) -> str:
 def campaign_link(campaign: Campaign | None) -> SafeString | str:
     if campaign is None:
         return NOTHING
-    return format_html('<a href="{}">{}</a>', campaign_url(campaign.pk), campaign.name)
-
-
-def campaign_url(campaign_id: UUID) -> str:
-    return reverse("admin:coupons_campaign_change", args=[campaign_id])
+    url = reverse("admin:coupons_campaign_change", args=[campaign.pk])
+    return format_html('<a href="{}">{}</a>', url, campaign.name)

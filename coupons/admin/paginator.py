@@ -1,21 +1,17 @@
 """Paginates lists of up to ten million rows: counts only the rows that it would list."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from django.core.paginator import Paginator
 from django.db import connections
-from django.db.models import Model
 from django.utils.functional import cached_property
 
 MAX_LISTED = 10_000
-
-M = TypeVar("M", bound=Model)
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # Paginator takes no parameters at runtime
     """Lists the first MAX_LISTED rows. `capped` is true when there are more, and `estimate` is about how many."""
 
-    count_in_order = False
     object_list: Any  # a QuerySet: the admin passes nothing else
 
     @cached_property
@@ -42,14 +38,6 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # Paginator takes 
 
     @cached_property
     def _counted(self) -> int:
-        rows = self.object_list if self.count_in_order else self.object_list.order_by()
-        return int(rows[: MAX_LISTED + 1].count())  # the LIMIT ends the scan
-
-
-class OrderedPaginator(BoundedPaginator):
-    """Counts in the list's order, so that the index of that order serves the count.
-
-    Otherwise PostgreSQL may scan the table from its start and reach a recent campaign's rows only at the end.
-    """
-
-    count_in_order = True
+        # The LIMIT ends the scan. In the list's order, the index of that order serves it; in none, PostgreSQL may scan
+        # the table from its start and reach a recent campaign's rows only at the end.
+        return int(self.object_list[: MAX_LISTED + 1].count())

@@ -17,8 +17,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 
 from coupons import audit
+from coupons.admin.forms import ReasonField
 from coupons.admin.pages import AuditedHistory, actor_of
-from coupons.admin.reasons import ReasonField
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -44,19 +44,15 @@ class _GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 class _Audited(AuditedHistory):
     """Django calls `log_addition` and `log_change` inside the transaction of the change."""
 
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        self._record(request, obj, message)
-
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        self._record(request, obj, message)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def _record(self, request: HttpRequest, obj: Model, message: Any) -> None:
         sentence = LogEntry(change_message=json.dumps(message)).get_change_message()
         what = f"{sentence} {_describe_rights(obj)}".strip()
         audit.record(actor=actor_of(request), row=obj, what=what, reason=request.POST["reason"])
+
+    log_addition = log_change
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
 
 
 @admin.register(User)

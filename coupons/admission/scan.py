@@ -5,7 +5,6 @@ A scan returns entries that exist from its beginning to its end at least once; t
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -20,19 +19,10 @@ CHUNK = 1_000
 
 def scan_tickets(campaign_id: UUID) -> Iterator[tuple[str, int]]:
     """Yields every user with the sequence; a user may come twice."""
-    for batch in scan_ticket_batches(campaign_id):
-        yield from batch
-
-
-def scan_ticket_batches(campaign_id: UUID) -> Iterator[list[tuple[str, int]]]:
-    """Yields the same in batches as Redis returns them, about CHUNK each."""
     redis, key = admission_redis(), campaign_keys(campaign_id).tickets
-    cursor = -1
     try:
-        while cursor != 0:
-            reply: Any = redis.hscan(key, max(cursor, 0), count=CHUNK)
-            cursor, found = reply
-            yield [(user.decode(errors="replace"), int(sequence)) for user, sequence in found.items()]
+        for user, sequence in redis.hscan_iter(key, count=CHUNK):
+            yield user.decode(errors="replace"), int(sequence)
     except RedisError as error:
         raise GateUnavailable(f"Redis: {error}") from error
 

@@ -5,6 +5,7 @@ import getpass
 import os
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from datetime import UTC
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater, one_line
+from coupons.models import Campaign
 from coupons.runtime.signal_event import SignalEvent
 from coupons.runtime.text import make_visible
 
@@ -54,6 +56,21 @@ class CouponCommand(BaseCommand, ABC):
     @abstractmethod
     def run(self, **options: Any) -> None:
         """Calls one function and prints its result."""
+
+
+class CampaignCommand(CouponCommand):
+    """Opens, pauses, resumes or closes a campaign."""
+
+    act: Callable[..., Campaign]
+    done: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("campaign", type=campaign_id, help="the campaign's id")
+        add_reason(parser)
+
+    def run(self, **options: Any) -> None:
+        campaign = self.act(campaign_id=options["campaign"], actor=operator(), reason=options["reason"])
+        self.stdout.write(f"Campaign {campaign.pk} ({make_visible(campaign.name)}) {self.done}.")
 
 
 stop_requested = SignalEvent()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
@@ -23,17 +23,6 @@ class LoggedMessage(NamedTuple):
 
 def read_log(ranges: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
     """Yields every message of the given ranges: partition -> (first offset, offset after the last).
-
-    Raises as `read_batches` does.
-    """
-    for batch in read_batches(ranges):
-        for message in batch:
-            position = Position(message.partition() or 0, message.offset() or 0)
-            yield LoggedMessage(position, message.value() or b"", headers_of(message))
-
-
-def read_batches(ranges: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
-    """Yields the same messages in batches, as the client returns them.
 
     Raises LogUnavailable when the broker stays silent for TOPIC_SILENCE_MS: the caller always notices a range
     that was read in part.
@@ -67,7 +56,7 @@ def read_batches(ranges: Mapping[int, tuple[int, int]]) -> Iterator[list[Message
         consumer.close()
 
 
-def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[list[Message]]:
+def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[LoggedMessage]:
     last_message_at = time.monotonic()
     while left:
         messages = consumer.consume(CHUNK, POLL_SEC)
@@ -75,7 +64,6 @@ def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[list[Messa
             last_message_at = time.monotonic()
         elif (silent_sec := time.monotonic() - last_message_at) > settings.TOPIC_SILENCE_MS / 1000:
             raise LogUnavailable(f"Kafka was silent for {silent_sec:.0f} s while topic {settings.TOPIC} was read")
-        batch = []
         for message in messages:
             partition, offset, error = message.partition(), message.offset(), message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -83,7 +71,6 @@ def _read_until(consumer: Consumer, left: dict[int, int]) -> Iterator[list[Messa
             if partition not in left or offset is None:
                 continue
             if error is None and offset < left[partition]:
-                batch.append(message)
+                yield LoggedMessage(Position(partition, offset), message.value() or b"", headers_of(message))
             if error is not None or offset + 1 >= left[partition]:
                 del left[partition]
-        yield batch

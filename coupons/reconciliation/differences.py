@@ -1,6 +1,5 @@
 """Names each kind of difference between Redis, the topic and PostgreSQL, its meaning, and what heals it and when."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -46,39 +45,16 @@ class Explanation:
     """Has `heals` (what heals the difference, and when) or `command`, which an operator types against it."""
 
     meaning: str
-    heals: Callable[[], str] | None = None
+    heals: str = ""
     command: str = ""
 
 
-def _relay() -> str:
-    return f"the keeper publishes it again within {_seconds(settings.RELAY_AFTER_MS + 2 * settings.KEEPER_INTERVAL_MS)}"
-
-
-def _settle() -> str:
-    return f"the keeper's relay settles it within {_seconds(settings.RELAY_AFTER_MS + 2 * settings.KEEPER_INTERVAL_MS)}"
-
-
-def _push() -> str:
-    return f"the keeper pushes the change again within {_seconds(2 * settings.KEEPER_INTERVAL_MS)}"
-
-
-def _retry() -> str:
-    return "the next `retry_failed_coupons` takes it up again, within five minutes"
-
-
-def _never() -> str:
-    return "nothing is to be healed: a rebuild leaves such holes, and sold out is counted by tickets, not by sequence"
-
-
-def _seconds(milliseconds: int) -> str:
-    return f"{milliseconds / 1000:.0f} s"
-
-
 REBUILD = "manage.py rebuild_admission {id}"
+PUBLISHED_AGAIN = "the keeper publishes it again within {relay_sec:.0f} s"
 EXPLANATIONS = {
-    Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=_relay),
+    Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=PUBLISHED_AGAIN),
     Kind.UNWRITTEN: Explanation(
-        "a pending ticket whose message was read, and there is neither coupon nor failed event", heals=_relay
+        "a pending ticket whose message was read, and there is neither coupon nor failed event", heals=PUBLISHED_AGAIN
     ),
     Kind.LOST: Explanation(
         "a ticket that is not pending and has neither coupon nor failed event: a row was deleted, or PostgreSQL is an "
@@ -90,7 +66,11 @@ EXPLANATIONS = {
         "Redis. The command takes back what the topic and PostgreSQL still know",
         command=REBUILD + " --whole-topic",
     ),
-    Kind.GAP: Explanation("sequences that no user holds and that are not given again", heals=_never),
+    Kind.GAP: Explanation(
+        "sequences that no user holds and that are not given again",
+        heals="nothing is to be healed: a rebuild leaves such holes, and sold out is counted by tickets, not by "
+        "sequence",
+    ),
     Kind.NEVER_ADMITTED: Explanation(
         "a coupon without a ticket: another program wrote to the table, or Redis lost the ticket. The command takes "
         "it in",
@@ -147,15 +127,29 @@ EXPLANATIONS = {
         command=REBUILD,
     ),
     Kind.PENDING_WITHOUT_TICKET: Explanation("a user who is pending in Redis and has no ticket there", command=REBUILD),
-    Kind.STALE_PENDING: Explanation("pending although the row is there", heals=_settle),
-    Kind.STUCK_PROCESSING: Explanation("a failed event whose retry was killed: its lease has ended", heals=_retry),
-    Kind.SETTINGS_DIFFER: Explanation("Redis has not heard of an operator's change", heals=_push),
+    Kind.STALE_PENDING: Explanation(
+        "pending although the row is there", heals="the keeper's relay settles it within {relay_sec:.0f} s"
+    ),
+    Kind.STUCK_PROCESSING: Explanation(
+        "a failed event whose retry was killed: its lease has ended",
+        heals="the next `retry_failed_coupons` takes it up again, within five minutes",
+    ),
+    Kind.SETTINGS_DIFFER: Explanation(
+        "Redis has not heard of an operator's change",
+        heals="the keeper pushes the change again within {push_sec:.0f} s",
+    ),
 }
 UNRECORDED = (
     "messages that were read, that name no ticket of a known campaign, and of which no failed event tells: rows were "
     "deleted"
 )
 HEALS_BY_ITSELF = frozenset(kind for kind, explanation in EXPLANATIONS.items() if explanation.heals)
+
+
+def healed_by(kind: Kind) -> str:
+    """Returns what heals the difference by itself, and when; empty if an operator must."""
+    push_sec = 2 * settings.KEEPER_INTERVAL_MS / 1000
+    return EXPLANATIONS[kind].heals.format(push_sec=push_sec, relay_sec=settings.RELAY_AFTER_MS / 1000 + push_sec)
 
 
 @dataclass(slots=True)
@@ -175,28 +169,26 @@ class TopicLedger:
     """Counts the messages that the topic still has.
 
     An `unrecorded` message was read by the consumers, names no ticket of a known campaign and left no failed event.
-    `examples` are positions, partition@offset.
+    Its examples are positions, partition@offset.
     """
 
     messages: int = 0
     unread: int = 0
-    unrecorded: int = 0
-    examples: list[str] = field(default_factory=list)
+    unrecorded: Difference = field(default_factory=lambda: Difference(Kind.UNRECORDED))
 
     @property
     def closes(self) -> bool:
-        return self.unrecorded == 0
-
-    def found(self, example: str) -> None:
-        self.unrecorded += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
+        return self.unrecorded.count == 0
 
     def document(self) -> dict[str, Any]:
         return {
             "messages": self.messages,
             "unread": self.unread,
-            "unrecorded": {"count": self.unrecorded, "examples": self.examples, "meaning": UNRECORDED},
+            "unrecorded": {
+                "count": self.unrecorded.count,
+                "examples": self.unrecorded.examples,
+                "meaning": UNRECORDED,
+            },
             "closes": self.closes,
         }
 
@@ -224,11 +216,6 @@ class Ledger:
         balanced = self.tickets == self.issued + self.failed + self.pending
         return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing is pending or has to heal. A gap, which stays for good after a rebuild, does not count."""
-        return self.pending == 0 and self.differences.keys() <= {Kind.GAP}
-
     def found(self, kind: Kind, example: str) -> None:
         self.differences.setdefault(kind, Difference(kind)).add(example)
 
@@ -254,13 +241,12 @@ class Ledger:
         }
 
     def _describe(self, found: Difference) -> dict[str, Any]:
-        explanation = EXPLANATIONS[found.kind]
         return {
             "kind": str(found.kind),
             "count": found.count,
             "examples": found.examples,
-            "meaning": explanation.meaning,
-            "heals_by_itself": explanation.heals is not None,
-            "heals": explanation.heals() if explanation.heals else None,
+            "meaning": EXPLANATIONS[found.kind].meaning,
+            "heals_by_itself": found.kind in HEALS_BY_ITSELF,
+            "heals": healed_by(found.kind) or None,
             "command": self.command(found.kind) or None,
         }

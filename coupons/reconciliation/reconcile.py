@@ -9,7 +9,7 @@ on, and its ticket leaves pending after that commit: so a later source explains 
 that may have changed since gets a second look before it counts as a difference (second_look.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 from uuid import UUID
 
@@ -22,30 +22,12 @@ from coupons.reconciliation.sources import TopicReader, read_redis
 from coupons.reconciliation.temporary_tables import TemporaryTables
 
 
-def reconcile(*, campaign_ids: Iterable[UUID] | None = None) -> Iterator[Ledger]:
-    """Yields the ledgers of these campaigns, or of all that were ever opened.
+class Reconciliation:
+    """Makes the ledgers of these campaigns, or of all that were ever opened; reads the topic once for all of them.
 
     Raises RetryLater (a part is down, or a state is not current), TemporaryTablesRefused and database errors. An error
     is no verdict: the ledger was not checked.
     """
-    with Reconciliation(campaign_ids=campaign_ids) as reconciliation:
-        for campaign in reconciliation.campaigns:
-            yield reconciliation.ledger_of(campaign)
-
-
-def reconcile_campaign(campaign: Campaign) -> Ledger:
-    """Returns one campaign's ledger. A campaign that was never opened has an empty one, which closes.
-
-    Raises as `reconcile` does.
-    """
-    with Reconciliation(campaign_ids=[campaign.pk]) as reconciliation:
-        for loaded in reconciliation.campaigns:
-            return reconciliation.ledger_of(loaded)
-    return Ledger(campaign.pk, campaign.name, campaign.quantity)
-
-
-class Reconciliation:
-    """Reads the topic once for all campaigns, on entering the context. Raises as `reconcile` does."""
 
     def __init__(self, *, campaign_ids: Iterable[UUID] | None = None) -> None:
         self._lags = partition_lags()

@@ -1,15 +1,14 @@
 """Reads the topic and Redis into temporary tables (temporary_tables.py), and checks messages without a campaign."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from uuid import UUID
 
 from django.conf import settings
 
-from coupons.admission.scan import scan_pending, scan_ticket_batches
-from coupons.messaging.kafka import headers_of
-from coupons.messaging.log import read_batches
+from coupons.admission.scan import scan_pending, scan_tickets
+from coupons.messaging.log import read_log
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import PartitionLag
@@ -19,6 +18,8 @@ from coupons.reconciliation.temporary_tables import INSERT_MESSAGES, INSERT_PEND
 from coupons.recovery.late import came_late
 from coupons.recovery.unknown_keys import Unverified, unaccounted
 
+MESSAGES_AT_ONCE = 1_000
+
 
 def read_redis(campaign_id: UUID, tables: TemporaryTables) -> None:
     """Replaces the former campaign's tickets, and after them its pending users, by this one's. Raises GateUnavailable.
@@ -26,7 +27,7 @@ def read_redis(campaign_id: UUID, tables: TemporaryTables) -> None:
     SCAN blocks Redis for at most a thousand tickets at a time, and may return a ticket twice.
     """
     tables.run("TRUNCATE ticket, pending")
-    tables.insert(INSERT_TICKETS, chain.from_iterable(scan_ticket_batches(campaign_id)))
+    tables.insert(INSERT_TICKETS, scan_tickets(campaign_id))
     tables.insert(INSERT_PENDING, scan_pending(campaign_id))
 
 
@@ -53,41 +54,44 @@ class TopicReader:
         tables.run("ANALYZE message")
 
     def _rows(self) -> Iterator[tuple[str, str, int, str]]:
-        for batch in read_batches(self._stretches):
-            unknown: tuple[list[Unverified], list[Unverified]] = ([], [])  # read, unread
+        messages = read_log(self._stretches)
+        while batch := list(islice(messages, MESSAGES_AT_ONCE)):
+            unknown: list[Unverified] = []
             others: list[Position] = []
-            self.ledger.messages += len(batch)
             for message in batch:
-                position = Position(message.partition() or 0, message.offset() or 0)
-                unread = position.offset >= self._next_offsets[position.partition]
+                unread = message.position.offset >= self._next_offsets[message.position.partition]
+                self.ledger.messages += 1
                 self.ledger.unread += unread
-                ticket, key_id = read_ticket(message.value() or b"", headers_of(message))
+                ticket, key_id = read_ticket(message.payload, message.headers)
                 if ticket is None or ticket.campaign_id not in self._campaigns:
                     if self._check_others and not unread:
-                        others.append(position)
-                elif key_id is not None:
-                    unknown[unread].append(Unverified(key_id, ticket, position))
-                else:
+                        others.append(message.position)
+                elif key_id is None:
                     campaign_id, log_ends = self._campaigns[ticket.campaign_id]
                     state = "unread" if unread else "read"
-                    if unread and came_late(ticket.epoch, position, log_ends):
+                    if unread and came_late(ticket.epoch, message.position, log_ends):
                         state = "late"
                     yield ticket.user_id, campaign_id, ticket.sequence, state
-            self._note_unknown_keys(*unknown)
+                elif unread:
+                    self._note_unknown_key(Unverified(key_id, ticket, message.position))
+                else:
+                    unknown.append(Unverified(key_id, ticket, message.position))
+            self._check_written(unknown)
             self._check_recorded(others)
 
-    def _note_unknown_keys(self, read: Iterable[Unverified], unread: Iterable[Unverified]) -> None:
-        """Notes possible promises: every unread message, and each read one whose user has no coupon or failed event."""
-        doubtful = list(unread)
+    def _note_unknown_key(self, message: Unverified) -> None:
+        self.unknown_keys[message.ticket.campaign_id].add(str(message))
+
+    def _check_written(self, messages: Iterable[Unverified]) -> None:
+        """Notes the messages that were read and whose user has no coupon or failed event: perhaps promises."""
         by_campaign = attrgetter("ticket.campaign_id")
-        for campaign_id, messages in groupby(sorted(read, key=by_campaign), key=by_campaign):
-            doubtful += unaccounted(campaign_id, list(messages))
-        for message in doubtful:
-            self.unknown_keys[message.ticket.campaign_id].add(str(message))
+        for campaign_id, group in groupby(sorted(messages, key=by_campaign), key=by_campaign):
+            for message in unaccounted(campaign_id, list(group)):
+                self._note_unknown_key(message)
 
     def _check_recorded(self, positions: Collection[Position]) -> None:
         for partition, group in groupby(sorted(positions), key=attrgetter("partition")):
             offsets = [position.offset for position in group]
             events = FailEventHistory.objects.filter(topic=settings.TOPIC, partition=partition, offset__in=offsets)
             for offset in sorted({*offsets} - {*events.values_list("offset", flat=True)}):
-                self.ledger.found(f"{partition}@{offset}")
+                self.ledger.unrecorded.add(f"{partition}@{offset}")

@@ -9,7 +9,7 @@ Inserts pass arrays: psycopg2 refuses COPY beside the callback that limits every
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import psycopg2.errors
 from django.db import ProgrammingError, connections
@@ -77,12 +77,6 @@ class TemporaryTables:
                 raise
             [grant] = self.row(GRANT)
             raise TemporaryTablesRefused(f"PostgreSQL compares in temporary tables. Run once: {grant};") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._connection.close()

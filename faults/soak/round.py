@@ -15,12 +15,12 @@ from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.errors import DATABASE_DOWN, RetryLater
 from coupons.messaging.topics import partition_lags
 from coupons.reconciliation.differences import Ledger
-from coupons.reconciliation.reconcile import reconcile
 from coupons.runtime.failpoints import POINTS
 from faults import failpoints
 from faults.crowd import Crowd
 from faults.history import HistoryWriter, read_history
 from faults.history_check import check_files
+from faults.ledgers import is_at_rest, reconcile
 from faults.soak.deployment import API_KEY, Deployment
 from faults.soak.injection import Injection
 from faults.soak.schedule import Step
@@ -135,7 +135,7 @@ def _wait_until_quiet(task: Round) -> str | None:
             unread = sum(lag.lag for lag in partition_lags().values())
             ledgers = _ledgers(task)
             state = f"{unread} unread; {[ledger.document() for ledger in ledgers]}"
-            if unread == 0 and all(ledger.is_at_rest for ledger in ledgers):
+            if unread == 0 and all(map(is_at_rest, ledgers)):
                 return None
         except (RetryLater, *DATABASE_DOWN) as error:
             state = f"{type(error).__name__}: {error}"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from coupons.admission.scripts import admission_redis
 from coupons.models import Coupon
-from coupons.reconciliation.reconcile import reconcile
+from faults.ledgers import reconcile
 from tests.support.patience import PATIENT
 from tests.support.service import Service
 from tests.support.waiting import wait_until

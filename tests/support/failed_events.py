@@ -3,8 +3,6 @@
 from hashlib import sha256
 from typing import Any
 
-from django.urls import reverse
-
 from coupons.models import Campaign, FailCode, FailEventHistory
 from tests.support.gate import admit_user
 
@@ -27,7 +25,3 @@ def held(campaign: Campaign, user: str, offset: int = 0) -> FailEventHistory:
     ticket = admit_user(campaign_id=campaign.pk, epoch=campaign.epoch, user_id=user).ticket
     assert ticket is not None
     return failed(offset, campaign=campaign, user_id=user, sequence=ticket.sequence)
-
-
-def retry_address(event: FailEventHistory) -> str:
-    return reverse("admin:coupons_faileventhistory_retry", args=[event.pk])

@@ -36,10 +36,6 @@ def event_page(event: FailEventHistory) -> str:
     return reverse("admin:coupons_faileventhistory_change", args=[event.pk])
 
 
-def transition_address(campaign: Campaign, step: str) -> str:
-    return reverse(f"admin:coupons_campaign_{step}", args=[campaign.pk])
-
-
 def run_action(client: Client, page: str, action: str, *rows: Any, reason: str = REASON) -> Any:
     """Tick these rows of a list and run an action on them, as the list's form does."""
     form = {"action": action, "_selected_action": [str(row.pk) for row in rows], "reason": reason}
@@ -63,9 +59,16 @@ def history_of(row: Campaign | FailEventHistory | ApiKey) -> list[str]:
     return [f"{entry.what}: {entry.reason}" for entry in entries.order_by("pk")]
 
 
-def act(client: Client, address: str, *, reason: str = REASON, **values: Any) -> Any:
-    """Press a button, with the reason that stands beside it."""
-    return client.post(address, {"reason": reason, **values}, follow=True)
+def press(client: Client, row: Any, action: str, *, reason: str = REASON, **values: str) -> Any:
+    """Press a button of the row's page, with the reason that stands beside it."""
+    page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist")
+    form = {"action": action, "_selected_action": str(row.pk), "from_page": "yes", "reason": reason, **values}
+    return client.post(page, form, follow=True)
+
+
+def confirm(client: Client, row: Any, action: str, *, reason: str = REASON) -> Any:
+    """Submit the page that asks after such a button was pressed."""
+    return press(client, row, action, reason=reason, confirmed="yes")
 
 
 def values_of(client: Client, campaign: Campaign, **changed: Any) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def values_of(client: Client, campaign: Campaign, **changed: Any) -> dict[str, A
         "opens_at_1": f"{opens_at:%H:%M:%S}",
         "closes_at_0": f"{closes_at:%Y-%m-%d}" if closes_at else "",
         "closes_at_1": f"{closes_at:%H:%M:%S}" if closes_at else "",
-        "revision": form.initial["revision"],
+        "shown_revision": form.initial["shown_revision"],
         "reason": "it was wrong",
     }
     return {**values, **changed}

@@ -14,10 +14,10 @@ from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
 from coupons.reconciliation.differences import Ledger
-from coupons.reconciliation.reconcile import reconcile_campaign
 from faults.crowd import Crowd
 from faults.history import QUANTITY_CHANGED, Event
 from faults.history_check import check_files
+from faults.ledgers import is_at_rest, reconcile
 from faults.verdict import CampaignVerdict
 from tests.support.waiting import wait_until
 
@@ -128,16 +128,22 @@ def _quiet_ledger(campaign: Campaign, within_sec: float) -> Ledger:
 
     def at_rest() -> Ledger | None:
         unread = sum(lag.lag for lag in partition_lags().values())
-        ledger = reconcile_campaign(campaign)
-        return ledger if unread == 0 and ledger.is_at_rest else None
+        ledger = _ledger_of(campaign)
+        return ledger if unread == 0 and is_at_rest(ledger) else None
 
     return wait_until(at_rest, within_sec=within_sec, what=lambda: f"quiet; {_state(campaign)}")
+
+
+def _ledger_of(campaign: Campaign) -> Ledger:
+    """A campaign that was never opened has an empty one."""
+    ledgers = list(reconcile(campaign_ids=[campaign.pk]))
+    return ledgers[0] if ledgers else Ledger(campaign.pk, campaign.name, campaign.quantity)
 
 
 def _state(campaign: Campaign) -> str:
     try:
         lags = {number: (lag.read, lag.end) for number, lag in partition_lags().items()}
-        ledger = reconcile_campaign(campaign)
+        ledger = _ledger_of(campaign)
     except (RetryLater, *DATABASE_DOWN) as error:
         return f"nobody can tell: {error}"
     return f"partition -> (read, end) {lags}; {ledger.document()}"

@@ -1,6 +1,5 @@
 from argparse import ArgumentParser
 from typing import Any
-from uuid import UUID
 
 from coupons import audit
 from coupons.errors import OperatorError, UnknownMessageKey
@@ -46,7 +45,10 @@ class Command(CouponCommand):
         add_reason(parser)
 
     def run(self, **options: Any) -> None:
-        ids = self._every_campaign() if options["all"] else options["campaign"] or stale_campaigns()
+        if options["all"]:
+            ids = list(Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True))
+        else:
+            ids = options["campaign"] or stale_campaigns()
         if not ids:
             self.stdout.write("Every campaign's state in Redis is current; nothing to rebuild.")
             return
@@ -72,6 +74,3 @@ class Command(CouponCommand):
                 f"{report.campaign_id}: {report.tickets} tickets, {report.pending} of them pending, "
                 f"{report.seconds:.1f} s"
             )
-
-    def _every_campaign(self) -> list[UUID]:
-        return list(Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True))

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from coupons.errors import StateStale
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
-from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger
+from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger, healed_by
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.temporary_tables import TemporaryTablesRefused
 from coupons.runtime.text import make_visible
@@ -88,14 +88,11 @@ class Command(CouponCommand):
                 f"pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
             )
             for found in ledger.differences.values():
-                explanation = EXPLANATIONS[found.kind]
-                self.stdout.write(f"  {found.kind} x {found.count}: {explanation.meaning}.")
+                self.stdout.write(f"  {found.kind} x {found.count}: {EXPLANATIONS[found.kind].meaning}.")
                 for example in found.examples:
                     self.stdout.write(f"    {make_visible(example)}")
-                if explanation.heals:
-                    self.stdout.write(f"  -> heals by itself: {explanation.heals()}.")
-                else:
-                    self.stdout.write(f"  -> {ledger.command(found.kind)}")
+                heals = healed_by(found.kind)
+                self.stdout.write(f"  -> heals by itself: {heals}." if heals else f"  -> {ledger.command(found.kind)}")
         if topic is not None and not topic.closes:
-            self.stdout.write(f"topic: {topic.unrecorded} {UNRECORDED}")
-            self.stdout.write(f"    {' '.join(topic.examples)}")
+            self.stdout.write(f"topic: {topic.unrecorded.count} {UNRECORDED}")
+            self.stdout.write(f"    {' '.join(topic.unrecorded.examples)}")

@@ -1,5 +1,5 @@
 from coupons.campaigns.lifecycle import resume_campaign
-from coupons.management.campaign_command import CampaignCommand
+from coupons.management.command import CampaignCommand
 
 
 class Command(CampaignCommand):

@@ -20,6 +20,7 @@ from tests.support.operators import (
     OPERATE,
     VIEW,
     campaign_page,
+    messages_of,
     sign_in,
     text_of,
 )
@@ -95,7 +96,7 @@ def test_a_recent_job_shows_its_result_without_alarm() -> None:
 
     page = sign_in(*VIEW).get(reverse(JOBS))
 
-    assert page.context["job_warnings"] == []
+    assert messages_of(page) == []
     assert "3 succeeded" in text_of(page)
 
 

@@ -18,27 +18,25 @@ from coupons.campaigns import lifecycle
 from coupons.issuing.failed_events import give_up_events
 from coupons.models import ApiKey, AuditEntry, Campaign, CampaignState, FailEventHistory
 from tests.support.commands import run
-from tests.support.failed_events import failed, held, retry_address
+from tests.support.failed_events import failed, held
 from tests.support.http import Api
 from tests.support.operators import (
     CAMPAIGNS,
     EVENTS,
     OPERATE,
-    act,
     campaign_page,
+    confirm,
     event_page,
     history_of,
+    press,
     run_action,
     sign_in,
     text_of,
-    transition_address,
     values_of,
 )
 from tests.support.service import Service
 
 KEYS = ("view_apikey", "add_apikey", "revoke_apikey")
-CLOSE = "admin:coupons_campaign_close"
-GIVE_UP = "admin:coupons_faileventhistory_give_up"
 
 
 def entries() -> list[tuple[str, str, str, str]]:
@@ -54,10 +52,10 @@ def change(client: Client, campaign: Campaign, reason: str) -> Any:
 
 
 CAMPAIGN_ACTS: dict[str, tuple[str, Callable[[Client, Campaign, str], Any]]] = {
-    "Opened": ("draft", lambda c, row, why: act(c, transition_address(row, "open"), reason=why)),
-    "Paused": ("open", lambda c, row, why: act(c, transition_address(row, "pause"), reason=why)),
-    "Resumed": ("paused", lambda c, row, why: act(c, transition_address(row, "resume"), reason=why)),
-    "Closed": ("open", lambda c, row, why: act(c, reverse(CLOSE), ids=row.pk, reason=why)),
+    "Opened": ("draft", lambda c, row, why: press(c, row, "open_campaigns", reason=why)),
+    "Paused": ("open", lambda c, row, why: press(c, row, "pause_campaigns", reason=why)),
+    "Resumed": ("paused", lambda c, row, why: press(c, row, "resume_campaigns", reason=why)),
+    "Closed": ("open", lambda c, row, why: confirm(c, row, "close_campaigns", reason=why)),
     "Changed quantity from 10 to 25": ("open", change),
     "Paused ": ("open", lambda c, row, why: run_action(c, CAMPAIGNS, "pause_campaigns", row, reason=why)),
 }
@@ -104,12 +102,12 @@ def test_a_retry_needs_a_reason_from_button_and_list(service: Service) -> None:
     one, other = held(campaign, "42", 1), held(campaign, "43", 2)
     client = sign_in(*OPERATE)
 
-    assert "Give a reason" in text_of(act(client, retry_address(one), reason=""))
+    assert "Give a reason" in text_of(press(client, one, "retry_selected", reason=""))
     assert "Give a reason" in text_of(run_action(client, EVENTS, "retry_selected", other, reason=" "))
     assert entries() == []
     assert set(FailEventHistory.objects.values_list("attempts", flat=True)) == {0}
 
-    act(client, retry_address(one), reason="rebuilt")
+    press(client, one, "retry_selected", reason="rebuilt")
     run_action(client, EVENTS, "retry_selected", other, reason="rebuilt too")
     assert (history_of(one), history_of(other)) == (
         ["Retried now: issued: rebuilt"],
@@ -304,7 +302,7 @@ def test_a_superuser_can_only_look(admin_client: Client) -> None:
 def test_history_and_list_show_actor_act_and_reason(service: Service) -> None:
     campaign = service.campaign(opened=False)
     client = sign_in(*OPERATE, "view_auditentry")
-    act(client, transition_address(campaign, "open"), reason="it is <ten>")
+    press(client, campaign, "open_campaigns", reason="it is <ten>")
 
     history = client.get(reverse("admin:coupons_campaign_history", args=[campaign.pk]))
     assert "op Opened it is <ten>" in text_of(history)

@@ -11,19 +11,19 @@ from django.urls import reverse
 
 from coupons.auth.api_keys import create_api_key
 from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailEventHistory, JobRun
-from tests.support.failed_events import held, retry_address
+from tests.support.failed_events import held
 from tests.support.operators import (
     CAMPAIGNS,
     COUPONS,
     EVENTS,
     JOBS,
-    act,
     campaign_page,
+    confirm,
     event_page,
+    press,
     run_action,
     sign_in,
     text_of,
-    transition_address,
 )
 from tests.support.service import Service
 
@@ -65,9 +65,8 @@ def state_of_everything() -> list[Any]:
 def every_act(client: Client, rows: dict[str, Any]) -> dict[str, Any]:
     """Each button, each form and each action of the admin, as somebody would send it who knows the addresses."""
     page, why = reverse, {"reason": "mine"}
-    event_id, key_id = rows["event"].pk, rows["key"].pk
     steps = {
-        name: act(client, transition_address(rows["draft" if name == "open" else "campaign"], name))
+        name: press(client, rows["draft" if name == "open" else "campaign"], f"{name}_campaigns")
         for name in ("open", "pause", "resume")
     }
     lists = {
@@ -98,15 +97,14 @@ def every_act(client: Client, rows: dict[str, Any]) -> dict[str, Any]:
         **steps,
         **lists,
         **deletes,
-        "close": act(client, page("admin:coupons_campaign_close"), ids=rows["campaign"].pk),
-        "the page that asks before": client.get(page("admin:coupons_campaign_close"), {"ids": rows["campaign"].pk}),
+        "close": confirm(client, rows["campaign"], "close_campaigns"),
         "create": client.post(page("admin:coupons_campaign_add"), {"name": "x", "quantity": 1, **why}),
         "edit": client.post(campaign_page(rows["campaign"]), {"name": "x", "quantity": 99, **why}),
-        "retry": act(client, retry_address(rows["event"])),
-        "give up": client.post(page("admin:coupons_faileventhistory_give_up"), {"ids": event_id, **why}),
+        "retry": press(client, rows["event"], "retry_selected"),
+        "give up": confirm(client, rows["event"], "give_up_selected"),
         "edit an event": client.post(event_page(rows["event"]), {"error_message": "x"}),
         "make a key": client.post(page("admin:coupons_apikey_add"), {"name": "x", "scopes": ["read"], **why}),
-        "revoke a key": client.post(page("admin:coupons_apikey_revoke", args=[key_id]), why),
+        "revoke a key": confirm(client, rows["key"], "revoke_keys"),
         "edit a coupon": client.post(page("admin:coupons_coupon_change", args=[rows["coupon"].pk]), {"code": "X"}),
         "add a user": client.post(page("admin:auth_user_add"), {"username": "x", **why}),
         "edit the own rights": client.post(

@@ -7,7 +7,7 @@ from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, fill_redi
 from coupons.admission import ticket_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
-from coupons.reconciliation.reconcile import reconcile
+from faults.ledgers import reconcile
 from tests.support.service import Service
 
 COUNT = 30

@@ -10,7 +10,7 @@ from consumers.registry import Handled, Received
 from coupons.errors import GateUnavailable, StateStale
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
-from coupons.reconciliation.reconcile import reconcile
+from faults.ledgers import reconcile
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, received
 

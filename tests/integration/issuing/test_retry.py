@@ -15,7 +15,7 @@ from coupons.errors import GateUnavailable, OperatorError
 from coupons.issuing.failed_events import give_up_events
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailEventHistory
-from coupons.reconciliation.reconcile import reconcile
+from faults.ledgers import reconcile
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, insert_coupons, issued_users, received
 

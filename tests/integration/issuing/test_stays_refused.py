@@ -17,7 +17,7 @@ from coupons.issuing.failed_events import Failure, give_up_events, record_failur
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory, PartitionOffset
-from coupons.reconciliation.reconcile import reconcile_campaign
+from faults.ledgers import reconcile
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, held, issued_users, rebuild, received, were_read
 
@@ -61,7 +61,7 @@ def test_a_ticket_that_was_given_up_is_never_issued(refused: Campaign, offset: i
 
     assert not Coupon.objects.exists()
     assert FailEventHistory.objects.count() == 1
-    ledger = reconcile_campaign(refused)
+    [ledger] = reconcile(campaign_ids=[refused.pk])
     assert (ledger.closes, ledger.failed, ledger.issued) == (True, 1, 0)
 
 

@@ -7,7 +7,7 @@ from consumers.registry import Received
 from coupons.admission.scripts import admission_redis
 from coupons.issuing.retry import retry_events_now
 from coupons.models import Campaign, Coupon, EventStatus, FailCode, FailEventHistory
-from coupons.reconciliation.reconcile import reconcile
+from faults.ledgers import reconcile
 from tests.support.http import Api
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, issued_users, pending_users, publish, rebuild

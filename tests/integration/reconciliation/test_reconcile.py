@@ -1,5 +1,6 @@
 """The ledger's numbers, what is no verdict, and what only single cases show; test_corruptions.py has the kinds."""
 
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
@@ -16,9 +17,10 @@ from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailCode
 from coupons.reconciliation.compare import Comparison
 from coupons.reconciliation.differences import EXPLANATIONS, Kind, Ledger
-from coupons.reconciliation.reconcile import Reconciliation, reconcile
+from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.sources import read_redis
 from coupons.reconciliation.temporary_tables import INSERT_TICKETS, TemporaryTables
+from faults.ledgers import reconcile
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, insert_coupons, publish_late, rebuild, received, were_read
 
@@ -75,7 +77,7 @@ def test_more_coupons_than_the_quantity_are_found_when_the_trigger_is_gone(healt
 
 def test_a_ticket_that_the_scan_shows_twice_counts_once(healthy: Campaign) -> None:
     before = campaign_store.describe(campaign_id=healthy.pk, epoch=healthy.epoch)
-    with TemporaryTables() as tables:
+    with closing(TemporaryTables()) as tables:
         read_redis(healthy.pk, tables)
         tables.insert(INSERT_TICKETS, [("a", 1), ("c", 3)])
         comparison = Comparison(healthy, tables, lags=partition_lags(), before=before)
@@ -150,8 +152,8 @@ def test_a_message_that_names_no_campaign_must_have_left_a_failed_event(service:
         read = looking.topic
 
     assert (unread.messages, unread.unread, unread.closes) == (2, 2, True)
-    assert (read.messages, read.unread, read.unrecorded, read.closes) == (2, 0, 2, False)
-    assert len(read.examples) == 2
+    assert (read.messages, read.unread, read.unrecorded.count, read.closes) == (2, 0, 2, False)
+    assert len(read.unrecorded.examples) == 2
 
 
 def test_one_that_left_a_failed_event_is_no_difference(service: Service) -> None:

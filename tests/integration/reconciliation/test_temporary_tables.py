@@ -1,6 +1,7 @@
 """The session in which PostgreSQL compares: what it takes, what it leaves open, and who may not have it."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from django.db import OperationalError, connection, connections
@@ -15,7 +16,7 @@ ROLE = "without_temporary_tables"
 
 @pytest.fixture
 def tables(transactional_db: None) -> Iterator[TemporaryTables]:
-    with TemporaryTables() as tables:
+    with closing(TemporaryTables()) as tables:
         yield tables
 
 
@@ -70,7 +71,7 @@ def test_no_transaction_is_open_between_two_rows(tables: TemporaryTables, monkey
 
 def test_a_statement_that_takes_too_long_ends(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(temporary_tables, "STATEMENT_SEC", 1)
-    with TemporaryTables() as tables, pytest.raises(OperationalError, match="statement timeout"):
+    with closing(TemporaryTables()) as tables, pytest.raises(OperationalError, match="statement timeout"):
         tables.run("SELECT pg_sleep(60)")
 
 

@@ -18,12 +18,12 @@ from coupons.campaigns.lifecycle import change_campaign, open_campaign, pause_ca
 from coupons.campaigns.redis_sync import is_in_sync
 from coupons.issuing.retry import retry_due_events
 from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory
-from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.keeper import Keeper
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
 from coupons.runtime import failpoints
 from coupons.runtime.failpoints import InjectedDefect
+from faults.ledgers import reconcile
 from tests.support.gate import admit_user
 from tests.support.service import Service
 from tests.support.tickets import (

@@ -14,9 +14,9 @@ from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
 from coupons.messaging.signing import sign
 from coupons.models import Campaign, Coupon, FailEventHistory
-from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
+from faults.ledgers import reconcile
 from tests.support.gate import admit_user
 from tests.support.service import Service
 from tests.support.tickets import (

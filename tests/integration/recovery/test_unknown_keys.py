@@ -13,7 +13,6 @@ from coupons.errors import OperatorError, StateStale, UnknownMessageKey
 from coupons.issuing.failed_events import give_up_events
 from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
 from coupons.reconciliation.differences import Kind, Ledger
-from coupons.reconciliation.reconcile import reconcile
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.unknown_keys import (
     find_blocked_campaigns,
@@ -21,6 +20,7 @@ from coupons.recovery.unknown_keys import (
     refuse_unknown_keys,
     report_unknown_keys,
 )
+from faults.ledgers import reconcile
 from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, issued_users, publish, rebuild, were_read
 from tests.support.topic import read_topic, ticket_holders

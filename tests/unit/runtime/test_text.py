@@ -1,8 +1,7 @@
-"""What the operators' pages make of texts and payloads from outside."""
+"""What pages and log lines make of texts from outside."""
 
 import pytest
 
-from coupons.admin.payloads import MAX_BYTES_DUMPED, MAX_TEXT_SHOWN, readable_payload
 from coupons.runtime.text import escape_for_log, make_visible
 
 
@@ -16,36 +15,6 @@ def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
 )
 def test_what_cannot_be_seen_is_named(character: str) -> None:
     assert make_visible(f"a{character}b") == f"a⟨U+{ord(character):04X}⟩b"
-
-
-def test_json_is_indented_and_kept_as_received_beside_it() -> None:
-    payload = readable_payload(b'{"a":1,"a":2}')
-
-    assert (payload.kind, payload.text, payload.raw) == ("JSON", '{\n  "a": 2\n}', '{"a":1,"a":2}')
-
-
-def test_a_lone_surrogate_in_json_does_not_break_the_page() -> None:
-    assert readable_payload(rb'"\ud800"').text.encode() == '"⟨U+D800⟩"'.encode()
-
-
-@pytest.mark.parametrize("payload", [b"{", b"[" * 100_000, b"1" * 5_000, b"hello"])
-def test_text_that_is_no_usable_json_is_shown_as_text(payload: bytes) -> None:
-    assert readable_payload(payload).kind == "text"
-
-
-def test_bytes_that_are_no_text_are_dumped_with_their_offsets() -> None:
-    payload = readable_payload(b"\xff" + b"A" * 16)
-
-    assert payload.kind == "not UTF-8, as a hex dump"
-    assert payload.text == (
-        "000000  ff 41 41 41 41 41 41 41 41 41 41 41 41 41 41 41  .AAAAAAAAAAAAAAA\n"
-        "000010  41                                               A"
-    )
-
-
-def test_a_large_payload_is_cut_and_says_by_how_much() -> None:
-    assert readable_payload(b"x" * (MAX_TEXT_SHOWN + 5)).text.endswith("… 5 more characters")
-    assert readable_payload(b"\xff" * (MAX_BYTES_DUMPED + 5)).text.endswith("… 5 more bytes")
 
 
 @pytest.mark.parametrize(

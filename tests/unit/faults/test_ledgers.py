@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from coupons.reconciliation.differences import Kind, Ledger
+from faults.ledgers import is_at_rest
 
 
 @pytest.mark.parametrize(
@@ -17,4 +18,4 @@ def test_a_gap_is_nothing_to_wait_for(pending: int, kinds: list[Kind], quiet: bo
     for kind in kinds:
         ledger.found(kind, "example")
 
-    assert ledger.is_at_rest == quiet
+    assert is_at_rest(ledger) == quiet
