@@ -29,8 +29,13 @@ def ticket_path(campaign_id: str, user_id: str) -> str:
     return _before_user(campaign_id) + quote(user_id, safe=LEFT_AS_IT_IS)
 
 
+def applied(campaign_id: str, ticket: Held) -> dict[str, Any]:
+    """Makes the AppliedDocument of a promise."""
+    return {"status": "pending", "sequence": ticket.sequence, "status_url": ticket_path(campaign_id, ticket.user_id)}
+
+
 def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
-    """Returns the ticket's document, or None only when a current Redis and PostgreSQL both lack it.
+    """Returns the values of a TicketDocument, or None only when a current Redis and PostgreSQL both lack it.
 
     Raises RetryLater or a database error when one of them does not answer and the other alone does not decide.
     """
@@ -87,8 +92,7 @@ def _ask_gate(campaign_id: UUID, known: CachedCampaign, user_id: str) -> dict[st
 def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
     coupon = Coupon.objects.filter(campaign_id=campaign_id, user_id=user_id).first()
     if coupon is not None:
-        issued_at = coupon.issued_at.isoformat()
-        return {"status": "issued", "sequence": coupon.sequence, "code": coupon.code, "issued_at": issued_at}
+        return {"status": "issued", "sequence": coupon.sequence, "code": coupon.code, "issued_at": coupon.issued_at}
     given_up = FailEventHistory.objects.filter(
         campaign_id=campaign_id, user_id=user_id, given_up_at__isnull=False, error_code__in=HELD_CODES
     ).exclude(event_status=EventStatus.SUCCESS)

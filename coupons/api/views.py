@@ -21,9 +21,16 @@ from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.api.parsers import StrictPagination
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.problems import refusal
-from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
+from coupons.api.serializers import (
+    CampaignDocument,
+    CampaignSerializer,
+    NotPushedDocument,
+    TicketDocument,
+    campaign_now,
+    read_user_id,
+)
 from coupons.api.throttling import LimitedView
-from coupons.api.tickets import find_ticket, ticket_path
+from coupons.api.tickets import applied, find_ticket
 from coupons.auth.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
@@ -71,7 +78,7 @@ class TicketView(LimitedView):
         ticket = find_ticket(campaign_id=found, user_id=user_id) if is_user_id(user_id) else None
         if ticket is None:
             raise NotFound("This user has no ticket of this campaign.")
-        return Response(ticket)
+        return Response(TicketDocument(ticket).data)
 
 
 class CampaignListView(LimitedView):
@@ -162,10 +169,9 @@ def get_campaign(text: str, caller: Caller) -> Campaign:
 def _apply_response(campaign_id: str, admission: Admission) -> HttpResponse:
     if admission.ticket is None:
         return problem_response(refusal(admission.outcome, admission.opens_at_ms, admission.now_ms))
-    status_url = ticket_path(campaign_id, admission.ticket.user_id)
-    document = {"status": "pending", "sequence": admission.ticket.sequence, "status_url": status_url}
+    document = applied(campaign_id, admission.ticket)
     status = 202 if admission.outcome is Outcome.ADMITTED else 200
-    return json_response(document, status, {"Location": status_url})
+    return json_response(document, status, {"Location": document["status_url"]})
 
 
 def _present(campaign: Campaign) -> dict[str, Any]:
@@ -179,7 +185,7 @@ def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
     with suppress(GateUnavailable), asking_redis():
         described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0})
     current = {pk: answer for pk, answer in described.items() if isinstance(answer, Description)}
-    return [campaign_document(campaign, current.get(campaign.pk)) for campaign in campaigns]
+    return list(CampaignDocument([campaign_now(each, current.get(each.pk)) for each in campaigns], many=True).data)
 
 
 def _changed(change: Callable[[], Campaign]) -> Response:
@@ -187,7 +193,7 @@ def _changed(change: Callable[[], Campaign]) -> Response:
     try:
         return Response(_present(change()))
     except PushDidNotArrive as error:
-        return Response({"pushed": False, "detail": str(error)}, status=202)
+        return Response(NotPushedDocument({"pushed": False, "detail": str(error)}).data, status=202)
 
 
 def _actor(request: Request) -> str:

@@ -11,7 +11,7 @@ from coupons.admission.gate import Held, Outcome
 from coupons.api import problem_responses
 from coupons.api.problem_responses import body_of
 from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem
-from coupons.api.tickets import ticket_path
+from coupons.api.tickets import applied
 from coupons.front.request import Send
 from coupons.metrics import QUEUE_REFUSALS
 
@@ -37,10 +37,9 @@ async def send_answer(send: Send, answer: Answer) -> None:
 
 
 def accepted(campaign_id: UUID, outcome: Outcome, ticket: Held) -> Answer:
-    status_url = ticket_path(str(campaign_id), ticket.user_id)
-    body = body_of({"status": "pending", "sequence": ticket.sequence, "status_url": status_url})
+    document = applied(str(campaign_id), ticket)
     status = 202 if outcome is Outcome.ADMITTED else 200
-    return Answer(status, [JSON, (b"location", status_url.encode())], body)
+    return Answer(status, [JSON, (b"location", document["status_url"].encode())], body_of(document))
 
 
 def refused(problem: Problem) -> Answer:
