@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, cast
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
@@ -148,6 +148,11 @@ class LimitedView(APIView):
     """Limits every view of the API. DRF counts only requests that may go on; this class counts refused ones too."""
 
     throttle_classes = [CallerThrottle]
+
+    @property
+    def caller(self) -> Caller:
+        """Is there when a method of the view is called: HasScope lets no other request through."""
+        return cast("Caller", self.request.user)
 
     def perform_authentication(self, request: Request) -> None:
         try:
