@@ -18,17 +18,6 @@ from coupons.api import serializers, views
 from coupons.api.parsers import MAX_LIMIT, MAX_OFFSET
 from coupons.api.problems import CONTENT_TYPE, KINDS, Code, Problem
 
-INFO = {
-    "title": "Coupons",
-    "version": "1",
-    "description": """\
-First come, first served. `POST .../apply` is idempotent by campaign and user: repeat it after a time-out, a 503 or a
-lost answer, and you get the same place. 202 and 200 are promises; a 503 promises nothing and takes nothing away.
-
-Errors are `application/problem+json` (RFC 9457). Switch on `code`; texts may change. Within `/api/v1/` members, codes
-and headers may be added; none is removed, renamed or given another meaning.
-""",
-}
 EVERYWHERE = (
     Code.INVALID, Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.METHOD_NOT_ALLOWED, Code.NOT_ACCEPTABLE,
     Code.TOO_MANY_REQUESTS, Code.INTERNAL, Code.UNAVAILABLE,
@@ -40,7 +29,7 @@ WITH_BODY = (Code.UNSUPPORTED_MEDIA_TYPE, Code.LENGTH_REQUIRED, Code.TOO_LARGE)
 def document() -> dict[str, Any]:
     """Makes the document that /api/schema/ serves."""
     made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    return made | {"info": INFO}
+    return made
 
 
 class BearerExtension(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -39,7 +39,14 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
 
     Raises RetryLater or a database error when one of them does not answer and the other alone does not decide.
     """
-    held, unknown = _held(campaign_id, user_id)
+    held: Held | None = None
+    unknown: RetryLater | None = None
+    try:
+        # Before PostgreSQL: a ticket leaves pending only after its row is committed, so one that is no longer pending
+        # here has its row by then.
+        held = _held(campaign_id, user_id)
+    except RetryLater as error:
+        unknown = error
     try:
         with asking_postgresql():
             written = _written(campaign_id, user_id)
@@ -56,21 +63,13 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
     return None
 
 
-def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | None]:
-    """Returns the gate's ticket, or the error that kept the gate from answering.
-
-    Runs before PostgreSQL is read: a ticket leaves pending only after its row is committed, so one that is no
-    longer pending here has its row by then.
-    """
-    try:
-        known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
-        if known is None:
-            return None, None
-        with asking_redis():
-            tickets = _ask_gate(campaign_id, known, user_id)
-    except RetryLater as error:
-        return None, error
-    return tickets.get(user_id), None
+def _held(campaign_id: UUID, user_id: str) -> Held | None:
+    """Returns the gate's ticket. Raises RetryLater when the gate does not answer."""
+    known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
+    if known is None:
+        return None
+    with asking_redis():
+        return _ask_gate(campaign_id, known, user_id).get(user_id)
 
 
 def _look_up_timeout_sec() -> float:
