@@ -10,13 +10,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, cast
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from coupons.api.client_address import Address, client_address, counted_as
@@ -128,26 +127,10 @@ def _scarcest(taken: list[Taken]) -> Taken | None:
     return min(taken, key=lambda each: (each.allowed, each.left / each.limit, -each.wait_sec), default=None)
 
 
-class CallerThrottle(BaseThrottle):
-    """Counts a known caller by user, address and campaign, any other by address."""
-
-    def allow_request(self, request: Request, view: APIView) -> bool:
-        caller: object = request.user
-        if isinstance(caller, Caller):
-            campaign = str(view.kwargs.get("campaign_id", ""))
-            taken = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
-        else:
-            taken = count_stranger(client_address(request))
-        request.limit_taken = taken  # type: ignore[attr-defined]  # for the answer's headers
-        if taken is not None and (too_many := taken.too_many()) is not None:
-            raise too_many
-        return True
-
-
 class LimitedView(APIView):
-    """Limits every view of the API. DRF counts only requests that may go on; this class counts refused ones too."""
+    """Limits every view of the API, by user, address and campaign, and callers without valid credentials by address."""
 
-    throttle_classes = [CallerThrottle]
+    _taken: Taken | None = None
 
     @property
     def caller(self) -> Caller:
@@ -155,21 +138,28 @@ class LimitedView(APIView):
         return cast("Caller", self.request.user)
 
     def perform_authentication(self, request: Request) -> None:
+        """Counts here, since DRF asks its throttles after the permissions: a request that is refused counts too."""
         try:
             super().perform_authentication(request)
         except AuthenticationFailed:
-            self.check_throttles(request)
+            self._count(request)
             raise
+        self._count(request)
 
-    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
-        self.check_throttles(request)
-        super().permission_denied(request, message, code)
+    def _count(self, request: Request) -> None:
+        caller: object = request.user
+        if isinstance(caller, Caller):
+            campaign = str(self.kwargs.get("campaign_id", ""))
+            self._taken = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
+        else:
+            self._taken = count_stranger(client_address(request))
+        if self._taken is not None and (too_many := self._taken.too_many()) is not None:
+            raise too_many
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)
         finished["Cache-Control"] = "no-store"  # each answer is one caller's
-        taken: Taken | None = getattr(request, "limit_taken", None)
-        if taken is not None:
-            for name, value in taken.headers().items():
+        if self._taken is not None:
+            for name, value in self._taken.headers().items():
                 finished[name] = value
         return finished
