@@ -105,9 +105,7 @@ def token_keys() -> TokenKeys | None:
     return None if folder is None else _keys_of(folder)
 
 
-@cache
-def _keys_of(folder: Path) -> TokenKeys:
-    return TokenKeys(folder)
+_keys_of = cache(TokenKeys)
 
 
 def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
