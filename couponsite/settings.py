@@ -92,6 +92,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["coupons.api.parsers.StrictJSONParser"],
     "URL_FORMAT_OVERRIDE": None,
     "UNICODE_JSON": False,  # ASCII alone, the rest as \u202e: what a name holds cannot command a client's terminal
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",  # DRF imports it for the schema alone
     "EXCEPTION_HANDLER": "coupons.api.problem_responses.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }
@@ -105,6 +106,15 @@ if CORS_ALLOWED_ORIGINS:
     MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
 
 SPECTACULAR_SETTINGS = {
+    "TITLE": "Coupons",
+    "VERSION": "1",
+    "DESCRIPTION": """\
+First come, first served. `POST .../apply` is idempotent by campaign and user: repeat it after a time-out, a 503 or a
+lost answer, and you get the same place. 202 and 200 are promises; a 503 promises nothing and takes nothing away.
+
+Errors are `application/problem+json` (RFC 9457). Switch on `code`; texts may change. Within `/api/v1/` members, codes
+and headers may be added; none is removed, renamed or given another meaning.
+""",
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,

@@ -22,7 +22,7 @@ from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
 from coupons.admission.gate import Admission, EpochAhead, Held, Outcome, admit_call, confirm_call
 from coupons.api.circuit_breakers import asking_kafka, asking_redis, confirming
 from coupons.api.problems import EARLY_MS
-from coupons.api.tickets import ticket_path
+from coupons.api.tickets import applied
 from coupons.errors import RetryLater, Unconfirmed
 from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
@@ -124,9 +124,8 @@ def ticket_of(campaign_id: UUID, held: Held, *, epoch: int, trace: str) -> Ticke
 
 def promise(campaign_id: UUID, outcome: Outcome, ticket: Held) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Returns the answer to an accepted application: its document, status and headers."""
-    status_url = ticket_path(str(campaign_id), ticket.user_id)
-    document = {"status": "pending", "sequence": ticket.sequence, "status_url": status_url}
-    return document, 202 if outcome is Outcome.ADMITTED else 200, {"Location": status_url}
+    document = applied(str(campaign_id), ticket)
+    return document, 202 if outcome is Outcome.ADMITTED else 200, {"Location": document["status_url"]}
 
 
 @dataclass(slots=True)

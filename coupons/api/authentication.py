@@ -5,10 +5,9 @@ everywhere, before any look-up, so that no answer shows whether that user, a tic
 """
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -60,21 +59,7 @@ class HasScope(BasePermission):
         return scopes.get(method) in caller.scopes
 
 
-def caller_of(request: Request) -> Caller:
-    """Returns the caller of a request that has passed HasScope."""
-    caller: object = request.user
-    if not isinstance(caller, Caller):
-        raise PermissionDenied
-    return caller
-
-
 def must_act_for(caller: Caller, user_id: str) -> None:
     """Raises 403 for another user than the caller's own."""
     if not caller.may_act_for(user_id):
         raise PermissionDenied("These credentials are for another user.")
-
-
-def must_touch(caller: Caller, campaign_id: UUID) -> None:
-    """Raises 404 for a campaign that is not the caller's, as for one that does not exist."""
-    if not caller.may_touch(campaign_id):
-        raise NotFound("There is no such campaign.")

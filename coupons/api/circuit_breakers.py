@@ -16,9 +16,6 @@ from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, 
 from coupons.metrics import BREAKER_REFUSALS, PUBLISH_SECONDS
 from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
-FAILURES, SPAN_SEC = 5, 0.25
-PROBE_SEC = 1.0
-
 
 class Breaker:
     """Opens after `failures` misses in a row that span `span_sec`; then `allow()` lets one caller through every
@@ -30,8 +27,15 @@ class Breaker:
     """
 
     def __init__(
-        self, *, failures: int, span_sec: float, probe_sec: float, clock: Callable[[], float] = time.monotonic
+        self,
+        part: str,
+        *,
+        failures: int = 5,
+        span_sec: float = 0.25,
+        probe_sec: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._part = part
         self._limit = failures
         self._span_sec = span_sec
         self._probe_sec = probe_sec
@@ -48,10 +52,11 @@ class Breaker:
             return True
         with self._lock:
             now = self._clock()
-            if now < self._next_probe_at:
-                return False
-            self._next_probe_at = now + self._probe_sec
-            return True
+            if now >= self._next_probe_at:
+                self._next_probe_at = now + self._probe_sec
+                return True
+        BREAKER_REFUSALS.labels(self._part).inc()
+        return False
 
     def succeeded(self) -> None:
         self._misses, self.is_open = 0, False
@@ -67,18 +72,13 @@ class Breaker:
             self._next_probe_at = now + self._probe_sec
 
 
-def _breaker() -> Breaker:
-    return Breaker(failures=FAILURES, span_sec=SPAN_SEC, probe_sec=PROBE_SEC)
-
-
-kafka_breaker, redis_breaker, postgresql_breaker = _breaker(), _breaker(), _breaker()
+kafka_breaker, redis_breaker, postgresql_breaker = Breaker("kafka"), Breaker("redis"), Breaker("postgresql")
 
 
 @contextmanager
 def asking_redis() -> Iterator[None]:
     """Guards calls of the gate. Raises GateUnavailable at once while Redis hangs."""
     if not redis_breaker.allow():
-        BREAKER_REFUSALS.labels("redis").inc()
         raise GateUnavailable("Redis has not answered for a while; not waiting for it")
     try:
         yield
@@ -111,7 +111,6 @@ def asking_kafka() -> Iterator[None]:
     """Guards publishing and the wait for the acknowledgement. Raises Unconfirmed: at once while Kafka hangs, and when
     none came in time."""
     if not kafka_breaker.allow():
-        BREAKER_REFUSALS.labels("kafka").inc()
         raise Unconfirmed("Kafka has not acknowledged for a while; not waiting for it")
     started = time.monotonic()
     try:
@@ -128,7 +127,6 @@ def asking_postgresql() -> Iterator[None]:
     """Guards reads, within `API_DATABASE_TIMEOUT_MS`. Raises DatabaseUnavailable at once while PostgreSQL hangs,
     or a database error."""
     if not postgresql_breaker.allow():
-        BREAKER_REFUSALS.labels("postgresql").inc()
         raise DatabaseUnavailable("PostgreSQL has not answered for a while; not waiting for it")
     try:
         with answers_within(settings.API_DATABASE_TIMEOUT_MS / 1000):

@@ -1,24 +1,12 @@
 """Finds a client's address. Any client may send `X-Forwarded-For`, so only a trusted proxy's entry counts."""
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
 
 Address = IPv4Address | IPv6Address
-# IANA's special-purpose addresses that are not globally reachable
-_SPECIAL = [
-    (int(network.network_address), int(network.netmask))
-    for network in map(
-        IPv4Network,
-        (
-            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-            "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-            "240.0.0.0/4",
-        ),
-    )
-]  # fmt: skip
 
 
 def client_address(request: HttpRequest) -> Address | None:
@@ -53,17 +41,9 @@ def counted_as(address: Address | None) -> str | None:
 
     None is not counted: a private address is an undeclared proxy's or a test's, and stands for many users.
     """
-    if address is None or not is_public(address):
+    if address is None or not address.is_global:
         return None
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
-
-
-def is_public(address: Address) -> bool:
-    """Whether the address is public. Replaces `is_global`, which for IPv4 costs a tenth of a whole limit check."""
-    if isinstance(address, IPv6Address):
-        return address.is_global
-    number = int(address)
-    return not any(number & mask == network for network, mask in _SPECIAL)
 
 
 def _is_trusted(address: Address) -> bool:

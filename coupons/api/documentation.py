@@ -29,5 +29,4 @@ def docs(request: HttpRequest) -> HttpResponse:
 @cache_control(public=True, max_age=300)
 def problems(request: HttpRequest) -> HttpResponse:
     """Shows the page that a problem's `type` links to, e.g. `/api/docs/problems#sold-out`."""
-    kinds = [(str(code), kind) for code, kind in KINDS.items()]
-    return render(request, "coupons/problems.html", {"kinds": kinds})
+    return render(request, "coupons/problems.html", {"kinds": KINDS.items()})

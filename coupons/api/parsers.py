@@ -83,7 +83,6 @@ class StrictPagination(LimitOffsetPagination):
     """
 
     default_limit = 50
-    max_limit = MAX_LIMIT
 
     def get_limit(self, request: Request) -> int:
         return _whole_number(request, "limit", least=1, most=MAX_LIMIT, default=self.default_limit)

@@ -53,8 +53,6 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse 
     header = getattr(error, "auth_header", None)
     if header:
         response["WWW-Authenticate"] = header
-    if isinstance(error, exceptions.MethodNotAllowed):
-        response["Allow"] = ", ".join(context["view"].allowed_methods)
     return response
 
 

@@ -9,34 +9,34 @@ from django.utils.timezone import is_naive
 from rest_framework import serializers
 
 from coupons.admission.campaign_store import Description
+from coupons.api.problems import Code
 from coupons.messaging.messages import USER_ID, is_user_id
-from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign
+from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign, CampaignState
 from coupons.runtime.clock import moment_of
 
 MAX_NAME_LENGTH = 200
 
 
-class UserIdField(serializers.Field[str, Any, str, str]):
+class UserIdField(serializers.RegexField):
     """Takes a string unchanged, without stripping or converting numbers, so that each user has one spelling."""
 
+    _CHARACTERS = f"Must be 1-{MAX_USER_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ | + -"
     default_error_messages = {
         "not_a_string": 'Must be a string, for example "42".',
-        "characters": f"Must be 1-{MAX_USER_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ | + -",
+        "blank": _CHARACTERS,
+        "invalid": _CHARACTERS,
     }
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("not_a_string")
         if not is_user_id(data):
-            self.fail("characters")
+            self.fail("invalid")
         return data
 
-    def to_representation(self, value: str) -> str:
-        return value
 
-
-class ApplySerializer(serializers.Serializer[Any]):
-    user_id = UserIdField()
+class ApplicationDocument(serializers.Serializer[Any]):
+    user_id = UserIdField(f"^{USER_ID.pattern}$", help_text="Optional with a user's token, which names the user.")
 
 
 _PLAIN_BODY = re.compile(
@@ -63,7 +63,7 @@ def read_user_id(data: Any, *, own: str | None) -> str:
         return own
     if isinstance(data, dict) and is_user_id(data.get("user_id")):
         return str(data["user_id"])
-    serializer = ApplySerializer(data=data)
+    serializer = ApplicationDocument(data=data)
     serializer.is_valid(raise_exception=True)
     return str(serializer.validated_data["user_id"])
 
@@ -80,6 +80,10 @@ class MomentField(serializers.DateTimeField):
             return value.astimezone(UTC)  # PostgreSQL takes no offset of 16 hours or more
         except OverflowError:
             self.fail("overflow")
+
+    def to_representation(self, value: datetime) -> str:
+        """Writes UTC as +00:00; DRF would write Z."""
+        return value.isoformat()
 
 
 class NameField(serializers.CharField):
@@ -122,30 +126,80 @@ class CampaignSerializer(serializers.Serializer[Any]):
         return attrs
 
 
-def campaign_document(campaign: Campaign, description: Description | None) -> dict[str, Any]:
-    """Makes a campaign's document, with Redis's numbers while Redis has it; `remaining` is null when it is unknown."""
-    loaded = description.settings if description else None
-    return {
-        "id": str(campaign.pk),
+# The answers' documents. These classes have no docstrings, as drf-spectacular shows docstrings to clients.
+# `campaign_now` returns the values of a CampaignDocument, and DRF's pagination makes the CampaignListDocument.
+class CampaignDocument(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    state = serializers.ChoiceField(choices=CampaignState.values)
+    quantity = serializers.IntegerField()
+    remaining = serializers.IntegerField(allow_null=True, help_text="null: not known at this moment.")
+    admitted = serializers.IntegerField(allow_null=True)
+    issued = serializers.IntegerField()
+    opens_at = MomentField()
+    closes_at = MomentField(allow_null=True)
+
+
+class CampaignListDocument(serializers.Serializer[Any]):
+    count = serializers.IntegerField()
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+    results = CampaignDocument(many=True)
+
+
+class NotPushedDocument(serializers.Serializer[Any]):
+    pushed = serializers.BooleanField(help_text="false: saved, and on its way to the processes that admit.")
+    detail = serializers.CharField()
+
+
+class TicketDocument(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=["pending", "issued", "failed"])
+    sequence = serializers.IntegerField(min_value=1, allow_null=True)
+    code = serializers.CharField(required=False, help_text="issued: the coupon's code.")
+    issued_at = MomentField(required=False)
+
+
+# Every application makes one of the next two, so `applied` and `Problem.document` make them as plain dicts, which cost
+# less than a serializer. tests/unit/api/test_documents.py compares them.
+class AppliedDocument(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=["pending"])
+    sequence = serializers.IntegerField(min_value=1, help_text="The place: 1 is the first.")
+    status_url = serializers.CharField()
+
+
+class ProblemDocument(serializers.Serializer[Any]):
+    type = serializers.CharField(help_text="Leads to the code's section of docs/api.md.")
+    title = serializers.CharField()
+    status = serializers.IntegerField(min_value=400, max_value=599)
+    code = serializers.ChoiceField(choices=[str(code) for code in Code])
+    detail = serializers.CharField(required=False)
+    errors = serializers.DictField(  # type: ignore[assignment]  # a serializer has a property of that name
+        required=False, help_text="invalid: what is wrong with each field."
+    )
+    opens_at = serializers.DateTimeField(required=False, help_text="not-open: when it opens, to the millisecond.")
+
+
+def campaign_now(campaign: Campaign, description: Description | None) -> dict[str, Any]:
+    """Returns a campaign's values, with Redis's while Redis has it; `remaining` is None when it is not known."""
+    values = {
+        "id": campaign.pk,
         "name": campaign.name,
-        "state": loaded.state if loaded else campaign.state,
-        "quantity": loaded.quantity if loaded else campaign.quantity,
-        "remaining": _remaining(campaign, description),
-        "admitted": description.admitted if description else None,
+        "state": campaign.state,
+        "quantity": campaign.quantity,
+        "remaining": campaign.quantity if campaign.epoch == 0 else None,
+        "admitted": None,
         "issued": campaign.issued_count,
-        "opens_at": (moment_of(loaded.opens_at_ms) if loaded else campaign.opens_at).isoformat(),
-        "closes_at": _closes_at(campaign, description),
+        "opens_at": campaign.opens_at,
+        "closes_at": campaign.closes_at,
     }
-
-
-def _remaining(campaign: Campaign, description: Description | None) -> int | None:
     if description is not None:
-        return max(description.settings.quantity - description.admitted, 0)
-    return campaign.quantity if campaign.epoch == 0 else None
-
-
-def _closes_at(campaign: Campaign, description: Description | None) -> str | None:
-    if description is None:
-        return campaign.closes_at.isoformat() if campaign.closes_at else None
-    closes_at_ms = description.settings.closes_at_ms
-    return None if closes_at_ms is None else moment_of(closes_at_ms).isoformat()
+        now = description.settings
+        values |= {
+            "state": now.state,
+            "quantity": now.quantity,
+            "remaining": max(now.quantity - description.admitted, 0),
+            "admitted": description.admitted,
+            "opens_at": moment_of(now.opens_at_ms),
+            "closes_at": None if now.closes_at_ms is None else moment_of(now.closes_at_ms),
+        }
+    return values

@@ -9,14 +9,13 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from coupons.api.client_address import Address, client_address, counted_as
@@ -25,12 +24,28 @@ from coupons.metrics import LIMITED
 
 
 class Taken(NamedTuple):
-    """Holds the requests left after this one, and the seconds until one more is allowed (0 = now)."""
+    """Holds what one limit says of a request: `left` more are allowed now, or one more in `wait_sec`."""
 
+    policy: str
     allowed: bool
     limit: int
     left: int
     wait_sec: float
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "RateLimit-Policy": f'"{self.policy}";q={self.limit};w=60',
+            "RateLimit": f'"{self.policy}";r={self.left};t={math.ceil(self.wait_sec)}',
+        }
+
+    def too_many(self) -> Throttled | None:
+        """Returns the exception to raise, if the limit was reached. It names the limit; DRF's own text does not."""
+        if self.allowed:
+            return None
+        LIMITED.labels(self.policy).inc()
+        error = Throttled(wait=self.wait_sec)
+        error.detail = f"More than {self.limit} requests a minute for this {self.policy}."  # type: ignore[assignment]
+        return error
 
 
 class Buckets:
@@ -48,14 +63,11 @@ class Buckets:
         self._capacity = capacity
         self._clock = clock
         self._lock = threading.Lock()
-        self._filled: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # key -> tokens, and when it had them
+        self._filled: OrderedDict[tuple[str, ...], tuple[float, float]] = OrderedDict()  # key -> tokens, as of when
 
-    def __len__(self) -> int:
-        return len(self._filled)
-
-    def take(self, key: Hashable, *, limit: int) -> Taken:
-        """Takes one token from the key's bucket, if it has one."""
-        rate = limit / 60
+    def take(self, policy: str, *names: str, limit: int) -> Taken:
+        """Takes one token from the bucket of this key, if it has one. Each policy has keys of its own."""
+        key, rate = (policy, *names), limit / 60
         with self._lock:
             now = self._clock()
             tokens, at = self._filled.pop(key, (float(limit), now))
@@ -67,7 +79,7 @@ class Buckets:
             if len(self._filled) > self._capacity:
                 self._filled.popitem(last=False)
         wait_sec = 0.0 if tokens >= 1 else (1 - tokens) / rate
-        return Taken(allowed, limit, math.floor(tokens), wait_sec)
+        return Taken(policy, allowed, limit, math.floor(tokens), wait_sec)
 
     def clear(self) -> None:
         with self._lock:
@@ -77,121 +89,77 @@ class Buckets:
 _buckets = Buckets(capacity=settings.LIMIT_MEMORY)
 
 
-class TooMany(Throttled):
-    """`policy` names the limit that was reached."""
+def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address | None]) -> Taken | None:
+    """Counts a known caller's request, and returns the scarcest of the limits; None = no limit applies.
 
-    def __init__(self, policy: str, taken: Taken) -> None:
-        super().__init__(wait=taken.wait_sec)
-        self.detail = f"More than {taken.limit} requests a minute for this {policy}."  # type: ignore[assignment]
-
-
-class Noted(NamedTuple):
-    """Holds the scarcest of the limits that counted a request."""
-
-    policy: str
-    taken: Taken
-
-    def headers(self) -> dict[str, str]:
-        name = f'"{self.policy}"'
-        return {
-            "RateLimit-Policy": f"{name};q={self.taken.limit};w=60",
-            "RateLimit": f"{name};r={self.taken.left};t={math.ceil(self.taken.wait_sec)}",
-        }
-
-    def too_many(self) -> TooMany | None:
-        """Returns the exception to raise, if the limit was reached."""
-        if self.taken.allowed:
-            return None
-        LIMITED.labels(self.policy).inc()
-        return TooMany(*self)
-
-
-def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address | None]) -> Noted | None:
-    """Counts a known caller's request; None = no limit applies. `campaign` is empty when the request names none."""
+    `campaign` is empty when the request names none.
+    """
     if not settings.LIMITS:
         return None
-    if caller.user_id is None:
-        if not settings.LIMIT_SERVICE_PER_MINUTE:
-            return None
-        return Noted("service", _take(("service", caller.name), settings.LIMIT_SERVICE_PER_MINUTE))
-    taken = [Noted("user", _take(("user", caller.user_id), settings.LIMIT_USER_PER_MINUTE))]
+    user = caller.user_id
+    if user is None:
+        per_minute = settings.LIMIT_SERVICE_PER_MINUTE
+        return _buckets.take("service", caller.name, limit=per_minute) if per_minute else None
+    taken = [_buckets.take("user", user, limit=settings.LIMIT_USER_PER_MINUTE)]
     if campaign:
-        one = ("user", caller.user_id, campaign)
-        taken.append(Noted("user and campaign", _take(one, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE)))
+        per_minute = settings.LIMIT_USER_CAMPAIGN_PER_MINUTE
+        taken.append(_buckets.take("user and campaign", user, campaign, limit=per_minute))
     return _scarcest([*taken, *_take_for_address(address(), campaign=campaign)])
 
 
-def count_stranger(address: Address | None) -> Noted | None:
+def count_stranger(address: Address | None) -> Taken | None:
     """Counts a request without valid credentials."""
     return _scarcest(_take_for_address(address, campaign="")) if settings.LIMITS else None
 
 
-class CallerThrottle(BaseThrottle):
-    """Counts a known caller by user, address and campaign, any other by address."""
+def _take_for_address(address: Address | None, *, campaign: str) -> list[Taken]:
+    whole = counted_as(address)
+    if whole is None:
+        return []
+    taken = [_buckets.take("address", whole, limit=settings.LIMIT_ADDRESS_PER_MINUTE)]
+    if campaign:
+        per_minute = settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE
+        taken.append(_buckets.take("address and campaign", whole, campaign, limit=per_minute))
+    return taken
 
-    def allow_request(self, request: Request, view: APIView) -> bool:
-        """Raises TooMany, which names the limit; DRF's own exception does not."""
-        caller: object = request.user
-        if isinstance(caller, Caller):
-            campaign = str(view.kwargs.get("campaign_id", ""))
-            noted = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
-        else:
-            noted = count_stranger(client_address(request))
-        request.limit_noted = noted  # type: ignore[attr-defined]  # for the answer's headers
-        if noted is not None and (too_many := noted.too_many()) is not None:
-            raise too_many
-        return True
+
+def _scarcest(taken: list[Taken]) -> Taken | None:
+    return min(taken, key=lambda each: (each.allowed, each.left / each.limit, -each.wait_sec), default=None)
 
 
 class LimitedView(APIView):
-    """Limits every view of the API. DRF counts only requests that may go on; this class counts refused ones too."""
+    """Limits every view of the API, by user, address and campaign, and callers without valid credentials by address."""
 
-    throttle_classes = [CallerThrottle]
+    _taken: Taken | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Is there when a method of the view is called: HasScope lets no other request through."""
+        return cast("Caller", self.request.user)
 
     def perform_authentication(self, request: Request) -> None:
+        """Counts here, since DRF asks its throttles after the permissions: a request that is refused counts too."""
         try:
             super().perform_authentication(request)
         except AuthenticationFailed:
-            self.check_throttles(request)
+            self._count(request)
             raise
+        self._count(request)
 
-    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
-        self.check_throttles(request)
-        super().permission_denied(request, message, code)
+    def _count(self, request: Request) -> None:
+        caller: object = request.user
+        if isinstance(caller, Caller):
+            campaign = str(self.kwargs.get("campaign_id", ""))
+            self._taken = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
+        else:
+            self._taken = count_stranger(client_address(request))
+        if self._taken is not None and (too_many := self._taken.too_many()) is not None:
+            raise too_many
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)
         finished["Cache-Control"] = "no-store"  # each answer is one caller's
-        noted: Noted | None = getattr(request, "limit_noted", None)
-        if noted is not None:
-            for name, value in noted.headers().items():
+        if self._taken is not None:
+            for name, value in self._taken.headers().items():
                 finished[name] = value
         return finished
-
-
-def _take_for_address(address: Address | None, *, campaign: str) -> list[Noted]:
-    whole = counted_as(address)
-    if whole is None:
-        return []
-    taken = [Noted("address", _take(("address", whole), settings.LIMIT_ADDRESS_PER_MINUTE))]
-    if campaign:
-        one = ("address", whole, campaign)
-        taken.append(Noted("address and campaign", _take(one, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE)))
-    return taken
-
-
-def _scarcest(taken: list[Noted]) -> Noted | None:
-    return min(
-        taken,
-        key=lambda each: (each.taken.allowed, each.taken.left / each.taken.limit, -each.taken.wait_sec),
-        default=None,
-    )
-
-
-def _take(key: Hashable, limit: int) -> Taken:
-    return _buckets.take(key, limit=limit)
-
-
-def forget_all() -> None:
-    """For tests."""
-    _buckets.clear()

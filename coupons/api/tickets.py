@@ -29,12 +29,24 @@ def ticket_path(campaign_id: str, user_id: str) -> str:
     return _before_user(campaign_id) + quote(user_id, safe=LEFT_AS_IT_IS)
 
 
+def applied(campaign_id: str, ticket: Held) -> dict[str, Any]:
+    """Makes the AppliedDocument of a promise."""
+    return {"status": "pending", "sequence": ticket.sequence, "status_url": ticket_path(campaign_id, ticket.user_id)}
+
+
 def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
-    """Returns the ticket's document, or None only when a current Redis and PostgreSQL both lack it.
+    """Returns the values of a TicketDocument, or None only when a current Redis and PostgreSQL both lack it.
 
     Raises RetryLater or a database error when one of them does not answer and the other alone does not decide.
     """
-    held, unknown = _held(campaign_id, user_id)
+    held: Held | None = None
+    unknown: RetryLater | None = None
+    try:
+        # Before PostgreSQL: a ticket leaves pending only after its row is committed, so one that is no longer pending
+        # here has its row by then.
+        held = _held(campaign_id, user_id)
+    except RetryLater as error:
+        unknown = error
     try:
         with asking_postgresql():
             written = _written(campaign_id, user_id)
@@ -51,21 +63,13 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
     return None
 
 
-def _held(campaign_id: UUID, user_id: str) -> tuple[Held | None, RetryLater | None]:
-    """Returns the gate's ticket, or the error that kept the gate from answering.
-
-    Runs before PostgreSQL is read: a ticket leaves pending only after its row is committed, so one that is no
-    longer pending here has its row by then.
-    """
-    try:
-        known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
-        if known is None:
-            return None, None
-        with asking_redis():
-            tickets = _ask_gate(campaign_id, known, user_id)
-    except RetryLater as error:
-        return None, error
-    return tickets.get(user_id), None
+def _held(campaign_id: UUID, user_id: str) -> Held | None:
+    """Returns the gate's ticket. Raises RetryLater when the gate does not answer."""
+    known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
+    if known is None:
+        return None
+    with asking_redis():
+        return _ask_gate(campaign_id, known, user_id).get(user_id)
 
 
 def _look_up_timeout_sec() -> float:
@@ -87,8 +91,7 @@ def _ask_gate(campaign_id: UUID, known: CachedCampaign, user_id: str) -> dict[st
 def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
     coupon = Coupon.objects.filter(campaign_id=campaign_id, user_id=user_id).first()
     if coupon is not None:
-        issued_at = coupon.issued_at.isoformat()
-        return {"status": "issued", "sequence": coupon.sequence, "code": coupon.code, "issued_at": issued_at}
+        return {"status": "issued", "sequence": coupon.sequence, "code": coupon.code, "issued_at": coupon.issued_at}
     given_up = FailEventHistory.objects.filter(
         campaign_id=campaign_id, user_id=user_id, given_up_at__isnull=False, error_code__in=HELD_CODES
     ).exclude(event_status=EventStatus.SUCCESS)

@@ -14,12 +14,19 @@ from rest_framework.response import Response
 
 from coupons.admission.campaign_store import Description, describe_each
 from coupons.api.accept import accept, counted_application, promise
-from coupons.api.authentication import caller_of, must_act_for, must_touch
+from coupons.api.authentication import must_act_for
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.api.parsers import StrictPagination
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.problems import refusal
-from coupons.api.serializers import CampaignSerializer, campaign_document, read_user_id
+from coupons.api.serializers import (
+    CampaignDocument,
+    CampaignSerializer,
+    NotPushedDocument,
+    TicketDocument,
+    campaign_now,
+    read_user_id,
+)
 from coupons.api.throttling import LimitedView
 from coupons.api.tickets import find_ticket
 from coupons.auth.caller import Caller
@@ -37,10 +44,9 @@ class ApplyView(LimitedView):
 
     def post(self, request: Request, campaign_id: str) -> HttpResponse:
         with counted_application() as counted:
-            caller = caller_of(request)
-            user_id = read_user_id(request.data, own=caller.user_id)
-            must_act_for(caller, user_id)
-            found = parse_id(campaign_id, caller)
+            user_id = read_user_id(request.data, own=self.caller.user_id)
+            must_act_for(self.caller, user_id)
+            found = parse_id(campaign_id, self.caller)
             admission = accept(campaign_id=found, user_id=user_id, trace=_trace(request))
             if admission is None:
                 counted.outcome = "unknown_campaign"
@@ -57,13 +63,12 @@ class TicketView(LimitedView):
     scopes = {"GET": "read"}
 
     def get(self, request: Request, campaign_id: str, user_id: str) -> Response:
-        caller = caller_of(request)
-        must_act_for(caller, user_id)
-        found = parse_id(campaign_id, caller)
+        must_act_for(self.caller, user_id)
+        found = parse_id(campaign_id, self.caller)
         ticket = find_ticket(campaign_id=found, user_id=user_id) if is_user_id(user_id) else None
         if ticket is None:
             raise NotFound("This user has no ticket of this campaign.")
-        return Response(ticket)
+        return Response(TicketDocument(ticket).data)
 
 
 class CampaignListView(LimitedView):
@@ -74,15 +79,15 @@ class CampaignListView(LimitedView):
     def get(self, request: Request) -> Response:
         paginator = StrictPagination()
         with asking_postgresql():
-            page = paginator.paginate_queryset(campaigns_of(caller_of(request)), request, view=self) or []
+            page = paginator.paginate_queryset(campaigns_of(self.caller), request, view=self) or []
         return paginator.get_paginated_response(_present_all(page))
 
     def post(self, request: Request) -> Response:
-        if caller_of(request).campaigns is not None:
+        if self.caller.campaigns is not None:
             raise PermissionDenied("This API key is for certain campaigns; a new one is none of them.")
         serializer = CampaignSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=_actor(request))
+        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=_actor(self.caller))
         location = reverse("campaign", args=[campaign.pk])
         return Response(_present(campaign), status=201, headers={"Location": location})
 
@@ -94,16 +99,16 @@ class CampaignView(LimitedView):
 
     def get(self, request: Request, campaign_id: str) -> Response:
         with asking_postgresql():
-            campaign = get_campaign(campaign_id, caller_of(request))
+            campaign = get_campaign(campaign_id, self.caller)
         return Response(_present(campaign))
 
     def patch(self, request: Request, campaign_id: str) -> Response:
         serializer = CampaignSerializer(data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        campaign = get_campaign(campaign_id, caller_of(request))
+        campaign = get_campaign(campaign_id, self.caller)
         changes = cast("CampaignChanges", dict(serializer.validated_data))
         return _changed(
-            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=_actor(request))
+            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=_actor(self.caller))
         )
 
 
@@ -119,21 +124,18 @@ class CampaignActionView(LimitedView):
     }
 
     def post(self, request: Request, campaign_id: str, action: str) -> Response:
-        campaign = get_campaign(campaign_id, caller_of(request))
+        campaign = get_campaign(campaign_id, self.caller)
         act = self.actions[action]
-        return _changed(lambda: act(campaign_id=campaign.pk, actor=_actor(request)))
+        return _changed(lambda: act(campaign_id=campaign.pk, actor=_actor(self.caller)))
 
 
 def parse_id(text: str, caller: Caller) -> UUID:
-    """Parses the campaign id of a URL; any other than the canonical form gets 404."""
-    try:
+    """Parses the campaign id of a URL. Any other than the canonical form, or than the caller's campaigns, gets 404."""
+    with suppress(ValueError):
         campaign_id = UUID(text)
-    except ValueError:
-        raise NotFound("There is no such campaign.") from None
-    if str(campaign_id) != text.lower():
-        raise NotFound("There is no such campaign.")
-    must_touch(caller, campaign_id)
-    return campaign_id
+        if str(campaign_id) == text.lower() and caller.may_touch(campaign_id):
+            return campaign_id
+    raise NotFound("There is no such campaign.")
 
 
 def campaigns_of(caller: Caller) -> QuerySet[Campaign]:
@@ -162,7 +164,7 @@ def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
     with suppress(GateUnavailable), asking_redis():
         described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0})
     current = {pk: answer for pk, answer in described.items() if isinstance(answer, Description)}
-    return [campaign_document(campaign, current.get(campaign.pk)) for campaign in campaigns]
+    return list(CampaignDocument([campaign_now(each, current.get(each.pk)) for each in campaigns], many=True).data)
 
 
 def _changed(change: Callable[[], Campaign]) -> Response:
@@ -170,12 +172,12 @@ def _changed(change: Callable[[], Campaign]) -> Response:
     try:
         return Response(_present(change()))
     except PushDidNotArrive as error:
-        return Response({"pushed": False, "detail": str(error)}, status=202)
+        return Response(NotPushedDocument({"pushed": False, "detail": str(error)}).data, status=202)
 
 
-def _actor(request: Request) -> str:
+def _actor(caller: Caller) -> str:
     """Names the caller for the audit records. The colon tells it from users of the admin, whose names have none."""
-    return f"api:{caller_of(request).name}"
+    return f"api:{caller.name}"
 
 
 def _trace(request: Request) -> str:

@@ -16,10 +16,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +104,7 @@ def token_keys() -> TokenKeys | None:
     return None if folder is None else _keys_of(folder)
 
 
-@cache
-def _keys_of(folder: Path) -> TokenKeys:
-    return TokenKeys(folder)
+_keys_of = cache(TokenKeys)
 
 
 def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
@@ -119,39 +116,37 @@ def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
     except OSError as error:
         return {}, [BadKey(f"{folder}: {error.strerror}")]
     for file in files:
-        with _collecting(errors):
-            for read in _readers(file):
-                with _collecting(errors):
-                    kid, key = read()
-                    if kid in keys:
-                        raise BadKey(f"{file.name}: there is another key of the kid {kid!r}; one of them must go.")
-                    keys[kid] = key
+        try:
+            content = file.read_bytes()
+            found = _read_set(content, errors) if file.name == KEY_SET else [_read_file(file.name, content)]
+        except OSError as error:
+            errors.append(BadKey(f"{file.name}: {error.strerror}."))
+        except BadKey as error:
+            errors.append(error)
+        else:
+            for kid, key in found:
+                if kid in keys:
+                    errors.append(BadKey(f"{file.name}: there is another key of the kid {kid!r}; one of them must go."))
+                keys.setdefault(kid, key)
     return keys, errors
 
 
-@contextmanager
-def _collecting(errors: list[BadKey]) -> Iterator[None]:
-    try:
-        yield
-    except BadKey as error:
-        errors.append(error)
-
-
-def _readers(file: Path) -> list[Callable[[], tuple[str, TokenKey]]]:
-    """Returns one function for each key of the file; each raises BadKey for its own key only."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise BadKey(f"{file.name}: {error.strerror}.") from None
-    if file.name != KEY_SET:
-        return [partial(_read_file, file.name, content)]
+def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str, TokenKey]]:
+    """Adds to `errors` for each entry that is no valid key. Raises BadKey for a set that is none."""
     try:
         entries = json.loads(content)["keys"]
     except (ValueError, TypeError, KeyError, RecursionError):
         entries = None
     if not isinstance(entries, list):
         raise BadKey(f'{KEY_SET}: no JWK Set, which is {{"keys": [...]}}.')
-    return [partial(_read_entry, number, entry) for number, entry in enumerate(entries, start=1) if _is_to_sign(entry)]
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            if _is_to_sign(entry):
+                found.append(_read_entry(number, entry))
+        except BadKey as error:
+            errors.append(error)
+    return found
 
 
 def _is_to_sign(entry: Any) -> bool:

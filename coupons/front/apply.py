@@ -17,7 +17,7 @@ from coupons.api import problem_responses
 from coupons.api.accept import Application, counted_application, promise, ticket_of
 from coupons.api.circuit_breakers import asking_kafka, asking_redis, confirming
 from coupons.api.problems import EARLY_MS, Code, Problem, refusal
-from coupons.api.throttling import Noted, count_caller
+from coupons.api.throttling import Taken, count_caller
 from coupons.errors import RetryLater
 from coupons.front.answers import Answer, Header, common_headers, encode_headers, promised, refuse_overload, refused
 from coupons.front.clients import AsyncGate, AsyncPublisher
@@ -60,7 +60,7 @@ class ApplyHandler:
             self._line.leave()
 
     async def _answer(self, request: Request, campaign_id: UUID) -> Answer | None:
-        counted: Noted | None = None
+        counted: Taken | None = None
         try:
             caller = caller_of(request) if is_usual(request) else None
             if caller is None or APPLY not in caller.scopes or not caller.may_touch(campaign_id):

@@ -47,7 +47,7 @@ def test_an_answering_redis_counts_as_answering_without_kafka(
 ) -> None:
     """Else nobody would be told "sold out" for as long as Kafka hangs, once Redis had hung too."""
     campaign = service.campaign(10)
-    redis_hung, kafka_hangs = (Breaker(failures=1, span_sec=0, probe_sec=sec) for sec in (0, 60))
+    redis_hung, kafka_hangs = (Breaker("test", failures=1, span_sec=0, probe_sec=sec) for sec in (0, 60))
     redis_hung.missed()
     kafka_hangs.missed()
     monkeypatch.setattr(circuit_breakers, "redis_breaker", redis_hung)

@@ -1,6 +1,8 @@
 """The contract as it is served: complete, valid, open to read, and with no address outside."""
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from drf_spectacular.validation import validate_schema
 from coupons.api.problems import KINDS, Code, Problem
 from coupons.api.schema import document
 from tests.support import problem_table
+from tests.support.process import ROOT
 
 PARAMETER = re.compile(r"\(\?P<(\w+)>[^)]*\)|<str:(\w+)>")
 OPERATIONS = [
@@ -63,6 +66,19 @@ def test_an_application_can_end_in_every_way_that_the_gate_knows() -> None:
     assert set(apply["responses"]["409"]["content"]["application/problem+json"]["examples"]) == {
         "Sold-out", "Not-open", "Paused",
     }  # fmt: skip
+
+
+def test_a_process_that_does_not_serve_it_does_not_load_the_generator() -> None:
+    """Which takes 4 MB."""
+    code = """
+import django, sys
+django.setup()
+from django.test import Client
+assert Client(SERVER_NAME="127.0.0.1").get("/api/v1/campaigns").status_code == 401
+sys.exit("drf_spectacular.openapi" in sys.modules)
+"""
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_it_is_served_to_everybody() -> None:

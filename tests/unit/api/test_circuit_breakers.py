@@ -15,7 +15,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
-    return Breaker(failures=3, span_sec=0.2, probe_sec=1.0, clock=clock)
+    return Breaker("test", failures=3, span_sec=0.2, probe_sec=1.0, clock=clock)
 
 
 @pytest.fixture
