@@ -18,6 +18,7 @@ from coupons.api.accept import Application, counted_application, promise, ticket
 from coupons.api.circuit_breakers import asking_kafka, asking_redis, confirming
 from coupons.api.problems import EARLY_MS, Code, Problem, refusal
 from coupons.api.throttling import Taken, count_caller
+from coupons.auth.caller import Caller
 from coupons.errors import RetryLater
 from coupons.front.answers import Answer, Header, common_headers, encode_headers, promised, refuse_overload, refused
 from coupons.front.clients import AsyncGate, AsyncPublisher
@@ -44,12 +45,13 @@ class ApplyHandler:
         await self._gate.close()
 
     async def answer(self, request: Request) -> Answer | None:
-        """Returns None when Django has to answer: unusual requests, and callers without access."""
+        """Returns None when Django has to answer: unusual requests, and callers without access. Raises BodyRefused."""
         campaign_id = campaign_id_of(request.path) if request.method == "POST" else None
         if campaign_id is None:
             return None
         if self._closed.is_closed(campaign_id):  # a cached refusal costs less than waiting in the line
             return await self._answer(request, campaign_id)
+        await request.body()  # before it enters the line, where a slow body would block others
         if reason := await self._line.enter():
             APPLIES.labels("overloaded").inc()
             busy = refuse_overload("applications", reason)
@@ -65,23 +67,31 @@ class ApplyHandler:
             caller = caller_of(request) if is_usual(request) else None
             if caller is None or APPLY not in caller.scopes or not caller.may_touch(campaign_id):
                 return None
-            known = campaign_cache().known(campaign_id)
-            user_id = user_id_of(request.body, own=caller.user_id)
-            if known is None or user_id is None or not caller.may_act_for(user_id):
+            application = await self._read(request, caller, campaign_id)
+            if application is None:
                 return None
             counted = count_caller(caller, campaign=str(campaign_id), address=partial(address_of, request))
             if counted is not None and (too_many := counted.too_many()) is not None:
                 answer = _error_answer(too_many)
-            elif (closed := self._closed.find(campaign_id, user_id)) is not None:
+            elif (closed := self._closed.find(campaign_id, application.user_id)) is not None:
                 answer = self._closed.refuse(closed)
             else:
-                trace = request.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
-                deadline = request.began_at + settings.ACCEPT_TIMEOUT_MS / 1000
-                answer = await self._decide(Application(campaign_id, known, user_id, trace, deadline))
+                answer = await self._decide(application)
         except RetryLater as error:  # also when API keys cannot be checked at this moment
             answer = _error_answer(error)
         limits = encode_headers(counted.headers()) if counted is not None else ()
         return Answer(answer.status, [*answer.headers, *limits, *_common_headers(request)], answer.body)
+
+    async def _read(self, request: Request, caller: Caller, campaign_id: UUID) -> Application | None:
+        """Returns None when Django has to answer. Raises BodyRefused."""
+        user_id = caller.user_id
+        if user_id is None or self._closed.find(campaign_id, user_id) is None:
+            user_id = user_id_of(await request.body(), own=caller.user_id)
+        known = campaign_cache().known(campaign_id)
+        if known is None or user_id is None or not caller.may_act_for(user_id):
+            return None
+        trace = request.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
+        return Application(campaign_id, known, user_id, trace, request.began_at + settings.ACCEPT_TIMEOUT_MS / 1000)
 
     async def _decide(self, application: Application) -> Answer:
         with counted_application() as counted:

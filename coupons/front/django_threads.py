@@ -74,5 +74,5 @@ def _django_scope(request: Request) -> Any:
     if b"transfer-encoding" not in request.headers:
         return request.scope
     headers = [each for each in request.scope["headers"] if each[0] not in (b"transfer-encoding", b"content-length")]
-    length = str(len(request.body)).encode()
+    length = str(len(request.whole_body)).encode()
     return {**request.scope, "headers": [*headers, (b"content-length", length)]}

@@ -1,6 +1,7 @@
 """The front's entrance: answers applications in the event loop, and hands everything else to Django's threads."""
 
 import logging
+from contextlib import suppress
 from wsgiref.types import WSGIApplication
 
 from django.conf import settings
@@ -28,19 +29,24 @@ class Front:
             return
         request = Request(scope, receive, max_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         try:
-            # An answer to a body that nobody has read makes the server close the connection.
-            await request.read_body()
             answer = None if self._apply_handler is None else await self._apply_handler.answer(request)
+            if answer is None:
+                await request.body()  # before it takes a thread: a slow body must not hold one
         except BodyRefused as error:
             await send_answer(send, refused(error.problem), NO_STORE, (b"connection", b"close"))
+            return
         except Exception:
             logger.exception("front.defect path=%s", request.path)
             await send_answer(send, refused(Problem(Code.INTERNAL)), NO_STORE)
         else:
             if answer is None:
                 await self._django(request, send)
-            else:
-                await send_answer(send, answer)
+                return
+            await send_answer(send, answer)
+        if not request.is_body_read:
+            # Otherwise the server closes the connection, and the client's next request gets no answer.
+            with suppress(BodyRefused):
+                await request.body()
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         """Runs once per event loop: creates and closes the objects that belong to it."""

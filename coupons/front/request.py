@@ -40,8 +40,7 @@ class BodyRefused(Exception):
 
 
 class Request:
-    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`). `body` is empty
-    before `read_body`."""
+    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`)."""
 
     def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
         self.scope = scope
@@ -50,17 +49,28 @@ class Request:
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.has_repeated_headers = len(self.headers) != len(scope["headers"])
-        self.body = b""
         self._receive = receive
         self._max_bytes = max_bytes
+        self._body: bytes | None = None
 
-    async def read_body(self) -> None:
-        """Raises BodyRefused. Call it before anything else is done for the request: a slow body must hold nothing."""
-        self.body = await self._read()
+    async def body(self) -> bytes:
+        """Returns the whole body. Raises BodyRefused."""
+        if self._body is None:
+            self._body = await self._read()
+        return self._body
+
+    @property
+    def is_body_read(self) -> bool:
+        return self._body is not None
+
+    @property
+    def whole_body(self) -> bytes:
+        """Available after `body`."""
+        return self._body or b""
 
     async def replay_body(self) -> Message:
-        """Stands in for the server's `receive` after `read_body`."""
-        return {"type": "http.request", "body": self.body, "more_body": False}
+        """Stands in for the server's `receive` after `body`."""
+        return {"type": "http.request", "body": self.whole_body, "more_body": False}
 
     async def _read(self) -> bytes:
         length = self.headers.get(b"content-length")

@@ -8,11 +8,14 @@ import select
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from coupons.models import Campaign
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.patience import PATIENT
 from tests.support.service import HEADERS, Service
+from tests.support.waiting import wait_until
 
 LATE_SEC = 0.1
 JSON = {"Content-Type": "application/json"}
@@ -73,6 +76,33 @@ def test_a_connection_outlives_every_refusal(service: Service) -> None:
             answer = post_late(connection, where, body, headers)
             answer.read()
             assert (where, answer.status) == (where, status)
+
+
+def test_a_closed_campaign_refuses_before_the_body(service: Service, tmp_path: Path) -> None:
+    """The token says who it is, and what the body says changes nothing."""
+    issuer = Issuer(tmp_path)
+    issuer.add("now", "ES256")
+    keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
+    service.web(COUPON_WEB_WORKERS="1", **PATIENT, **keys)
+    campaign = service.campaign(1)
+    assert service.apply(campaign, "winner").status == 202
+    headers = JSON | {"Authorization": issuer.bearer("anna"), "Content-Length": "2"}
+
+    def refused_early() -> bool:
+        with kept_connection(service) as connection:
+            send_head(connection, path_of(campaign), headers)
+            answered, _, _ = select.select([connection.sock], [], [], LATE_SEC)
+            connection.send(b"{}")
+            first = connection.getresponse()
+            first.read()
+            send_head(connection, path_of(campaign), headers)
+            connection.send(b"{}")
+            again = connection.getresponse()
+            again.read()
+            assert (first.status, again.status) == (409, 409)
+        return bool(answered)
+
+    wait_until(refused_early, what="the refusal comes without the body")
 
 
 def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:

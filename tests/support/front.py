@@ -74,10 +74,9 @@ class FrontHandler(ClientHandler):
         if self.looks and request.path.startswith(PREFIX) and request.path.endswith(SUFFIX):
             self._look(request.path[len(PREFIX) : -len(SUFFIX)])
         try:
-            self._loop.run(request.read_body())
+            said = self._loop.run(self._apply_handler.answer(request))
         except BodyRefused as error:
             raise AssertionError(error.problem) from error
-        said = self._loop.run(self._apply_handler.answer(request))
         if said is None:
             return super().__call__(environ)
         self.answered += 1
