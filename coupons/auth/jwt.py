@@ -8,7 +8,7 @@ import jwt
 from django.conf import settings
 
 from coupons.auth.caller import Caller, NotKnown
-from coupons.auth.jwt_keys import TokenKey, token_keys
+from coupons.auth.jwt_keys import token_keys
 from coupons.messaging.messages import is_user_id
 from coupons.models import Scope
 
@@ -59,13 +59,13 @@ def _kid_of(header: str) -> object:
 
 
 @lru_cache(maxsize=VERIFIED_TOKENS)
-def _verify(token: str, key: TokenKey) -> Verified:
+def _verify(token: str, key: jwt.PyJWK) -> Verified:
     """Caches valid tokens only, each with the key object that verified it: a key that was read again verifies again."""
     claim, leeway_sec = settings.JWT_USER_CLAIM, settings.JWT_LEEWAY_SEC
     claims = jwt.decode(
         token,
-        key.key,
-        algorithms=[key.algorithm],
+        key,
+        algorithms=[key.algorithm_name],
         audience=settings.JWT_AUDIENCE,
         issuer=settings.JWT_ISSUER,
         leeway=leeway_sec,

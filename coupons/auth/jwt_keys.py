@@ -17,7 +17,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.conf import settings
-from jwt.algorithms import HMACAlgorithm
+from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
 logger = logging.getLogger(__name__)
 REREAD_SEC = 2.0
@@ -41,14 +40,6 @@ _NAME = re.compile(r"(?P<kid>[A-Za-z0-9._-]{1,64})\.(?P<algorithm>[A-Za-z0-9]+)\
 
 class BadKey(Exception):
     """A file, or an entry of the key set, is no valid key. The text names it and what is needed, never its content."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TokenKey:
-    """Compares by identity: what this key has verified is not valid by that for the next key with the same kid."""
-
-    algorithm: str
-    key: Any = field(repr=False)
 
 
 NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -66,7 +57,10 @@ NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 class TokenKeys:
-    """Holds the folder's keys by kid, and reads them again when a file has changed. Use `token_keys()`."""
+    """Holds the folder's keys by kid, and reads them again when a file has changed. Use `token_keys()`.
+
+    A key that was read again is another object, so that nothing counts as verified that its predecessor verified.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -75,7 +69,7 @@ class TokenKeys:
         self._signature = _signature(folder)
         self._keys = self._read()
 
-    def find(self, kid: str) -> TokenKey | None:
+    def find(self, kid: str) -> jwt.PyJWK | None:
         if time.monotonic() - self._looked_at > REREAD_SEC and self._lock.acquire(blocking=False):
             try:
                 self._look_again()
@@ -90,7 +84,7 @@ class TokenKeys:
             self._signature = signature
             self._keys = self._read()
 
-    def _read(self) -> dict[str, TokenKey]:
+    def _read(self) -> dict[str, jwt.PyJWK]:
         keys, errors = read_keys(self._folder)
         for error in errors:
             logger.error("callers.bad_key_file error=%s", error)
@@ -107,9 +101,9 @@ def token_keys() -> TokenKeys | None:
 _keys_of = cache(TokenKeys)
 
 
-def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
+def read_keys(folder: Path) -> tuple[dict[str, jwt.PyJWK], list[BadKey]]:
     """Returns the valid keys, and an error for each other file or entry."""
-    keys: dict[str, TokenKey] = {}
+    keys: dict[str, jwt.PyJWK] = {}
     errors: list[BadKey] = []
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
@@ -131,7 +125,7 @@ def read_keys(folder: Path) -> tuple[dict[str, TokenKey], list[BadKey]]:
     return keys, errors
 
 
-def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str, TokenKey]]:
+def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str, jwt.PyJWK]]:
     """Adds to `errors` for each entry that is no valid key. Raises BadKey for a set that is none."""
     try:
         entries = json.loads(content)["keys"]
@@ -154,7 +148,7 @@ def _is_to_sign(entry: Any) -> bool:
     return not isinstance(entry, dict) or entry.get("use", "sig") == "sig"
 
 
-def _read_file(name: str, content: bytes) -> tuple[str, TokenKey]:
+def _read_file(name: str, content: bytes) -> tuple[str, jwt.PyJWK]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise BadKey(f"{name}: name it KID.ALGORITHM.pem, KID.HS256.secret or {KEY_SET}, e.g. 2026-11.RS256.pem.")
@@ -171,7 +165,7 @@ def _read_file(name: str, content: bytes) -> tuple[str, TokenKey]:
     return match["kid"], _checked(name, algorithm, key)
 
 
-def _read_entry(number: int, entry: Any) -> tuple[str, TokenKey]:
+def _read_entry(number: int, entry: Any) -> tuple[str, jwt.PyJWK]:
     name = f"{KEY_SET}, key {number}"
     kid, algorithm = (entry.get("kid"), entry.get("alg")) if isinstance(entry, dict) else (None, None)
     if not isinstance(kid, str) or not kid:
@@ -187,7 +181,7 @@ def _read_entry(number: int, entry: Any) -> tuple[str, TokenKey]:
     return kid, _checked(name, key.algorithm_name, key.key)
 
 
-def _checked(name: str, algorithm: str, key: Any) -> TokenKey:
+def _checked(name: str, algorithm: str, key: Any) -> jwt.PyJWK:
     if algorithm not in NEEDED:
         raise BadKey(f"{name}: {algorithm} is none of {', '.join(NEEDED)}.")
     needed, is_good = NEEDED[algorithm]
@@ -195,7 +189,8 @@ def _checked(name: str, algorithm: str, key: Any) -> TokenKey:
         raise BadKey(f"{name}: {algorithm} needs {needed}.")
     if algorithm == "HS256" and _is_public_key(key):
         raise BadKey(f"{name}: this is a public key; as a secret it would let everybody sign.")
-    return TokenKey(algorithm, key)
+    # As a JWK, PyJWT has the key prepared; for bytes it would look at each token anew whether they are text in PEM.
+    return jwt.PyJWK(get_default_algorithms()[algorithm].to_jwk(key, as_dict=True), algorithm)
 
 
 def _is_public_key(secret: bytes) -> bool:
