@@ -180,15 +180,6 @@ def max_threads(session: int) -> int:
     return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))
 
 
-def end_session(session: int) -> None:
-    """Sends SIGKILL to all processes of the session that still run."""
-    for folder, _ in _processes(session):
-        try:
-            os.kill(int(folder.name), signal.SIGKILL)
-        except ProcessLookupError:  # it has just ended
-            continue
-
-
 def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
     """The folder in /proc of each process of the session, and the fields of its stat after the name."""
     for folder in Path("/proc").glob("[0-9]*"):
