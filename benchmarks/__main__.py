@@ -23,16 +23,9 @@ from harness import log_folder
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 3
 """The version of the JSON file's format. Raise it when a reader of the old format would misread the new one."""
-PARTS = {
-    "web": "web_speed",
-    "waits": "open_loop",
-    "consumer": "consumer_speed",
-    "memory": "memory",
-    "ledger": "ledger_speed",
-    "growth": "growth",
-}
-"""Each part's name and module, in the order of their run: the last ones leave a million rows. A module has
-`measure(run)`, which returns figures and marks."""
+PARTS = ("web", "waits", "consumer", "memory", "ledger", "growth")
+"""The parts in the order of their run: the last ones leave a million rows. Each is a module with `measure(run)`, which
+returns figures and marks."""
 ABOUT = ("machine", "versions", "settings")
 EXIT_FAILED, EXIT_MARK_MISSED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -71,7 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="run small and once, to see whether it works; the figures mean nothing"
     )
     parser.add_argument("--repeats", type=int, choices=range(1, 10), help="default 3, with --quick 1")
-    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="run only these parts")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="run only these parts")
     parser.add_argument("--older", default="", metavar="COMMIT", help="the part `web` also measures this commit")
     parser.add_argument("--out", type=Path, help="the JSON file; default: a new file in benchmarks/results/")
     options = parser.parse_args(arguments)
@@ -99,7 +92,7 @@ def add_part(document: dict[str, Any], name: str, run: Any) -> None:
     """Runs one part and adds its figures and marks, or the reason of its failure."""
     began, figures, marks = time.monotonic(), dict[str, Any](), list[Mark]()
     try:
-        figures, marks = importlib.import_module(f"benchmarks.{PARTS[name]}").measure(run)
+        figures, marks = importlib.import_module(f"benchmarks.{name}").measure(run)
     except Exception as error:  # noqa: BLE001  any error is recorded, and the other parts still run
         traceback.print_exc()
         document["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]  # the rest is the end of a log

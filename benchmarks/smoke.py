@@ -37,7 +37,7 @@ def find_faults(document: dict[str, Any]) -> list[str]:
     faults = [f"{name} failed: {reason}" for name, reason in document["failed"].items()]
     faults += [f"{about} is missing" for about in ABOUT if not document.get(about)]
     marked = {mark["part"] for mark in document["marks"]}
-    for name in PARTS.keys() - document["failed"].keys():
+    for name in set(PARTS) - document["failed"].keys():
         if set(document.get(name, {})) <= {"seconds"} or name not in marked:
             faults.append(f"{name} gave no figures or no marks")
         faults += [f"{path} is not a number" for path in _no_numbers(document.get(name, {}), name)]

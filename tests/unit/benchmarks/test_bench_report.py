@@ -109,7 +109,7 @@ def test_a_failed_part_is_recorded_and_the_next_runs(
     def no(run: object) -> None:
         raise RuntimeError("no\nthe end of a log")
 
-    modules: dict[str, Any] = {"benchmarks.web_speed": no, "benchmarks.memory": lambda run: ({"figure": 1}, [])}
+    modules: dict[str, Any] = {"benchmarks.web": no, "benchmarks.memory": lambda run: ({"figure": 1}, [])}
     monkeypatch.setattr(
         bench, "importlib", SimpleNamespace(import_module=lambda name: SimpleNamespace(measure=modules[name]))
     )
