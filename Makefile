@@ -116,7 +116,7 @@ bench: up ## run the benchmarks on the running stack; ARGS= for their options
 
 .PHONY: bench-report
 bench-report: venv ## write the tables of docs/performance.md from the newest result; RESULT=file
-	@$(PYTHON_HERE) -m benchmarks.report $(RESULT) $(ARGS)
+	@$(PYTHON_HERE) -m benchmarks.report $(RESULT)
 
 .PHONY: bench-smoke
 bench-smoke: venv ## check that the benchmarks work: each part small and once, on a stack of its own

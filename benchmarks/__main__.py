@@ -26,7 +26,6 @@ FORMAT = 3
 PARTS = ("web", "waits", "consumer", "memory", "ledger", "growth")
 """The parts in the order of their run: the last ones leave a million rows. Each is a module with `measure(run)`, which
 returns figures and marks."""
-ABOUT = ("machine", "versions", "settings")
 EXIT_FAILED, EXIT_MARK_MISSED, EXIT_INTERRUPTED = 1, 3, 130
 
 
