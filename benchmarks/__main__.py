@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="run small and once, to see whether it works; the figures mean nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="run small and once; the figures mean nothing")
     parser.add_argument("--repeats", type=int, choices=range(1, 10), help="default 3, with --quick 1")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="run only these parts")
     parser.add_argument("--older", default="", metavar="COMMIT", help="the part `web` also measures this commit")
@@ -97,7 +96,7 @@ def add_part(document: dict[str, Any], name: str, run: Any) -> None:
         document["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]  # the rest is the end of a log
     document[name] = {**figures, "seconds": round(time.monotonic() - began, 1)}
     document["seconds"] += document[name]["seconds"]
-    document["marks"] += [{"part": name, **mark.document()} for mark in marks]
+    document["marks"] += [{"part": name, **asdict(mark), "reached": mark.reached} for mark in marks]
     print(*marks, sep="\n", flush=True)
 
 
