@@ -175,6 +175,12 @@ def pss_mib(session: int) -> float:
     return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024
 
 
+def peak_mib(pid: int) -> float:
+    """The highest memory so far of a running process, from the kernel. ru_maxrss is no use: a child inherits it from
+    the process that started it."""
+    return _number(Path(f"/proc/{pid}/status"), "VmHWM") / 1024
+
+
 def max_threads(session: int) -> int:
     """The highest number of threads of a process in the session."""
     return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))

@@ -20,7 +20,7 @@ from django.conf import settings
 from redis import Redis
 
 from benchmarks import sandbox
-from benchmarks.load import ClosedLoopResult, Endpoint, run_closed_loop
+from benchmarks.load import Endpoint, run_closed_loop
 from coupons.admission.scripts import admission_redis
 from harness import CHECKOUT, HOST, Service, ServiceFailed, Services, answers_ok, cpu_sec, free_port, pss_mib
 
@@ -66,12 +66,10 @@ class Target:
             {
                 "per_sec": (found.requests - wrong) / found.seconds,
                 "wrong": wrong / found.requests,
-                "p50_ms": found.p50_ms,
-                "p99_ms": found.p99_ms,
-                "max_ms": found.max_ms,
+                **found.waits,
                 "web_cpu_us": web * 1e6 / found.requests,
                 "redis_cpu_us": redis * 1e6 / found.requests,
-                "client_share": _client_share(found),
+                "client_share": found.client_share,
             }
         )
         return self.rounds[-1]
@@ -277,8 +275,3 @@ def run_rounds(targets: Mapping[str, Target], *, rounds: int, seconds: float) ->
             targets[name].wait_until_cached()
             load = targets[name].load if number else targets[name].warm_up
             load(users, seconds)
-
-
-def _client_share(found: ClosedLoopResult) -> float:
-    """wrk's share of one core. At 1 wrk itself would be the limit."""
-    return found.client_cpu_us * found.requests / found.seconds / 1e6
