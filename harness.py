@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,7 +71,7 @@ class Services:
 
     def __init__(self, *, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log_folder = log_folder
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._running: list[Service] = []
 
     def __enter__(self) -> Self:
@@ -79,11 +80,8 @@ class Services:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
-        try:
+        with without_interrupts():
             self.stop(*self._running)
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def start(
         self,
@@ -94,7 +92,7 @@ class Services:
         folder: Path = CHECKOUT,
     ) -> Service:
         log = self._log_folder / f"{name}.log"
-        service = Service(name, command, log, {**self._environment, **(environment or {})}, folder)
+        service = Service(name, command, log, {**self.environment, **(environment or {})}, folder)
         self._running.append(service)
         return service
 
@@ -124,6 +122,32 @@ class Services:
                 os.killpg(service.process.pid, signal.SIGKILL)
                 service.process.wait()
         self._running = [service for service in self._running if service not in services]
+
+
+def manage(*arguments: str, checkout: Path = CHECKOUT, environment: Mapping[str, str] | None = None) -> str:
+    """Runs a command of manage.py and returns its output. Raises ServiceFailed unless it exits with 0."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=checkout,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        text = f"{done.stdout}{done.stderr}".rstrip()
+        raise ServiceFailed(f"manage.py {arguments[0]} exited with {done.returncode}.\n{text}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Ignores Ctrl-C: a second one must not stop a clean-up half-way."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def answers_ok(url: str) -> bool:

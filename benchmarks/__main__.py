@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Mark
-from benchmarks.sandbox import NotReady, sandbox
+from benchmarks.sandbox import sandbox
 from harness import log_folder
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,9 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name}:", flush=True)
                 add_part(document, name, run)
                 write(file, document)
-    except NotReady as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return EXIT_FAILED
     except KeyboardInterrupt:
         print("bench: interrupted; its processes, database and topic have been removed.", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -129,9 +129,7 @@ def test_a_failed_part_is_recorded_and_the_next_runs(
     assert "web: FAILED: RuntimeError: no" in capsys.readouterr().out
 
 
-def test_a_run_without_servers_says_how_to_have_them(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_run_without_servers_says_how_to_have_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    assert bench.main(["--out", str(tmp_path / "result.json")]) == bench.EXIT_FAILED
-    assert "DATABASE_URL is not set: use `make bench`" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="DATABASE_URL is not set: use `make bench`"):
+        bench.main(["--out", str(tmp_path / "result.json")])
