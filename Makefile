@@ -29,7 +29,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: up ## set everything up, let USERS=1000 on THREADS=32 apply for QUANTITY=100 coupons, check the ledger
-	@bin/stack exec -- $(PYTHON_HERE) benchmarks/demo.py --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
+	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks.demo --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
 
 .PHONY: test
 test: venv ## set everything up and run the test suite on WORKERS=3 stacks; ARGS="-k word" for pytest
