@@ -29,7 +29,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: up ## set everything up, let USERS=1000 on THREADS=32 apply for QUANTITY=100 coupons, check the ledger
-	@bin/stack exec -- $(PYTHON_HERE) benchmarks/demo.py --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
+	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks.demo --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
 
 .PHONY: test
 test: venv ## set everything up and run the test suite on WORKERS=3 stacks; ARGS="-k word" for pytest
@@ -116,7 +116,7 @@ bench: up ## run the benchmarks on the running stack; ARGS= for their options
 
 .PHONY: bench-report
 bench-report: venv ## write the tables of docs/performance.md from the newest result; RESULT=file
-	@$(PYTHON_HERE) -m benchmarks.report $(RESULT) $(ARGS)
+	@$(PYTHON_HERE) -m benchmarks.report $(RESULT)
 
 .PHONY: bench-smoke
 bench-smoke: venv ## check that the benchmarks work: each part small and once, on a stack of its own

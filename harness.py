@@ -71,7 +71,7 @@ class Services:
 
     def __init__(self, *, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log_folder = log_folder
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._running: list[Service] = []
 
     def __enter__(self) -> Self:
@@ -80,11 +80,8 @@ class Services:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
-        try:
+        with without_interrupts():
             self.stop(*self._running)
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def start(
         self,
@@ -95,7 +92,7 @@ class Services:
         folder: Path = CHECKOUT,
     ) -> Service:
         log = self._log_folder / f"{name}.log"
-        service = Service(name, command, log, {**self._environment, **(environment or {})}, folder)
+        service = Service(name, command, log, {**self.environment, **(environment or {})}, folder)
         self._running.append(service)
         return service
 
@@ -125,6 +122,32 @@ class Services:
                 os.killpg(service.process.pid, signal.SIGKILL)
                 service.process.wait()
         self._running = [service for service in self._running if service not in services]
+
+
+def manage(*arguments: str, checkout: Path = CHECKOUT, environment: Mapping[str, str] | None = None) -> str:
+    """Runs a command of manage.py and returns its output. Raises ServiceFailed unless it exits with 0."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=checkout,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        text = f"{done.stdout}{done.stderr}".rstrip()
+        raise ServiceFailed(f"manage.py {arguments[0]} exited with {done.returncode}.\n{text}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Ignores Ctrl-C: a second one must not stop a clean-up half-way."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def answers_ok(url: str) -> bool:
@@ -176,18 +199,15 @@ def pss_mib(session: int) -> float:
     return sum(_number(folder / "smaps_rollup", "Pss") for folder, _ in _processes(session)) / 1024
 
 
+def peak_mib(pid: int) -> float:
+    """The highest memory so far of a running process, from the kernel. ru_maxrss is no use: a child inherits it from
+    the process that started it."""
+    return _number(Path(f"/proc/{pid}/status"), "VmHWM") / 1024
+
+
 def max_threads(session: int) -> int:
     """The highest number of threads of a process in the session."""
     return max(_number(folder / "status", "Threads") for folder, _ in _processes(session))
-
-
-def end_session(session: int) -> None:
-    """Sends SIGKILL to all processes of the session that still run."""
-    for folder, _ in _processes(session):
-        try:
-            os.kill(int(folder.name), signal.SIGKILL)
-        except ProcessLookupError:  # it has just ended
-            continue
 
 
 def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:

@@ -12,28 +12,21 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Mark
-from benchmarks.sandbox import NotReady, sandbox
+from benchmarks.sandbox import sandbox
 from harness import log_folder
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 3
 """The version of the JSON file's format. Raise it when a reader of the old format would misread the new one."""
-PARTS = {
-    "web": "web_speed",
-    "waits": "open_loop",
-    "consumer": "consumer_speed",
-    "memory": "memory",
-    "ledger": "ledger_speed",
-    "growth": "growth",
-}
-"""Each part's name and module, in the order of their run: the last ones leave a million rows. A module has
-`measure(run)`, which returns figures and marks."""
-ABOUT = ("machine", "versions", "settings")
+PARTS = ("web", "waits", "consumer", "memory", "ledger", "growth")
+"""The parts in the order of their run: the last ones leave a million rows. Each is a module with `measure(run)`, which
+returns figures and marks."""
 EXIT_FAILED, EXIT_MARK_MISSED, EXIT_INTERRUPTED = 1, 3, 130
 
 
@@ -54,9 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name}:", flush=True)
                 add_part(document, name, run)
                 write(file, document)
-    except NotReady as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return EXIT_FAILED
     except KeyboardInterrupt:
         print("bench: interrupted; its processes, database and topic have been removed.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -67,11 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="run small and once, to see whether it works; the figures mean nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="run small and once; the figures mean nothing")
     parser.add_argument("--repeats", type=int, choices=range(1, 10), help="default 3, with --quick 1")
-    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="run only these parts")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="run only these parts")
     parser.add_argument("--older", default="", metavar="COMMIT", help="the part `web` also measures this commit")
     parser.add_argument("--out", type=Path, help="the JSON file; default: a new file in benchmarks/results/")
     options = parser.parse_args(arguments)
@@ -99,13 +87,13 @@ def add_part(document: dict[str, Any], name: str, run: Any) -> None:
     """Runs one part and adds its figures and marks, or the reason of its failure."""
     began, figures, marks = time.monotonic(), dict[str, Any](), list[Mark]()
     try:
-        figures, marks = importlib.import_module(f"benchmarks.{PARTS[name]}").measure(run)
+        figures, marks = importlib.import_module(f"benchmarks.{name}").measure(run)
     except Exception as error:  # noqa: BLE001  any error is recorded, and the other parts still run
         traceback.print_exc()
         document["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]  # the rest is the end of a log
     document[name] = {**figures, "seconds": round(time.monotonic() - began, 1)}
     document["seconds"] += document[name]["seconds"]
-    document["marks"] += [{"part": name, **mark.document()} for mark in marks]
+    document["marks"] += [{"part": name, **asdict(mark), "reached": mark.reached} for mark in marks]
     print(*marks, sep="\n", flush=True)
 
 

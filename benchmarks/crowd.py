@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,20 +29,17 @@ class Answer:
 
 
 class Crowd:
-    """A context manager: users begin to apply when it opens. `answers` has one for each user when `finished`."""
+    """A context manager: users 1 to `users` begin to apply at once. `answers` has one for each when `finished`."""
 
-    def __init__(self, *, url: str, api_key: str, users: Sequence[str], threads: int, give_up_after_sec: float) -> None:
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {api_key}"}
-        self._users = users
+    def __init__(self, *, url: str, api_key: str, users: int, threads: int, give_up_after_sec: float) -> None:
+        self._url, self._headers = url, {"Authorization": f"Bearer {api_key}"}
         self._give_up_after_sec = give_up_after_sec
         self._stopped = threading.Event()
         self._pool = urllib3.PoolManager(maxsize=threads, block=True, retries=False, timeout=REQUEST_TIMEOUT_SEC)
         self._threads = ThreadPoolExecutor(threads)
-        self._futures: list[Future[Answer]] = []
+        self._futures = [self._threads.submit(self._apply, str(number)) for number in range(1, users + 1)]
 
     def __enter__(self) -> Self:
-        self._futures = [self._threads.submit(self._apply, user) for user in self._users]
         return self
 
     def __exit__(self, *error: object) -> None:

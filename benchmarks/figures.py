@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -39,10 +38,11 @@ class Mark:
     def reached(self) -> bool:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
-    def document(self) -> dict[str, Any]:
-        return {**asdict(self), "reached": self.reached}
-
     def __str__(self) -> str:
         wish = "at least" if self.at_least else "at most"
         verdict = "reached" if self.reached else "NOT reached"
         return f"{self.title}: {self.value:.4g}{self.unit} ({wish} {self.limit:g}{self.unit}): {verdict}"
+
+
+def at_most(title: str, value: float, limit: float, unit: str) -> Mark:
+    return Mark(title, value, limit, unit, at_least=False)

@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import percentile
-from harness import CHECKOUT, HOST, ServiceFailed
+from harness import CHECKOUT, HOST, ServiceFailed, Services
 
 SCRIPT = Path(__file__).parent / "apply.lua"
 VEGETA = CHECKOUT / ".stack" / "tools" / "vegeta"
@@ -44,16 +43,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoopResult:
-    """The result of wrk. `refused` counts answers of 400 and above; `client_cpu_us` is wrk's CPU time per request."""
+    """The result of wrk. `refused` counts answers of 400 and above; `waits` has p50_ms, p99_ms and max_ms.
+    `client_share` is wrk's share of one core; at 1 wrk itself would be the limit."""
 
     requests: int
     seconds: float
     refused: int
     broken: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    client_cpu_us: float
+    waits: dict[str, float]
+    client_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,6 @@ class OpenLoopResult:
 def run_closed_loop(endpoint: Endpoint, *, users: str, seconds: float, connections: int) -> ClosedLoopResult:
     """Runs wrk. `users` is a prefix of user ids that no other run uses. wrk counts whole seconds. Raises
     ServiceFailed."""
-    if shutil.which("wrk") is None:
-        raise ServiceFailed("wrk is missing: `bin/stack packages benchmarks` installs it.")
     with tempfile.NamedTemporaryFile("w", suffix=".bearers") as file:
         file.write("".join(f"{bearer}\n" for bearer in endpoint.bearers))
         file.flush()
@@ -94,7 +90,7 @@ def run_closed_loop(endpoint: Endpoint, *, users: str, seconds: float, connectio
         command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{HOST}:{endpoint.port}", "--"]
         output, cpu_sec, _ = _run([*command, endpoint.path, users, file.name])
     found = json.loads(output.strip().splitlines()[-1])
-    return ClosedLoopResult(**found, client_cpu_us=cpu_sec * 1e6 / max(found["requests"], 1))
+    return ClosedLoopResult(**found, client_share=cpu_sec / found["seconds"])
 
 
 def run_open_loop(
@@ -108,8 +104,6 @@ def run_open_loop(
 ) -> OpenLoopResult:
     """Runs vegeta: an open loop of `per_sec` requests a second, or, with `workers` instead, a closed loop on that many
     connections. Unlike wrk it reports each user's wait. Raises ServiceFailed."""
-    if not VEGETA.exists():
-        raise ServiceFailed("vegeta is missing: `bin/stack packages benchmarks` installs it; that needs Go.")
     count = int((per_sec or TARGETS_PER_SEC) * seconds) + SPARE_TARGETS
     with tempfile.TemporaryDirectory() as folder:
         targets, results = Path(folder) / "targets", Path(folder) / "results"
@@ -143,17 +137,6 @@ def read_results(rows: str, *, per_sec: float, client_share: float = 0.0, peak: 
     return OpenLoopResult((ended_ns - began_ns) / 1e9, dict(waits_ms), late_ms, client_share, peak)
 
 
-def version_of_wrk() -> str:
-    ran = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False) if shutil.which("wrk") else None
-    return ran.stdout.split()[1].removeprefix("debian/") if ran else "none"
-
-
-def version_of_vegeta() -> str:
-    """The version that bin/stack installed: a vegeta built by `go install` does not know its version."""
-    stamp = VEGETA.with_name("vegeta.version")
-    return stamp.read_text().strip() if stamp.exists() else "none"
-
-
 def _target(endpoint: Endpoint, number: int, user: str) -> str:
     bearer = endpoint.bearers[number % len(endpoint.bearers)]
     headers = {"Authorization": [f"Bearer {bearer}"], "Content-Type": ["application/json"]}
@@ -168,22 +151,19 @@ def _run(command: list[str], watch: Callable[[], float] = lambda: 0.0) -> tuple[
     The process gets a higher CPU priority, as if it had a machine of its own: otherwise a server that uses all cores
     would make the client send late and read late.
     """
+    name = Path(command[0]).name
+    if shutil.which(command[0]) is None:
+        raise ServiceFailed(f"{name} is missing: `bin/stack packages benchmarks` installs it; vegeta needs Go.")
     before, peak = os.times(), watch()
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors, text=True, start_new_session=True)
+    with tempfile.TemporaryDirectory() as folder, Services(log_folder=Path(folder)) as services:
+        service = services.start(name, command)
         with suppress(OSError):  # without the permission it runs with the usual priority
-            Path(f"/proc/{process.pid}/autogroup").write_text("-10")
-        try:
-            while process.poll() is None:
-                peak = max(peak, watch())
-                time.sleep(LOOK_SEC)
-        finally:
-            process.kill()
-            process.wait()
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode != 0:
-            raise ServiceFailed(f"{Path(command[0]).name}: {errors.read() or output.read()}")
+            Path(f"/proc/{service.process.pid}/autogroup").write_text("-10")
+        while service.process.poll() is None:
+            peak = max(peak, watch())
+            time.sleep(LOOK_SEC)
+        if service.process.returncode != 0:
+            raise ServiceFailed(service.tail())
         after = os.times()
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        return output.read(), cpu, peak
+        return service.log.read_text(), cpu, peak

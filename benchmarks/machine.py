@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from benchmarks import load
+from benchmarks.load import VEGETA
 from coupons.admission.scripts import admission_redis
 from coupons.messaging.producer import LINGER_MS
 from harness import CHECKOUT, describe_machine
@@ -27,8 +27,8 @@ def describe() -> dict[str, Any]:
             "postgresql": connection.cursor().connection.info.parameter_status("server_version"),
             "redis-server": redis["redis_version"],
             **{name: version(name) for name in PACKAGES},
-            "wrk": load.version_of_wrk(),
-            "vegeta": load.version_of_vegeta(),
+            "wrk": version_of_wrk(),
+            "vegeta": version_of_vegeta(),
             "commit": commit(),
         },
         "settings": {
@@ -41,11 +41,21 @@ def describe() -> dict[str, Any]:
     }
 
 
+def version_of_wrk() -> str:
+    said = _output_of(["wrk", "-v"]).split()
+    return said[1].removeprefix("debian/") if said else "none"
+
+
+def version_of_vegeta() -> str:
+    """The version that bin/stack installed: a vegeta built by `go install` does not know its version."""
+    stamp = VEGETA.with_name("vegeta.version")
+    return stamp.read_text().strip() if stamp.exists() else "none"
+
+
 def commit() -> str:
     """The commit that is checked out, and whether tracked files have changes."""
-    head = _output_of(["git", "-C", str(CHECKOUT), "rev-parse", "--short=12", "HEAD"]) or "unknown"
-    changed = _output_of(["git", "-C", str(CHECKOUT), "status", "--porcelain", "--untracked-files=no"])
-    return f"{head} with changes" if changed else head
+    described = ["describe", "--always", "--exclude=*", "--abbrev=12", "--dirty= with changes"]
+    return _output_of(["git", "-C", str(CHECKOUT), *described]) or "unknown"
 
 
 def _output_of(command: list[str]) -> str:

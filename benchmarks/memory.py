@@ -2,10 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
-from benchmarks.figures import Mark
+from benchmarks.figures import Mark, at_most
 from benchmarks.workload import LOADED_EPOCH, Run, admit_all, eight_digits, open_new
 from coupons.admission import ticket_store
 from coupons.admission.scripts import admission_redis
@@ -15,30 +14,26 @@ SETTLE_SEC = 10.0
 
 def measure(run: Run) -> tuple[dict[str, Any], list[Mark]]:
     count = run.size(100_000, 5_000)
-    kinds: dict[str, Callable[[int], list[str]]] = {"8-digit ids": eight_digits, "UUIDs": _uuids}
-    found = {kind: _bytes_per_winner(make(count)) for kind, make in kinds.items()}
-    refused = _bytes_per_refused(count)
+    kinds = {"8-digit ids": eight_digits(count), "UUIDs": [str(uuid.uuid4()) for _ in range(count)]}
+    found = {kind: _bytes_per_winner(users) for kind, users in kinds.items()}
+    refused = round(_bytes_per_refused(count))
     notes = {
         f"Redis, a winner, {kind}": f"{issued:.0f} bytes issued, {pending:.0f} pending"
         for kind, (pending, issued) in found.items()
     }
-    return {"winners": count, "notes": {**notes, "Redis, a refused user": f"{round(refused)} bytes"}}, [
-        Mark(
-            "Redis, a winner whose coupon is issued", max(issued for _, issued in found.values()), 150, " bytes", False
-        ),
-        Mark("Redis, a refused user, in whole bytes", round(refused), 0, " bytes", at_least=False),
+    return {"winners": count, "notes": {**notes, "Redis, a refused user": f"{refused} bytes"}}, [
+        at_most("Redis, a winner whose coupon is issued", max(issued for _, issued in found.values()), 150, " bytes"),
+        at_most("Redis, a refused user, in whole bytes", refused, 0, " bytes"),
     ]
 
 
 def _bytes_per_winner(users: list[str]) -> tuple[float, float]:
     campaign_id = open_new("memory", len(users))
     empty = _used_bytes()
-    admitted = admit_all(campaign_id, users)
-    assert len(admitted) == len(users)
+    assert len(admit_all(campaign_id, users)) == len(users)
     pending = _used_bytes()
     ticket_store.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=users)
-    issued = _used_bytes()
-    return (pending - empty) / len(users), (issued - empty) / len(users)
+    return (pending - empty) / len(users), (_used_bytes() - empty) / len(users)
 
 
 def _bytes_per_refused(count: int) -> float:
@@ -60,7 +55,3 @@ def _used_bytes() -> int:
         last = used
         time.sleep(0.3)
     return last
-
-
-def _uuids(count: int) -> list[str]:
-    return [str(uuid.uuid4()) for _ in range(count)]

@@ -30,6 +30,9 @@ def producer() -> Producer:
 
 
 class BareView(APIView):
+    def get(self, request: Request) -> Response:
+        return Response()
+
     def post(self, request: Request, campaign_id: int) -> Response:
         return Response({"status": "pending", "user_id": request.data["user_id"]})
 
@@ -47,6 +50,7 @@ class BlogView(APIView):
 
 
 urlpatterns = [
+    path("readyz", BareView.as_view()),
     path("bare/campaigns/<int:campaign_id>/apply", BareView.as_view()),
     path("blog/campaigns/<int:quantity>/apply", BlogView.as_view()),
 ]

@@ -1,17 +1,13 @@
 """`make bench-report`: writes the tables of docs/performance.md from one result of the benchmarks.
 
-    python -m benchmarks.report [FILE]      default: the newest complete result
-    python -m benchmarks.report --check     writes nothing; exit code 1 when the page differs from the figures
-
 Each table is between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
 """
 
 import argparse
 import json
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +18,6 @@ from harness import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "performance.md"
 BLOCK = re.compile(r"(<!-- bench:(?P<name>\w+) -->\n).*?(<!-- /bench:(?P=name) -->)", re.DOTALL)
-DESIGNS = ("product", "older", "blog", "bare DRF")
 CASES = {
     "best": "256 connections, closed loop: the best",
     "within": "open loop, 70 % of the best",
@@ -38,35 +33,24 @@ class NoReport(Exception):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", nargs="?", type=Path, help="a JSON file of benchmarks/results/")
-    parser.add_argument("--check", action="store_true", help="only compare the page with the figures")
+    parser = argparse.ArgumentParser(prog="report", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, help="a JSON file; default: the newest of benchmarks/results/")
     options = parser.parse_args(arguments)
     try:
-        document = read(options.file or newest())
-        page = render(document, PAGE.read_text())
+        document = read(options.file or newest(RESULTS.glob("*.json")))
+        before = PAGE.read_text()
+        page = render(document, before)
     except NoReport as error:
         print(f"bench-report: {error}", file=sys.stderr)
         return 1
-    stale = page != PAGE.read_text()
-    if options.check:
-        print(*([f"docs/performance.md differs from {document['file']}"] if stale else []), sep="\n", end="")
-        return 1 if stale else 0
     PAGE.write_text(page)
-    print(f"{document['file']}: docs/performance.md {'was changed' if stale else 'is up to date'}")
+    print(f"{document['file']}: docs/performance.md {'is up to date' if page == before else 'was changed'}")
     return 0
 
 
-def newest(*, committed: bool = False) -> Path:
+def newest(files: Iterable[Path]) -> Path:
     """The newest result of a complete run that was not a quick one. Raises NoReport."""
-    files = sorted(RESULTS.glob("*.json"), reverse=True)
-    if committed:
-        command = ["git", "-C", str(RESULTS), "ls-files", "--", "*.json"]
-        known = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        files = [file for file in files if file.name in known]
-    for file in files:
+    for file in sorted(files, reverse=True):
         document = json.loads(file.read_text())
         if document.get("format") != FORMAT or document["quick"] or not document["complete"]:
             continue
@@ -104,14 +88,13 @@ def render(document: Document, page: str) -> str:
 
 def against(document: Document) -> str:
     winners = document["web"]["medians"]["winners"]
-    rows = []
-    for design in DESIGNS:
-        cells = [winners[f"{design}, {on}"] for on in (64, 256, 1_000) if f"{design}, {on}" in winners]
-        if cells:
-            title = f"the product at {document['older']}" if design == "older" else design
-            rows.append([title, *(_winners(each) for each in cells)])
-    head = ["winners a second, p99", "64 connections", "256", "1,000"]
-    return markdown(head, rows)
+    older = f"the product at {document['older']}"
+    rows = [
+        [title, *(_winners(winners[f"{name}, {on}"]) for on in (64, 256, 1_000))]
+        for name, title in (("product", "product"), ("older", older), ("blog", "blog"), ("bare DRF", "bare DRF"))
+        if f"{name}, 64" in winners
+    ]
+    return markdown(["winners a second, p99", "64 connections", "256", "1,000"], rows)
 
 
 def _winners(each: Mapping[str, float]) -> str:
@@ -124,18 +107,17 @@ def run(document: Document) -> str:
     loads = " / ".join(f"{document[f'load_average_at_{when}'][0]:.1f}" for when in ("start", "end"))
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "commit")
     hardware = f"{machine.get('cpus')} CPUs ({machine.get('cpu')}), {machine.get('memory_gib')} GiB"
-    return "\n".join(
-        [
-            f"- Raw figures: `benchmarks/results/{document['file']}`, begun {document['began_at']}, "
-            f"{document['seconds'] / 60:.0f} minutes, {document['repeats']} repeats"
-            + (", **small and quick: not for quoting**." if document["quick"] else "."),
-            f"- Commit {versions.get('commit', 'unknown')}.",
-            f"- Machine: {hardware}, Linux {machine.get('kernel')}; everything runs on it, clients too.",
-            f"- Load average before / after: {loads}.",
-            f"- Versions: {named}.",
-            *(f"- **{name} failed**: {reason}" for name, reason in document["failed"].items()),
-        ]
-    )
+    quick = ", **small and quick: not for quoting**" if document["quick"] else ""
+    began = f"begun {document['began_at']}, {document['seconds'] / 60:.0f} minutes, {document['repeats']} repeats"
+    lines = [
+        f"- Raw figures: `benchmarks/results/{document['file']}`, {began}{quick}.",
+        f"- Commit {versions.get('commit', 'unknown')}.",
+        f"- Machine: {hardware}, Linux {machine.get('kernel')}; everything runs on it, clients too.",
+        f"- Load average before / after: {loads}.",
+        f"- Versions: {named}.",
+        *(f"- **{name} failed**: {reason}" for name, reason in document["failed"].items()),
+    ]
+    return "\n".join(lines)
 
 
 def marks(document: Document) -> str:
@@ -175,36 +157,20 @@ def requests(document: Document) -> str:
 def waits(document: Document) -> str:
     repeats = document["waits"]["repeats"]
 
-    def middle(case: str, *names: str) -> str:
-        values = [each[case] for each in repeats]
-        for name in names:
-            values = [value.get(name) if isinstance(value, dict) else None for value in values]
-        numbers = [value for value in values if value is not None]
-        return number(median(numbers)) if numbers else ""
+    def middle(figures: list[dict[str, float]], name: str) -> str:
+        found = [each[name] for each in figures if name in each]
+        return number(median(found)) if found else ""
 
-    rows = [
-        [
-            title,
-            middle(case, "offered_per_sec"),
-            middle(case, "goodput_per_sec"),
-            *(middle(case, "admitted_ms", figure) for figure in ("p50", "p99", "max")),
-            *(middle(case, "refused_ms", figure) for figure in ("p50", "max")),
-            middle(case, "sent_late_p99_ms"),
-        ]
-        for case, title in CASES.items()
-    ]
-    head = [
-        "load",
-        "asked/s",
-        "admitted/s",
-        "202: p50 ms",
-        "p99",
-        "longest",
-        "503: p50 ms",
-        "longest",
-        "sent late, p99 ms",
-    ]
-    return markdown(head, rows)
+    rows = []
+    for case, title in CASES.items():
+        loops = [each[case] for each in repeats]
+        admitted, refused = ([loop[kind] for loop in loops] for kind in ("admitted_ms", "refused_ms"))
+        cells = [middle(loops, "offered_per_sec"), middle(loops, "goodput_per_sec")]
+        cells += [middle(admitted, figure) for figure in ("p50", "p99", "max")]
+        cells += [middle(refused, figure) for figure in ("p50", "max")]
+        rows.append([title, *cells, middle(loops, "sent_late_p99_ms")])
+    head = ["load", "asked/s", "admitted/s", "202: p50 ms", "p99", "longest", "503: p50 ms", "longest"]
+    return markdown([*head, "sent late, p99 ms"], rows)
 
 
 def notes(document: Document) -> str:
@@ -217,14 +183,7 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
-TABLES: dict[str, Callable[[Document], str]] = {
-    "against": against,
-    "run": run,
-    "marks": marks,
-    "requests": requests,
-    "waits": waits,
-    "notes": notes,
-}
+TABLES = {table.__name__: table for table in (against, run, marks, requests, waits, notes)}
 
 if __name__ == "__main__":
     sys.exit(main())

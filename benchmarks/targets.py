@@ -6,26 +6,27 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import jwt
-import psycopg2.extensions
 import urllib3
 from django.conf import settings
 from redis import Redis
 
 from benchmarks import sandbox
-from benchmarks.load import ClosedLoopResult, Endpoint, run_closed_loop
+from benchmarks.figures import median_ratio
+from benchmarks.load import Endpoint, run_closed_loop
+from benchmarks.workload import Run, delete_topic, spare_topic
 from coupons.admission.scripts import admission_redis
-from harness import CHECKOUT, HOST, Service, ServiceFailed, Services, answers_ok, cpu_sec, free_port, pss_mib
+from harness import CHECKOUT, HOST, Service, ServiceFailed, Services, answers_ok, cpu_sec, free_port, manage, pss_mib
 
 READY_SEC = 30.0
-CACHED_SEC = 120.0
+CACHED_SEC = 120
 CACHED_US = 10.0
 """Redis CPU time per refusal. A value below this means that the web server answers without Redis."""
 WRONG_SHARE = 0.01
@@ -37,69 +38,52 @@ EMPTY_DATABASE = 1
 """The number of the Redis database that the older commit uses."""
 
 
+@dataclass(frozen=True, slots=True)
 class Target:
     """An endpoint with a number of connections, and the measurements of each round."""
 
-    def __init__(
-        self,
-        service: Service,
-        endpoint: Endpoint,
-        *,
-        connections: int = 64,
-        refuses: bool = False,
-        caches: bool = False,
-    ) -> None:
-        self.service, self.endpoint, self.connections = service, endpoint, connections
-        self._refuses, self._caches = refuses, caches
-        self.rounds: list[dict[str, float]] = []
+    service: Service
+    endpoint: Endpoint
+    connections: int = 64
+    refuses: bool = False
+    caches: bool = False
+    rounds: list[dict[str, float]] = field(default_factory=list)
 
     def load(self, users: str, seconds: float) -> dict[str, float]:
         """Runs a closed loop. `per_sec` counts only the expected answers, winners or refusals; `wrong` is the share of
         the others."""
-        web, redis = self._cpu()
+        web, redis = self._cpu_sec()
         found = run_closed_loop(self.endpoint, users=users, seconds=seconds, connections=self.connections)
-        web, redis = self._cpu()[0] - web, self._cpu()[1] - redis
-        wrong = found.requests - found.refused if self._refuses else found.refused
-        if not found.requests or found.broken or (self._refuses and wrong > found.requests * WRONG_SHARE):
+        web_after, redis_after = self._cpu_sec()
+        wrong = found.requests - found.refused if self.refuses else found.refused
+        if not found.requests or found.broken or (self.refuses and wrong > found.requests * WRONG_SHARE):
             raise ServiceFailed(f"{self.endpoint.path}: {wrong} wrong answers, {found}\n{self.service.tail()}")
-        self.rounds.append(
-            {
-                "per_sec": (found.requests - wrong) / found.seconds,
-                "wrong": wrong / found.requests,
-                "p50_ms": found.p50_ms,
-                "p99_ms": found.p99_ms,
-                "max_ms": found.max_ms,
-                "web_cpu_us": web * 1e6 / found.requests,
-                "redis_cpu_us": redis * 1e6 / found.requests,
-                "client_share": _client_share(found),
-            }
-        )
-        return self.rounds[-1]
+        return {
+            "per_sec": (found.requests - wrong) / found.seconds,
+            "wrong": wrong / found.requests,
+            **found.waits,
+            "web_cpu_us": (web_after - web) * 1e6 / found.requests,
+            "redis_cpu_us": (redis_after - redis) * 1e6 / found.requests,
+            "client_share": found.client_share,
+        }
 
     def warm_up(self, users: str, seconds: float) -> None:
         """Sends load without measuring: a worker that is still importing gives no answers."""
         run_closed_loop(self.endpoint, users=users, seconds=seconds, connections=self.connections)
 
-    def wait_until_cached(self, *, seconds: float = CACHED_SEC) -> None:
+    def wait_until_cached(self) -> None:
         """Waits until the web server refuses from memory: it drops campaigns without requests from its cache, and first
         reads a campaign's winners."""
-        measured = len(self.rounds)
-        if not self._caches:
-            return
-        for _ in range(int(seconds)):
+        for _ in range(CACHED_SEC if self.caches else 0):
             if self.load("cached-", 1)["redis_cpu_us"] < CACHED_US:
-                break
-        del self.rounds[measured:]
+                return
 
     def with_connections(self, connections: int) -> "Target":
         """The same endpoint with another number of connections and no measurements."""
-        return Target(self.service, self.endpoint, connections=connections, refuses=self._refuses, caches=self._caches)
-
-    def median(self, figure: str) -> float:
-        return median(each[figure] for each in self.rounds)
+        return replace(self, connections=connections, rounds=[])
 
     def medians(self) -> dict[str, float]:
-        return {figure: self.median(figure) for figure in self.rounds[0]}
+        return {figure: median(each[figure] for each in self.rounds) for figure in self.rounds[0]}
 
     def __str__(self) -> str:
         found = self.medians()
@@ -109,7 +93,7 @@ class Target:
             f"client {found['client_share']:.0%} of a core"
         )
 
-    def _cpu(self) -> tuple[float, float]:
+    def _cpu_sec(self) -> tuple[float, float]:
         redis: Any = admission_redis().info("cpu")
         return cpu_sec(self.service.process.pid), redis["used_cpu_sys"] + redis["used_cpu_user"]
 
@@ -127,42 +111,58 @@ class Product:
         return Target(self.web, Endpoint(self.port, apply_path(campaign or self.endless), api_key()))
 
     def refusals(self, bearers: Sequence[str], campaign: object = "") -> Target:
-        return Target(
-            self.web, Endpoint(self.port, apply_path(campaign or self.sold_out), bearers), refuses=True, caches=True
-        )
+        endpoint = Endpoint(self.port, apply_path(campaign or self.sold_out), bearers)
+        return Target(self.web, endpoint, refuses=True, caches=True)
 
     def memory_mib(self) -> float:
         return pss_mib(self.web.process.pid)
 
 
-def start_product(
-    services: Services,
-    name: str = "product",
-    *,
-    checkout: Path = CHECKOUT,
-    environment: Mapping[str, str] | None = None,
-) -> Product:
+@contextmanager
+def started(run: Run, environment: Mapping[str, str] | None = None) -> Iterator[tuple[dict[str, Target], Product]]:
+    """The references and the product, which end with the block."""
+    with spare_topic() as topic, Services(log_folder=run.log_folder, environment=environment) as services:
+        yield _start_references(services, topic), _start_product(services, "product")
+
+
+@contextmanager
+def older_product(run: Run, environment: Mapping[str, str]) -> Iterator[Product]:
+    """Starts the product of another commit from git, with this checkout's `.venv` and stores of its own."""
+    sandbox.create_database(run.server, sandbox.OLDER_DATABASE)
+    redis_url = sandbox.with_path(settings.REDIS_URL, EMPTY_DATABASE)
+    redis = Redis.from_url(redis_url)
+    if redis.dbsize():
+        raise ServiceFailed(f"Redis's database {EMPTY_DATABASE} is not empty: the older commit needs one of its own.")
+    topic = f"{settings.TOPIC}_older"
+    environment = {
+        **environment,
+        "DATABASE_URL": sandbox.with_path(os.environ["DATABASE_URL"], sandbox.OLDER_DATABASE),
+        "REDIS_URL": redis_url,
+        "COUPON_TOPIC": topic,
+        "COUPON_CONSUMER_GROUP": topic,
+        "COUPON_METRICS_DIR": "",
+    }
+    with TemporaryDirectory(prefix="bench-older-") as folder:
+        checkout = Path(folder)
+        archive = ["git", "-C", str(CHECKOUT), "archive", "--format=tar", run.older]
+        packed = subprocess.run(archive, stdout=subprocess.PIPE, check=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=packed, check=True)
+        (checkout / ".venv").symlink_to(CHECKOUT / ".venv")
+        try:
+            with Services(log_folder=run.log_folder, environment=environment) as services:
+                yield _start_product(services, "older", checkout)
+        finally:
+            redis.flushdb()
+            delete_topic(topic)
+
+
+def _start_product(services: Services, name: str, checkout: Path = CHECKOUT) -> Product:
     """Starts the product on an empty database. Its own commands create the tables and the topic."""
-    own = dict(environment or {})
-    manage = [sys.executable, str(checkout / "manage.py")]
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [*manage, *arguments], cwd=checkout, env={**os.environ, **own}, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise ServiceFailed(f"{name}: manage.py {arguments[0]}: {done.stdout}{done.stderr}")
-        return done.stdout.strip()
-
+    run = partial(manage, checkout=checkout, environment=services.environment)
     run("migrate", "--verbosity", "0")
     run("create_topic")
     port = free_port()
-    consumer = services.start(f"bench-{name}-consumer", [*manage, "run_coupon_consumer"], own, folder=checkout)
-    services.start(f"bench-{name}-keeper", [*manage, "run_keeper"], own, folder=checkout)
-    command = [str(checkout / "bin" / "web")]
-    web = services.start(f"bench-{name}-web", command, {**own, "WEB_PORT": str(port)}, folder=checkout)
-    ready = f"http://{HOST}:{port}/readyz"
-    services.wait(f"{name}: /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, service=web)
+    web, consumer = start_parts(services, f"bench-{name}", port, checkout=checkout)
     endless = run("create_campaign", "--name", "endless", "--quantity", "10000000", "--open")
     sold_out = run("create_campaign", "--name", "sold out", "--quantity", "1", "--open")
     apply_once(port, sold_out, "first")
@@ -171,44 +171,28 @@ def start_product(
     return Product(web, port, endless, sold_out)
 
 
-@contextmanager
-def older_product(services: Services, server: psycopg2.extensions.connection, commit: str) -> Iterator[Product]:
-    """Starts the product of another commit from git, with this checkout's `.venv` and stores of its own."""
-    sandbox.create_database(server, sandbox.OLDER_DATABASE)
-    redis_url = urlunsplit(urlsplit(settings.REDIS_URL)._replace(path=f"/{EMPTY_DATABASE}"))
-    redis = Redis.from_url(redis_url)
-    if redis.dbsize():
-        raise ServiceFailed(f"Redis's database {EMPTY_DATABASE} is not empty: the older commit needs one of its own.")
-    with TemporaryDirectory(prefix="bench-older-") as folder:
-        checkout = Path(folder)
-        packed = checkout / "packed.tar"
-        subprocess.run(["git", "-C", str(CHECKOUT), "archive", f"--output={packed}", commit], check=True)
-        subprocess.run(["tar", "-xf", str(packed), "-C", folder], check=True)
-        (checkout / ".venv").symlink_to(CHECKOUT / ".venv")
-        topic = f"{settings.TOPIC}_older"
-        environment = {
-            "DATABASE_URL": urlunsplit(
-                urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{sandbox.OLDER_DATABASE}")
-            ),
-            "REDIS_URL": redis_url,
-            "COUPON_TOPIC": topic,
-            "COUPON_CONSUMER_GROUP": topic,
-            "COUPON_METRICS_DIR": "",
-        }
-        try:
-            yield start_product(services, "older", checkout=checkout, environment=environment)
-        finally:
-            redis.flushdb()
-            sandbox.delete_topic(topic)
+def start_parts(
+    services: Services, name: str, port: int, *, checkout: Path = CHECKOUT, consumes: Sequence[str] = ()
+) -> tuple[Service, Service]:
+    """Starts consumer (with the arguments `consumes`), keeper and web server as operators do. Returns the web server,
+    which is ready, and the consumer."""
+    command = [sys.executable, str(checkout / "manage.py")]
+    consumer = services.start(f"{name}-consumer", [*command, "run_coupon_consumer", *consumes], folder=checkout)
+    services.start(f"{name}-keeper", [*command, "run_keeper"], folder=checkout)
+    web = services.start(f"{name}-web", [str(checkout / "bin" / "web")], {"WEB_PORT": str(port)}, folder=checkout)
+    ready = f"http://{HOST}:{port}/readyz"
+    services.wait(f"{name}: /readyz", lambda: answers_ok(ready), deadline_sec=READY_SEC, service=web)
+    return web, consumer
 
 
-def start_references(services: Services, topic: str) -> dict[str, Target]:
+def _start_references(services: Services, topic: str) -> dict[str, Target]:
     """Starts one server for all references. `topic` is for the blog's messages, which no consumer reads."""
     port = free_port()
     command = [sys.executable, "-m", "granian", "benchmarks.reference:application", "--host", HOST, "--port", str(port)]
     own = {"COUPON_TOPIC": topic, "DJANGO_SETTINGS_MODULE": "benchmarks.reference_settings"}
     service = services.start("bench-reference", [*command, *GRANIAN.split()], own)
-    services.wait("The references", lambda: _answers(port), deadline_sec=READY_SEC, service=service)
+    ready = f"http://{HOST}:{port}/readyz"
+    services.wait("The references", lambda: answers_ok(ready), deadline_sec=READY_SEC, service=service)
 
     def target(path: str, *, refuses: bool = False) -> Target:
         return Target(service, Endpoint(port, path, api_key()), refuses=refuses)
@@ -225,13 +209,6 @@ def apply_once(port: int, campaign: object, user: str, bearer: str = "") -> int:
     headers = {"Authorization": f"Bearer {bearer or api_key()[0]}"}
     url = f"http://{HOST}:{port}{apply_path(campaign)}"
     return urllib3.request("POST", url, json={"user_id": user}, headers=headers, timeout=10, retries=False).status
-
-
-def _answers(port: int) -> bool:
-    try:
-        return apply_once(port, 0, "first") > 0
-    except urllib3.exceptions.HTTPError:
-        return False
 
 
 def apply_path(campaign: object) -> str:
@@ -258,10 +235,9 @@ def tokens(count: int) -> list[str]:
     ]
 
 
-def ratio(mine: Target, others: Target, figure: str = "per_sec") -> float:
+def ratio(mine: Target, others: Target) -> float:
     """The median of the rounds' ratios."""
-    pairs = zip(mine.rounds, others.rounds, strict=True)
-    return median(one[figure] / other[figure] for one, other in pairs)
+    return median_ratio([each["per_sec"] for each in mine.rounds], [each["per_sec"] for each in others.rounds])
 
 
 def run_rounds(targets: Mapping[str, Target], *, rounds: int, seconds: float) -> None:
@@ -275,10 +251,7 @@ def run_rounds(targets: Mapping[str, Target], *, rounds: int, seconds: float) ->
         for name in names[first:] + names[:first]:
             users = f"{name}-{number}-".replace(" ", "-").replace(",", "")
             targets[name].wait_until_cached()
-            load = targets[name].load if number else targets[name].warm_up
-            load(users, seconds)
-
-
-def _client_share(found: ClosedLoopResult) -> float:
-    """wrk's share of one core. At 1 wrk itself would be the limit."""
-    return found.client_cpu_us * found.requests / found.seconds / 1e6
+            if number:
+                targets[name].rounds.append(targets[name].load(users, seconds))
+            else:
+                targets[name].warm_up(users, seconds)

@@ -1,9 +1,8 @@
-"""Creates campaigns, tickets and messages in bulk with the product's own scripts and functions."""
+"""Creates topics, campaigns, tickets and messages in bulk with the product's own scripts and functions."""
 
-import io
 import itertools
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,17 +10,22 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg2.extensions
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
+from django.conf import settings
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from coupons.admission import scripts
+from benchmarks import BLOG_COUNT
+from coupons.admission import campaign_store, scripts
+from coupons.admission.campaign_store import Description
 from coupons.admission.keys import campaign_keys
-from coupons.admission.scripts import admission_redis, source
+from coupons.admission.scripts import admission_redis
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.campaigns.redis_sync import settings_of
-from coupons.issuing.insert_coupons import new_codes
 from coupons.messaging.messages import Ticket
-from coupons.messaging.producer import publisher
+from coupons.messaging.producer import publisher, publishers
+from coupons.messaging.topics import administrator, create_topic
 from coupons.models import Campaign, CampaignState
 from coupons.runtime.clock import moment_of
 from harness import unlimited_waits
@@ -58,23 +62,56 @@ class Run:
         print(f"  {text}", flush=True)
 
 
+def create_stores() -> None:
+    call_command("migrate", verbosity=0)
+    create_topic()
+
+
+def remove_stores() -> None:
+    """Removes the campaigns' keys in Redis and the topic, and closes the connections of this process."""
+    for campaign_id in Campaign.objects.values_list("pk", flat=True):
+        admission_redis().unlink(*campaign_keys(campaign_id))
+    admission_redis().delete(BLOG_COUNT)
+    connection.close()
+    publishers.reset()
+    delete_topic(settings.TOPIC)
+
+
+@contextmanager
+def spare_topic() -> Iterator[str]:
+    """Creates another topic, for messages that the product's consumer must not read, and deletes it afterwards."""
+    topic = f"{settings.TOPIC}_spare"
+    administrator().create_topics([NewTopic(topic, num_partitions=settings.TOPIC_PARTITIONS)])[topic].result()
+    try:
+        yield topic
+    finally:
+        delete_topic(topic)
+
+
+def delete_topic(topic: str) -> None:
+    """Deletes a topic and its consumer group, which has the same name."""
+    administrator().delete_consumer_groups([topic])[topic].exception()
+    administrator().delete_topics([topic])[topic].result()
+
+
 def open_new(name: str, quantity: int) -> UUID:
     campaign = create_campaign(name=name, quantity=quantity, actor="benchmark")
     open_campaign(campaign_id=campaign.pk, actor="benchmark")
     return campaign.pk
 
 
+def describe(campaign_id: UUID) -> Description:
+    """How many users Redis has admitted, and what became of them."""
+    epoch = Campaign.objects.values_list("epoch", flat=True).get(pk=campaign_id)
+    return campaign_store.describe(campaign_id=campaign_id, epoch=epoch)
+
+
 def admit_all(campaign_id: UUID, users: Sequence[str]) -> list[Ticket]:
     """Runs admit.lua for each user, many in one round trip. Returns the tickets of the admitted users."""
-    redis = admission_redis()
-    script = redis.register_script(source("admit"))
-    script.sha = redis.script_load(source("admit"))
-    tickets = []
+    tickets, keys = [], campaign_keys(campaign_id)
     for chunk in chunks(users):
-        pipeline = redis.pipeline(transaction=False)
-        for user in chunk:
-            pipeline.evalsha(script.sha, 3, *campaign_keys(campaign_id), LOADED_EPOCH, user)
-        for user, (code, *values) in zip(chunk, pipeline.execute(), strict=True):
+        replies = scripts.run_each("admit", [(keys, [LOADED_EPOCH, user]) for user in chunk])
+        for user, (code, *values) in zip(chunk, replies, strict=True):
             if code == b"ADMITTED":
                 tickets.append(Ticket(campaign_id, user, values[0], moment_of(values[1])))
     return tickets
@@ -101,44 +138,18 @@ def insert_coupons(campaign_id: UUID, count: int) -> None:
 def make_campaigns(count: int) -> None:
     """Creates open campaigns in bulk in PostgreSQL and in Redis, in the state that opening each would leave."""
     opened_at = timezone.now() - timedelta(hours=1)
-    campaigns = [
-        Campaign(
-            name=f"known {number}",
-            quantity=100,
-            opens_at=opened_at,
-            state=CampaignState.OPEN,
-            epoch=LOADED_EPOCH,
-            revision=1,
-        )
-        for number in range(count)
-    ]
+    state: dict[str, Any] = {"state": CampaignState.OPEN, "epoch": LOADED_EPOCH, "revision": 1}
+    campaigns = [Campaign(name=f"known {n}", quantity=100, opens_at=opened_at, **state) for n in range(count)]
     Campaign.objects.bulk_create(campaigns, batch_size=1_000)
-    calls = [(campaign_keys(each.pk), [LOADED_EPOCH, *settings_of(each).arguments()]) for each in campaigns]
-    for start in range(0, count, 100):
-        scripts.run_each("load", calls[start : start + 100])
+    for chunk in chunks(campaigns):
+        calls = [(campaign_keys(each.pk), [LOADED_EPOCH, *settings_of(each).arguments()]) for each in chunk]
+        scripts.run_each("load", calls)
 
 
 def publish_all(tickets: Sequence[Ticket]) -> None:
     for chunk in chunks(tickets):
         for delivered in [publisher().publish(ticket) for ticket in chunk]:
             delivered.result(30)
-
-
-def copy_coupons(campaign_id: UUID, tickets: Sequence[Ticket]) -> float:
-    """Writes prepared text by COPY in one transaction. Returns the seconds."""
-    codes = new_codes(len(tickets))
-    lines = (
-        f"{campaign_id}\t{ticket.user_id}\t{ticket.sequence}\t{code}\n"
-        for ticket, code in zip(tickets, codes, strict=True)
-    )
-    text = io.StringIO("".join(lines))
-    with unlimited_waits(), connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 0")
-        began = time.monotonic()
-        cursor.copy_expert("COPY coupons_coupon (campaign_id, user_id, sequence, code) FROM STDIN", text)
-        seconds = time.monotonic() - began
-        assert Campaign.objects.get(pk=campaign_id).issued_count == len(tickets)
-    return seconds
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -40,7 +40,7 @@ def test_the_demo_ends_as_the_readme_shows(service: Service) -> None:
     command, *lines = _without_chance(shown)
     assert command == "$ make demo"
 
-    demo = service.start("demo", [PYTHON, "benchmarks/demo.py"], WEB_PORT=str(free_port()))
+    demo = service.start("demo", [PYTHON, "-m", "benchmarks.demo"], WEB_PORT=str(free_port()))
 
     assert demo.wait(within_sec=120) == 0, demo.output
     said = _without_chance(demo.output)

@@ -1,18 +1,16 @@
 """The pure parts of benchmarks/: figures, marks, the demo's verdict, what the clients found, command lines."""
 
 import math
-from datetime import UTC, datetime
 
 import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import demo
 from benchmarks.crowd import Answer
+from benchmarks.demo import find_faults
 from benchmarks.figures import Mark, median_ratio, number, percentile
 from benchmarks.load import read_results
-from benchmarks.verdict import Row, find_faults
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from coupons.models import Coupon
 
 
 def accepted(user_id: str, sequence: int) -> Answer:
@@ -23,8 +21,8 @@ def refused(user_id: str) -> Answer:
     return Answer(user_id, 0.0, 409, "sold-out", None)
 
 
-def row(user_id: str, sequence: int) -> Row:
-    return Row(user_id, sequence, f"code-{sequence}", NOW)
+def coupon(user_id: str, sequence: int) -> Coupon:
+    return Coupon(user_id=user_id, sequence=sequence, code=f"code-{sequence}")
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 50), (99, 99), (100, 100), (1, 1), (0, 1)])
@@ -58,28 +56,28 @@ def test_a_mark_of_no_number_is_not_reached() -> None:
 
 def test_a_campaign_that_kept_its_promise_has_no_faults() -> None:
     answers = [accepted("b", 1), accepted("a", 2), refused("c")]
-    assert find_faults(answers=answers, rows=[row("b", 1), row("a", 2)], users=3, quantity=2) == []
+    assert find_faults(answers=answers, coupons=[coupon("b", 1), coupon("a", 2)], users=3, quantity=2) == []
 
 
 def test_fewer_users_than_coupons_all_get_one() -> None:
-    assert find_faults(answers=[accepted("a", 1)], rows=[row("a", 1)], users=1, quantity=5) == []
+    assert find_faults(answers=[accepted("a", 1)], coupons=[coupon("a", 1)], users=1, quantity=5) == []
 
 
 @pytest.mark.parametrize(
-    ("answers", "rows", "fault"),
+    ("answers", "coupons", "fault"),
     [
         ([accepted("a", 1), refused("b")], [], "1 users were promised and have no coupon"),
-        ([refused("a"), refused("b")], [row("a", 1)], "1 users have a coupon and were not promised"),
-        ([accepted("a", 2), refused("b")], [row("a", 1)], "another sequence"),
-        ([accepted("a", 2), refused("b")], [row("a", 2)], "sequences are not 1 to 1"),
-        ([accepted("a", 1), accepted("b", 2)], [row("a", 1), row("b", 2)], "2 coupons were written, expected 1"),
-        ([accepted("a", 1)], [row("a", 1)], "1 of 2 users got an answer"),
-        ([accepted("a", 1), Answer("b", 0.0, 503, "unconfirmed", None)], [row("a", 1)], "503 unconfirmed"),
-        ([accepted("a", 1), Answer("b", 0.0, 0, "timeout", None)], [row("a", 1)], "no answer (timeout)"),
+        ([refused("a"), refused("b")], [coupon("a", 1)], "1 users have a coupon and were not promised"),
+        ([accepted("a", 2), refused("b")], [coupon("a", 1)], "another sequence"),
+        ([accepted("a", 2), refused("b")], [coupon("a", 2)], "sequences are not 1 to 1"),
+        ([accepted("a", 1), accepted("b", 2)], [coupon("a", 1), coupon("b", 2)], "2 coupons were written, expected 1"),
+        ([accepted("a", 1)], [coupon("a", 1)], "1 of 2 users got an answer"),
+        ([accepted("a", 1), Answer("b", 0.0, 503, "unconfirmed", None)], [coupon("a", 1)], "503 unconfirmed"),
+        ([accepted("a", 1), Answer("b", 0.0, 0, "timeout", None)], [coupon("a", 1)], "no answer (timeout)"),
     ],
 )
-def test_each_broken_promise_is_named(answers: list[Answer], rows: list[Row], fault: str) -> None:
-    assert any(fault in text for text in find_faults(answers=answers, rows=rows, users=2, quantity=1))
+def test_each_broken_promise_is_named(answers: list[Answer], coupons: list[Coupon], fault: str) -> None:
+    assert any(fault in text for text in find_faults(answers=answers, coupons=coupons, users=2, quantity=1))
 
 
 def test_the_commands_have_the_documented_defaults() -> None:
