@@ -201,7 +201,7 @@ def test_whatever_is_no_plain_application_goes_on_to_django_untouched(
     assert what(by_front) == what(by_view)
 
 
-def test_a_key_without_the_scope_or_for_another_campaign_is_left_to_django(
+def test_a_key_that_may_not_apply_is_left_to_django(
     handler: FrontHandler, sold_out: Campaign, service: Service
 ) -> None:
     others = [{"scopes": [Scope.READ]}, {"scopes": Scope.values, "campaign_ids": [service.campaign(1).pk]}]
@@ -271,7 +271,7 @@ def test_a_lease_that_has_ended_is_no_knowledge(
 
 
 @pytest.mark.usefixtures("issuer")
-def test_only_a_refusal_by_the_gate_puts_a_campaign_on_the_list(
+def test_only_the_gate_s_refusals_are_cached(
     handler: FrontHandler, closed: StillCampaigns, sold_out: Campaign, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler.looks = False

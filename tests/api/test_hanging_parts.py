@@ -53,7 +53,7 @@ def may_have_waited(users: int, seconds: float) -> float:
     return FAILURES + 2 * users + seconds + 1
 
 
-def test_users_who_look_at_their_tickets_do_not_hold_up_admission_while_postgresql_hangs(service: Service) -> None:
+def test_a_hanging_postgresql_holds_up_tickets_and_not_admission(service: Service) -> None:
     service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **patience(accept_ms=4_000, redis_ms=3_000))
     campaign = service.campaign(1_000)
     first = wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
@@ -71,9 +71,7 @@ def test_users_who_look_at_their_tickets_do_not_hold_up_admission_while_postgres
 
 
 @pytest.mark.parametrize(("part", "code"), [("redis", "unavailable"), ("kafka", "unconfirmed")])
-def test_few_wait_for_a_hanging_part_and_the_others_are_answered_503_at_once(
-    service: Service, part: str, code: str
-) -> None:
+def test_a_hanging_part_keeps_few_waiting_and_others_get_503(service: Service, part: str, code: str) -> None:
     service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL)
     campaign = service.campaign(1_000)
     wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")

@@ -47,7 +47,7 @@ def statuses(caller: From, campaign: Campaign, times: int) -> list[int]:
     return [caller.apply(campaign).status_code for _ in range(times)]  # type: ignore[attr-defined]
 
 
-def test_a_user_beyond_the_limit_is_told_when_to_come_back(campaign: Campaign, issuer: Issuer) -> None:
+def test_beyond_the_limit_a_user_learns_when_to_return(campaign: Campaign, issuer: Issuer) -> None:
     anna = Api(issuer.bearer("anna"))
     answers = [anna.apply(campaign, "anna") for _ in range(4)]
 
@@ -128,7 +128,7 @@ def test_an_address_that_somebody_only_claims_is_not_believed(campaign: Campaign
 
 
 @pytest.mark.attack("a spoofed address behind a proxy", "an entry before the proxy's own", "the proxy's entry counts")
-def test_a_claimed_entry_before_the_proxy_s_own_is_never_reached(
+def test_an_address_before_the_proxy_s_own_is_ignored(
     campaign: Campaign, issuer: Issuer, settings: LazySettings
 ) -> None:
     settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
@@ -202,7 +202,7 @@ def test_who_has_no_credentials_is_held_back_by_address_too(
     assert answers == [401] * 12 + [429] * 2
 
 
-def test_who_asks_for_what_they_may_not_is_counted_all_the_same(campaign: Campaign, issuer: Issuer) -> None:
+def test_forbidden_requests_count_towards_the_limit(campaign: Campaign, issuer: Issuer) -> None:
     anna = Api(issuer.bearer("anna"))
 
     assert [anna.act(campaign, "close").status_code for _ in range(4)] == [403, 403, 403, 429]

@@ -19,7 +19,7 @@ def issue_one(service: Service) -> Campaign:
     return campaign
 
 
-def test_a_process_that_knows_the_campaign_as_a_draft_still_asks_the_gate(api: Api, service: Service) -> None:
+def test_a_campaign_cached_as_a_draft_still_asks_the_gate(api: Api, service: Service) -> None:
     """Another process has opened it and promised a coupon since."""
     campaign = service.campaign(10)
     admit(campaign, "42")
@@ -28,7 +28,7 @@ def test_a_process_that_knows_the_campaign_as_a_draft_still_asks_the_gate(api: A
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
 
 
-def test_a_process_that_has_not_heard_of_a_rebuild_asks_again(api: Api, service: Service) -> None:
+def test_a_process_that_missed_a_rebuild_asks_again(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     apply_all(campaign, ["42"])
     rebuild(campaign)
@@ -37,7 +37,7 @@ def test_a_process_that_has_not_heard_of_a_rebuild_asks_again(api: Api, service:
     assert json_of(api.ticket(campaign)) == {"status": "pending", "sequence": 1}
 
 
-def test_while_redis_is_down_an_issued_ticket_is_issued_and_nobody_has_none(api: Api, service: Service) -> None:
+def test_an_issued_ticket_is_known_while_redis_is_down(api: Api, service: Service) -> None:
     campaign = issue_one(service)
     apply_all(campaign, ["pending"])
     service.stack("kill", "redis")
@@ -46,7 +46,7 @@ def test_while_redis_is_down_an_issued_ticket_is_issued_and_nobody_has_none(api:
     assert_problem(api.ticket(campaign, "stranger"), 503, "unavailable")
 
 
-def test_while_postgresql_is_down_a_pending_ticket_is_pending_and_nobody_has_none(api: Api, service: Service) -> None:
+def test_a_pending_ticket_is_known_while_postgresql_is_down(api: Api, service: Service) -> None:
     campaign = issue_one(service)
     service.stack("pause", "postgres")
     apply_all(campaign, ["pending"])
@@ -56,7 +56,7 @@ def test_while_postgresql_is_down_a_pending_ticket_is_pending_and_nobody_has_non
         assert_problem(api.ticket(campaign, user), 503, "unavailable")
 
 
-def test_during_a_rebuild_nobody_is_told_that_there_is_no_ticket(api: Api, service: Service) -> None:
+def test_a_ticket_is_503_and_not_404_during_a_rebuild(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     apply_all(campaign, ["42"])
 

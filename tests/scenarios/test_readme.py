@@ -47,7 +47,7 @@ def test_the_demo_ends_as_the_readme_shows(service: Service) -> None:
     assert [line for line in said if line in lines] == lines, demo.output
 
 
-def test_the_session_with_curl_in_the_readme_shows_what_it_says(service: Service) -> None:
+def test_the_readme_s_session_with_curl_works(service: Service) -> None:
     service.web(**PATIENT)
     service.consumer()
     prepare, apply, ticket, reconcile = _session()

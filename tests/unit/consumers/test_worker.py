@@ -366,7 +366,7 @@ def test_an_error_of_the_goodbye_ends_the_worker() -> None:
     assert bench.worker.has_left
 
 
-def test_a_broker_that_does_not_let_it_go_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_stops_although_its_broker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.worker.LEAVE_TIMEOUT_SEC", 0.05)
     answered = threading.Event()
     bench = Bench(assign(0), record(0))
