@@ -7,8 +7,8 @@ from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, RequestFactory
 
-from coupons.api import throttling
 from coupons.api.client_address import client_address
+from coupons.api.throttling import Buckets
 from coupons.models import Campaign
 from couponsite.env import networks
 from tests.support.clocks import Clock
@@ -20,7 +20,8 @@ from tests.support.service import Service
 @pytest.fixture(autouse=True)
 def low_limits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no time passes in which a bucket would fill."""
-    monkeypatch.setattr(throttling._buckets, "_clock", Clock())
+    still, take = Buckets(capacity=1_000, clock=Clock()), Buckets.take
+    monkeypatch.setattr(Buckets, "take", lambda _, key, *, limit: take(still, key, limit=limit))
     settings.LIMIT_USER_PER_MINUTE, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE = 6, 3
     settings.LIMIT_ADDRESS_PER_MINUTE, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = 12, 8
 
