@@ -9,14 +9,14 @@ from coupons.models import Coupon
 from faults.crowd import Crowd
 from faults.proxy import Proxy
 from tests.support.group import assert_membership_kept
-from tests.support.matrix import Row
-from tests.support.patience import PATIENT
-from tests.support.places import (
+from tests.support.held_tickets import (
     assert_no_hole,
     assert_only_promised_or,
     nobody_is_promised_anything,
     promised_newcomers,
 )
+from tests.support.matrix import Row
+from tests.support.patience import PATIENT
 from tests.support.promises import issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until

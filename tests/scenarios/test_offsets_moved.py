@@ -10,9 +10,9 @@ from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon, PartitionOffset
 from faults.visits import Habits
 from tests.support.group import commit, committed
+from tests.support.held_tickets import held_tickets
 from tests.support.matrix import MANY, Row
 from tests.support.patience import PATIENT
-from tests.support.places import places
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.topic import published_users, unread
@@ -98,7 +98,7 @@ def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> Non
 
     with row.fault("kafka: SIGKILL, the partitions' folders removed, started; FLUSHALL when that was noticed"):
         service.stack("kill", "kafka")
-        lost = places(campaign)
+        lost = held_tickets(campaign)
         remove_logs(service)
         service.stack("start", "kafka")
         keeper.says("log.cut")

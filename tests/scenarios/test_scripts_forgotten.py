@@ -3,9 +3,9 @@
 import threading
 
 from coupons.admission.scripts import admission_redis
+from tests.support.held_tickets import assert_only_promised_or
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT
-from tests.support.places import assert_only_promised_or
 from tests.support.service import Service
 
 

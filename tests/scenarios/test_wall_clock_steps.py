@@ -9,9 +9,9 @@ from coupons.models import Campaign
 from faults.visits import Habits
 from tests.support import faketime
 from tests.support.group import assert_membership_kept
+from tests.support.held_tickets import assert_only_promised_or
 from tests.support.matrix import Row
 from tests.support.patience import PATIENT
-from tests.support.places import assert_only_promised_or
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.waiting import wait_until
