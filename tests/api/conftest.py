@@ -39,9 +39,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture(autouse=True)
-def _patient(request: pytest.FixtureRequest) -> None:
+def _long_timeouts(request: pytest.FixtureRequest) -> None:
     if "service" in request.fixturenames:
-        request.getfixturevalue("patient")
+        request.getfixturevalue("long_timeouts")
 
 
 @pytest.fixture

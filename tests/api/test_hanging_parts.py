@@ -11,9 +11,9 @@ import pytest
 import urllib3
 
 from coupons.models import Campaign
-from tests.support.patience import patience
 from tests.support.promises import assert_kept
 from tests.support.service import Service
+from tests.support.timeouts import web_timeouts
 from tests.support.waiting import wait_until
 
 USERS = 60
@@ -54,7 +54,7 @@ def may_have_waited(users: int, seconds: float) -> float:
 
 
 def test_a_hanging_postgresql_holds_up_tickets_and_not_admission(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **patience(accept_ms=4_000, redis_ms=3_000))
+    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **web_timeouts(accept_ms=4_000, redis_ms=3_000))
     campaign = service.campaign(1_000)
     first = wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
 

@@ -17,9 +17,9 @@ from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.models import Campaign, Scope
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
-from tests.support.patience import PATIENT
 from tests.support.raw_http import document
 from tests.support.service import HEADERS, Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 JSON = {"Content-Type": "application/json"}
@@ -69,10 +69,10 @@ class Twins:
         }
         self._urls = []
         for front in ("true", "false"):
-            service.web(COUPON_FRONT=front, **settings, **self.patience)
+            service.web(COUPON_FRONT=front, **settings, **self.timeouts)
             self._urls.append(service.url)
 
-    patience = PATIENT
+    timeouts = LONG_TIMEOUTS
 
     def campaigns(self, quantity: int = 10, **values: object) -> list[Campaign]:
         return [self.service.campaign(quantity, **values) for _ in self._urls]  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ class Twins:
 class HastyTwins(Twins):
     """With the time-outs that users have."""
 
-    patience = {}
+    timeouts = {}
 
 
 def _say(url: str, campaign: Campaign, ask: Ask) -> Said:

@@ -17,8 +17,8 @@ from tests.support.held_tickets import (
     pending_users,
 )
 from tests.support.matrix import Row
-from tests.support.patience import RELAY_SOON
 from tests.support.service import Service
+from tests.support.timeouts import RELAY_SOON
 from tests.support.waiting import wait_until
 
 THREADS, CONNECTIONS, READERS = 200, 4, 8

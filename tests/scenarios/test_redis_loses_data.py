@@ -18,10 +18,10 @@ from tests.support.held_tickets import (
     held_tickets,
 )
 from tests.support.matrix import MANY, Row
-from tests.support.patience import RELAY_SOON, patience
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, issued
 from tests.support.service import Service
+from tests.support.timeouts import RELAY_SOON, web_timeouts
 from tests.support.waiting import wait_until
 
 
@@ -110,7 +110,7 @@ def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service
     """Nobody was promised anything for them, and their places are somebody else's by then: who was told 503 leaves, or
     all might come again in the same order and get the same places.
     """
-    waits = patience(delivery_ms=60_000)
+    waits = web_timeouts(delivery_ms=60_000)
     consumer = service.manage("run_coupon_consumer", "--solo")
     keeper = service.keeper(**waits)  # its relay must not publish for those whose messages are held
     consumer.says("consumer.assigned")
