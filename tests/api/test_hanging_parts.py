@@ -65,7 +65,7 @@ def test_a_hanging_postgresql_holds_up_tickets_and_not_admission(service: Servic
     assert set(applied) == {202}
     assert set(looked) == {200}, "as far as anybody can see the ticket is pending"
     assert len(looked) - refused_at_once(service, "postgresql") <= may_have_waited(USERS // 2, seconds)
-    service.consumer()
+    service.consumer("--solo")
     wait_until(lambda: service.ticket(campaign, "1").json()["status"] == "issued", within_sec=40, what="asked again")
     assert_kept(campaign, {"1": first})
 
@@ -85,7 +85,7 @@ def test_a_hanging_part_keeps_few_waiting_and_others_get_503(service: Service, p
     assert (last.status, last.json()["code"]) == (503, code)
     assert len(applied) + 1 - refused_at_once(service, part) <= may_have_waited(USERS, seconds)
     sequence = wait_until(lambda: _accepted(service, campaign, "2"), within_sec=40, what="a probe closes the breaker")
-    service.consumer()
+    service.consumer("--solo")
     service.keeper()
     assert_kept(campaign, {"2": sequence}, within_sec=60)
 

@@ -27,7 +27,7 @@ def admitted(campaign: Campaign) -> int:
 
 def test_raises_and_pauses_under_load_admit_exactly_the_quantity(service: Service) -> None:
     service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
-    service.consumer()
+    service.consumer("--solo")
     campaign = service.campaign(50)
     crowd = service.crowd(campaign, habits=HURRY)
 
