@@ -11,7 +11,7 @@ from coupons.models import Campaign, Coupon, PartitionOffset
 from faults.visits import Habits
 from tests.support.group import commit, committed
 from tests.support.held_tickets import held_tickets
-from tests.support.matrix import MANY, Row
+from tests.support.matrix import Row
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.timeouts import LONG_TIMEOUTS
@@ -86,7 +86,7 @@ def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> Non
     """The former offsets lie beyond the new log's end; who was promised since is known to Redis and the log alone."""
     _, consumer, keeper = service.everything(**LONG_TIMEOUTS)
     campaign = service.campaign(20_000)
-    many = service.crowd(campaign, habits=MANY)
+    many = service.crowd(campaign, habits=Habits(users_per_sec=150))
     many.wait_for_promises("before", users=300)
     wait_until(lambda: sum(committed().values()) > 200, what="much was read")
     assert consumer.stop() == 0

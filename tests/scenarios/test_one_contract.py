@@ -19,7 +19,7 @@ from coupons.models import Campaign, Scope
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.raw_http import document
 from tests.support.service import HEADERS, Service
-from tests.support.timeouts import LONG_TIMEOUTS
+from tests.support.timeouts import LONG_TIMEOUTS, web_timeouts
 from tests.support.waiting import wait_until
 
 JSON = {"Content-Type": "application/json"}
@@ -98,9 +98,9 @@ class Twins:
 
 
 class HastyTwins(Twins):
-    """With the time-outs that users have."""
+    """With half of the time-outs that users have, as eight of them wait here one after the other."""
 
-    timeouts = {}
+    timeouts = web_timeouts(accept_ms=500, redis_ms=250)
 
 
 def _say(url: str, campaign: Campaign, ask: Ask) -> Said:
