@@ -67,10 +67,9 @@ class Twins:
             "COUPON_LIMIT_USER_CAMPAIGN_PER_MINUTE": "4",
             "COUPON_LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE": "6",
         }
-        self._urls = []
-        for front in ("true", "false"):
-            service.web(COUPON_FRONT=front, **settings, **self.timeouts)
-            self._urls.append(service.url)
+        service.webs(**settings, **self.timeouts)
+        view, front = service.addresses
+        self._urls = [front, view]
 
     timeouts = LONG_TIMEOUTS
 
