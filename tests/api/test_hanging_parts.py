@@ -13,7 +13,7 @@ import urllib3
 from coupons.models import Campaign
 from tests.support.promises import assert_kept
 from tests.support.service import Service
-from tests.support.timeouts import web_timeouts
+from tests.support.timeouts import RELAY_SOON, web_timeouts
 from tests.support.waiting import wait_until
 
 USERS = 60
@@ -72,7 +72,7 @@ def test_a_hanging_postgresql_holds_up_tickets_and_not_admission(service: Servic
 
 @pytest.mark.parametrize(("part", "code"), [("redis", "unavailable"), ("kafka", "unconfirmed")])
 def test_a_hanging_part_keeps_few_waiting_and_others_get_503(service: Service, part: str, code: str) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL)
+    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **RELAY_SOON)
     campaign = service.campaign(1_000)
     wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
 
@@ -86,7 +86,7 @@ def test_a_hanging_part_keeps_few_waiting_and_others_get_503(service: Service, p
     assert len(applied) + 1 - refused_at_once(service, part) <= may_have_waited(USERS, seconds)
     sequence = wait_until(lambda: _accepted(service, campaign, "2"), within_sec=40, what="a probe closes the breaker")
     service.consumer("--solo")
-    service.keeper()
+    service.keeper(**RELAY_SOON)
     assert_kept(campaign, {"2": sequence}, within_sec=60)
 
 
