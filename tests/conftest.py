@@ -25,8 +25,8 @@ from coupons.messaging import topics
 from coupons.messaging.producer import publisher, publishers
 from tests.support.database import delete_all_rows
 from tests.support.own_topic import delete_kept_topic, take_topic
-from tests.support.patience import LONG_MS, wait_for_redis
 from tests.support.service import Service
+from tests.support.timeouts import LONG_MS, wait_for_redis
 
 HERE = Path(__file__).parent
 hypothesis.settings.register_profile(
@@ -101,16 +101,16 @@ def _clients(django_db_setup: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _patient_with_redis() -> None:
+def _long_redis_timeout() -> None:
     wait_for_redis(LONG_MS)
 
 
 @pytest.fixture
-def patient(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def long_timeouts(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API in this process waits long for its servers; for tests that call it, and are not about that."""
     monkeypatch.setattr("coupons.auth.api_key_cache.FIRST_READ_SEC", LONG_MS / 1000)
-    service.patience.requests = True
-    service.patience.long()
+    service.timeouts.requests = True
+    service.timeouts.lengthen()
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
         breaker.succeeded()
     throttling._buckets.clear()
     made = Service(settings)
-    made.patience.long()
+    made.timeouts.lengthen()
     yield made
     made.close()
     for client in (campaign_cache, api_key_cache):

@@ -10,10 +10,13 @@ from tests.support.http import Api
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.service import Service
 
+# The first asks both ways by itself; in the second nobody applies, and the front has no part in it.
+ASK_ONCE = {"tests.api.test_front", "tests.api.test_health"}
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """All that ask the service ask it twice: Django's view alone, and behind the front."""
-    if "service" in metafunc.fixturenames and metafunc.module.__name__ != "tests.api.test_front":
+    if "service" in metafunc.fixturenames and metafunc.module.__name__ not in ASK_ONCE:
         metafunc.parametrize("way", ["view", "front"], indirect=True)
 
 
@@ -39,9 +42,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture(autouse=True)
-def _patient(request: pytest.FixtureRequest) -> None:
+def _long_timeouts(request: pytest.FixtureRequest) -> None:
     if "service" in request.fixturenames:
-        request.getfixturevalue("patient")
+        request.getfixturevalue("long_timeouts")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.support.http import Api, assert_problem, json_of
 from tests.support.service import Service
 
 
-def test_an_admitted_user_gets_202_with_the_address_of_the_ticket(api: Api, service: Service) -> None:
+def test_an_admitted_user_gets_202_and_the_ticket_s_address(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
 
     answer = api.apply(campaign, "auth0|a.b@example.test")
@@ -37,7 +37,7 @@ def test_the_same_user_again_gets_200_with_the_same_body(api: Api, service: Serv
     assert again["Location"] == first["Location"]
 
 
-def test_a_repeat_keeps_its_place_whatever_became_of_the_campaign_since(api: Api, service: Service) -> None:
+def test_a_repeat_keeps_its_place_in_any_later_state(api: Api, service: Service) -> None:
     campaign = service.campaign(1)
     api.apply(campaign)
     assert_problem(api.apply(campaign, "late"), 409, "sold-out")
@@ -76,7 +76,7 @@ def test_not_open_says_when_and_brings_everybody_back_then(api: Api, service: Se
         assert before + waited <= opens_at + timedelta(milliseconds=901)
 
 
-def test_not_open_by_far_asks_to_come_back_in_an_hour(api: Api, service: Service) -> None:
+def test_long_before_opening_users_return_in_an_hour(api: Api, service: Service) -> None:
     campaign = service.campaign(10, opens_at=datetime.now(UTC) + timedelta(days=30))
 
     assert api.apply(campaign)["Retry-After"] == "3600"
@@ -147,7 +147,7 @@ def test_an_address_where_nothing_is_answers_with_a_problem(api: Api) -> None:
     assert_problem(api.get("nothing/here"), 404, "not-found")
 
 
-def test_a_state_that_is_not_current_is_503_and_takes_no_place(api: Api, service: Service) -> None:
+def test_a_state_that_is_not_current_is_503(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     admission_redis().delete(campaign_keys(campaign.pk).campaign)
 

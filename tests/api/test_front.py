@@ -16,12 +16,11 @@ from django.conf import LazySettings
 from django.test import Client
 
 from coupons.admission.campaign_store import refusal_states
-from coupons.admission.gate import Outcome
 from coupons.auth.api_key_cache import api_key_cache
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.front.answers import common_headers
-from coupons.front.closed_campaigns import MAX_WATCHED, OPENING_MARGIN_MS
+from coupons.front.closed_campaigns import OPENING_MARGIN_MS
 from coupons.front.request import MAX_BODY_BYTES, PREFIX, SUFFIX
 from coupons.models import Campaign, Scope
 from tests.support.front import FrontHandler, StillCampaigns
@@ -201,7 +200,7 @@ def test_whatever_is_no_plain_application_goes_on_to_django_untouched(
     assert what(by_front) == what(by_view)
 
 
-def test_a_key_without_the_scope_or_for_another_campaign_is_left_to_django(
+def test_a_key_that_may_not_apply_is_left_to_django(
     handler: FrontHandler, sold_out: Campaign, service: Service
 ) -> None:
     others = [{"scopes": [Scope.READ]}, {"scopes": Scope.values, "campaign_ids": [service.campaign(1).pk]}]
@@ -249,7 +248,7 @@ def test_within_the_margin_before_the_opening_the_gate_is_asked(
     answers = [json.loads(apply(front, str(campaign.pk)).content)["code"] for campaign in (soon, later)]
 
     assert answers == ["not-open", "not-open"]
-    assert list(closed._uncounted) == [Outcome.NOT_OPEN]
+    assert closed.refused == [later.pk]
 
 
 # --- what it knows ---
@@ -271,7 +270,7 @@ def test_a_lease_that_has_ended_is_no_knowledge(
 
 
 @pytest.mark.usefixtures("issuer")
-def test_only_a_refusal_by_the_gate_puts_a_campaign_on_the_list(
+def test_only_the_gate_s_refusals_are_cached(
     handler: FrontHandler, closed: StillCampaigns, sold_out: Campaign, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler.looks = False
@@ -290,21 +289,23 @@ def test_only_a_refusal_by_the_gate_puts_a_campaign_on_the_list(
 
 
 def test_the_list_is_bounded_and_forgets(
-    closed: StillCampaigns, sold_out: Campaign, monkeypatch: pytest.MonkeyPatch
+    closed: StillCampaigns, sold_out: Campaign, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed.look(sold_out.pk)
-    for number in range(3):
-        for each in range(MAX_WATCHED):
-            closed.note_refusal(UUID(f"00000000-0000-4000-8{number:03}-{each:012}"))
+    monkeypatch.setattr("coupons.front.closed_campaigns.MAX_WATCHED", 1)
+    paused = service.campaign(1)
+    _pause(paused)
+    assert Api().apply(paused, "late").status_code == 409
+    for campaign in (sold_out, paused):
+        closed.look(campaign.pk)
+    assert [closed.is_closed(campaign.pk) for campaign in (sold_out, paused)] == [True, False]
+
+    with monkeypatch.context() as later:
+        later.setattr("coupons.front.closed_campaigns.WATCH_SEC", 0.0)
         closed.refresh()
-    assert len(closed._watched) == MAX_WATCHED
-    assert closed.find(sold_out.pk, "stranger") is not None
+    assert not closed.is_closed(sold_out.pk)
 
-    monkeypatch.setattr("coupons.front.closed_campaigns.WATCH_SEC", 0.0)
-    closed.refresh()
-
-    assert closed._watched == {}
-    assert closed.find(sold_out.pk, "stranger") is None
+    closed.look(paused.pk)
+    assert closed.is_closed(paused.pk), "there is room for another"
 
 
 def test_winners_beyond_the_capacity_are_left_to_the_gate(

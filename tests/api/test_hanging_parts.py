@@ -11,9 +11,9 @@ import pytest
 import urllib3
 
 from coupons.models import Campaign
-from tests.support.patience import patience
 from tests.support.promises import assert_kept
 from tests.support.service import Service
+from tests.support.timeouts import RELAY_SOON, web_timeouts
 from tests.support.waiting import wait_until
 
 USERS = 60
@@ -53,8 +53,8 @@ def may_have_waited(users: int, seconds: float) -> float:
     return FAILURES + 2 * users + seconds + 1
 
 
-def test_users_who_look_at_their_tickets_do_not_hold_up_admission_while_postgresql_hangs(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **patience(accept_ms=4_000, redis_ms=3_000))
+def test_a_hanging_postgresql_holds_up_tickets_and_not_admission(service: Service) -> None:
+    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **web_timeouts(accept_ms=4_000, redis_ms=3_000))
     campaign = service.campaign(1_000)
     first = wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
 
@@ -65,16 +65,14 @@ def test_users_who_look_at_their_tickets_do_not_hold_up_admission_while_postgres
     assert set(applied) == {202}
     assert set(looked) == {200}, "as far as anybody can see the ticket is pending"
     assert len(looked) - refused_at_once(service, "postgresql") <= may_have_waited(USERS // 2, seconds)
-    service.consumer()
+    service.consumer("--solo")
     wait_until(lambda: service.ticket(campaign, "1").json()["status"] == "issued", within_sec=40, what="asked again")
     assert_kept(campaign, {"1": first})
 
 
 @pytest.mark.parametrize(("part", "code"), [("redis", "unavailable"), ("kafka", "unconfirmed")])
-def test_few_wait_for_a_hanging_part_and_the_others_are_answered_503_at_once(
-    service: Service, part: str, code: str
-) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL)
+def test_a_hanging_part_keeps_few_waiting_and_others_get_503(service: Service, part: str, code: str) -> None:
+    service.web(COUPON_WEB_WORKERS="1", **ROOM_FOR_ALL, **RELAY_SOON)
     campaign = service.campaign(1_000)
     wait_until(lambda: _accepted(service, campaign, "1"), what="the first one is in")
 
@@ -87,8 +85,8 @@ def test_few_wait_for_a_hanging_part_and_the_others_are_answered_503_at_once(
     assert (last.status, last.json()["code"]) == (503, code)
     assert len(applied) + 1 - refused_at_once(service, part) <= may_have_waited(USERS, seconds)
     sequence = wait_until(lambda: _accepted(service, campaign, "2"), within_sec=40, what="a probe closes the breaker")
-    service.consumer()
-    service.keeper()
+    service.consumer("--solo")
+    service.keeper(**RELAY_SOON)
     assert_kept(campaign, {"2": sequence}, within_sec=60)
 
 

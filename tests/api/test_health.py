@@ -7,8 +7,8 @@ from django.conf import LazySettings
 from django.test import Client
 
 from tests.support.http import json_of
-from tests.support.patience import LONG_MS
 from tests.support.service import Service
+from tests.support.timeouts import LONG_MS
 from tests.support.waiting import wait_until
 
 

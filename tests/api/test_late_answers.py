@@ -14,8 +14,8 @@ from coupons.messaging.producer import publisher
 from coupons.runtime import failpoints
 from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED
 from tests.support.http import Api, assert_problem, json_of
-from tests.support.patience import LONG_MS
 from tests.support.service import Service
+from tests.support.timeouts import LONG_MS
 from tests.support.topic import published_users
 
 

@@ -7,8 +7,8 @@ from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, RequestFactory
 
-from coupons.api import throttling
 from coupons.api.client_address import client_address
+from coupons.api.throttling import Buckets
 from coupons.models import Campaign
 from couponsite.env import networks
 from tests.support.clocks import Clock
@@ -20,7 +20,8 @@ from tests.support.service import Service
 @pytest.fixture(autouse=True)
 def low_limits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no time passes in which a bucket would fill."""
-    monkeypatch.setattr(throttling._buckets, "_clock", Clock())
+    still, take = Buckets(capacity=1_000, clock=Clock()), Buckets.take
+    monkeypatch.setattr(Buckets, "take", lambda _, key, *, limit: take(still, key, limit=limit))
     settings.LIMIT_USER_PER_MINUTE, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE = 6, 3
     settings.LIMIT_ADDRESS_PER_MINUTE, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = 12, 8
 
@@ -47,7 +48,7 @@ def statuses(caller: From, campaign: Campaign, times: int) -> list[int]:
     return [caller.apply(campaign).status_code for _ in range(times)]  # type: ignore[attr-defined]
 
 
-def test_a_user_beyond_the_limit_is_told_when_to_come_back(campaign: Campaign, issuer: Issuer) -> None:
+def test_beyond_the_limit_a_user_learns_when_to_return(campaign: Campaign, issuer: Issuer) -> None:
     anna = Api(issuer.bearer("anna"))
     answers = [anna.apply(campaign, "anna") for _ in range(4)]
 
@@ -128,7 +129,7 @@ def test_an_address_that_somebody_only_claims_is_not_believed(campaign: Campaign
 
 
 @pytest.mark.attack("a spoofed address behind a proxy", "an entry before the proxy's own", "the proxy's entry counts")
-def test_a_claimed_entry_before_the_proxy_s_own_is_never_reached(
+def test_an_address_before_the_proxy_s_own_is_ignored(
     campaign: Campaign, issuer: Issuer, settings: LazySettings
 ) -> None:
     settings.TRUSTED_PROXIES = [ip_network("127.0.0.1")]
@@ -202,7 +203,7 @@ def test_who_has_no_credentials_is_held_back_by_address_too(
     assert answers == [401] * 12 + [429] * 2
 
 
-def test_who_asks_for_what_they_may_not_is_counted_all_the_same(campaign: Campaign, issuer: Issuer) -> None:
+def test_forbidden_requests_count_towards_the_limit(campaign: Campaign, issuer: Issuer) -> None:
     anna = Api(issuer.bearer("anna"))
 
     assert [anna.act(campaign, "close").status_code for _ in range(4)] == [403, 403, 403, 429]

@@ -52,7 +52,7 @@ def test_the_counters_of_both_web_processes_are_added_up(scraped: Service, tmp_p
         assert samples["coupon_publish_duration_seconds_count", ""] == 10
 
 
-def test_admitted_pending_lag_issued_and_failed_are_of_the_whole_service(scraped: Service) -> None:
+def test_metrics_count_the_whole_service(scraped: Service) -> None:
     campaign = scraped.campaign(10)
     label = str(campaign.pk)
     for user in range(3):

@@ -31,7 +31,7 @@ def test_a_ticket_is_pending_and_then_issued_with_its_code(api: Api, service: Se
     assert api.apply(campaign).status_code == 200, "a repeat after the issue keeps its place"
 
 
-def test_a_ticket_whose_retry_is_due_is_pending_and_failed_once_given_up(api: Api, service: Service) -> None:
+def test_a_failed_ticket_is_pending_until_it_is_given_up(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     apply_all(campaign, ["1", "2"])
     Campaign.objects.filter(pk=campaign.pk).update(quantity=1)  # the database will refuse one of the two
@@ -58,7 +58,7 @@ def test_a_user_who_never_applied_has_no_ticket(api: Api, service: Service) -> N
     assert_problem(api.ticket(service.campaign(10, opened=False)), 404, "not-found")
 
 
-def test_while_the_gate_cannot_tell_nobody_is_told_that_there_is_no_ticket(api: Api, service: Service) -> None:
+def test_a_state_that_is_not_current_is_503_not_404(api: Api, service: Service) -> None:
     campaign = service.campaign(10)
     admission_redis().delete(campaign_keys(campaign.pk).tickets, campaign_keys(campaign.pk).campaign)
 

@@ -47,7 +47,7 @@ def test_a_user_applies_and_sees_the_ticket(campaign: Campaign, issuer: Issuer, 
     assert json_of(api.campaign(campaign))["remaining"] == 9
 
 
-def test_the_user_of_the_token_applies_when_the_body_names_nobody(campaign: Campaign, issuer: Issuer) -> None:
+def test_a_body_without_a_user_means_the_token_s(campaign: Campaign, issuer: Issuer) -> None:
     api = Api(issuer.bearer("anna"))
 
     first = api.post(f"campaigns/{campaign.pk}/apply", {})
@@ -213,7 +213,7 @@ def test_without_a_folder_no_token_is_taken(campaign: Campaign, issuer: Issuer, 
     "in body and address; with and without a ticket and a campaign",
     "403, the same bytes each time",
 )
-def test_another_user_s_id_is_refused_before_anything_is_looked_up(campaign: Campaign, issuer: Issuer) -> None:
+def test_another_user_s_id_is_refused_first(campaign: Campaign, issuer: Issuer) -> None:
     """The same bytes whether the other user has a ticket or not, and whether there is such a campaign or not."""
     Api().apply(campaign, "ben")
     anna = Api(issuer.bearer("anna"))

@@ -5,15 +5,15 @@ from uuid import uuid4
 import urllib3
 
 from coupons.models import Campaign
-from tests.support.patience import patience
 from tests.support.promises import assert_kept
 from tests.support.service import Service
+from tests.support.timeouts import web_timeouts
 from tests.support.waiting import wait_until
 
 
 def test_users_are_admitted_while_postgresql_hangs_or_is_down(service: Service) -> None:
     consumer = service.manage("run_coupon_consumer", "--solo")
-    service.web(**patience(accept_ms=4_000, redis_ms=3_000))
+    service.web(**web_timeouts(accept_ms=4_000, redis_ms=3_000))
     consumer.says("consumer.assigned")
     campaign = service.campaign(50)
     never_opened = service.campaign(5, opened=False)

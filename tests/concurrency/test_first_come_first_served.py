@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from coupons.admission.scripts import admission_redis
 from coupons.models import Coupon
 from faults.ledgers import reconcile
-from tests.support.patience import PATIENT
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 USERS, QUANTITY, THREADS = 1_000, 100, 32
 
 
 def test_1000_users_on_32_threads_get_exactly_100_coupons(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 
@@ -52,7 +52,7 @@ def test_the_naive_check_then_act_oversells_on_the_same_servers(service: Service
 
 
 def test_one_user_50_times_at_once_gets_one_coupon(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     service.consumer()
     campaign = service.campaign(QUANTITY)
 

@@ -12,9 +12,9 @@ from coupons.errors import OperatorError
 from coupons.models import Campaign
 from faults.history import read_history
 from faults.visits import Habits
-from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds, change_quantity, issued
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import hold, wait_until
 
 QUANTITY = 20_000
@@ -26,8 +26,8 @@ def admitted(campaign: Campaign) -> int:
 
 
 def test_raises_and_pauses_under_load_admit_exactly_the_quantity(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
-    service.consumer()
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
+    service.consumer("--solo")
     campaign = service.campaign(50)
     crowd = service.crowd(campaign, habits=HURRY)
 
@@ -53,7 +53,7 @@ def test_raises_and_pauses_under_load_admit_exactly_the_quantity(service: Servic
 
 def test_repeated_lowering_under_load_never_oversells(service: Service) -> None:
     """The other order, PostgreSQL first, would let users in above the new quantity while it travels."""
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     service.consumer("--solo")
     campaign = service.campaign(QUANTITY)
     crowd = service.crowd(campaign, habits=HURRY)
@@ -86,7 +86,7 @@ def test_repeated_lowering_under_load_never_oversells(service: Service) -> None:
 
 
 def test_admission_starts_at_the_opening_and_stops_at_the_quantity(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     campaign = service.campaign(80, opens_at=datetime.now(UTC) + timedelta(hours=1))
     crowd = service.crowd(campaign, habits=HURRY)
 
@@ -109,7 +109,7 @@ def test_admission_starts_at_the_opening_and_stops_at_the_quantity(service: Serv
 
 
 def test_ten_simultaneous_openings_open_a_campaign_once(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     campaign = service.campaign(10, opened=False)
     together = threading.Barrier(10)
 
@@ -128,7 +128,7 @@ def test_ten_simultaneous_openings_open_a_campaign_once(service: Service) -> Non
 
 def test_two_changes_at_once_are_one_after_the_other(service: Service) -> None:
     """Each raises the revision; Redis ends with the last one, as PostgreSQL has it."""
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     campaign = service.campaign(100)
 
     def raise_to(quantity: int) -> int:
@@ -139,7 +139,7 @@ def test_two_changes_at_once_are_one_after_the_other(service: Service) -> None:
 
     assert set(answers) <= {200, 202, 409}, answers
     campaign.refresh_from_db()
-    service.keeper(**PATIENT)
+    service.keeper(**LONG_TIMEOUTS)
     wait_until(
         lambda: in_redis(campaign) == (campaign.revision, campaign.quantity),
         what=lambda: f"PostgreSQL {campaign.revision, campaign.quantity}, Redis {in_redis(campaign)}",
@@ -154,7 +154,7 @@ def in_redis(campaign: Campaign) -> tuple[int, int]:
 
 def test_open_pause_and_resume_reach_every_process_within_200_ms(service: Service) -> None:
     """No process may answer by the old state later than that: 20 users ask both of them after each step."""
-    service.web(COUPON_WEB_WORKERS="2", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="2", **LONG_TIMEOUTS)
     campaign = service.campaign(10_000, opened=False)
     assert service.apply(campaign, "early").status == 409
 

@@ -5,8 +5,8 @@ import urllib3
 
 from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.models import ApiKey, Campaign, Scope
-from tests.support.patience import PATIENT
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 WITHIN_SEC = 20.0
@@ -38,7 +38,7 @@ def wait_for(status: int, service: Service, campaign: Campaign, key: str) -> Non
 
 
 def test_a_key_is_good_and_then_revoked_within_seconds(service: Service, campaign: Campaign) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     row, key = a_key()
     wait_until(lambda: apply(service, campaign, key).status == 202, within_sec=WITHIN_SEC, what="the key is known")
 
@@ -51,7 +51,7 @@ def test_a_known_key_applies_while_postgresql_is_down(service: Service, campaign
     revoked, stolen = a_key()
     _, key = a_key()
     revoke_api_key(prefix=revoked.prefix, actor="test", reason="stolen")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     assert apply(service, campaign, key).status == 202
     wait_for(200, service, campaign, key)
 
@@ -65,7 +65,7 @@ def test_a_known_key_applies_while_postgresql_is_down(service: Service, campaign
 def test_a_process_that_starts_without_postgresql_cannot_tell_about_keys(service: Service, campaign: Campaign) -> None:
     _, key = a_key()
     service.stack("stop", "postgres")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
 
     assert apply(service, campaign, key).status == 503
     assert apply(service, campaign, "wrong").status == 401

@@ -14,10 +14,10 @@ import urllib3
 
 from coupons.models import AuditEntry, Campaign
 from tests.support.nginx import INSIDE, NAME, Front, address_of_our_own
-from tests.support.patience import PATIENT
 from tests.support.raw_http import END, ask, chunks, head
 from tests.support.service import HEADERS, Service
 from tests.support.slow_clients import SlowClient
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.upstream import Upstream
 from tests.support.waiting import wait_until
 
@@ -128,7 +128,7 @@ def test_proxy_and_service_take_bodies_of_equal_size(service: Service, front: Fr
 @pytest.mark.parametrize("buffers", [True, False])
 def test_a_body_in_chunks_is_read_through_the_proxy(service: Service, tmp_path: Path, buffers: bool) -> None:
     """By default nginx gathers them and says their length; else it hands them on as they come."""
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
     front = started(service, Front(tmp_path, service.url.removeprefix("http://"), buffers=buffers))
     campaign = service.campaign(10)
     path = f"/api/v1/campaigns/{campaign.pk}"

@@ -19,16 +19,16 @@ from coupons.models import Campaign, Coupon, FailEventHistory
 from coupons.runtime.failpoints import CONSUMER_COMMITTED
 from faults.crowd import Crowd
 from faults.history import read_history
-from tests.support.matrix import MANY, Row
-from tests.support.places import (
+from tests.support.held_tickets import (
     assert_no_hole,
     assert_only_promised_or,
+    held_tickets,
     nobody_is_promised_anything,
     pending_users,
-    places,
     promised_after,
     promised_newcomers,
 )
+from tests.support.matrix import MANY, Row
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.waiting import hold, wait_until
@@ -50,7 +50,7 @@ def test_a_killed_broker_delays_promises_and_keeps_places(service: Service) -> N
             lambda: median_sec(nobody_came_before, last=20) < 0.4,
             what="after five that waited, who asks is told at once",
         )
-        kept = places(campaign)
+        kept = held_tickets(campaign)
         assert_told_when_to_repeat(service, campaign, kept.keys() - crowd.promises(campaign.pk).keys())
         service.stack("start", "kafka")
     row.wait_for_promises(users=50)
@@ -73,7 +73,7 @@ def test_messages_landing_after_a_hang_are_issued_once(service: Service) -> None
         row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         promised = row.crowd.answers[202, ""]
         hold(1.5, lambda: row.crowd.answers[202, ""] == promised, "nobody is promised a place while producers give up")
-        kept = places(row.campaign)
+        kept = held_tickets(row.campaign)
         service.stack("resume", "kafka")
     row.wait_for_promises(users=50)
     service.resume(CONSUMER_COMMITTED)
@@ -125,7 +125,7 @@ def test_a_deleted_topic_gets_all_pending_tickets_again(service: Service) -> Non
         row.crowd.wait_for_answers(503, "unconfirmed", times=20)
         keeper.says(f"Kafka has no topic {service.topic}; `manage.py create_topic` makes it.")
         lost = lost_with_the_log(row.campaign, came_since)
-        kept = places(row.campaign)
+        kept = held_tickets(row.campaign)
         assert service.run("create_topic", COUPON_TOPIC_PARTITIONS="4").exit_code == 0
     row.wait_for_promises(users=50)
 
@@ -144,7 +144,7 @@ def test_messages_too_large_for_the_broker_lose_nothing(service: Service) -> Non
         set_max_message_bytes(service.topic, 20)
         nobody_is_promised_anything(row.crowd, while_told="unconfirmed")
         web.says("MSG_SIZE_TOO_LARGE")
-        kept = places(row.campaign)
+        kept = held_tickets(row.campaign)
         set_max_message_bytes(service.topic, 1_048_588)
     row.wait_for_promises(users=50)
 
@@ -160,7 +160,7 @@ def assert_places_were_kept(*crowds: Crowd, campaign: Campaign, kept: dict[str, 
     repeats = {user: one for crowd in crowds for user, one in promised_after(crowd, "unconfirmed").items()}
     assert repeats
     assert {one.status for one in repeats.values()} == {200}
-    assert kept.items() <= places(campaign).items()
+    assert kept.items() <= held_tickets(campaign).items()
     assert_no_hole(campaign)
     assert not FailEventHistory.objects.exists()
     for crowd in crowds:

@@ -9,8 +9,8 @@ from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, FailEventHistory
 from couponsite.env import derived_secret, message_keys
 from faults.crowd import Crowd
+from tests.support.held_tickets import held_tickets
 from tests.support.matrix import MANY, Row
-from tests.support.places import places
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 
@@ -51,7 +51,7 @@ def test_a_first_message_key_survives_losing_redis(service: Service, settings: L
         keeper.says("rebuild.done")
     row.wait_for_promises(users=30)
 
-    assert promised.items() <= places(campaign).items()
+    assert promised.items() <= held_tickets(campaign).items()
     know_all_keys(settings, new)
     assert_history_holds(crowd, campaigns=[campaign])
     row.write()
@@ -77,14 +77,14 @@ def test_a_new_secret_without_redis_needs_the_former_one(service: Service, setti
         crowd.wait_for_answers(503, "unavailable", times=20)
         ledger = service.run("reconcile_campaigns", **new)
         assert (ledger.exit_code, "DOES NOT CLOSE" in ledger.output) != (0, True), ledger.output
-        assert not places(campaign)
+        assert not held_tickets(campaign)
         assert keeper.output.count("keeper.waiting step=rebuild") == 1, "it says so once"
         for process in (keeper, web):
             process.stop()
         service.everything(**new, DJANGO_SECRET_KEY_FALLBACKS=settings.SECRET_KEY)
     row.wait_for_promises(users=30)
 
-    assert promised.items() <= places(campaign).items()
+    assert promised.items() <= held_tickets(campaign).items()
     know_all_keys(settings, new)
     assert_history_holds(crowd, campaigns=[campaign])
     assert not FailEventHistory.objects.exists()

@@ -9,11 +9,11 @@ import pytest
 from coupons.front.request import BODY_TIMEOUT_SEC
 from coupons.models import AuditEntry, Campaign, CampaignState
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
-from tests.support.patience import PATIENT
 from tests.support.process import Process
 from tests.support.raw_http import END, Answer, ask, chunks, connect, document, head, read_answer
 from tests.support.service import HEADERS, PYTHON, Service
 from tests.support.slow_clients import SlowClient
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -22,7 +22,7 @@ MORE = document(quantity=500)
 
 @pytest.fixture
 def campaign(service: Service) -> Campaign:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     return service.campaign(10)
 
 
@@ -56,7 +56,7 @@ MADE = {
 
 
 def test_a_change_in_chunks_is_made(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaigns = {how: service.campaign(10) for how in MADE}
 
     for how, (lines, (first, *later)) in MADE.items():
@@ -97,7 +97,7 @@ def test_a_token_with_another_user_id_is_refused_in_chunks(service: Service, tmp
     issuer = Issuer(tmp_path)
     issuer.add("now", "ES256")
     keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
-    service.web(**PATIENT, **keys)
+    service.web(**LONG_TIMEOUTS, **keys)
     path = f"{path_of(service.campaign(10))}/apply"
     annas = HEADERS | {"Authorization": issuer.bearer("anna")}
 
@@ -188,7 +188,7 @@ def test_an_admin_form_is_read_whole_or_not_at_all(service: Service, campaign: C
 
 
 def test_a_closed_campaign_answers_chunked_applications_too(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(1)
     assert service.apply(campaign, "winner").status == 202
 

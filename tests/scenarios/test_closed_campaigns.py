@@ -10,8 +10,8 @@ from django.db import connection
 
 from coupons.campaigns.lifecycle import change_campaign, close_campaign, pause_campaign
 from coupons.models import Campaign
-from tests.support.patience import PATIENT
 from tests.support.service import API_KEY, Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 ROUNDS = 12
@@ -54,9 +54,9 @@ def _close(campaign: Campaign) -> None:
 
 
 def test_clients_cannot_tell_the_front_from_the_view(service: Service) -> None:
-    service.web(COUPON_FRONT="0", COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_FRONT="0", COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
     without = service.url
-    service.web(COUPON_WEB_WORKERS="1", COUPON_METRICS_DIR="", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", COUPON_METRICS_DIR="", **LONG_TIMEOUTS)
     changes: list[Callable[[Campaign], None]] = [lambda _: None, _pause, _close]
     for change in changes:
         campaign = service.campaign(1)
@@ -68,9 +68,9 @@ def test_clients_cannot_tell_the_front_from_the_view(service: Service) -> None:
 
 
 def test_a_winner_of_a_raise_is_never_told_sold_out(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
     here = service.url
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
     there = service.url
     campaign = service.campaign(1)
     assert service.apply(campaign, "0").status == 202

@@ -12,9 +12,9 @@ from coupons.runtime.failpoints import (
 from faults.visits import Habits
 from tests.support.group import assert_admission_went_on, committed
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.topic import uncommitted_users
 from tests.support.waiting import wait_until
 
@@ -25,7 +25,7 @@ ONCE_EACH = Habits(users_per_sec=100, repeat_share=0.0, duplicate_share=0.0)
 def test_consumers_killed_around_their_commits_lose_and_repeat_nothing(service: Service) -> None:
     """Three consumers, each of which dies at another point of a batch; nobody is left to start them again."""
     dying = [service.manage("run_coupon_consumer", "--solo") for _ in range(3)]
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     wait_until(
         lambda: (
             sorted(number for consumer in dying for number in consumer.partitions) == [0, 1, 2, 3]
@@ -62,7 +62,7 @@ def test_consumers_killed_around_their_commits_lose_and_repeat_nothing(service: 
 def test_workers_killed_at_each_point_are_started_again(service: Service) -> None:
     """With the parent that users run: also while a batch's failures are recorded."""
     consumer = service.manage("run_coupon_consumer", "--concurrency", "4")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     wait_until(lambda: consumer.output.count("consumer.assigned") >= 4, what="all are in the group")
     row = Row.begin(service, 16, name="workers")
 
@@ -90,7 +90,7 @@ def test_workers_killed_at_each_point_are_started_again(service: Service) -> Non
 
 def test_a_killed_parent_leaves_no_worker_behind(service: Service) -> None:
     parent = service.manage("run_coupon_consumer", "--concurrency", "2", "--max-rate", "60", "--batch-size", "10")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     row = Row.begin(service, 16, name="parent", users=100)
     wait_until(lambda: 20 < issued(row.campaign) < row.crowd.promised, what="some coupons, and some to do")
 

@@ -3,8 +3,8 @@
 from coupons.runtime.failpoints import CONSUMER_COMMITTED, CONSUMER_SETTLED
 from tests.support.group import MAX_POLL_INTERVAL, assert_admission_went_on, committed
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 ALL = {0, 1, 2, 3}
@@ -15,7 +15,7 @@ def test_the_stale_commit_of_a_paused_consumer_does_no_harm(
 ) -> None:
     """It sends no heartbeat meanwhile. When it goes on it settles in Redis, and commits in Kafka, what is long done."""
     consumers = [service.manage("run_coupon_consumer", "--solo", **MAX_POLL_INTERVAL) for _ in range(2)]
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     wait_until(lambda: all(len(each.partitions) == 2 for each in consumers), what="two partitions each")
     row = Row.begin(service, 18, name="stopped")
 
@@ -48,7 +48,7 @@ def test_a_consumer_too_slow_for_its_poll_joins_again(service: Service) -> None:
     """Its heartbeats go on, so only max.poll.interval.ms tells the group of it."""
     polls_often = {"COUPON_KAFKA_CLIENT_CONFIG": "max.poll.interval.ms=2500"}
     consumer = service.manage("run_coupon_consumer", "--solo", **polls_often)
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     consumer.says("consumer.assigned")
     row = Row.begin(service, 18, name="slow")
 

@@ -19,11 +19,11 @@ from tests.support.group import (
     committed,
 )
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.process import Process
 from tests.support.promises import issued
 from tests.support.service import Service
 from tests.support.sessions import end_other_sessions, read_only_for_new_sessions
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 ENDS_ITS_WAITS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1000"}
@@ -110,7 +110,7 @@ def test_a_consumer_waits_for_postgresql_and_records_no_failure(service: Service
 
 def test_ended_connections_cost_one_retry_and_no_failure(service: Service) -> None:
     """All of the service's connections: first with a batch inserted and not committed, then at any moment."""
-    consumer, keeper = consumer_and_others(service, **PATIENT)
+    consumer, keeper = consumer_and_others(service, **LONG_TIMEOUTS)
     row = Row.begin(service, 20)
 
     with row.fault("postgres: all connections ended with a batch inserted and not committed"):
@@ -191,7 +191,7 @@ def consumer_and_others(service: Service, **more: str) -> tuple[Process, Process
     """One consumer with these settings, a web server and a keeper."""
     consumer = service.manage("run_coupon_consumer", "--solo", **more)
     keeper = service.manage("run_keeper", "--interval-ms", "300")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     keeper.says("keeper: one round")
     wait_until(lambda: len(consumer.partitions) == len(committed()), what="it has all partitions")
     return consumer, keeper

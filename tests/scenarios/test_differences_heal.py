@@ -19,7 +19,7 @@ NOT_BY_A_COMMAND = (
     corruptions.sign_with_a_key_that_nobody_knows,
 )
 SEED = "heal"
-PATIENT = {"COUPON_DELIVERY_TIMEOUT_MS": "120000"}  # and a second more for the relay
+LONG_DELIVERY = {"COUPON_DELIVERY_TIMEOUT_MS": "120000"}  # and a second more for the relay
 
 
 def test_each_difference_heals_as_the_verifier_says(service: Service, settings: LazySettings) -> None:
@@ -31,7 +31,7 @@ def test_each_difference_heals_as_the_verifier_says(service: Service, settings: 
     assert kinds >= set(Kind) - {Kind.USER_TWICE, Kind.GAP, Kind.UNKNOWN_KEY}
 
     for command in _commands(service):
-        process = service.run(*command, **PATIENT)
+        process = service.run(*command, **LONG_DELIVERY)
         assert process.exit_code == 0, process.output
     service.keeper()
     service.consumer()

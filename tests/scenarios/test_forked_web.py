@@ -6,10 +6,10 @@ from coupons.models import Campaign, FailEventHistory
 from faults.visits import Habits
 from harness import free_port
 from tests.support.matrix import Row
-from tests.support.patience import patience
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
 from tests.support.service import PYTHON, Service
+from tests.support.timeouts import web_timeouts
 from tests.support.topic import published_users
 from tests.support.waiting import wait_until
 
@@ -86,7 +86,7 @@ def preforking_web(service: Service, campaign: Campaign) -> Process:
     service.url = f"http://127.0.0.1:{port}"
     service.addresses.append(service.url)
     command = [PYTHON, "-m", "tests.support.prefork_server", str(port), str(campaign.pk)]
-    web = service.start("prefork", command, **patience(accept_ms=2_000))
+    web = service.start("prefork", command, **web_timeouts(accept_ms=2_000))
     wait_until(lambda: len(children(web)) == 2, within_sec=40, what=lambda: web.output)
     return web
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.patience import PATIENT
 from tests.support.process import ROOT
 from tests.support.service import API_KEY, Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 CONFIG = ROOT / "tests" / "scenarios" / "schemathesis.toml"
@@ -35,7 +35,7 @@ a thousand of them spends its time on few requests."""
 def test_no_request_is_answered_500_or_outside_the_schema(
     service: Service, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(1_000)
 
     sent = sum(fuzz(service, tmp_path, seed) for seed in range(FIRST_SEED, FIRST_SEED + ROUNDS))

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from coupons.models import Campaign
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
-from tests.support.patience import PATIENT
 from tests.support.service import HEADERS, Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 LATE_SEC = 0.1
@@ -58,7 +58,7 @@ def body_of(user_id: str) -> bytes:
 
 
 def test_a_connection_outlives_every_refusal(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
     path, body = path_of(service.campaign(10)), body_of("u")
     asked = [
         (path, JSON, 401),
@@ -83,7 +83,7 @@ def test_a_closed_campaign_refuses_before_the_body(service: Service, tmp_path: P
     issuer = Issuer(tmp_path)
     issuer.add("now", "ES256")
     keys = {"COUPON_JWT_KEYS_DIR": str(tmp_path), "COUPON_JWT_ISSUER": ISSUER, "COUPON_JWT_AUDIENCE": AUDIENCE}
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT, **keys)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS, **keys)
     campaign = service.campaign(1)
     assert service.apply(campaign, "winner").status == 202
     headers = JSON | {"Authorization": issuer.bearer("anna"), "Content-Length": "2"}
@@ -106,7 +106,7 @@ def test_a_closed_campaign_refuses_before_the_body(service: Service, tmp_path: P
 
 
 def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_THREADS="1", **LONG_TIMEOUTS)
     campaign = service.campaign(10)
 
     with ExitStack() as open_connections:
@@ -122,7 +122,7 @@ def test_bodies_that_do_not_come_take_nobodys_place(service: Service) -> None:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
     path = path_of(service.campaign(10))
 
     with kept_connection(service) as connection:
@@ -134,7 +134,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(service: Service) -> None:
 
 
 def test_an_unread_body_ends_the_connection(service: Service) -> None:
-    service.web(COUPON_WEB_WORKERS="1", **PATIENT)
+    service.web(COUPON_WEB_WORKERS="1", **LONG_TIMEOUTS)
 
     with kept_connection(service) as connection:
         send_head(connection, path_of(service.campaign(10)), JSON | {"Content-Length": str(64 * 1024 + 1)})

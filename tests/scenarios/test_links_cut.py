@@ -9,16 +9,16 @@ from coupons.models import Coupon
 from faults.crowd import Crowd
 from faults.proxy import Proxy
 from tests.support.group import assert_membership_kept
-from tests.support.matrix import Row
-from tests.support.patience import PATIENT
-from tests.support.places import (
+from tests.support.held_tickets import (
     assert_no_hole,
     assert_only_promised_or,
     nobody_is_promised_anything,
     promised_newcomers,
 )
+from tests.support.matrix import Row
 from tests.support.promises import issued
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 SUPERVISED = ("--concurrency", "1")
@@ -59,7 +59,7 @@ def test_bad_links_to_redis_or_kafka_break_no_promise(service: Service, part: st
 def test_users_are_admitted_over_a_bad_link_to_postgresql(service: Service) -> None:
     """Their coupons come later; the consumer waits and stays in its group."""
     proxy = service.proxy("postgres")
-    _, consumer, keeper = service.everything(**PATIENT)
+    _, consumer, keeper = service.everything(**LONG_TIMEOUTS)
     row = Row.begin(service, 26, name="postgres")
     assert proxy.accepted >= 3, "web, consumer and keeper"
 

@@ -11,11 +11,11 @@ from coupons.models import Campaign
 from coupons.runtime.failpoints import PUSH_LOWERED
 from faults.crowd import Crowd
 from tests.support.matrix import MANY, Row
-from tests.support.patience import PATIENT
 from tests.support.process import Process
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 from tests.support.sessions import cancel_who_waits_for
+from tests.support.timeouts import LONG_TIMEOUTS
 
 QUANTITY = 2_000
 ROOM = 300  # users who may still get in by the lower quantity: more than come while the command starts
@@ -25,7 +25,7 @@ PATIENT_WITH_LOCKS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "120000"}  # half of it 
 
 def test_a_lower_that_gives_up_on_a_locked_table(service: Service) -> None:
     """No keeper runs: the process that lowered takes it back. Its wait for the lock ends when users have been told."""
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     service.consumer("--solo")
     campaign, crowd = campaign_and_crowd(service)
     row = Row(32, crowd, name="locked")
@@ -44,7 +44,7 @@ def test_a_lower_that_gives_up_on_a_locked_table(service: Service) -> None:
 
 
 def test_whoever_lowers_is_killed_before_the_commit(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     service.consumer("--solo")
     campaign, crowd = campaign_and_crowd(service)
     row = Row(32, crowd, name="killed")
@@ -66,7 +66,7 @@ ENDS_ITS_WAITS = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1500"}
 
 @pytest.mark.parametrize(("away", "back"), [("pause", "resume"), ("kill", "start")])
 def test_postgresql_goes_away_before_the_commit(service: Service, away: str, back: str) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     service.consumer("--solo")
     service.keeper()
     campaign, crowd = campaign_and_crowd(service)

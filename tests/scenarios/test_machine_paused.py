@@ -10,15 +10,15 @@ from coupons.campaigns.lifecycle import close_campaign
 from coupons.models import Campaign, Coupon
 from coupons.runtime.failpoints import WEB_ACKNOWLEDGED, WEB_ADMITTED, WEB_CONFIRMED, WEB_PRODUCED
 from tests.support.matrix import Row
-from tests.support.patience import patience
 from tests.support.promises import Promises, apply_all, assert_history_holds, assert_kept
 from tests.support.service import HEADERS, Service
+from tests.support.timeouts import web_timeouts
 from tests.support.topic import ticket_holders
 
 QUANTITY, WINNER = 20, "winner"
 # A deadline that is still far away when the process goes on, as on a machine whose monotonic clock stood still with it.
 # Everybody else counts on the usual second.
-CLOCK_STANDS_STILL = patience(accept_ms=30_000, delivery_ms=30_000)
+CLOCK_STANDS_STILL = web_timeouts(accept_ms=30_000, delivery_ms=30_000)
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,16 @@ from itertools import pairwise
 
 from coupons.reconciliation.reconcile import Reconciliation
 from faults.visits import Habits
-from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 
 LOOKS = 12
 
 
 def test_under_load_it_gives_no_alarm(service: Service) -> None:
     """Users apply, win, come back and are refused; coupons are issued in batches; two campaigns, one sells out."""
-    service.everything(**PATIENT)
+    service.everything(**LONG_TIMEOUTS)
     campaigns = [service.campaign(20_000), service.campaign(150)]
     crowd = service.crowd(*campaigns, habits=Habits(users_per_sec=120, connections=32))
     crowd.wait_for_promises("before the looking", users=20)

@@ -178,7 +178,7 @@ def test_no_error_about_a_wrong_setting_repeats_it(service: Service, run: Secret
 
     def attempt(what: str) -> Process:
         command, name, value = WRONG[what]
-        return run.command(command, **run.patience, **{name: value.replace("{secret}", secret)})
+        return run.command(command, **run.timeouts, **{name: value.replace("{secret}", secret)})
 
     with ThreadPoolExecutor(4) as pool:
         ended = dict(zip(WRONG, pool.map(attempt, WRONG), strict=True))

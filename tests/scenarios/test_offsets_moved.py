@@ -12,11 +12,11 @@ from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon, PartitionOffset
 from faults.visits import Habits
 from tests.support.group import commit, committed
-from tests.support.matrix import MANY, Row
-from tests.support.patience import PATIENT
-from tests.support.places import places
+from tests.support.held_tickets import held_tickets
+from tests.support.matrix import Row
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.topic import published_users, unread
 from tests.support.waiting import wait_until
 
@@ -25,7 +25,7 @@ FEW = Habits(users_per_sec=10)  # so few that a new log is not soon as long as t
 
 def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: Service) -> None:
     """The relay would heal it as long as Redis has the tickets; the rebuild has the topic alone."""
-    _, consumer, keeper = service.everything(**PATIENT)
+    _, consumer, keeper = service.everything(**LONG_TIMEOUTS)
     row = Row.begin(service, 29, users=60)
     assert consumer.stop() == 0
     assert keeper.stop() == 0
@@ -46,7 +46,7 @@ def test_somebody_commits_past_unread_messages_and_then_redis_is_lost(service: S
 
 def test_a_consumer_begins_where_postgresql_says(service: Service) -> None:
     """Without the relay, and without a later message that would show the gap."""
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(100)
     consumer = service.consumer("--solo")
     told = promised(service, campaign, range(10))
@@ -63,7 +63,7 @@ def test_a_consumer_begins_where_postgresql_says(service: Service) -> None:
 @pytest.mark.parametrize("later", [0, 40], ids=["no later message", "later messages"])
 def test_a_running_consumer_goes_back_to_its_record(service: Service, later: int) -> None:
     """PostgreSQL is restored from an older copy: its record lies before the consumer's position."""
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(100)
     service.consumer("--solo")
     told = promised(service, campaign, range(20))
@@ -79,9 +79,9 @@ def test_a_running_consumer_goes_back_to_its_record(service: Service, later: int
 
 def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> None:
     """The former offsets lie beyond the new log's end; who was promised since is known to Redis and the log alone."""
-    _, consumer, keeper = service.everything(**PATIENT)
+    _, consumer, keeper = service.everything(**LONG_TIMEOUTS)
     campaign = service.campaign(20_000)
-    many = service.crowd(campaign, habits=MANY)
+    many = service.crowd(campaign, habits=Habits(users_per_sec=150))
     many.wait_for_promises("before", users=300)
     wait_until(lambda: sum(committed().values()) > 200, what="much was read")
     assert consumer.stop() == 0
@@ -93,7 +93,7 @@ def test_promises_survive_losing_the_log_and_then_redis(service: Service) -> Non
 
     with row.fault("kafka: SIGKILL, the partitions' folders removed, started; FLUSHALL when that was noticed"):
         service.stack("kill", "kafka")
-        lost = places(campaign)
+        lost = held_tickets(campaign)
         remove_logs(service)
         service.stack("start", "kafka")
         keeper.says("log.cut")

@@ -17,9 +17,9 @@ from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.models import Campaign, Scope
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
-from tests.support.patience import PATIENT
 from tests.support.raw_http import document
 from tests.support.service import HEADERS, Service
+from tests.support.timeouts import LONG_TIMEOUTS, web_timeouts
 from tests.support.waiting import wait_until
 
 JSON = {"Content-Type": "application/json"}
@@ -67,12 +67,11 @@ class Twins:
             "COUPON_LIMIT_USER_CAMPAIGN_PER_MINUTE": "4",
             "COUPON_LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE": "6",
         }
-        self._urls = []
-        for front in ("true", "false"):
-            service.web(COUPON_FRONT=front, **settings, **self.patience)
-            self._urls.append(service.url)
+        service.webs(**settings, **self.timeouts)
+        view, front = service.addresses
+        self._urls = [front, view]
 
-    patience = PATIENT
+    timeouts = LONG_TIMEOUTS
 
     def campaigns(self, quantity: int = 10, **values: object) -> list[Campaign]:
         return [self.service.campaign(quantity, **values) for _ in self._urls]  # type: ignore[arg-type]
@@ -98,9 +97,9 @@ class Twins:
 
 
 class HastyTwins(Twins):
-    """With the time-outs that users have."""
+    """With half of the time-outs that users have, as eight of them wait here one after the other."""
 
-    patience = {}
+    timeouts = web_timeouts(accept_ms=500, redis_ms=250)
 
 
 def _say(url: str, campaign: Campaign, ask: Ask) -> Said:

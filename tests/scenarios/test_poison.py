@@ -13,9 +13,9 @@ from tests.support.group import (
     assert_offsets_stay,
 )
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service, message
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 
@@ -52,7 +52,7 @@ def broken(campaign: Campaign, **fields: object) -> bytes:
 
 def test_each_bad_message_becomes_a_failed_event(service: Service) -> None:
     """They come in one batch with good ones: the consumer stops until all are in the topic."""
-    _, consumer, keeper = service.everything(**PATIENT)
+    _, consumer, keeper = service.everything(**LONG_TIMEOUTS)
     row = Row.begin(service, 23)
     user = next(iter(row.crowd.promises(row.campaign.pk)))
     poison = poison_for(row.campaign, user)
@@ -82,9 +82,9 @@ def test_each_bad_message_becomes_a_failed_event(service: Service) -> None:
 
 def test_a_flood_of_bad_messages_ends_the_consumer(service: Service) -> None:
     """Also while good ones come between them, which are issued when an operator has looked."""
-    keeper = service.keeper(**PATIENT)
+    keeper = service.keeper(**LONG_TIMEOUTS)
     consumer = service.consumer("--batch-size", "10", COUPON_CONSUMER_POISON_LIMIT="20")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     row = Row.begin(service, 23, name="flood")
 
     with row.fault("topic: 400 bad messages among good ones; the consumer ends and is started again"):
@@ -110,7 +110,7 @@ def test_a_flood_of_bad_messages_ends_the_consumer(service: Service) -> None:
 def test_an_unrecorded_bad_message_keeps_its_offset(service: Service) -> None:
     """Row 24: some are in the transaction that PostgreSQL's crash undoes, some come when it is down."""
     consumer = service.consumer("--solo", **MAX_POLL_INTERVAL)
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     row = Row.begin(service, 24)
 
     with row.fault("postgres: SIGKILL with failed events inserted and not committed, started again after 5 s"):

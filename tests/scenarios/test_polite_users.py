@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
 from coupons.models import Campaign
-from tests.support.patience import PATIENT
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 POLITE, NEWCOMERS = 20, 30
@@ -93,7 +93,7 @@ def _wait_until(moment: float) -> None:
 
 
 def test_early_users_who_obey_retry_after_get_in_first(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     earliest = time.monotonic() + OPENS_IN_SEC
     campaign = service.campaign(POLITE, opens_at=datetime.now(UTC) + timedelta(seconds=OPENS_IN_SEC))
     latest = time.monotonic() + OPENS_IN_SEC
@@ -111,7 +111,7 @@ def test_early_users_who_obey_retry_after_get_in_first(service: Service) -> None
 
 
 def test_users_who_obey_a_pause_get_in_first(service: Service) -> None:
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(POLITE)
     pause_campaign(campaign_id=campaign.pk, actor="test")
 

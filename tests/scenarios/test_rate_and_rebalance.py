@@ -7,9 +7,9 @@ from django.utils import timezone
 from coupons.models import Coupon
 from tests.support.group import assert_admission_went_on
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import hold, wait_until
 
 SMALL_BATCHES = ("--solo", "--batch-size", "5")
@@ -41,7 +41,7 @@ def test_the_database_gets_no_more_than_the_max_rate(service: Service) -> None:
 def test_consumers_that_start_and_stop_every_two_seconds_lose_nothing(service: Service) -> None:
     """Two at a time, of which the older one ends as soon as the newer one has partitions, four times."""
     oldest = service.manage("run_coupon_consumer", *SMALL_BATCHES)
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     oldest.says("consumer.assigned")
     row = Row.begin(service, 17, users=50)
     wait_until(lambda: issued(row.campaign) > 20, what="the first one works")

@@ -5,10 +5,10 @@ import re
 
 from coupons.models import Campaign
 from harness import free_port
-from tests.support.patience import PATIENT
 from tests.support.process import ROOT
 from tests.support.service import PYTHON, Service
 from tests.support.shell import typed
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 
@@ -47,8 +47,8 @@ def test_the_demo_ends_as_the_readme_shows(service: Service) -> None:
     assert [line for line in said if line in lines] == lines, demo.output
 
 
-def test_the_session_with_curl_in_the_readme_shows_what_it_says(service: Service) -> None:
-    service.web(**PATIENT)
+def test_the_readme_s_session_with_curl_works(service: Service) -> None:
+    service.web(**LONG_TIMEOUTS)
     service.consumer()
     prepare, apply, ticket, reconcile = _session()
     prepare = "\n".join(line for line in prepare.splitlines() if "make -s env" not in line)

@@ -6,9 +6,9 @@ from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign
 from coupons.runtime import failpoints
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.process import Process
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 SOON = {"COUPON_DB_STATEMENT_TIMEOUT_MS": "1000"}  # twice as long for what an idle session holds
@@ -26,7 +26,7 @@ STEPS = [
 def test_what_a_paused_rebuilder_writes_is_refused(service: Service, steps: list[str]) -> None:
     """It knows ends of the topic, an epoch and a state that are no longer so. Then Redis is lost once more."""
     keepers = [service.manage("run_keeper", "--interval-ms", "300", **SOON) for _ in range(2)]
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     service.consumer("--solo")
     for keeper in keepers:
         keeper.says("keeper: one round")

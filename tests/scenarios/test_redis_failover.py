@@ -7,8 +7,13 @@ from faults.crowd import Crowd
 from faults.links import server_ports
 from faults.proxy import LOOPBACK
 from faults.visits import Habits
+from tests.support.held_tickets import (
+    assert_no_hole,
+    assert_only_promised_or,
+    closed_until_the_rebuild_goes_on,
+    held_tickets,
+)
 from tests.support.matrix import MANY, Row
-from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_rebuild_goes_on, places
 from tests.support.promises import Promises, assert_history_holds
 from tests.support.replica import Replica, follow, promote
 from tests.support.service import Service
@@ -46,7 +51,7 @@ def test_promises_survive_a_failover_to_a_lagging_replica(service: Service) -> N
             closed_until_the_rebuild_goes_on(service, crowd)
             keeper.says("rebuild.done")
         row.wait_for_promises(users=30)
-        assert promised.items() <= places(campaign, redis=replica.redis).items(), "the same tickets as before"
+        assert promised.items() <= held_tickets(campaign, redis=replica.redis).items(), "the same tickets as before"
 
         before = left_behind.promised
         service.stack("resume", "redis")
@@ -61,7 +66,7 @@ def test_promises_survive_a_failover_to_a_lagging_replica(service: Service) -> N
     service.consumer("--solo")
 
     assert_history_holds(crowd, left_behind, campaigns=[campaign])
-    assert promised.items() <= places(campaign).items()
+    assert promised.items() <= held_tickets(campaign).items()
     assert_no_hole(campaign, lossy=[crowd, left_behind])
     assert not FailEventHistory.objects.filter(error_code=FailCode.CONFLICT).exists()
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
@@ -87,6 +92,6 @@ def fail_over(service: Service, campaign: Campaign, crowd: Crowd, replica: Repli
     crowd.wait_for_answers(503, "unavailable", times=5)
     promised = crowd.promises(campaign.pk)
     replica.promote()
-    assert len(promised.keys() - places(campaign, redis=replica.redis).keys()) >= 40, "it lags"
+    assert len(promised.keys() - held_tickets(campaign, redis=replica.redis).keys()) >= 40, "it lags"
     service.proxy("redis").redirect_to(LOOPBACK, replica.port)
     return promised

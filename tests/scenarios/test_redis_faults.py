@@ -3,14 +3,14 @@
 import dataclasses
 
 from coupons.runtime.failpoints import REBUILD_BEGUN
-from tests.support.matrix import MANY, Row
-from tests.support.places import (
+from tests.support.held_tickets import (
     assert_no_hole,
     assert_only_promised_or,
+    held_tickets,
     nobody_is_promised_anything,
-    places,
     promised_after,
 )
+from tests.support.matrix import MANY, Row
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
@@ -27,13 +27,13 @@ def test_a_killed_redis_is_rebuilt_with_every_promise(service: Service) -> None:
         promised = row.crowd.promises(row.campaign.pk)
         service.stack("start", "redis")
         service.wait_for(REBUILD_BEGUN)
-        before = places(row.campaign)
+        before = held_tickets(row.campaign)
         nobody_is_promised_anything(row.crowd, while_told="unavailable")
     service.resume(REBUILD_BEGUN)
     row.wait_for_promises(users=50)
 
     assert before.items() >= promised.items(), "what was promised was on disk"
-    assert places(row.campaign).items() >= before.items(), "the same tickets as before"
+    assert held_tickets(row.campaign).items() >= before.items(), "the same tickets as before"
     assert_nothing_lost(row)
     assert keeper.output.count("rebuild.done") == 1
     assert consumer.stop() == 0
@@ -57,7 +57,7 @@ def test_a_repeat_after_a_hang_gets_the_same_place(service: Service) -> None:
     assert_nothing_lost(row)
     repeats = promised_after(row.crowd, "unavailable")
     assert [one for one in repeats.values() if one.status == 200], "they had their places, so nobody was 202 again"
-    assert {user: one.sequence for user, one in repeats.items()}.items() <= places(row.campaign).items()
+    assert {user: one.sequence for user, one in repeats.items()}.items() <= held_tickets(row.campaign).items()
     assert "rebuild." not in keeper.output, "a hang loses nothing, so nothing is rebuilt"
     assert consumer.stop() == 0
     row.write()
@@ -74,7 +74,7 @@ def test_lost_answers_of_redis_give_each_user_one_place(service: Service) -> Non
         proxy.drop_answers()
         nobody_is_promised_anything(crowd, while_told="unavailable")
         promised = crowd.promises(campaign.pk)
-        unheard = {user: sequence for user, sequence in places(campaign).items() if user not in promised}
+        unheard = {user: sequence for user, sequence in held_tickets(campaign).items() if user not in promised}
         proxy.let_pass()
     assert unheard, "places were given of which nobody was told"
     row.wait_for_promises(users=50)

@@ -9,16 +9,16 @@ from coupons.admission import campaign_store
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign
 from faults.visits import Habits
-from tests.support.matrix import Row
-from tests.support.patience import RELAY_SOON
-from tests.support.places import (
+from tests.support.held_tickets import (
     assert_no_hole,
     assert_only_promised_or,
+    held_tickets,
     nobody_is_promised_anything,
     pending_users,
-    places,
 )
+from tests.support.matrix import Row
 from tests.support.service import Service
+from tests.support.timeouts import RELAY_SOON
 from tests.support.waiting import wait_until
 
 THREADS, CONNECTIONS, READERS = 200, 4, 8
@@ -100,7 +100,7 @@ def no_memory() -> Iterator[None]:
 def assert_whole(campaign: Campaign) -> None:
     """Redis counts as many tickets as there are, and as many pending ones: else the state is stale, which raises."""
     described = campaign_store.describe(campaign_id=campaign.pk, epoch=1)
-    assert pending_users(campaign) <= places(campaign).keys()
+    assert pending_users(campaign) <= held_tickets(campaign).keys()
     assert described.next_sequence == described.admitted + 1
     assert_no_hole(campaign)
 

@@ -11,12 +11,17 @@ from coupons.admission.scripts import admission_redis
 from coupons.models import Coupon, FailCode, FailEventHistory
 from coupons.runtime.failpoints import REBUILD_BEGUN
 from faults.crowd import Crowd
+from tests.support.held_tickets import (
+    assert_no_hole,
+    assert_only_promised_or,
+    closed_until_the_rebuild_goes_on,
+    held_tickets,
+)
 from tests.support.matrix import MANY, Row
-from tests.support.patience import RELAY_SOON, patience
-from tests.support.places import assert_no_hole, assert_only_promised_or, closed_until_the_rebuild_goes_on, places
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, issued
 from tests.support.service import Service
+from tests.support.timeouts import RELAY_SOON, web_timeouts
 from tests.support.waiting import wait_until
 
 
@@ -64,7 +69,7 @@ def test_each_deleted_key_is_rebuilt(service: Service) -> None:
 
     row.holds()
     for campaign in campaigns:
-        assert places(campaign).items() >= promised[campaign.pk].items(), "the same places as before"
+        assert held_tickets(campaign).items() >= promised[campaign.pk].items(), "the same places as before"
         assert_no_hole(campaign, lossy=[crowd])
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     row.write()
@@ -82,7 +87,7 @@ def test_redis_restarts_without_and_with_older_files(service: Service, tmp_path:
         found = places_found_and_rebuilt(row, service, keeper, rebuilds=1)
     assert not found
     row.wait_for_promises(users=30)
-    older = places(row.campaign)
+    older = held_tickets(row.campaign)
     shutil.copytree(redis_files(), tmp_path / "older")
     row.crowd.wait_for_promises("that the copy knows nothing of", users=30)
 
@@ -105,7 +110,7 @@ def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service
     """Nobody was promised anything for them, and their places are somebody else's by then: who was told 503 leaves, or
     all might come again in the same order and get the same places.
     """
-    waits = patience(delivery_ms=60_000)
+    waits = web_timeouts(delivery_ms=60_000)
     consumer = service.manage("run_coupon_consumer", "--solo")
     keeper = service.keeper(**waits)  # its relay must not publish for those whose messages are held
     consumer.says("consumer.assigned")
@@ -117,7 +122,7 @@ def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service
     with row.fault("redis: FLUSHALL, with messages in the producers' queues"):
         proxy.hold()
         crowd.wait_for_answers(503, "unconfirmed", times=30)
-        late = places(campaign).items() - crowd.promises(campaign.pk).items()
+        late = held_tickets(campaign).items() - crowd.promises(campaign.pk).items()
         service.arm(REBUILD_BEGUN, "stop")
         admission_redis().flushall()
         closed_until_the_rebuild_goes_on(service, crowd)
@@ -133,10 +138,12 @@ def test_messages_queued_until_after_the_rebuild_are_not_issued(service: Service
     assert set(FailEventHistory.objects.values_list("error_code", flat=True)) == {FailCode.NOT_ADMITTED}
     failed = set(FailEventHistory.objects.values_list("user_id", "sequence"))
     assert failed & late
-    assert not failed & places(campaign).items()
+    assert not failed & held_tickets(campaign).items()
     assert not failed & set(Coupon.objects.values_list("user_id", "sequence"))
     # What was acknowledged before what was not leaves a hole; from the last of those on, places are given anew.
-    assert {sequence for _, sequence in failed} & set(places(campaign).values()), "their places are somebody else's"
+    assert {sequence for _, sequence in failed} & set(held_tickets(campaign).values()), (
+        "their places are somebody else's"
+    )
     assert_only_promised_or(crowd, "unavailable", "unconfirmed")
     row.write()
 
@@ -155,12 +162,12 @@ def places_found_and_rebuilt(row: Row, service: Service, keeper: Process, *, reb
     service.arm(REBUILD_BEGUN, "stop")
     service.stack("start", "redis")
     service.wait_for(REBUILD_BEGUN)
-    found = places(campaign)
+    found = held_tickets(campaign)
     assert not promised.items() <= found.items()
     crowd.wait_for_answers(503, "unavailable", times=20)
     service.resume(REBUILD_BEGUN)
     keeper.says("rebuild.done", times=rebuilds)
-    assert promised.items() <= places(campaign).items(), "the same places as before"
+    assert promised.items() <= held_tickets(campaign).items(), "the same places as before"
     return found
 
 

@@ -14,11 +14,11 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging import topics
 from coupons.messaging.kafka import client_config
 from coupons.models import Campaign, Coupon
-from tests.support.patience import RELAY_SOON
 from tests.support.process import Process
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
 from tests.support.tickets import held
+from tests.support.timeouts import RELAY_SOON
 from tests.support.waiting import wait_until
 
 

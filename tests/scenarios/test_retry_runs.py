@@ -12,9 +12,9 @@ from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailCode,
 from coupons.runtime.failpoints import RETRY_CLAIMED, RETRY_ISSUED
 from tests.support.group import assert_admission_went_on
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
 from tests.support.promises import apply_all, assert_history_holds, assert_kept
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 FAILED = 200
@@ -25,7 +25,7 @@ DUE_AT_ONCE = {"COUPON_RETRY_BASE_DELAY_SEC": "0"}
 def test_killed_and_parallel_runs_issue_each_coupon_once(service: Service) -> None:
     """PostgreSQL refuses most users' coupons for a while; then they are retried while new users come."""
     service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     row = Row.begin(service, 25)
     others = Coupon.objects.exclude(user_id__regex=NOT_REFUSED)
     with most_users_refused():

@@ -6,11 +6,11 @@ from subprocess import CompletedProcess
 
 from coupons.management.command import EXIT_UNAVAILABLE
 from coupons.models import Coupon
-from tests.support.patience import PATIENT
 from tests.support.process import ROOT
 from tests.support.promises import apply_all, assert_kept
 from tests.support.service import Service
 from tests.support.shell import typed
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -32,7 +32,7 @@ def typed_until_free(block: str, service: Service, **more: str) -> CompletedProc
 def test_each_command_of_the_runbook_runs_and_harms_nothing(service: Service, tmp_path: Path) -> None:
     consumer = service.manage("run_coupon_consumer", "--solo")
     service.manage("run_keeper").says("keeper: one round")  # every two seconds, so that commands find it at rest
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     consumer.says("consumer.assigned")
     campaign = service.campaign(50)
     promises = apply_all(campaign, range(20))

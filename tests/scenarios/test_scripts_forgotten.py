@@ -3,15 +3,15 @@
 import threading
 
 from coupons.admission.scripts import admission_redis
+from tests.support.held_tickets import assert_only_promised_or
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
-from tests.support.places import assert_only_promised_or
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 
 
 def test_scripts_that_redis_forgets_are_loaded_again(service: Service) -> None:
     """Without a pause, so that they are gone again between any two commands of web, consumer and keeper."""
-    _, consumer, keeper = service.everything(**PATIENT)
+    _, consumer, keeper = service.everything(**LONG_TIMEOUTS)
     row = Row.begin(service, 9)
     over = threading.Event()
     with row.fault("redis: SCRIPT FLUSH, again and again"):

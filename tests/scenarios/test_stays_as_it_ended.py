@@ -11,9 +11,9 @@ from coupons.issuing.failed_events import give_up_events
 from coupons.messaging.messages import decode
 from coupons.models import AuditEntry, Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 from tests.support.matrix import MANY, Row
-from tests.support.patience import PATIENT
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service, message
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.topic import read_topic, unread
 from tests.support.waiting import wait_until
 
@@ -52,7 +52,7 @@ def successes_without_a_coupon() -> int:
 
 def test_a_twice_refused_ticket_never_succeeds_without_a_coupon(service: Service) -> None:
     service.manage("run_coupon_consumer", "--solo", **DUE_AT_ONCE).says("consumer.assigned")
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(31, crowd)
@@ -87,7 +87,7 @@ def all_retried(service: Service) -> bool:
 
 def test_id_sequences_set_back_lose_nothing(service: Service) -> None:
     """As a database that was moved by logical replication: the rows came along, the sequences did not."""
-    _, consumer, _ = service.everything(**PATIENT)
+    _, consumer, _ = service.everything(**LONG_TIMEOUTS)
     campaign = service.campaign(20_000)
     crowd = service.crowd(campaign, habits=MANY)
     row = Row(38, crowd)
@@ -117,7 +117,7 @@ def test_id_sequences_set_back_lose_nothing(service: Service) -> None:
 
 def test_a_renamed_group_changes_nothing_that_has_ended(service: Service) -> None:
     """Given-up tickets, refused ones and poison; delivered again to another group, and produced again."""
-    service.web(**PATIENT)
+    service.web(**LONG_TIMEOUTS)
     keeper = service.keeper()
     consumer = service.consumer("--solo", **DUE_AT_ONCE)
     campaign = service.campaign(20_000)

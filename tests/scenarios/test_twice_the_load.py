@@ -14,8 +14,8 @@ from django.db import connection, transaction
 from coupons.front.django_threads import SIDE_THREADS
 from coupons.models import Campaign, Coupon
 from harness import max_threads, pss_mib
-from tests.support.patience import patience
 from tests.support.service import Service
+from tests.support.timeouts import web_timeouts
 from tests.support.waiting import wait_until
 
 THREADS, WAITING = 2, 8
@@ -24,7 +24,7 @@ LIMITS = {
     "COUPON_WEB_WORKERS": "1",
     "COUPON_WEB_THREADS": str(THREADS),
     # How many are served is asked here, not how soon a part answers on a busy machine.
-    **patience(accept_ms=4_000, redis_ms=3_000),
+    **web_timeouts(accept_ms=4_000, redis_ms=3_000),
 }
 
 

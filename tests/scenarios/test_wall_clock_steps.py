@@ -9,11 +9,11 @@ from coupons.models import Campaign
 from faults.visits import Habits
 from tests.support import faketime
 from tests.support.group import assert_membership_kept
+from tests.support.held_tickets import assert_only_promised_or
 from tests.support.matrix import Row
-from tests.support.patience import PATIENT
-from tests.support.places import assert_only_promised_or
 from tests.support.promises import apply_all, assert_kept, issued
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 AHEAD_SEC, BEHIND_SEC = 3_600.0, -3_600.0  # from the true time
@@ -21,7 +21,7 @@ AHEAD_SEC, BEHIND_SEC = 3_600.0, -3_600.0  # from the true time
 
 def test_a_stepping_host_clock_stops_nothing(service: Service, tmp_path: Path) -> None:
     clock = tmp_path / "clock"
-    web, _, keeper = service.everything(**faketime.environment(clock), **PATIENT)
+    web, _, keeper = service.everything(**faketime.environment(clock), **LONG_TIMEOUTS)
     row = Row.begin(service, 36, habits=Habits(users_per_sec=60), users=60)
 
     with row.fault("the host of web, keeper and consumer: its wall clock 1 h ahead, then 2 h back"):

@@ -16,10 +16,10 @@ from faults.proxy import Direction
 from faults.soak.expected_exits import ExpectedExits
 from faults.visits import Habits
 from tests.support.matrix import BOTH_WAYS, Row
-from tests.support.patience import RELAY_SOON, patience
 from tests.support.process import Process
 from tests.support.promises import Promises, assert_history_holds, assert_kept
 from tests.support.service import Service
+from tests.support.timeouts import RELAY_SOON, web_timeouts
 from tests.support.topic import pending_holders, published_users, read_topic, ticket_holders, unread
 from tests.support.waiting import wait_until
 
@@ -58,7 +58,7 @@ def test_the_relay_publishes_what_a_killed_producer_had_queued(service: Service)
     consumer = service.manage("run_coupon_consumer", "--solo")  # by itself: only the web process loses its link
     link = service.proxy("kafka")
     # The eighth message is due long before the first five are given up, after which nobody would be published.
-    web = service.web(COUPON_WEB_WORKERS="1", **patience(accept_ms=3_000))
+    web = service.web(COUPON_WEB_WORKERS="1", **web_timeouts(accept_ms=3_000))
     consumer.says("consumer.assigned")
     row = Row.begin(service, 2, habits=NOBODY_REPEATS)
     with row.fault("web: SIGKILL to a worker with 8 messages in its queue"):

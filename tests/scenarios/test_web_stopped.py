@@ -11,9 +11,9 @@ from faults.history import NO_ANSWER, Request, read_history
 from faults.proxy import Direction
 from faults.visits import Habits
 from tests.support.matrix import BOTH_WAYS, Row
-from tests.support.patience import patience
 from tests.support.promises import assert_history_holds
 from tests.support.service import Service
+from tests.support.timeouts import web_timeouts
 from tests.support.topic import published_users, ticket_holders
 from tests.support.waiting import wait_until
 
@@ -27,7 +27,7 @@ def test_a_stopping_web_server_answers_what_is_in_hand(service: Service) -> None
     """Its users wait for Kafka's answers, which are held until nobody new is taken; the other server goes on."""
     consumer = service.manage("run_coupon_consumer", "--solo")
     # Of the view each who waits has a thread; nobody is to be refused for want of one.
-    long = {**patience(accept_ms=8_000, redis_ms=3_000), "COUPON_WEB_THREADS": "64"}
+    long = {**web_timeouts(accept_ms=8_000, redis_ms=3_000), "COUPON_WEB_THREADS": "64"}
     service.web(**long)
     link = service.proxy("kafka")  # the way of the second server alone
     leaving = service.web(**long)
@@ -62,7 +62,7 @@ def test_queued_messages_are_sent_before_the_server_ends(service: Service) -> No
     """Told 503, their users have left. Kafka's link swallows all; it is back after the server has been asked to end."""
     link = service.proxy("kafka")
     # Of the view each who waits has a thread: enough are published before the first ones are given up.
-    long = {**patience(accept_ms=4_000, redis_ms=1_000, delivery_ms=14_000), "COUPON_WEB_THREADS": "64"}
+    long = {**web_timeouts(accept_ms=4_000, redis_ms=1_000, delivery_ms=14_000), "COUPON_WEB_THREADS": "64"}
     web = service.web(**long)
     row = Row.begin(service, 3, name="flush", habits=IMPATIENT)
     with row.fault("web: SIGTERM with messages in its queue that nobody waits for"):

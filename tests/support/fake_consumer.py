@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
@@ -44,9 +44,9 @@ class FakeConsumer:
 
     def __init__(self, *plan: Step, clock: Clock, stop: SteppedEvent) -> None:
         self._plan: deque[Step] = deque(plan)
-        self._clock = clock
+        self.clock = clock
         self._stop = stop
-        self._polls = 0
+        self.polls = 0
         self.assigned: set[int] = set()
         self.paused: set[int] = set()
         self.journal: list[str] = []
@@ -63,8 +63,8 @@ class FakeConsumer:
         self.on_assign, self.on_revoke = on_assign, on_revoke
 
     def poll(self, timeout: float) -> Message | None:
-        self._polls += 1
-        assert self._polls < MAX_POLLS, "the worker polls for ever"
+        self.polls += 1
+        assert self.polls < MAX_POLLS, "the worker polls for ever"
         while self._failed_commits:
             on_commit(*self._failed_commits.popleft())
         while self._plan:
@@ -78,7 +78,7 @@ class FakeConsumer:
                 return None
         if not self._plan and not self.paused & self.assigned:
             self._stop.set()
-        self._clock.advance(timeout)
+        self.clock.advance(timeout)
         return None
 
     def consume(self, count: int, timeout: float) -> list[Message]:
@@ -163,9 +163,11 @@ class FakeWatch:
     """Stands for the worker's SilenceWatch: keeps what it `said`; `verdict` is raised at a check."""
 
     verdict: Exception | None = None
+    made: ClassVar[list["FakeWatch"]] = []
 
     def __init__(self, group: str, *, clock: Clock) -> None:
         self.said: list[str] = []
+        FakeWatch.made.append(self)
 
     def reset(self) -> None:
         self.said.append("reset")

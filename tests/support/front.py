@@ -13,8 +13,9 @@ from django.http.response import ResponseHeaders
 from django.test import override_settings
 from django.test.client import ClientHandler
 
+from coupons.front.answers import Answer
 from coupons.front.apply import ApplyHandler
-from coupons.front.closed_campaigns import ClosedCampaigns
+from coupons.front.closed_campaigns import ClosedCampaign, ClosedCampaigns
 from coupons.front.request import PREFIX, SUFFIX, BodyRefused, Message, Request
 from tests.support.waiting import wait_until
 
@@ -28,6 +29,7 @@ class StillCampaigns(ClosedCampaigns):
     def __init__(self) -> None:
         with override_settings(REFUSAL_REFRESH_MS=FOR_EVER_MS, REFUSAL_LEASE_MS=FOR_EVER_MS):
             super().__init__()
+        self.refused: list[UUID] = []  # the campaigns of the applications that it has refused from memory
 
     def look(self, campaign_id: UUID) -> None:
         """At this campaign, and at its admitted users if it is closed."""
@@ -35,6 +37,10 @@ class StillCampaigns(ClosedCampaigns):
         self.refresh()
         wait_until(lambda: not self._users._requested, what="the admitted users to be loaded")
         self.refresh()
+
+    def refuse(self, closed: ClosedCampaign) -> Answer:
+        self.refused.append(closed.campaign_id)
+        return super().refuse(closed)
 
 
 class Loop:

@@ -1,5 +1,8 @@
 """What the consumers' group has done, seen from outside."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from confluent_kafka import Consumer, TopicPartition
 from django.conf import settings
 
@@ -16,10 +19,17 @@ MAX_POLL_INTERVAL = {"COUPON_KAFKA_CLIENT_CONFIG": f"max.poll.interval.ms={MAX_P
 
 def committed() -> dict[int, int]:
     """Partition -> the group's offset in Kafka, 0 where it has none."""
+    with _asking_for_offsets() as ask:
+        return ask()
+
+
+@contextmanager
+def _asking_for_offsets() -> Iterator[Callable[[], dict[int, int]]]:
+    """For whoever asks often: a client of its own for each question costs more than the answer."""
     asking = Consumer(client_config(**{"group.id": settings.CONSUMER_GROUP, "enable.auto.commit": False}))
     partitions = [TopicPartition(settings.TOPIC, number) for number in range(partition_count() or 0)]
     try:
-        return {each.partition: max(each.offset, 0) for each in asking.committed(partitions, timeout=10)}
+        yield lambda: {each.partition: max(each.offset, 0) for each in asking.committed(partitions, timeout=10)}
     finally:
         asking.close()
 
@@ -35,10 +45,11 @@ def commit(offsets: dict[int, int]) -> None:
 def assert_offsets_stay(crowd: Crowd) -> None:
     """While users are admitted, and for longer than the group waits for a consumer that does not poll."""
     crowd.wait_for_promises("meanwhile", users=30)  # what was committed before is with the broker by then
-    before = committed()
-    hold(MAX_POLL_SEC + 1, lambda: committed() == before, "no offset moves")
-    crowd.wait_for_promises("meanwhile", users=30)
-    assert committed() == before
+    with _asking_for_offsets() as ask:
+        before = ask()
+        hold(MAX_POLL_SEC + 1, lambda: ask() == before, "no offset moves")
+        crowd.wait_for_promises("meanwhile", users=30)
+        assert ask() == before
 
 
 def assert_membership_kept(consumer: Process) -> None:

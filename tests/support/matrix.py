@@ -22,7 +22,7 @@ from tests.support.promises import assert_history_holds
 from tests.support.service import Service
 
 # Who is told to repeat in a second comes sooner, so that an outage is over sooner.
-MANY = Habits(users_per_sec=100, max_wait_sec=0.5)
+MANY = Habits(users_per_sec=60, max_wait_sec=0.5)
 # For rows in which a web server ends. In others one of each answers beside the other (Service.webs).
 BOTH_WAYS = pytest.mark.parametrize("answered_by", ["front", "view"], indirect=True)
 

@@ -5,8 +5,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+from redis.exceptions import RedisError
+
 from coupons.admission import campaign_store
 from coupons.admission.gate import Admission
+from coupons.admission.keys import campaign_keys
+from coupons.admission.scripts import admission_redis
 from coupons.api.accept import accept
 from coupons.campaigns.lifecycle import change_campaign
 from coupons.campaigns.redis_sync import is_in_sync
@@ -127,9 +131,11 @@ def _quiet_ledger(campaign: Campaign, within_sec: float) -> Ledger:
     """Once all of the topic was read and nothing is pending."""
 
     def at_rest() -> Ledger | None:
-        unread = sum(lag.lag for lag in partition_lags().values())
+        # A ledger costs too much to ask for one while these tell that it would not be at rest.
+        if any(lag.lag for lag in partition_lags().values()) or _may_have_pending(campaign):
+            return None
         ledger = _ledger_of(campaign)
-        return ledger if unread == 0 and is_at_rest(ledger) else None
+        return ledger if is_at_rest(ledger) else None
 
     return wait_until(at_rest, within_sec=within_sec, what=lambda: f"quiet; {_state(campaign)}")
 
@@ -138,6 +144,13 @@ def _ledger_of(campaign: Campaign) -> Ledger:
     """A campaign that was never opened has an empty one."""
     ledgers = list(reconcile(campaign_ids=[campaign.pk]))
     return ledgers[0] if ledgers else Ledger(campaign.pk, campaign.name, campaign.quantity)
+
+
+def _may_have_pending(campaign: Campaign) -> bool:
+    try:
+        return bool(admission_redis().zcard(campaign_keys(campaign.pk).pending))
+    except RedisError:  # it did not answer in time
+        return True
 
 
 def _state(campaign: Campaign) -> str:

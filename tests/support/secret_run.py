@@ -25,7 +25,7 @@ NEW_KEY, OLD_KEY = "messagekey-new-00112233445566778899aabb", "messagekey-old-00
 class SecretRun:
     """`environment` is for the processes; `request` and `command` note what they hear."""
 
-    patience = {
+    timeouts = {
         "COUPON_DELIVERY_TIMEOUT_MS": "1000",
         "COUPON_REDIS_SOCKET_TIMEOUT_MS": "200",
     }
@@ -106,7 +106,7 @@ class SecretRun:
             "KAFKA_BOOTSTRAP_SERVERS": CLOSED,
             "WEB_PORT": str(port),
         }
-        web = self.service.start("web", [str(ROOT / "bin" / "web")], **(self.environment | self.patience | down | more))
+        web = self.service.start("web", [str(ROOT / "bin" / "web")], **(self.environment | self.timeouts | down | more))
         wait_until(self._is_alive, within_sec=40, what=lambda: f"web answers:\n{web.output}")
         return web
 

@@ -31,8 +31,8 @@ from faults.visits import Habits
 from harness import free_port
 from tests.support.injection import Injection
 from tests.support.own_topic import delete_topic, keep_topic
-from tests.support.patience import RELAY_SOON, OwnPatience
 from tests.support.process import ROOT, Process
+from tests.support.timeouts import RELAY_SOON, OwnTimeouts
 from tests.support.waiting import STEP_SEC, wait_until
 
 PYTHON = sys.executable
@@ -47,7 +47,7 @@ class Service(Injection):
     def __init__(self, settings: LazySettings) -> None:
         super().__init__()
         self._settings = settings
-        self.patience = OwnPatience(settings)
+        self.timeouts = OwnTimeouts(settings)
         self.topic = str(settings.TOPIC)
         self._processes: list[Process] = []
         self._stopped: set[str] = set()
@@ -205,13 +205,13 @@ class Service(Injection):
         self._disturbed.add(part)
         if verb in ("stop", "kill", "pause"):
             self._stopped.add(part)
-            self.patience.as_usual(part)
+            self.timeouts.restore(part)
         with patch.dict(os.environ, more):
             assert bin_stack([verb, part]) == 0, f"bin/stack {verb} {part}"
         if verb in ("start", "resume"):
             self._stopped.discard(part)
             if not self._stopped:
-                self.patience.long()
+                self.timeouts.lengthen()
         if part == "postgres" and verb == "start":
             connection.close()  # this process's own is broken
 

@@ -35,7 +35,7 @@ def make(client: Client, **values: Any) -> Any:
     return client.post(ADD, {"name": "shop front", "scopes": ["apply", "read"], "reason": "a new shop", **values})
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_a_key_is_made_shown_once_and_good(operator: Client, service: Service) -> None:
     campaign, other = service.campaign(10), service.campaign(10)
 

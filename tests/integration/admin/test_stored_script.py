@@ -160,7 +160,7 @@ def test_saving_a_page_keeps_invisible_characters(operator: Client, campaign: Ca
     assert (saved.quantity, saved.name) == (11, EVIL)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_api_answers_are_ascii_json_and_never_html(service: Service, campaign: Campaign) -> None:
     answers = {
         "list": Api().get("campaigns"),

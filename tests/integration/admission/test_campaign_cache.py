@@ -19,8 +19,8 @@ from coupons.api.accept import accept
 from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.stale import SLACK_SEC
-from tests.support.patience import LONG_MS
 from tests.support.service import Service
+from tests.support.timeouts import LONG_MS
 from tests.support.waiting import hold, wait_until
 
 pytestmark = pytest.mark.usefixtures("transactional_db")

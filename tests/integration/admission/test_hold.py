@@ -112,7 +112,7 @@ def test_without_a_hold_a_change_is_in_force_at_once(a_gate: MakeGate) -> None:
     assert place.admit("first").outcome is Outcome.ADMITTED
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_a_raise_or_resume_is_done_when_it_returns(service: Service) -> None:
     campaign = service.campaign(1)
     assert [Api().apply(campaign, user).status_code for user in ("1", "2")] == [202, 409]
@@ -124,7 +124,7 @@ def test_a_raise_or_resume_is_done_when_it_returns(service: Service) -> None:
     assert Api().apply(campaign, "3").status_code == 202
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_a_raise_is_done_after_the_keeper_pushed_first(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """It looked between the commit and the push of that very change; its push is held as well."""
     campaign = service.campaign(1)
@@ -136,7 +136,7 @@ def test_a_raise_is_done_after_the_keeper_pushed_first(service: Service, monkeyp
     assert Api().apply(campaign, "2").status_code == 202
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_the_keeper_s_push_holds_too(service: Service, settings: LazySettings) -> None:
     campaign = service.campaign(1)
     assert Api().apply(campaign, "1").status_code == 202

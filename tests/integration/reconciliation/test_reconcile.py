@@ -61,7 +61,7 @@ def test_drafts_have_no_ledger(service: Service) -> None:
     assert list(reconcile()) == []
 
 
-def test_more_coupons_than_the_quantity_are_found_when_the_trigger_is_gone(healthy: Campaign) -> None:
+def test_more_coupons_than_the_quantity_are_found(healthy: Campaign) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE coupons_coupon DISABLE TRIGGER coupon_count_issued")
     try:
@@ -125,7 +125,7 @@ def test_a_redis_that_is_away_is_no_verdict(service: Service, healthy: Campaign)
         ledger_of(healthy)
 
 
-def test_an_open_failed_event_whose_ticket_the_gate_lacks_is_named(service: Service) -> None:
+def test_an_open_failed_event_without_a_ticket_is_named(service: Service) -> None:
     campaign = service.campaign(1)
     admit(campaign, "a")
     insert_coupons(campaign, [("thief", 9)])
@@ -141,7 +141,7 @@ def test_an_open_failed_event_whose_ticket_the_gate_lacks_is_named(service: Serv
     assert not ledger.closes
 
 
-def test_a_message_that_names_no_campaign_must_have_left_a_failed_event(service: Service) -> None:
+def test_a_message_without_a_campaign_needs_a_failed_event(service: Service) -> None:
     """What the group has not read yet need not have one."""
     service.produce(b"no JSON", message(uuid4(), "a", 1))
     with Reconciliation() as looking:

@@ -224,7 +224,7 @@ def test_check_deploy_names_the_keys_of_unread_messages(promised: Campaign, sett
     assert report_unknown_keys() == []
 
 
-def test_a_look_has_an_end_and_says_what_it_left_out(promised: Campaign) -> None:
+def test_a_bounded_look_says_what_it_left_out(promised: Campaign) -> None:
     found, not_looked_at = find_unread_unverified([promised], within_sec=-1)
 
     assert (found, not_looked_at) == ({promised.pk: []}, 1)

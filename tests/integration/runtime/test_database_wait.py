@@ -78,7 +78,7 @@ def test_a_long_statement_may_take_longer_inside_its_block(transactional_db: Non
         sleep_in_the_server(8)
 
 
-def test_a_long_statement_waits_no_longer_than_the_block_around_it(transactional_db: None) -> None:
+def test_a_statement_ends_with_the_limit_of_its_block(transactional_db: None) -> None:
     with answers_within(LIMIT_MS / 1000), no_answer(), answers_may_take(60):
         sleep_in_the_server(8)
 

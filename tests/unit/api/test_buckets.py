@@ -13,7 +13,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_minute_s_worth_at_once_and_then_at_its_rate(clock: Clock) -> None:
+def test_a_minute_of_requests_at_once_then_the_rate(clock: Clock) -> None:
     buckets = Buckets(capacity=10, clock=clock)
 
     taken = [buckets.take("a", limit=60) for _ in range(61)]

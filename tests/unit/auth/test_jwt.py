@@ -83,7 +83,7 @@ def test_a_key_that_was_taken_away_opens_nothing(issuer: Issuer) -> None:
         caller_of_token(token)
 
 
-def test_the_next_key_of_a_kid_does_not_vouch_for_the_former_one(issuer: Issuer) -> None:
+def test_a_replaced_key_no_longer_vouches_for_its_tokens(issuer: Issuer) -> None:
     token = issuer.token("anna", kid="b")
     caller_of_token(token)
 

@@ -72,7 +72,7 @@ def test_what_is_wrong_with_a_key_file_is_said(tmp_path: Path, settings: LazySet
 
 
 @pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"", b"\n"), (b"\n", b"")])
-def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, before: bytes, after: bytes) -> None:
+def test_a_binary_public_key_is_refused_as_a_secret(tmp_path: Path, before: bytes, after: bytes) -> None:
     """One of 43 ends with a byte that is a blank in ASCII."""
     key = next(key for key in iter(lambda: new_key("ES256"), None) if public_der(key)[-1:].isspace())
     (tmp_path / "a.HS256.secret").write_bytes(before + public_der(key) + after)
@@ -90,7 +90,7 @@ def test_a_public_key_whose_bytes_end_like_a_text_is_no_secret(tmp_path: Path, b
         pytest.param(b"\n" + bytes(range(200, 230)) + b" ", b"\n" + bytes(range(200, 230)) + b" ", id="random bytes"),
     ],
 )
-def test_the_line_break_after_a_text_is_none_of_the_secret(tmp_path: Path, content: bytes, secret: bytes) -> None:
+def test_a_final_line_break_is_not_part_of_the_secret(tmp_path: Path, content: bytes, secret: bytes) -> None:
     (tmp_path / "a.HS256.secret").write_bytes(content)
 
     keys, _ = read_keys(tmp_path)

@@ -44,6 +44,7 @@ def parent(tmp_path: Path) -> Iterator[StartParent]:
 
     yield start
     for process in started:
+        process.ask_to_end()
         process.close()
     for pid in pids(tmp_path):
         if is_alive(pid):

@@ -18,9 +18,7 @@ def _not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "   "])
-def test_a_required_variable_that_is_missing_names_itself_and_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, value: str | None
-) -> None:
+def test_a_missing_variable_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     if value is not None:
         monkeypatch.setenv(NAME, value)
 
@@ -110,15 +108,16 @@ def test_a_bad_url_names_its_variable_and_never_its_password(monkeypatch: pytest
     assert "hunter2" not in str(caught.value)
 
 
-def test_pairs_are_a_dictionary_in_which_values_may_hold_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_of_a_pair_may_hold_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "security.protocol=SASL_SSL; sasl.password=a=b;;")
 
     assert env.key_value_pairs(NAME) == {"security.protocol": "SASL_SSL", "sasl.password": "a=b"}
 
 
-def test_a_pair_without_an_equals_sign_is_named_by_its_place_as_it_may_be_half_a_password(
+def test_a_pair_without_an_equals_sign_is_not_quoted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It may be half a password."""
     monkeypatch.setenv(NAME, "a=b;sasl.password=hunt;er2")
 
     with pytest.raises(ImproperlyConfigured, match=f"{NAME}: part 3 is no key=value pair") as caught:
@@ -133,7 +132,7 @@ def test_a_value_may_hold_a_semicolon_behind_a_backslash(monkeypatch: pytest.Mon
     assert env.key_value_pairs(NAME) == {"sasl.password": "hunt;er2", "a": r"b\c"}
 
 
-def test_a_list_of_pairs_that_was_broken_off_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_list_of_pairs_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "sasl.username=u;=hunter2")
 
     with pytest.raises(ImproperlyConfigured) as caught:

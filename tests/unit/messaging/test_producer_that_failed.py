@@ -2,7 +2,7 @@
 once; the others go on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +14,6 @@ from confluent_kafka import KafkaError, KafkaException
 from coupons.errors import LogUnavailable
 from coupons.messaging import producer
 from coupons.messaging.messages import Ticket
-from coupons.messaging.producer import Publisher
-from coupons.runtime.process_local import ProcessLocal
 from tests.support.waiting import wait_until
 
 TICKET = Ticket(uuid4(), "42", 1, datetime(2026, 12, 1, tzinfo=UTC), "test")
@@ -53,13 +51,13 @@ class FakeProducer:
         return 0
 
 
-@pytest.fixture
-def publishers(monkeypatch: pytest.MonkeyPatch) -> ProcessLocal[Publisher]:
+@pytest.fixture(autouse=True)
+def fake_producers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    producer.publishers.reset()  # of a test before
     monkeypatch.setattr(producer, "Producer", FakeProducer)
     FakeProducer.made = []
-    mine = ProcessLocal(Publisher, close=Publisher.close)
-    monkeypatch.setattr(producer, "publishers", mine)
-    return mine
+    yield
+    producer.publishers.reset()
 
 
 def raised_by_poll(client: FakeProducer, error: KafkaError) -> None:
@@ -79,9 +77,7 @@ def reported(client: FakeProducer, error: KafkaError) -> None:
 
 
 @pytest.mark.parametrize("said", [raised_by_poll, raised_by_produce, reported])
-def test_a_fatal_error_replaces_the_producer(
-    publishers: ProcessLocal[Publisher], said: Callable[[FakeProducer, KafkaError], None]
-) -> None:
+def test_a_fatal_error_replaces_the_producer(said: Callable[[FakeProducer, KafkaError], None]) -> None:
     first = producer.publisher()
     said(FakeProducer.made[0], FATAL)
 
@@ -92,13 +88,10 @@ def test_a_fatal_error_replaces_the_producer(
     assert len(others) == 1
     assert first not in others
     assert len(FakeProducer.made) == 2, "and it is made once among all who ask"
-    publishers.reset()
 
 
 @pytest.mark.parametrize("said", [raised_by_poll, raised_by_produce, reported])
-def test_an_error_that_passes_replaces_nothing(
-    publishers: ProcessLocal[Publisher], said: Callable[[FakeProducer, KafkaError], None]
-) -> None:
+def test_an_error_that_passes_replaces_nothing(said: Callable[[FakeProducer, KafkaError], None]) -> None:
     first = producer.publisher()
     client = FakeProducer.made[0]
     said(client, PASSING)
@@ -106,10 +99,9 @@ def test_an_error_that_passes_replaces_nothing(
     wait_until(lambda: client.polls > polls + 2, what="the thread that polls goes on")
 
     assert producer.publisher() is first
-    publishers.reset()
 
 
-def test_a_producer_that_lost_its_brokers_is_replaced(publishers: ProcessLocal[Publisher]) -> None:
+def test_a_producer_that_lost_its_brokers_is_replaced() -> None:
     first = producer.publisher()
     client = FakeProducer.made[0]
     client.statistics(json.dumps({"ts": 1_000_000, "brokers": {}}))
@@ -119,10 +111,9 @@ def test_a_producer_that_lost_its_brokers_is_replaced(publishers: ProcessLocal[P
 
     assert producer.publisher() is not first
     assert len(FakeProducer.made) == 2
-    publishers.reset()
 
 
-def test_unreadable_statistics_do_not_end_the_polling_thread(publishers: ProcessLocal[Publisher]) -> None:
+def test_unreadable_statistics_do_not_end_the_polling_thread() -> None:
     producer.publisher()
     client = FakeProducer.made[0]
     for document in ("no JSON", "[]", '{"topics": {"t": {}}}'):
@@ -131,12 +122,9 @@ def test_unreadable_statistics_do_not_end_the_polling_thread(publishers: Process
 
     polls = client.polls
     wait_until(lambda: client.polls > polls + 2)
-    publishers.reset()
 
 
-def test_refusals_are_logged_at_a_bounded_rate(
-    publishers: ProcessLocal[Publisher], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refusals_are_logged_at_a_bounded_rate(caplog: pytest.LogCaptureFixture) -> None:
     producer.publisher()
     client = FakeProducer.made[0]
 
@@ -146,4 +134,3 @@ def test_refusals_are_logged_at_a_bounded_rate(
 
     (said,) = [record.getMessage() for record in caplog.records if "producer.refused" in record.message]
     assert said.startswith("producer.refused count=1 error=")
-    publishers.reset()

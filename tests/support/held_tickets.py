@@ -1,4 +1,4 @@
-"""The places of a campaign as Redis holds them, and what the users of a crowd were told of theirs."""
+"""The tickets of a campaign as Redis holds them, and what the users of a crowd were told of theirs."""
 
 import time
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 
-def places(campaign: Campaign, *, redis: Redis | None = None) -> Promises:
+def held_tickets(campaign: Campaign, *, redis: Redis | None = None) -> Promises:
     """User -> sequence, also while the state is stale; empty when it is gone."""
     found: dict[bytes, bytes] = (redis or admission_redis()).hgetall(campaign_keys(campaign.pk).tickets)  # type: ignore[assignment]
     return {user.decode(): int(sequence) for user, sequence in found.items()}
@@ -31,9 +31,9 @@ def assert_no_hole(campaign: Campaign, *, lossy: Iterable[Crowd] = ()) -> None:
     """Each sequence from 1 on was given once: nobody took two, and no fault cost one.
 
     `lossy`: the users of a campaign whose Redis lost data. What a rebuild finds neither in the topic nor in PostgreSQL
-    is lost with it, and leaves a hole if a later one was published: the place of one who was told 503 `unconfirmed`.
+    is lost with it, and leaves a hole if a later one was published: the ticket of one who was told 503 `unconfirmed`.
     """
-    sequences = sorted(places(campaign).values())
+    sequences = sorted(held_tickets(campaign).values())
     assert len(set(sequences)) == len(sequences)
     if not any(crowd.answers[503, "unconfirmed"] for crowd in lossy):
         assert sequences == list(range(1, len(sequences) + 1))

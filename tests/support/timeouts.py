@@ -14,8 +14,8 @@ LONG_MS: Final = 20_000
 REQUEST_TIMEOUTS: Final = ("ACCEPT_TIMEOUT_MS", "API_DATABASE_TIMEOUT_MS")
 
 
-def patience(*, accept_ms: int = 1_000, delivery_ms: int = 5_000, redis_ms: int = 500) -> dict[str, str]:
-    """For a web server that waits longer."""
+def web_timeouts(*, accept_ms: int = 1_000, delivery_ms: int = 5_000, redis_ms: int = 500) -> dict[str, str]:
+    """Variables for a web server, the product's unless told otherwise."""
     return {
         "COUPON_ACCEPT_TIMEOUT_MS": str(accept_ms),
         "COUPON_DELIVERY_TIMEOUT_MS": str(delivery_ms),
@@ -26,24 +26,24 @@ def patience(*, accept_ms: int = 1_000, delivery_ms: int = 5_000, redis_ms: int 
 # What Kafka does not take is given up after a second, and published again after three; not after 5 s and 7 s.
 RELAY_SOON: Final = {"COUPON_DELIVERY_TIMEOUT_MS": "1000"}
 # For a test that counts every answer, and is not about how soon they come. Shorter than a crowd's users wait.
-PATIENT: Final = patience(accept_ms=4_000, redis_ms=3_000)
+LONG_TIMEOUTS: Final = web_timeouts(accept_ms=4_000, redis_ms=3_000)
 
 
-class OwnPatience:
-    """Of this process with Redis; with `requests`, also of the API when it is called in this process."""
+class OwnTimeouts:
+    """This process's for Redis; with `requests`, also those of the API when it is called in this process."""
 
     def __init__(self, settings: LazySettings) -> None:
         self._settings = settings
         self._usual = {name: getattr(settings, name) for name in REQUEST_TIMEOUTS}
         self.requests = False
 
-    def long(self) -> None:
+    def lengthen(self) -> None:
         wait_for_redis(LONG_MS)
         if self.requests:
             for name in REQUEST_TIMEOUTS:
                 setattr(self._settings, name, LONG_MS)
 
-    def as_usual(self, stopped: str) -> None:
+    def restore(self, stopped: str) -> None:
         """While this server is stopped."""
         if stopped == "redis":
             wait_for_redis(settings.REDIS_SOCKET_TIMEOUT_MS)
