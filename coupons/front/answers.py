@@ -73,7 +73,9 @@ def common_headers(origin: bytes | None, *, is_secure: bool) -> tuple[Header, ..
     def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse(headers={"Cache-Control": "no-store", "Allow": "POST, OPTIONS"})
 
-    answer = CorsMiddleware(SecurityMiddleware(view)) if settings.CORS_ALLOWED_ORIGINS else SecurityMiddleware(view)
+    answer: Any = SecurityMiddleware(view)
+    if settings.CORS_ALLOWED_ORIGINS:
+        answer = CorsMiddleware(answer)
     scheme = "https" if is_secure else "http"
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": PREFIX, "wsgi.url_scheme": scheme, "wsgi.input": BytesIO()}
     if origin is not None:
