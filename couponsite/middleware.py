@@ -1,7 +1,7 @@
 """Runs the admin's middleware for all pages but the API, which has no sessions, forms, frames or messages."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth import middleware as auth
@@ -26,7 +26,7 @@ class _SkipsApi(MiddlewareMixin):
         return super().__call__(request)  # type: ignore[return-value]
 
 
-def _skipping_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
+def _skipping_api(middleware: type[MiddlewareMixin]) -> type[Any]:
     """Makes a subclass, as Django's system checks look for the middleware by its class."""
     return type(middleware.__name__, (_SkipsApi, middleware), {})
 
