@@ -21,7 +21,7 @@ from tests.support.service import Service
 def low_limits(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no time passes in which a bucket would fill."""
     still, take = Buckets(capacity=1_000, clock=Clock()), Buckets.take
-    monkeypatch.setattr(Buckets, "take", lambda _, key, *, limit: take(still, key, limit=limit))
+    monkeypatch.setattr(Buckets, "take", lambda _, *key, limit: take(still, *key, limit=limit))
     settings.LIMIT_USER_PER_MINUTE, settings.LIMIT_USER_CAMPAIGN_PER_MINUTE = 6, 3
     settings.LIMIT_ADDRESS_PER_MINUTE, settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE = 12, 8
 

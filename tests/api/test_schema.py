@@ -68,7 +68,7 @@ def test_the_schema_names_every_answer_to_an_application() -> None:
     }  # fmt: skip
 
 
-def test_a_process_that_does_not_serve_it_does_not_load_the_generator() -> None:
+def test_only_a_process_that_serves_it_loads_the_generator() -> None:
     """Which takes 4 MB."""
     code = """
 import django, sys

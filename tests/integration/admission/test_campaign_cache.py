@@ -187,7 +187,7 @@ def test_an_application_to_an_unknown_campaign_is_not_found(service: Service) ->
     assert accept(campaign_id=uuid4(), user_id="a", trace="") is None
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_an_application_to_a_draft_is_too_early(service: Service) -> None:
     draft = service.campaign(opened=False)
     admission = accept(campaign_id=draft.pk, user_id="a", trace="")
@@ -196,7 +196,7 @@ def test_an_application_to_a_draft_is_too_early(service: Service) -> None:
     assert admission.outcome is Outcome.NOT_OPEN
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_timeouts")
 def test_an_application_after_a_rebuild_finds_the_new_epoch(service: Service) -> None:
     rebuilt = service.campaign()
     accept(campaign_id=rebuilt.pk, user_id="a", trace="")

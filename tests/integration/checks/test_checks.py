@@ -108,7 +108,7 @@ def test_failpoints_are_an_error_with_any_database_but_a_tests(
     assert ids(configuration.check_failpoints(None)) == []
 
 
-def test_a_web_server_logs_settings_that_nothing_reads_at_its_start(service: Service) -> None:
+def test_a_web_server_logs_settings_that_nothing_reads(service: Service) -> None:
     web = service.web(COUPON_WEB_WORKERS="1", COUPON_WEB_QUEUE="64")
 
     web.says("COUPON_WEB_QUEUE is set, and nothing reads it.")

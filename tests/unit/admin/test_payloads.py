@@ -28,7 +28,7 @@ def test_a_lone_surrogate_in_json_does_not_break_the_page() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"{", b"[" * 100_000, b"1" * 5_000, b"hello"])
-def test_text_that_is_no_usable_json_is_shown_as_text_alone(payload: bytes) -> None:
+def test_text_without_usable_json_is_shown_as_text_alone(payload: bytes) -> None:
     as_json, as_received = shown(payload)
 
     assert as_json == NOTHING
