@@ -40,16 +40,6 @@ def test_the_web_server_serves_nobody(service: Service) -> None:
     assert web.output.count("\n") == 1
 
 
-def test_a_consumers_worker_with_an_unknown_point_does_not_start(service: Service) -> None:
-    (service.failpoints / "web.typo.armed").write_text("kill")
-
-    refused = service.run("run_coupon_consumer", "--solo")
-
-    assert refused.exit_code == 1
-    assert "failpoint 'web.typo' is none of consumer.committed, " in refused.output
-    (service.failpoints / "web.typo.armed").unlink()
-
-
 def other_database(service: Service) -> str:
     url, _, name = service.environment["DATABASE_URL"].rpartition("/")
     assert name.startswith("test_")

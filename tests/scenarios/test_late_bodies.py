@@ -141,5 +141,5 @@ def test_an_unread_body_ends_the_connection(service: Service) -> None:
         answer = connection.getresponse()
         answer.read()
 
-    assert answer.status == 401
+    assert answer.status == 413
     assert answer.headers["Connection"] == "close"

@@ -18,7 +18,7 @@ def test_the_settings_file_counts_for_the_web_server(service: Service, tmp_path:
     file = tmp_path / "settings.env"
     file.write_text(f"WEB_PORT={port}\nCOUPON_WEB_WORKERS=3\n")
     more = {"COUPON_ENV_FILE": str(file), "COUPON_METRICS_DIR": str(metrics)}
-    web = service.start("web", WEB, **more, DJANGO_SECRET_KEY="a secret of this test", COUPON_MESSAGE_KEYS="")
+    web = service.start("web", WEB, **more, DJANGO_SECRET_KEY="a secret of this test, " * 3, COUPON_MESSAGE_KEYS="")
 
     web.says(f"Listening at: http://127.0.0.1:{port}")
     web.says("Started worker-3")

@@ -13,7 +13,7 @@ from django.http.response import ResponseHeaders
 from django.test import override_settings
 from django.test.client import ClientHandler
 
-from coupons.front.answers import Answer
+from coupons.front.answers import Answer, refused
 from coupons.front.apply import ApplyHandler
 from coupons.front.closed_campaigns import ClosedCampaign, ClosedCampaigns
 from coupons.front.request import PREFIX, SUFFIX, BodyRefused, Message, Request
@@ -81,8 +81,8 @@ class FrontHandler(ClientHandler):
             self._look(request.path[len(PREFIX) : -len(SUFFIX)])
         try:
             said = self._loop.run(self._apply_handler.answer(request))
-        except BodyRefused as error:
-            raise AssertionError(error.problem) from error
+        except BodyRefused as error:  # Front answers so (coupons/front/front.py)
+            said = refused(error.problem)
         if said is None:
             return super().__call__(environ)
         self.answered += 1
