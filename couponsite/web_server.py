@@ -20,7 +20,7 @@ from coupons.runtime.process import STOP_TIMEOUT_SEC, freeze_imported_objects, r
 BACKLOG = 4096
 BACKPRESSURE = 10_000
 """Requests that may wait in a worker, each a coroutine."""
-PRELOADED = ("coupons.front.front", "coupons.admin.pages", "couponsite.urls")
+PRELOADED = ("coupons.front.front", "couponsite.urls")
 
 
 def main() -> None:
