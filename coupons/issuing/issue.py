@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import DataError, IntegrityError, transaction
@@ -20,7 +20,6 @@ from coupons.issuing.insert_coupons import IssuableTicket, insert_coupons
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
 from coupons.runtime.id_sequences import is_id_taken
 
-TicketT = TypeVar("TicketT", bound=IssuableTicket)
 # A batch of this size is written one by one: halving would not pay.
 MAX_SINGLE_INSERTS = 8
 # All writers use this order, so that two batches with the same tickets or campaigns do not lock crosswise.
@@ -28,31 +27,31 @@ _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campa
 _CAMPAIGN: Callable[[IssuableTicket], UUID] = attrgetter("campaign_id")
 
 
-class Refusal(NamedTuple, Generic[TicketT]):
+class Refusal(NamedTuple):
     """A ticket that could not be written, and why."""
 
-    ticket: TicketT
+    ticket: IssuableTicket
     code: FailCode
     reason: str
 
 
 @dataclass(slots=True)
-class IssueResult(Generic[TicketT]):
+class IssueResult:
     """The result of a batch. Each ticket is in exactly one of the four lists.
 
     `given_up` lists tickets whose failed event an operator gave up: they need no further event. `held` lists all users
     whose ticket the gate held, by campaign: each has a coupon or a FAIL row once the caller commits.
     """
 
-    written: list[TicketT] = field(default_factory=list)
-    duplicates: list[TicketT] = field(default_factory=list)
-    given_up: list[TicketT] = field(default_factory=list)
-    refused: list[Refusal[TicketT]] = field(default_factory=list)
+    written: list[IssuableTicket] = field(default_factory=list)
+    duplicates: list[IssuableTicket] = field(default_factory=list)
+    given_up: list[IssuableTicket] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     held: dict[UUID, list[str]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[UUID, int] = field(default_factory=dict)
 
 
-def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
+def issue_coupons(tickets: Sequence[IssuableTicket]) -> IssueResult:
     """Writes the coupons of these tickets. Must run inside the caller's transaction, which also writes the FAIL rows.
 
     Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate did not answer, or a rebuild
@@ -60,10 +59,10 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     IntegrityError when PostgreSQL chose an id that is taken (runtime/id_sequences.py). After the commit the caller
     calls `settle_tickets`.
     """
-    of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)
+    of_campaign: dict[UUID, list[IssuableTicket]] = defaultdict(list)
     for campaign_id, group in groupby(tickets, key=_CAMPAIGN):
         of_campaign[campaign_id] += group
-    result: IssueResult[TicketT] = IssueResult(epochs=_epochs(of_campaign.keys()))
+    result = IssueResult(epochs=_epochs(of_campaign.keys()))
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
     held, unheld = _ask_gate(known, result)
     candidates, repeats = _first_of_each(held)
@@ -79,7 +78,7 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     return result
 
 
-def settle_tickets(result: IssueResult[TicketT]) -> None:
+def settle_tickets(result: IssueResult) -> None:
     """Removes committed tickets from pending. Raises RetryLater: then the caller repeats the whole batch."""
     # Crash before this => the coupons are there, the offset is not; the redelivery finds duplicates and settles them.
     ticket_store.settle_all(epochs=result.epochs, users=result.held)
@@ -89,10 +88,12 @@ def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
     return dict(Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).values_list("pk", "epoch"))
 
 
-def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
+def _ask_gate(
+    known: Mapping[UUID, list[IssuableTicket]], result: IssueResult
+) -> tuple[list[IssuableTicket], list[IssuableTicket]]:
     """Returns the tickets that the gate holds, and those that it does not."""
-    all_held: list[TicketT] = []
-    unheld: list[TicketT] = []
+    all_held: list[IssuableTicket] = []
+    unheld: list[IssuableTicket] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
     for campaign_id, sequences in ticket_store.held_sequences(epochs=result.epochs, users=users).items():
         group = known[campaign_id]
@@ -106,9 +107,9 @@ def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT])
     return all_held, unheld
 
 
-def _first_of_each(held: list[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
+def _first_of_each(held: list[IssuableTicket]) -> tuple[list[IssuableTicket], list[IssuableTicket]]:
     """Returns the first message of each user's ticket, and the repeats in the same batch."""
-    first: dict[tuple[UUID, str], TicketT] = {}
+    first: dict[tuple[UUID, str], IssuableTicket] = {}
     repeats = [ticket for ticket in held if first.setdefault(_user_key(ticket), ticket) is not ticket]
     return list(first.values()), repeats
 
@@ -117,7 +118,7 @@ def _user_key(ticket: IssuableTicket) -> tuple[UUID, str]:
     return ticket.campaign_id, ticket.user_id
 
 
-def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
+def _write(tickets: list[IssuableTicket], result: IssueResult) -> None:
     """Writes all in one statement. If PostgreSQL refuses it, leaves out tickets that exist already and tries again, as
     long as it finds some (another process may write the same tickets at this moment). Then writes part by part.
 
@@ -135,7 +136,7 @@ def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
         tickets = fresh
 
 
-def _write_parts(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
+def _write_parts(tickets: list[IssuableTicket], result: IssueResult) -> None:
     """Halves a refused batch until it finds the refused tickets, each with its own reason.
 
     The result is the same as one by one in this order: a part is written exactly when each of its tickets would be. But
@@ -178,7 +179,7 @@ def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
     return FailCode.DATABASE_REFUSED, reason
 
 
-def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
+def _without_existing(tickets: list[IssuableTicket], result: IssueResult) -> list[IssuableTicket]:
     """Returns tickets of users without a coupon. One equal to the coupon is a duplicate, another is a conflict."""
     existing = _existing_sequences(tickets)
     fresh = []
@@ -194,7 +195,7 @@ def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> l
     return fresh
 
 
-def _sort_given_up(result: IssueResult[TicketT]) -> None:
+def _sort_given_up(result: IssueResult) -> None:
     """Moves tickets that an operator gave up out of `refused`: the database refuses those, too (migration 0008)."""
     refused = [refusal.ticket for refusal in result.refused if refusal.code.holds_ticket]
     if not refused:
@@ -208,7 +209,7 @@ def _sort_given_up(result: IssueResult[TicketT]) -> None:
     result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in stay_so]
 
 
-def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
+def _sort_repeats(repeats: list[IssuableTicket], result: IssueResult) -> None:
     """Gives each repeat the result of its first message. Only a repeat of a ticket with a coupon is a duplicate."""
     if not repeats:
         return
@@ -223,7 +224,7 @@ def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
             result.duplicates.append(ticket)
 
 
-def _sort_unheld(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
+def _sort_unheld(tickets: list[IssuableTicket], result: IssueResult) -> None:
     """Sorts tickets that the gate does not hold: duplicates if their coupon exists, else late or forged."""
     existing = _existing_sequences(tickets) if tickets else {}
     for ticket in tickets:
@@ -241,7 +242,7 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
     return {(row[0], row[1]): row[2] for row in rows.values_list("campaign_id", "user_id", "sequence")}
 
 
-def _check_epochs(result: IssueResult[TicketT]) -> None:
+def _check_epochs(result: IssueResult) -> None:
     """Raises StateStale if an epoch has risen. The trigger has locked the campaigns' rows by now, so an epoch that is
     unchanged cannot rise before the commit."""
     written_to = {campaign_id for campaign_id, _ in groupby(result.written, key=_CAMPAIGN)}

@@ -73,7 +73,7 @@ class _Outcome:
 
     code: FailCode | None
     reason: str = ""
-    issued: IssueResult[_Ticket] | None = None
+    issued: IssueResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
