@@ -1,6 +1,5 @@
 """Checks what clients send, with errors that name the field, and makes the documents that they get."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -37,21 +36,6 @@ class UserIdField(serializers.RegexField):
 
 class ApplicationDocument(serializers.Serializer[Any]):
     user_id = UserIdField(f"^{USER_ID.pattern}$", help_text="Optional with a user's token, which names the user.")
-
-
-_PLAIN_BODY = re.compile(
-    rb'[ \t\r\n]*\{[ \t\r\n]*"user_id"[ \t\r\n]*:[ \t\r\n]*"(%s)"[ \t\r\n]*\}[ \t\r\n]*' % USER_ID.pattern.encode()
-)
-
-
-def user_id_of_plain_body(body: bytes) -> str | None:
-    """Returns the applicant of a body that has only a user id, like nearly all; None = parse it as JSON.
-
-    JSON writes a user id's characters in a second way only by an escape, which this refuses; so every JSON parser reads
-    the same user id.
-    """
-    plain = _PLAIN_BODY.fullmatch(body)
-    return None if plain is None else plain[1].decode("ascii")
 
 
 def read_user_id(data: Any, *, own: str | None) -> str:

@@ -15,7 +15,7 @@ from coupons.api.authentication import caller_of_header
 from coupons.api.client_address import Address, nearest_address
 from coupons.api.parsers import read_json
 from coupons.api.problems import Code, Problem
-from coupons.api.serializers import read_user_id, user_id_of_plain_body
+from coupons.api.serializers import read_user_id
 from coupons.auth.caller import Caller, NotKnown
 
 Scope = MutableMapping[str, Any]
@@ -168,7 +168,7 @@ def user_id_of(body: bytes, *, own: str | None) -> str | None:
     if len(body) > MAX_BODY_BYTES:
         return None
     try:
-        return user_id_of_plain_body(body) or read_user_id(read_json(body), own=own)
+        return read_user_id(read_json(body), own=own)
     except (ParseError, ValidationError):
         return None
 
