@@ -71,7 +71,6 @@ def test_an_ambiguous_body_is_400(api: Api, campaign: Campaign) -> None:
         (b'{"user_id": "1", "user_id": "2"}', "user_id"),
         (b'{"user_id": "1", "more": {"a": 1, "a": 2}}', "a"),
         (b'{"user_id": "1", "more": Infinity}', "body"),
-        (b'{"user_id": "1", "more": ' + b"[" * 9 + b"]" * 9 + b"}", "body"),
         (b'{"user_id": "1"} {}', "body"),
         (b'\xef\xbb\xbf{"user_id": "1"}', "body"),
     ):
