@@ -8,14 +8,12 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from coupons.api.parsers import BodyTooLarge
-from coupons.api.problems import CONTENT_TYPE, RETRY_SOON_SEC, Code, Problem, retry_after
+from coupons.api.problems import CONTENT_TYPE, KINDS, RETRY_SOON_SEC, Code, Problem, retry_after
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
 
 logger = logging.getLogger(__name__)
@@ -90,20 +88,7 @@ class _OutageLog:
 
 outages = _OutageLog()
 
-_CODES: list[tuple[type[Exception], Code]] = [
-    (exceptions.NotAuthenticated, Code.UNAUTHENTICATED),
-    (exceptions.AuthenticationFailed, Code.UNAUTHENTICATED),
-    (exceptions.PermissionDenied, Code.FORBIDDEN),
-    (PermissionDenied, Code.FORBIDDEN),
-    (exceptions.NotFound, Code.NOT_FOUND),
-    (Http404, Code.NOT_FOUND),
-    (exceptions.MethodNotAllowed, Code.METHOD_NOT_ALLOWED),
-    (exceptions.NotAcceptable, Code.NOT_ACCEPTABLE),
-    (exceptions.UnsupportedMediaType, Code.UNSUPPORTED_MEDIA_TYPE),
-    (exceptions.ParseError, Code.INVALID),
-    (BodyTooLarge, Code.TOO_LARGE),
-    (OperatorError, Code.CONFLICT),
-]
+_CODE_OF_STATUS = {kind.status: code for code, kind in KINDS.items()}
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -112,13 +97,14 @@ def problem_of(error: Exception) -> Problem | None:
         return _invalid(error)
     if isinstance(error, Unconfirmed):
         return Problem(Code.UNCONFIRMED, "Repeat the same request: you keep your place.", RETRY_SOON_SEC)
-    if isinstance(error, exceptions.Throttled):
-        return Problem(Code.TOO_MANY_REQUESTS, str(error.detail), retry_after(getattr(error, "wait", None) or 0))
     if isinstance(error, (RetryLater, *DATABASE_DOWN)):
         return Problem(Code.UNAVAILABLE, "Repeat the same request in a moment.", RETRY_SOON_SEC)
-    for kind, code in _CODES:
-        if isinstance(error, kind):
-            return Problem(code, str(getattr(error, "detail", error)))
+    if isinstance(error, OperatorError):
+        return Problem(Code.CONFLICT, str(error))
+    if isinstance(error, exceptions.APIException):
+        wait_sec = getattr(error, "wait", None)  # of Throttled
+        retry_after_sec = None if wait_sec is None else retry_after(wait_sec)
+        return Problem(_CODE_OF_STATUS[error.status_code], str(error.detail), retry_after_sec)
     return None
 
 
