@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -54,19 +53,6 @@ class _Ticket(NamedTuple):
     sequence: int
 
 
-class _Claim(NamedTuple):
-    """A row that this run holds until its lease ends, and when it was due. `event.attempts` counts this attempt."""
-
-    event: FailEventHistory
-    due_at: datetime | None
-
-    def claimed_row(self) -> QuerySet[FailEventHistory]:
-        """Selects the row unless another run has taken it over, which raises the number of attempts."""
-        return FailEventHistory.objects.filter(
-            pk=self.event.pk, event_status=EventStatus.PROCESSING, attempts=self.event.attempts
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """The result of one attempt. Without a code the coupon exists. The caller settles `issued` after the commit."""
@@ -105,10 +91,10 @@ def retry_due_events(*, limit: int, actor: str, stop: Callable[[], bool] = lambd
     run = _Run(actor)
     while run.report.tried < limit and not stop():
         due = FailEventHistory.objects.filter(next_attempt_at__lte=Now()).exclude(campaign__in=run.stale)
-        claim = _claim(due.order_by("next_attempt_at"))
-        if claim is None:
+        event = _claim(due.order_by("next_attempt_at"))
+        if event is None:
             break
-        _retry(claim, run)
+        _retry(event, run)
     return run.end()
 
 
@@ -120,14 +106,17 @@ def retry_events_now(*, event_ids: Sequence[int], actor: str, reason: str = "") 
     run = _Run(actor, reason=reason)
     for pk in sorted(event_ids):
         chosen = FailEventHistory.objects.filter(pk=pk, event_status=EventStatus.FAIL)
-        claim = _claim(chosen.exclude(campaign__in=run.stale))
-        if claim is not None:
-            _retry(claim, run)
+        event = _claim(chosen.exclude(campaign__in=run.stale))
+        if event is not None:
+            _retry(event, run)
     return run.end()
 
 
-def _claim(chosen: QuerySet[FailEventHistory]) -> _Claim | None:
-    """Claims the first free row for this run, in a transaction of its own. Returns None when no row is free."""
+def _claim(chosen: QuerySet[FailEventHistory]) -> FailEventHistory | None:
+    """Claims the first free row for this run, in a transaction of its own. Returns None when no row is free.
+
+    `attempts` of the returned event counts this attempt, and its `next_attempt_at` is when it was due.
+    """
     with transaction.atomic():
         free = chosen.filter(given_up_at__isnull=True).defer("payload").select_for_update(skip_locked=True, no_key=True)
         event = free.first()
@@ -142,40 +131,45 @@ def _claim(chosen: QuerySet[FailEventHistory]) -> _Claim | None:
         event.attempts += 1
     # Crash here => the row is PROCESSING until the lease ends, then due again.
     failpoint(RETRY_CLAIMED)
-    return _Claim(event, event.next_attempt_at)
+    return event
 
 
-def _retry(claim: _Claim, run: _Run) -> None:
+def _claimed_row(event: FailEventHistory) -> QuerySet[FailEventHistory]:
+    """Selects the row unless another run has taken it over, which raises the number of attempts."""
+    return FailEventHistory.objects.filter(pk=event.pk, event_status=EventStatus.PROCESSING, attempts=event.attempts)
+
+
+def _retry(event: FailEventHistory, run: _Run) -> None:
     try:
         try:
-            _try(claim, run)
+            _try(event, run)
         except DATABASE_DOWN:
             raise
         except DatabaseError as error:
             # PostgreSQL refuses this row, for example by a constraint that it checks at the commit.
-            _try(claim, run, refused=one_line(error))
+            _try(event, run, refused=one_line(error))
     except StateStale as error:
-        logger.warning("retry.left_alone event=%d error=%s", claim.event.pk, one_line(error))
+        logger.warning("retry.left_alone event=%d error=%s", event.pk, one_line(error))
         run.stale[error.campaign_id] = error
-        _release(claim)
+        _release(event)
     except (RetryLater, *DATABASE_DOWN):
-        _release(claim)
+        _release(event)
         raise
 
 
 @heals_id_sequences
-def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
+def _try(event: FailEventHistory, run: _Run, *, refused: str = "") -> None:
     """Issues and finishes in one transaction. `refused` is why PostgreSQL refused the coupon: the event fails again."""
     started_at = timezone.now()
     with transaction.atomic():
-        if not claim.claimed_row().select_for_update(no_key=True).exists():
+        if not _claimed_row(event).select_for_update(no_key=True).exists():
             run.report.lost += 1
             return
-        outcome = _Outcome(FailCode.DATABASE_REFUSED, refused) if refused else _issue(claim.event)
+        outcome = _Outcome(FailCode.DATABASE_REFUSED, refused) if refused else _issue(event)
         failpoint(RETRY_ISSUED)
-        _finish(claim, outcome)
+        _finish(event, outcome)
         FailAttempt.objects.create(
-            event=claim.event,
+            event=event,
             started_at=started_at,
             actor=run.actor,
             error_code=outcome.code or "",
@@ -183,14 +177,14 @@ def _try(claim: _Claim, run: _Run, *, refused: str = "") -> None:
         )
         if run.reason is not None:
             what = f"Retried now: {f'{outcome.code} again' if outcome.code else 'issued'}"
-            audit.record(actor=run.actor, row=claim.event, what=what, reason=run.reason)
+            audit.record(actor=run.actor, row=event, what=what, reason=run.reason)
     # Crash here => the row is done; the relay finds it and settles a ticket that is still pending.
     failpoint(RETRY_COMMITTED)
     if outcome.issued is not None:
         with suppress(StateStale):  # the rebuild reads the rows, and finds nothing pending
             settle_tickets(outcome.issued)
     failpoint(RETRY_SETTLED)
-    pk, attempt = claim.event.pk, claim.event.attempts
+    pk, attempt = event.pk, event.attempts
     logger.info("retry.tried event=%d attempt=%d outcome=%s", pk, attempt, outcome.code or EventStatus.SUCCESS)
     run.report.failed += outcome.code is not None
     run.report.succeeded += outcome.code is None
@@ -210,25 +204,28 @@ def _issue(event: FailEventHistory) -> _Outcome:
     return _Outcome(known_as, "An operator gave up another failed event of this ticket.", issued)
 
 
-def _finish(claim: _Claim, outcome: _Outcome) -> None:
-    attempts, code = claim.event.attempts, outcome.code
+def _finish(event: FailEventHistory, outcome: _Outcome) -> None:
+    attempts, code = event.attempts, outcome.code
     again = code is not None and code.retried_by_itself and attempts < settings.RETRY_MAX_ATTEMPTS
-    claim.claimed_row().update(
+    _claimed_row(event).update(
         event_status=EventStatus.SUCCESS if code is None else EventStatus.FAIL,
-        error_code=claim.event.error_code if code is None else code,
+        error_code=event.error_code if code is None else code,
         next_attempt_at=from_now(retry_delay_sec(attempts)) if again else None,
         updated_at=Now(),
     )
 
 
-def _release(claim: _Claim) -> None:
+def _release(event: FailEventHistory) -> None:
     """Returns the row untried, due as before. If PostgreSQL does not answer, the lease ends instead."""
     try:
-        claim.claimed_row().update(
-            event_status=EventStatus.FAIL, attempts=F("attempts") - 1, next_attempt_at=claim.due_at, updated_at=Now()
+        _claimed_row(event).update(
+            event_status=EventStatus.FAIL,
+            attempts=F("attempts") - 1,
+            next_attempt_at=event.next_attempt_at,
+            updated_at=Now(),
         )
     except DATABASE_DOWN as error:
-        logger.warning("retry.not_released event=%d error=%s", claim.event.pk, one_line(error))
+        logger.warning("retry.not_released event=%d error=%s", event.pk, one_line(error))
 
 
 def retry_delay_sec(attempts: int) -> float:
