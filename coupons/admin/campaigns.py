@@ -3,17 +3,22 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 
 from coupons.admin import live_state
-from coupons.admin.campaign_columns import CampaignChangeList, CampaignColumns
 from coupons.admin.campaign_form import EDITABLE, CampaignForm
 from coupons.admin.forms import ConfirmationForm, read_reason
-from coupons.admin.pages import OperatorAdmin, actor_of, errors_as_messages
+from coupons.admin.live_state import LiveState
+from coupons.admin.pages import OperatorAdmin, OperatorChangeList, actor_of, badge, errors_as_messages, number
 from coupons.campaigns import lifecycle
 from coupons.errors import PushDidNotArrive
 from coupons.models import Campaign, CampaignState
@@ -25,10 +30,22 @@ BUTTONS = {
     CampaignState.PAUSED: {"resume_campaigns": "Resume", "close_campaigns": "Close …"},
     CampaignState.CLOSED: {},
 }
+_STATE_KINDS = {CampaignState.DRAFT: "plain", CampaignState.OPEN: "good", CampaignState.PAUSED: "warn"}
+
+
+class CampaignChangeList(OperatorChangeList):
+    """Reads from Redis the campaigns of the page that is shown, and no others."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        seen = live_state.read_live_states(self.result_list)
+        for campaign in self.result_list:
+            campaign.live = seen[campaign.pk]
 
 
 @admin.register(Campaign)
-class CampaignAdmin(CampaignColumns, OperatorAdmin):
+class CampaignAdmin(OperatorAdmin):
     acting_form = CampaignForm
     actions = ("open_campaigns", "pause_campaigns", "resume_campaigns", "close_campaigns")
     list_display = (
@@ -129,3 +146,47 @@ class CampaignAdmin(CampaignColumns, OperatorAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CampaignChangeList
+
+    @admin.display(description="state", ordering="state")
+    def state_badge(self, campaign: Campaign) -> SafeString:
+        return badge(campaign.state, _STATE_KINDS.get(CampaignState(campaign.state), "plain"))
+
+    @admin.display(description=f"window ({settings.TIME_ZONE})", ordering="opens_at")
+    def window(self, campaign: Campaign) -> SafeString:
+        closes_at = localize(localtime(campaign.closes_at)) if campaign.closes_at else "no end"
+        return format_html("{}<br>{}", localize(localtime(campaign.opens_at)), closes_at)
+
+    @admin.display
+    def admitted(self, campaign: Campaign) -> SafeString:
+        seen = _live(campaign)
+        return format_html(
+            "{} of {}<br>{} remaining", number(seen.admitted), number(seen.quantity), number(seen.remaining)
+        )
+
+    @admin.display
+    def pending(self, campaign: Campaign) -> str:
+        return number(_live(campaign).pending)
+
+    @admin.display
+    def issued(self, campaign: Campaign) -> str:
+        return number(campaign.issued_count)
+
+    @admin.display(description="failed")
+    def open_events(self, campaign: Campaign) -> SafeString | str:
+        seen = _live(campaign)
+        if not seen.open_events:
+            return "0"
+        url = reverse("admin:coupons_faileventhistory_changelist")
+        return format_html(
+            '<a href="{}?campaign__id__exact={}">{}</a>', url, campaign.pk, badge(seen.open_events_text, "bad")
+        )
+
+    @admin.display(description="Redis")
+    def redis(self, campaign: Campaign) -> SafeString:
+        seen = _live(campaign)
+        return badge(seen.redis, seen.kind)
+
+
+def _live(campaign: Any) -> LiveState:
+    seen: LiveState = campaign.live
+    return seen
