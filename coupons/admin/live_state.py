@@ -25,6 +25,9 @@ class RedisState(StrEnum):
     SILENT = "does not answer"
 
 
+_BADGES = {RedisState.CURRENT: "good", RedisState.NOT_PUSHED: "warn", RedisState.STALE: "bad", RedisState.SILENT: "bad"}
+
+
 @dataclass(frozen=True, slots=True)
 class LiveState:
     """`admitted` and `pending` are None while they are unknown. `open_events` stops at MAX_COUNTED + 1."""
@@ -48,7 +51,7 @@ class LiveState:
     @property
     def kind(self) -> str:
         """The colour of the badge, see pages.badge."""
-        return _KINDS[self.redis]
+        return _BADGES.get(self.redis, "plain")
 
 
 def read_live_states(campaigns: Sequence[Campaign]) -> dict[UUID, LiveState]:
@@ -102,20 +105,6 @@ def _open_events(campaign_ids: Sequence[UUID]) -> dict[UUID, int]:
     """Counts each campaign's failed events that are not SUCCESS; each count stops at MAX_COUNTED + 1."""
     still_open = FailEventHistory.objects.exclude(event_status=EventStatus.SUCCESS)
     of_campaign = still_open.filter(campaign=OuterRef("pk")).order_by().values("pk")
-    counted = Func(
-        ArraySubquery(of_campaign[: MAX_COUNTED + 1]),
-        function="CARDINALITY",
-        output_field=IntegerField(),
-    )
+    counted = Func(ArraySubquery(of_campaign[: MAX_COUNTED + 1]), function="CARDINALITY", output_field=IntegerField())
     rows = Campaign.objects.filter(pk__in=campaign_ids).order_by().annotate(open_events=counted)
     return dict(rows.values_list("pk", "open_events"))
-
-
-_KINDS = {
-    RedisState.CURRENT: "good",
-    RedisState.NOT_PUSHED: "warn",
-    RedisState.STALE: "bad",
-    RedisState.NOT_LOADED: "plain",
-    RedisState.UNLOADED: "plain",
-    RedisState.SILENT: "bad",
-}
