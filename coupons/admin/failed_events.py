@@ -23,7 +23,6 @@ from coupons.issuing.retry import retry_events_now
 from coupons.models import EventStatus, FailAttempt, FailCode, FailEventHistory
 from coupons.runtime.text import make_visible
 
-MAX_SHOWN = 100  # events on the page that confirms giving up
 MAX_TEXT_SHOWN = 64 * 1024  # characters
 _POSITION = re.compile(r"(?:(?P<topic>[\w.-]+)\[)?(?P<partition>\d{1,9})\]?@(?P<offset>\d{1,18})")
 
@@ -95,7 +94,11 @@ class FailedEventAdmin(ReadOnlyAdmin):
     def give_up_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse | None:
         events, form = self.take(request, chosen), ConfirmationForm(request)
         if not form.is_valid():
-            return self._confirm_give_up(request, events, form)
+            rows = [event for event in events if _is_open(event)]
+            promised = sum(FailCode(event.error_code).holds_ticket for event in rows)
+            return self.show_page(
+                request, "faileventhistory/give_up.html", title="Give up?", form=form, rows=rows, promised=promised
+            )
         with errors_as_messages(request, about="Give up"):
             reason = form.cleaned_data["reason"]
             given_up = give_up_events(event_ids=_ids(events), actor=actor_of(request), reason=reason)
@@ -103,21 +106,6 @@ class FailedEventAdmin(ReadOnlyAdmin):
                 messages.success(request, f"Given up: {_count(given_up)}.")
             _report_skipped(request, events, done=given_up)
         return None
-
-    def _confirm_give_up(
-        self, request: HttpRequest, events: Sequence[FailEventHistory], form: ConfirmationForm
-    ) -> HttpResponse:
-        rows = [event for event in events if _is_open(event)]
-        return self.show_page(
-            request,
-            "faileventhistory/give_up.html",
-            title="Give up?",
-            form=form,
-            rows=rows,
-            shown=rows[:MAX_SHOWN],
-            not_shown=max(len(rows) - MAX_SHOWN, 0),
-            promised=sum(FailCode(event.error_code).holds_ticket for event in rows),
-        )
 
     # --- display ----------------------------------------------------------------------------------------
     def get_queryset(self, request: HttpRequest) -> QuerySet[FailEventHistory]:
