@@ -13,7 +13,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -167,7 +167,19 @@ class ReadOnly:
 
 
 class ReadOnlyAdmin(ReadOnly, OperatorAdmin):
+    """A long list: it is searched and sorted as an index serves it."""
+
     sortable_by = ()
+
+    def matches(self, term: str) -> Q:
+        """Returns the rows that a search finds. Django shows the search field if the class has `search_fields`."""
+        return Q()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        return queryset.filter(self.matches(term)) if term else queryset, False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return IndexedChangeList
