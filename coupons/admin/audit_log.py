@@ -1,6 +1,5 @@
 """Shows and searches the audit. Nothing can edit it, not even a superuser: PostgreSQL refuses the change."""
 
-
 from django.contrib import admin
 from django.db.models import Q
 from django.urls import NoReverseMatch, reverse

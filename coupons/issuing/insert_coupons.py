@@ -1,30 +1,22 @@
 """Writes coupons, with the only statement that does."""
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Sequence
 from secrets import token_bytes
 from typing import Final, Protocol
 from uuid import UUID
 
 from django.db import connection
 
-from coupons.models import Coupon
 from coupons.runtime.arrays import array, quoted_array
 
 CODE_LENGTH: Final = 26
 ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _LETTER_OF = bytes(ALPHABET[byte % len(ALPHABET)] for byte in range(256))  # 32 divides 256: each letter as likely
 
-# Table and columns come from the model, so the statement follows a renamed field; issued_at is the column's default.
-# bulk_create is half as fast: it makes an object and a piece of SQL for each row (docs/decisions/0007).
-_TABLE = connection.ops.quote_name(Coupon._meta.db_table)
-_COLUMNS = ", ".join(
-    connection.ops.quote_name(getattr(Coupon, name).field.attname)
-    for name in ("campaign", "user_id", "sequence", "code")
-)
+# issued_at is the column's default. bulk_create is half as fast: it makes an object and a piece of SQL for each row
+# (docs/decisions/0007).
 _INSERT = (
-    f"INSERT INTO {_TABLE} ({_COLUMNS}) "  # noqa: S608  no value from outside in it
+    "INSERT INTO coupons_coupon (campaign_id, user_id, sequence, code) "
     "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[])"
 )
 
@@ -43,7 +35,7 @@ class IssuableTicket(Protocol):
 def insert_coupons(tickets: Sequence[IssuableTicket]) -> None:
     """Inserts all or none, in this order. Raises IntegrityError, DataError or ValueError (a NUL byte)."""
     columns = [
-        array(_campaigns(tickets)),
+        array(str(ticket.campaign_id) for ticket in tickets),
         quoted_array([ticket.user_id for ticket in tickets]),
         array(str(ticket.sequence) for ticket in tickets),
         array(new_codes(len(tickets))),
@@ -56,10 +48,3 @@ def new_codes(count: int) -> list[str]:
     """Returns random codes of 130 bits each, as 26 characters A-Z and 2-7."""
     letters = token_bytes(CODE_LENGTH * count).translate(_LETTER_OF).decode()
     return [letters[start : start + CODE_LENGTH] for start in range(0, len(letters), CODE_LENGTH)]
-
-
-def _campaigns(tickets: Sequence[IssuableTicket]) -> Iterator[str]:
-    """Yields each ticket's campaign id as text. Formats it once per run of equal ids, because that is slow."""
-    for campaign_id, same in groupby(map(attrgetter("campaign_id"), tickets)):
-        text = str(campaign_id)
-        yield from (text for _ in same)

@@ -155,7 +155,7 @@ class _Rebuild:
         self._campaign = campaign
 
     def __call__(self, execute, sql, params, many, context):  # type: ignore[no-untyped-def]
-        if sql.startswith('INSERT INTO "coupons_coupon"'):
+        if sql.startswith("INSERT INTO coupons_coupon"):
             Campaign.objects.filter(pk=self._campaign.pk).update(epoch=F("epoch") + 1)
         return execute(sql, params, many, context)
 
@@ -213,7 +213,7 @@ def test_one_refused_among_many_is_found_by_halving(service: Service) -> None:
 
     assert refusals(result) == {"u199": FailCode.CONFLICT}
     assert issued_users(campaign) == dict([*places[:199], ("thief", 200), *places[200:]])
-    inserts = [query for query in captured if query["sql"].startswith('INSERT INTO "coupons_coupon"')]
+    inserts = [query for query in captured if query["sql"].startswith("INSERT INTO coupons_coupon")]
     assert len(inserts) < 40, "300 would be one for each"
 
 

@@ -110,7 +110,7 @@ def test_a_delivery_and_a_simultaneous_decision_exclude_each_other(refused: Camp
 
     def pause_before_commit(execute: Any, sql: str, params: Any, many: Any, context: Any) -> Any:
         done = execute(sql, params, many, context)
-        if sql.startswith(('INSERT INTO "coupons_coupon"', 'UPDATE "coupons_faileventhistory"')):
+        if sql.startswith(("INSERT INTO coupons_coupon", 'UPDATE "coupons_faileventhistory"')):
             begun.set()
             assert go_on.wait(20)
         return done
