@@ -1,4 +1,3 @@
-from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
@@ -17,9 +16,6 @@ class Command(CouponCommand):
   manage.py create_topic
   COUPON_TOPIC_PARTITIONS=24 COUPON_TOPIC_REPLICATION=3 COUPON_TOPIC_MIN_INSYNC_REPLICAS=2 manage.py create_topic
 """
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        pass
 
     def run(self, **options: Any) -> None:
         if topics.create_topic():
