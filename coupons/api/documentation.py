@@ -4,29 +4,23 @@ All of it is public and comes from this server alone: the page's script and styl
 """
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
+from django.views.generic import TemplateView
 
 from coupons.api.problems import KINDS
 
+_cached = cache_control(public=True, max_age=300)
+
 
 @require_safe
-@cache_control(public=True, max_age=300)
+@_cached
 def schema(request: HttpRequest) -> HttpResponse:
     from coupons.api.schema import document  # here, so that other requests do not load the generator
 
     return JsonResponse(document())
 
 
-@require_safe
-@cache_control(public=True, max_age=300)
-def docs(request: HttpRequest) -> HttpResponse:
-    return render(request, "coupons/api_docs.html")
-
-
-@require_safe
-@cache_control(public=True, max_age=300)
-def problems(request: HttpRequest) -> HttpResponse:
-    """Shows the page that a problem's `type` links to, e.g. `/api/docs/problems#sold-out`."""
-    return render(request, "coupons/problems.html", {"kinds": KINDS.items()})
+docs = _cached(TemplateView.as_view(template_name="coupons/api_docs.html"))
+# A problem's `type` links to its section there, e.g. `/api/docs/problems#sold-out`.
+problems = _cached(TemplateView.as_view(template_name="coupons/problems.html", extra_context={"kinds": KINDS.items()}))
