@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -35,6 +34,7 @@ MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
 MIN_RSA_BITS = 2048
 KEY_SET = "jwks.json"
 PRIVATE = "a private key belongs to the issuer alone"
+Signature = tuple[tuple[str, int, int, int], ...]
 _NAME = re.compile(r"(?P<kid>[A-Za-z0-9._-]{1,64})\.(?P<algorithm>[A-Za-z0-9]+)\.(?P<kind>pem|secret)")
 
 
@@ -64,32 +64,24 @@ class TokenKeys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
         self._looked_at = time.monotonic()
-        self._signature = _signature(folder)
-        self._keys = self._read()
+        self._read(_signature(folder))
 
     def find(self, kid: str) -> jwt.PyJWK | None:
-        if time.monotonic() - self._looked_at > REREAD_SEC and self._lock.acquire(blocking=False):
-            try:
-                self._look_again()
-            finally:
-                self._lock.release()
-        return self._keys.get(kid)
+        if time.monotonic() - self._looked_at > REREAD_SEC:
+            self._looked_at = time.monotonic()  # first, so that the other threads go on meanwhile
+            signature = _signature(self._folder)
+            if signature != self._current[0]:
+                self._read(signature)
+        return self._current[1].get(kid)
 
-    def _look_again(self) -> None:
-        self._looked_at = time.monotonic()
-        signature = _signature(self._folder)
-        if signature != self._signature:
-            self._signature = signature
-            self._keys = self._read()
-
-    def _read(self) -> dict[str, jwt.PyJWK]:
+    def _read(self, signature: Signature) -> None:
         keys, errors = read_keys(self._folder)
         for error in errors:
             logger.error("callers.bad_key_file error=%s", error)
         logger.info("callers.token_keys kids=%s", ",".join(sorted(keys)) or "none")
-        return keys
+        # One assignment: if a thread that was held up puts older keys back, their signature shows it at the next look.
+        self._current = signature, keys
 
 
 def token_keys() -> TokenKeys | None:
@@ -136,16 +128,12 @@ def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str, jwt.PyJWK
     found = []
     for number, entry in enumerate(entries, start=1):
         try:
-            if _is_to_sign(entry):
+            # An issuer's set may have encryption keys too.
+            if not isinstance(entry, dict) or entry.get("use", "sig") == "sig":
                 found.append(_read_entry(number, entry))
         except BadKey as error:
             errors.append(error)
     return found
-
-
-def _is_to_sign(entry: Any) -> bool:
-    """False for an encryption key, which an issuer's set may have too."""
-    return not isinstance(entry, dict) or entry.get("use", "sig") == "sig"
 
 
 def _read_file(name: str, content: bytes) -> tuple[str, jwt.PyJWK]:
@@ -206,7 +194,7 @@ def _is_public_key(secret: bytes) -> bool:
     return False
 
 
-def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+def _signature(folder: Path) -> Signature:
     """Changes when a file is added, removed or written, also through the links of a mounted secret."""
     try:
         with os.scandir(folder) as entries:
