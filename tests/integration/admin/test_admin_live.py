@@ -132,14 +132,11 @@ def test_no_page_counts_without_a_limit(service: Service, page: str, query: str)
     assert all("LIMIT 10001" in sql for sql in counts), counts
 
 
-def test_a_big_list_shows_an_estimated_count(service: Service) -> None:
+def test_a_big_list_says_that_there_are_more(service: Service) -> None:
     issue(service.campaign(20_000, opened=False), 10_050)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE coupons_coupon")
-
     page = sign_in(*VIEW).get(reverse(COUPONS))
 
-    assert "The first 10,000 of about 10,050 coupons. Search or filter to find others." in text_of(page)
+    assert "The first 10,000 coupons; there are more. Search or filter to find others." in text_of(page)
     assert page.context["cl"].paginator.num_pages == 100
 
 
