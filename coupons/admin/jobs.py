@@ -57,11 +57,5 @@ class JobRunAdmin(ReadOnlyAdmin):
     @admin.display
     def outcome(self, run: JobRun) -> SafeString:
         if run.succeeded is None:
-            return badge("running", "plain") if _is_recent(run) else badge("not finished", "bad")
-        if not run.succeeded:
-            return badge("failed", "bad")
-        return badge("succeeded", "good") if _is_recent(run) else badge("succeeded, now overdue", "warn")
-
-
-def _is_recent(run: JobRun) -> bool:
-    return timezone.now() - run.started_at <= OVERDUE_AFTER
+            return badge("running", "plain")
+        return badge("succeeded", "good") if run.succeeded else badge("failed", "bad")
