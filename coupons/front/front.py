@@ -27,7 +27,7 @@ class Front:
         if scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
             return
-        request = Request(scope, receive, max_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        request = Request(scope, receive)
         try:
             answer = None if self._apply_handler is None else await self._apply_handler.answer(request)
             if answer is None:

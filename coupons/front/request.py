@@ -42,7 +42,7 @@ class BodyRefused(Exception):
 class Request:
     """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`)."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.began_at = time.monotonic()
         self.method: str = scope["method"]
@@ -50,7 +50,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.has_repeated_headers = len(self.headers) != len(scope["headers"])
         self._receive = receive
-        self._max_bytes = max_bytes
+        self._max_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         self._body: bytes | None = None
 
     async def body(self) -> bytes:

@@ -6,7 +6,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
 from django.http.response import ResponseHeaders
@@ -137,4 +136,4 @@ def _request(environ: dict[str, Any]) -> Request:
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return Request(scope, receive, max_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+    return Request(scope, receive)
