@@ -1,34 +1,27 @@
 """Stores the last run of each scheduled job for the admin: cron discards output and exit codes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
 from django.db import DatabaseError, InterfaceError
 from django.db.models.functions import Now
 
 from coupons.models import JobRun
 
+ResultT = TypeVar("ResultT")
 
-@contextmanager
-def recorded_run(name: str) -> Iterator[list[str]]:
-    """Records start, end and outcome of a run. The caller appends the result to the list. Exceptions are recorded and
-    raised again."""
-    JobRun.objects.update_or_create(
-        name=name, defaults={"started_at": Now(), "finished_at": None, "succeeded": None, "result": ""}
-    )
-    result: list[str] = []
+
+def record_run(name: str, job: Callable[[], ResultT]) -> ResultT:
+    """Runs the job, and records its start, its end and its result. An exception is recorded and raised again."""
+    started = {"started_at": Now(), "finished_at": None, "succeeded": None, "result": ""}
+    JobRun.objects.update_or_create(name=name, defaults=started)
+    run = JobRun.objects.filter(pk=name)
     try:
-        yield result
+        result = job()
     except Exception as error:
-        result.append(f"{type(error).__name__}: {error}")
-        _finish(name, succeeded=False, result=result)
+        with suppress(DatabaseError, InterfaceError):
+            run.update(finished_at=Now(), succeeded=False, result=f"{type(error).__name__}: {error}")
         raise
-    _finish(name, succeeded=True, result=result)
-
-
-def _finish(name: str, *, succeeded: bool, result: list[str]) -> None:
-    try:
-        JobRun.objects.filter(pk=name).update(finished_at=Now(), succeeded=succeeded, result="\n".join(result))
-    except (DatabaseError, InterfaceError):
-        if succeeded:
-            raise
+    run.update(finished_at=Now(), succeeded=True, result=str(result))
+    return result

@@ -3,7 +3,7 @@ from typing import Any
 
 from coupons.issuing.retry import retry_due_events
 from coupons.management.command import CouponCommand, stop_requested, whole_number
-from coupons.management.job_runs import recorded_run
+from coupons.management.job_runs import record_run
 
 
 class Command(CouponCommand):
@@ -26,7 +26,6 @@ class Command(CouponCommand):
         )
 
     def run(self, **options: Any) -> None:
-        with recorded_run("retry_failed_coupons") as result:
-            report = retry_due_events(limit=options["limit"], actor="retry_failed_coupons", stop=stop_requested.is_set)
-            result.append(str(report))
+        name, limit = "retry_failed_coupons", options["limit"]
+        report = record_run(name, lambda: retry_due_events(limit=limit, actor=name, stop=stop_requested.is_set))
         self.stdout.write(f"Retried: {report}.")

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from coupons.campaigns.lifecycle import create_campaign
-from coupons.management.job_runs import recorded_run
+from coupons.management.job_runs import record_run
 from coupons.models import Coupon, JobRun
 from tests.support.operators import (
     CAMPAIGNS,
@@ -91,9 +91,7 @@ def test_a_job_that_never_ran_is_an_alarm() -> None:
 
 
 def test_a_recent_job_shows_its_result_without_alarm() -> None:
-    with recorded_run("retry_failed_coupons") as result:
-        result.append("3 succeeded")
-
+    record_run("retry_failed_coupons", lambda: "3 succeeded")
     page = sign_in(*VIEW).get(reverse(JOBS))
 
     assert messages_of(page) == []
@@ -101,8 +99,11 @@ def test_a_recent_job_shows_its_result_without_alarm() -> None:
 
 
 def test_a_failed_job_is_an_alarm_on_failed_events_too() -> None:
-    with pytest.raises(RuntimeError), recorded_run("retry_failed_coupons"):
+    def fail() -> None:
         raise RuntimeError("no database")
+
+    with pytest.raises(RuntimeError):
+        record_run("retry_failed_coupons", fail)
     client = sign_in(*VIEW)
 
     assert "The last run of retry_failed_coupons failed." in text_of(client.get(reverse(EVENTS)))
