@@ -8,6 +8,8 @@ import logging
 import threading
 import time
 from collections import Counter, deque
+from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 from django.conf import settings
@@ -29,40 +31,34 @@ WATCH_SEC = 10.0  # a campaign is watched for this long after its last refusal
 OPENING_MARGIN_MS = 1_000
 
 
+@dataclass
 class ClosedCampaign:
-    """A campaign that refuses every user without a ticket, until `until` (monotonic)."""
+    """A campaign that refuses every user without a ticket, until `until`. `asked_at` is from before `state` was read;
+    both are monotonic times."""
 
-    def __init__(
-        self,
-        campaign_id: UUID,
-        state: RefusalState,
-        outcome: Outcome,
-        users: AdmittedUsers,
-        asked_at: float,
-        until: float,
-    ) -> None:
-        self.campaign_id = campaign_id
-        self.outcome = outcome
-        self.until = until
-        self._users = users
-        self._opens_at_ms = state.opens_at_ms
-        # Redis's time when this process's monotonic clock was 0. Redis read its clock after `asked_at`, so the estimate
-        # runs ahead rather than behind, and Retry-After is a little short: a user who comes a moment early waits for
-        # the opening, while one who comes late loses a whole second.
-        self._redis_ms_at_0 = state.now_ms - asked_at * 1000
-        problem = refusal(outcome, state.opens_at_ms, state.now_ms)
-        self._answer = refused(problem)
-        self._is_final = problem.retry_after_sec is None
+    campaign_id: UUID
+    state: RefusalState
+    outcome: Outcome
+    users: AdmittedUsers
+    asked_at: float
+    until: float
 
     def may_hold_ticket(self, user_id: str) -> bool:
-        return user_id in self._users.filter
+        return user_id in self.users.filter
+
+    @cached_property
+    def _first_answer(self) -> Answer:
+        return refused(refusal(self.outcome, self.state.opens_at_ms, self.state.now_ms))
 
     def answer(self) -> Answer:
         """Computes Retry-After anew each time, as the opening comes closer."""
-        if self._is_final:
-            return self._answer
-        now_ms = round(self._redis_ms_at_0 + time.monotonic() * 1000)
-        return self._answer._replace(headers=problem_headers(refusal(self.outcome, self._opens_at_ms, now_ms)))
+        if self.outcome is not Outcome.NOT_OPEN:
+            return self._first_answer
+        # Redis read its clock after `asked_at`, so this runs ahead rather than behind, and Retry-After is a little
+        # short: a user who comes a moment early waits for the opening, while one who comes late loses a whole second.
+        now_ms = self.state.now_ms + round((time.monotonic() - self.asked_at) * 1000)
+        problem = refusal(self.outcome, self.state.opens_at_ms, now_ms)
+        return self._first_answer._replace(headers=problem_headers(problem))
 
 
 class ClosedCampaigns:
