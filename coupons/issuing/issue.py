@@ -7,7 +7,6 @@ began since the gate answered, so a rebuild never misses a coupon. PostgreSQL's 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
@@ -24,7 +23,6 @@ from coupons.runtime.id_sequences import is_id_taken
 MAX_SINGLE_INSERTS = 8
 # All writers use this order, so that two batches with the same tickets or campaigns do not lock crosswise.
 _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campaign_id", "sequence")
-_CAMPAIGN: Callable[[IssuableTicket], UUID] = attrgetter("campaign_id")
 
 
 class Refusal(NamedTuple):
@@ -60,8 +58,8 @@ def issue_coupons(tickets: Sequence[IssuableTicket]) -> IssueResult:
     calls `settle_tickets`.
     """
     of_campaign: dict[UUID, list[IssuableTicket]] = defaultdict(list)
-    for campaign_id, group in groupby(tickets, key=_CAMPAIGN):
-        of_campaign[campaign_id] += group
+    for ticket in tickets:
+        of_campaign[ticket.campaign_id].append(ticket)
     result = IssueResult(epochs=_epochs(of_campaign.keys()))
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
     held, unheld = _ask_gate(known, result)
@@ -91,19 +89,17 @@ def _ask_gate(
     known: Mapping[UUID, list[IssuableTicket]], result: IssueResult
 ) -> tuple[list[IssuableTicket], list[IssuableTicket]]:
     """Returns the tickets that the gate holds, and those that it does not."""
-    all_held: list[IssuableTicket] = []
+    held: list[IssuableTicket] = []
     unheld: list[IssuableTicket] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
     for campaign_id, sequences in ticket_store.held_sequences(epochs=result.epochs, users=users).items():
-        group = known[campaign_id]
-        held = [ticket for ticket, sequence in zip(group, sequences, strict=True) if sequence == ticket.sequence]
-        if len(held) < len(group):
-            asked = zip(group, sequences, strict=True)
-            unheld += [ticket for ticket, sequence in asked if sequence != ticket.sequence]
-        if held:
-            result.held[campaign_id] = [ticket.user_id for ticket in held]
-            all_held += held
-    return all_held, unheld
+        for ticket, sequence in zip(known[campaign_id], sequences, strict=True):
+            if sequence == ticket.sequence:
+                held.append(ticket)
+                result.held[campaign_id].append(ticket.user_id)
+            else:
+                unheld.append(ticket)
+    return held, unheld
 
 
 def _first_of_each(held: list[IssuableTicket], result: IssueResult) -> list[IssuableTicket]:
@@ -230,8 +226,7 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
 def _check_epochs(result: IssueResult) -> None:
     """Raises StateStale if an epoch has risen. The trigger has locked the campaigns' rows by now, so an epoch that is
     unchanged cannot rise before the commit."""
-    written_to = {campaign_id for campaign_id, _ in groupby(result.written, key=_CAMPAIGN)}
-    for campaign_id, epoch in _epochs(written_to).items():
+    for campaign_id, epoch in _epochs({ticket.campaign_id for ticket in result.written}).items():
         if epoch != result.epochs[campaign_id]:
             message = f"campaign {campaign_id}: a rebuild began while the batch was written"
             raise StateStale(message, campaign_id=campaign_id, reason="epoch")
