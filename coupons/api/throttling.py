@@ -38,14 +38,13 @@ class Taken(NamedTuple):
             "RateLimit": f'"{self.policy}";r={self.left};t={math.ceil(self.wait_sec)}',
         }
 
-    def too_many(self) -> Throttled | None:
-        """Returns the exception to raise, if the limit was reached. It names the limit; DRF's own text does not."""
-        if self.allowed:
-            return None
-        LIMITED.labels(self.policy).inc()
-        error = Throttled(wait=self.wait_sec)
-        error.detail = f"More than {self.limit} requests a minute for this {self.policy}."  # type: ignore[assignment]
-        return error
+    def check(self) -> None:
+        """Raises Throttled if the limit was reached. Its text names the limit; DRF's own does not."""
+        if not self.allowed:
+            LIMITED.labels(self.policy).inc()
+            error = Throttled(wait=self.wait_sec)
+            error.detail = f"More than {self.limit} requests a minute for this {self.policy}."  # type: ignore[assignment]
+            raise error
 
 
 class Buckets:
@@ -153,8 +152,8 @@ class LimitedView(APIView):
             self._taken = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
         else:
             self._taken = count_stranger(client_address(request))
-        if self._taken is not None and (too_many := self._taken.too_many()) is not None:
-            raise too_many
+        if self._taken is not None:
+            self._taken.check()
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)

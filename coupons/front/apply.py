@@ -10,6 +10,7 @@ from http import HTTPStatus
 from uuid import UUID
 
 from django.conf import settings
+from rest_framework.exceptions import Throttled
 
 from coupons.admission.campaign_cache import CachedCampaign, CampaignCacheUnavailable, campaign_cache
 from coupons.admission.gate import Admission, EpochAhead, admit_call, confirm_call
@@ -71,13 +72,13 @@ class ApplyHandler:
             if application is None:
                 return None
             counted = count_caller(caller, campaign=str(campaign_id), address=partial(address_of, request))
-            if counted is not None and (too_many := counted.too_many()) is not None:
-                answer = _error_answer(too_many)
-            elif (closed := self._closed.find(campaign_id, application.user_id)) is not None:
+            if counted is not None:
+                counted.check()
+            if (closed := self._closed.find(campaign_id, application.user_id)) is not None:
                 answer = self._closed.refuse(closed)
             else:
                 answer = await self._decide(application)
-        except RetryLater as error:  # also when API keys cannot be checked at this moment
+        except (RetryLater, Throttled) as error:  # also when API keys cannot be checked at this moment
             answer = _error_answer(error)
         limits = encode_headers(counted.headers()) if counted is not None else ()
         return Answer(answer.status, [*answer.headers, *limits, *_common_headers(request)], answer.body)
