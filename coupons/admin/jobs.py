@@ -17,7 +17,6 @@ OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minu
 
 
 def warnings(*, now: datetime) -> list[str]:
-    """Describes each problem with the scheduled jobs in one sentence; empty when there is none."""
     runs = {run.name: run for run in JobRun.objects.all()}
     commands = [entry[2][0] for entry in settings.CRONJOBS if entry[1].endswith("call_command")]
     found = [_warning(name, runs.get(name), now) for name in commands]
@@ -25,7 +24,6 @@ def warnings(*, now: datetime) -> list[str]:
 
 
 def show_warnings(request: HttpRequest) -> None:
-    """Shows them as messages of the page that is asked for."""
     if request.method == "GET":
         for text in warnings(now=timezone.now()):
             messages.error(request, text)

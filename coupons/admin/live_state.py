@@ -50,7 +50,6 @@ class LiveState:
 
     @property
     def kind(self) -> str:
-        """The colour of the badge, see pages.badge."""
         return _BADGES.get(self.redis, "plain")
 
 

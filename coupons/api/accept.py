@@ -123,7 +123,6 @@ def ticket_of(campaign_id: UUID, held: Held, *, epoch: int, trace: str) -> Ticke
 
 
 def promise(campaign_id: UUID, outcome: Outcome, ticket: Held) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Returns the answer to an accepted application: its document, status and headers."""
     document = applied(str(campaign_id), ticket)
     return document, 202 if outcome is Outcome.ADMITTED else 200, {"Location": document["status_url"]}
 

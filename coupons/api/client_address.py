@@ -30,7 +30,6 @@ def nearest_address(connected: str, forwarded_for: str) -> Address | None:
 
 
 def came_through_proxy(request: HttpRequest) -> bool:
-    """Whether a trusted proxy has made the connection."""
     address = _parse(request.META.get("REMOTE_ADDR", ""))
     return address is not None and _is_trusted(address)
 

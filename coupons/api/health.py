@@ -31,7 +31,6 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Serves the counters of all web processes and the gauges of the whole service."""
     counters: CollectorRegistry = REGISTRY
     if ARE_SHARED:
         counters = CollectorRegistry()

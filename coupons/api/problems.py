@@ -135,7 +135,6 @@ crowd spreads all the same, since each client returns the given seconds after it
 
 
 def retry_after(seconds: float) -> int:
-    """Rounds `seconds` up to whole seconds."""
     return max(RETRY_SOON_SEC, math.ceil(seconds))
 
 

@@ -27,7 +27,6 @@ WITH_BODY = (Code.UNSUPPORTED_MEDIA_TYPE, Code.LENGTH_REQUIRED, Code.TOO_LARGE)
 
 @cache
 def document() -> dict[str, Any]:
-    """Makes the document that /api/schema/ serves."""
     made: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return made
 

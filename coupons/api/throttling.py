@@ -107,7 +107,6 @@ def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address
 
 
 def count_stranger(address: Address | None) -> Taken | None:
-    """Counts a request without valid credentials."""
     return _scarcest(_take_for_address(address, campaign="")) if settings.LIMITS else None
 
 

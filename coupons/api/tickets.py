@@ -30,7 +30,6 @@ def ticket_path(campaign_id: str, user_id: str) -> str:
 
 
 def applied(campaign_id: str, ticket: Held) -> dict[str, Any]:
-    """Makes the AppliedDocument of a promise."""
     return {"status": "pending", "sequence": ticket.sequence, "status_url": ticket_path(campaign_id, ticket.user_id)}
 
 

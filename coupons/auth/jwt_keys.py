@@ -94,7 +94,6 @@ _keys_of = cache(TokenKeys)
 
 
 def read_keys(folder: Path) -> tuple[dict[str, jwt.PyJWK], list[BadKey]]:
-    """Returns the valid keys, and an error for each other file or entry."""
     keys: dict[str, jwt.PyJWK] = {}
     errors: list[BadKey] = []
     try:

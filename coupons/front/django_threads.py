@@ -21,8 +21,6 @@ SIDE_THREADS, SIDE_WAITING = 2, 4
 
 
 class DjangoThreads:
-    """Has COUPON_WEB_THREADS threads for the API, and a few for probes and pages."""
-
     def __init__(self, django: WSGIApplication) -> None:
         self._api = _ThreadPool("api", django, threads=settings.WEB_THREADS, waiting=settings.WEB_QUEUE)
         self._probes = _ThreadPool("probes", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)

@@ -17,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 
 class Front:
-    """The ASGI application around Django's WSGI application."""
-
     def __init__(self, django: WSGIApplication) -> None:
         self._django = DjangoThreads(django)
         self._apply_handler: ApplyHandler | None = None

@@ -26,8 +26,6 @@ _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campa
 
 
 class Refusal(NamedTuple):
-    """A ticket that could not be written, and why."""
-
     ticket: IssuableTicket
     code: FailCode
     reason: str
@@ -88,7 +86,6 @@ def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
 def _ask_gate(
     known: Mapping[UUID, list[IssuableTicket]], result: IssueResult
 ) -> tuple[list[IssuableTicket], list[IssuableTicket]]:
-    """Returns the tickets that the gate holds, and those that it does not."""
     held: list[IssuableTicket] = []
     unheld: list[IssuableTicket] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}

@@ -191,7 +191,6 @@ def _try(event: FailEventHistory, run: _Run, *, refused: str = "") -> None:
 
 
 def _issue(event: FailEventHistory) -> _Outcome:
-    """Tries to issue the event's ticket."""
     known_as = FailCode(event.error_code)
     if event.campaign_id is None or not event.user_id or event.sequence is None:
         return _Outcome(known_as, "The message names no ticket, so there is nothing to issue.")

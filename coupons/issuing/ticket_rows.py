@@ -18,7 +18,6 @@ class TicketRow(NamedTuple):
 
 
 def issued_tickets(campaign_id: UUID) -> Iterator[TicketRow]:
-    """Yields every coupon of the campaign."""
     yield from _stream(Coupon.objects.filter(campaign_id=campaign_id).values_list("user_id", "sequence"))
 
 

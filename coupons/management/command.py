@@ -59,8 +59,6 @@ class CouponCommand(BaseCommand, ABC):
 
 
 class CampaignCommand(CouponCommand):
-    """Opens, pauses, resumes or closes a campaign."""
-
     act: Callable[..., Campaign]
     done: str
 

@@ -148,7 +148,6 @@ class Comparison:
         self._highest_sequence = 0
 
     def compare_entries(self) -> None:
-        """Finds the differences of single users and sequences."""
         self._tables.run("TRUNCATE entry")
         self._tables.run(ENTRIES, self._values)
         ledger = self.ledger

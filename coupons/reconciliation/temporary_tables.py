@@ -96,7 +96,6 @@ class TemporaryTables:
             cursor.execute(statement, values)
 
     def row(self, query: str, values: Values | None = None) -> tuple[Any, ...]:
-        """The only row of the query's result."""
         [row] = self.rows(query, values)
         return row
 

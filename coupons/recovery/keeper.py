@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Runs rounds until `stop` is set. `round` runs every step once."""
-
     def __init__(self, *, interval_sec: float, stop: threading.Event) -> None:
         self._interval_sec = interval_sec
         self._stop = stop

@@ -50,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RebuildReport:
-    """One campaign's tickets after a rebuild, and how long the rebuild took."""
-
     campaign_id: UUID
     tickets: int
     pending: int

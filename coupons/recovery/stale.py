@@ -38,7 +38,6 @@ def stale_campaigns(*, skip_opening: bool = False) -> list[UUID]:
 
 
 def still_stale(campaign_ids: Iterable[UUID]) -> list[UUID]:
-    """Returns those of these campaigns whose state is stale."""
     campaigns = Campaign.objects.filter(pk__in=list(campaign_ids)).defer("log_ends")
     return [campaign.pk for campaign, _ in _not_current(campaigns)]
 

@@ -61,7 +61,6 @@ class Command(CouponCommand):
             sys.exit(EXIT_UNAVAILABLE)
 
     def _drafts(self, chosen: UUID | None) -> list[Ledger]:
-        """Makes empty ledgers for campaigns that were never opened."""
         campaigns = Campaign.objects.order_by("created_at")
         if chosen:
             campaigns = campaigns.filter(pk=chosen)
