@@ -19,8 +19,6 @@ from coupons.issuing.insert_coupons import IssuableTicket, insert_coupons
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
 from coupons.runtime.id_sequences import is_id_taken
 
-# A batch of this size is written one by one: halving would not pay.
-MAX_SINGLE_INSERTS = 8
 # All writers use this order, so that two batches with the same tickets or campaigns do not lock crosswise.
 _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campaign_id", "sequence")
 
@@ -112,44 +110,35 @@ def _user_key(ticket: IssuableTicket) -> tuple[UUID, str]:
 
 
 def _write(tickets: list[IssuableTicket], result: IssueResult) -> None:
-    """Writes all in one statement. If PostgreSQL refuses it, leaves out tickets that exist already and tries again, as
-    long as it finds some (another process may write the same tickets at this moment). Then writes part by part.
-
-    Part by part comes last because it holds rows of campaigns while it inserts more. A process that has inserted the
-    same tickets and waits for such a row is in a deadlock with it; PostgreSQL breaks it, and the batch is tried again.
-    """
-    while tickets:
-        if _insert(tickets) is None:
-            result.written += tickets
-            return
-        fresh = _without_existing(tickets, result)
-        if len(fresh) == len(tickets):
-            _write_parts(sorted(fresh, key=_WRITING_ORDER), result)
-            return
-        tickets = fresh
-
-
-def _write_parts(tickets: list[IssuableTicket], result: IssueResult) -> None:
-    """Halves a refused batch until it finds the refused tickets, each with its own reason.
+    """Writes all in one statement. If PostgreSQL refuses it, leaves out tickets that exist already (another process may
+    write the same tickets at this moment), or else halves it until each refused ticket stands alone, with its reason.
 
     The result is the same as one by one in this order: a part is written exactly when each of its tickets would be. But
-    one refused ticket among many costs one statement per halving, not one per neighbour.
+    one refused ticket among many costs a few statements per halving, not one per neighbour.
+
+    Halves come last because the first one holds rows of campaigns while the second inserts more. A process that has
+    inserted the same tickets and waits for such a row is in a deadlock with it; PostgreSQL breaks it, and the batch is
+    tried again.
     """
-    size = len(tickets) // 2 if len(tickets) > MAX_SINGLE_INSERTS else 1
-    for start in range(0, len(tickets), size):
-        part = tickets[start : start + size]
-        refusal = _insert(part)
-        if refusal is None:
-            result.written += part
-        elif len(part) > 1:
-            _write_parts(part, result)
-        elif refusal[0] is not FailCode.CONFLICT or _without_existing(part, result):
-            # Else another process has written this ticket meanwhile, and it is listed as a duplicate now.
-            result.refused.append(Refusal(part[0], *refusal))
+    refusal = _insert(tickets)
+    if refusal is None:
+        result.written += tickets
+        return
+    fresh = _without_existing(tickets, result)
+    if len(fresh) < len(tickets):
+        _write(fresh, result)
+    elif len(tickets) == 1:
+        result.refused.append(Refusal(tickets[0], *refusal))
+    else:
+        in_order, half = sorted(tickets, key=_WRITING_ORDER), len(tickets) // 2
+        _write(in_order[:half], result)
+        _write(in_order[half:], result)
 
 
 def _insert(tickets: Sequence[IssuableTicket]) -> tuple[FailCode, str] | None:
     """Inserts all or none. Returns the reason if none."""
+    if not tickets:
+        return None
     try:
         with transaction.atomic():
             insert_coupons(sorted(tickets, key=_WRITING_ORDER))
