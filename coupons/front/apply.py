@@ -122,7 +122,7 @@ class ApplyHandler:
             failpoint(WEB_ACKNOWLEDGED)
             with confirming():
                 confirmation = confirm_call(application.campaign_id, admission.epoch, held, position)
-                await self._gate.ask(confirmation, priority=True)
+                await self._gate.ask(confirmation)
             failpoint(WEB_CONFIRMED)
         application.check_in_time("answered too late")
         return admission

@@ -39,20 +39,17 @@ class _QueuedCall(NamedTuple):
 class AsyncGate:
     """Sends the concurrent calls of one event loop in pipelines. A call that is alone is sent at once. Calls gather
     only while pipelines are under way, so the busier the process, the larger its batches.
-
-    Calls with `priority`, of applications that are in progress, go before new ones.
     """
 
     def __init__(self) -> None:
         self._redis = loop_redis()
-        self._new: deque[_QueuedCall] = deque()
-        self._priority: deque[_QueuedCall] = deque()
+        self._waiting: deque[_QueuedCall] = deque()
         self._pipelines: set[asyncio.Task[None]] = set()
 
-    async def ask(self, call: Call[T], *, priority: bool = False) -> T:
+    async def ask(self, call: Call[T]) -> T:
         """Raises GateUnavailable (the script may have run all the same), and what the call's `read` raises."""
         queued = _QueuedCall(call, asyncio.get_running_loop().create_future())
-        (self._priority if priority else self._new).append(queued)
+        self._waiting.append(queued)
         if len(self._pipelines) < MAX_PIPELINES:
             pipeline = asyncio.create_task(self._run_batches())
             self._pipelines.add(pipeline)
@@ -70,19 +67,14 @@ class AsyncGate:
             except Exception as error:  # noqa: BLE001  each call raises it; the loop goes on
                 if isinstance(error, OUTAGE):
                     # Redis hangs: the calls behind this batch would time out one batch after the other.
-                    batch += [*self._priority, *self._new]
-                    self._priority.clear()
-                    self._new.clear()
+                    batch += self._waiting
+                    self._waiting.clear()
                 replies = [error] * len(batch)
             for queued, reply in zip(batch, replies, strict=True):
                 queued.resolve(reply)
 
     def _next_batch(self) -> list[_QueuedCall]:
-        batch: list[_QueuedCall] = []
-        for line in (self._priority, self._new):
-            while line and len(batch) < MAX_CALLS_PER_PIPELINE:
-                batch.append(line.popleft())
-        return batch
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_CALLS_PER_PIPELINE))]
 
     async def _run_batch(self, calls: Sequence[Call[Any]]) -> list[Any]:
         replies = await self._execute_pipeline([call.command for call in calls])
