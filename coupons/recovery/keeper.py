@@ -20,7 +20,7 @@ from coupons.models import Campaign
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
-from coupons.recovery.unknown_keys import SCAN_SEC, find_blocked_campaigns
+from coupons.recovery.unknown_keys import find_blocked_campaigns
 from coupons.runtime.id_sequences import heal_id_sequences
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Keeper:
         refused: dict[UUID, UnknownMessageKey] = {}
         if self._failing_steps.get("rebuild") == UnknownMessageKey.__name__:
             # Check before taking the lock and raising an epoch: an operator may run the same rebuild.
-            refused = find_blocked_campaigns(stale, within_sec=SCAN_SEC)
+            refused = find_blocked_campaigns(stale)
         if ready := [campaign_id for campaign_id in stale if campaign_id not in refused]:
             rebuild_campaigns(campaign_ids=ready, only_stale=True)
         for error in refused.values():

@@ -68,7 +68,7 @@ def _given_up(positions: Collection[Position]) -> set[Position]:
 
 
 def find_unread_unverified(
-    campaigns: Iterable[Campaign], *, within_sec: float
+    campaigns: Iterable[Campaign], *, within_sec: float = SCAN_SEC
 ) -> tuple[dict[UUID, list[Unverified]], int]:
     """Returns the unread ones by campaign, and how many unread messages it had no time for. Raises LogUnavailable."""
     log_ends = {campaign.pk: campaign.log_ends for campaign in campaigns}
@@ -102,14 +102,14 @@ def refuse_unaccounted(campaign_id: UUID, messages: Sequence[Unverified], ticket
         )
 
 
-def find_blocked_campaigns(campaign_ids: Collection[UUID], *, within_sec: float) -> dict[UUID, UnknownMessageKey]:
+def find_blocked_campaigns(campaign_ids: Collection[UUID]) -> dict[UUID, UnknownMessageKey]:
     """Returns which of these stale campaigns a rebuild would refuse, and why, as far as the time allows.
 
     Changes nothing. Raises RetryLater.
     """
     refused: dict[UUID, UnknownMessageKey] = {}
     if campaign_ids:
-        found, _ = find_unread_unverified(Campaign.objects.filter(pk__in=campaign_ids), within_sec=within_sec)
+        found, _ = find_unread_unverified(Campaign.objects.filter(pk__in=campaign_ids))
         for campaign_id, messages in found.items():
             try:
                 refuse_unaccounted(campaign_id, messages, dict(scan_tickets(campaign_id)) if messages else {})
@@ -134,7 +134,7 @@ def describe_keys(messages: Iterable[Unverified]) -> str:
 def report_unknown_keys() -> Sequence[CheckMessage]:
     """Serves `check --deploy`, before the service starts with other keys. Other checks report outages."""
     try:
-        found, unscanned = find_unread_unverified(Campaign.objects.filter(epoch__gt=0), within_sec=SCAN_SEC)
+        found, unscanned = find_unread_unverified(Campaign.objects.filter(epoch__gt=0))
     except (RetryLater, *DATABASE_DOWN):
         return []
     messages: list[CheckMessage] = []
@@ -154,5 +154,5 @@ def refuse_unknown_keys() -> None:
 
     Raises RetryLater and database errors when a part is down.
     """
-    for error in find_blocked_campaigns(stale_campaigns(), within_sec=SCAN_SEC).values():
+    for error in find_blocked_campaigns(stale_campaigns()).values():
         raise OperatorError(str(error))
