@@ -1,6 +1,6 @@
 """Finds a user's ticket in Redis and PostgreSQL."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from coupons.admission import ticket_store
-from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
+from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.gate import EpochAhead, Held
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
@@ -64,27 +64,21 @@ def find_ticket(*, campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
 
 def _held(campaign_id: UUID, user_id: str) -> Held | None:
     """Returns the gate's ticket. Raises RetryLater when the gate does not answer."""
-    known = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec())
+    wait_sec = settings.API_DATABASE_TIMEOUT_MS / 1000
+    known = campaign_cache().look_up(campaign_id, wait_sec=wait_sec)
     if known is None:
         return None
+    ask = partial(ticket_store.held_tickets, campaign_id=campaign_id, user_ids=[user_id])
     with asking_redis():
-        return _ask_gate(campaign_id, known, user_id).get(user_id)
-
-
-def _look_up_timeout_sec() -> float:
-    return float(settings.API_DATABASE_TIMEOUT_MS / 1000)
-
-
-def _ask_gate(campaign_id: UUID, known: CachedCampaign, user_id: str) -> dict[str, Held]:
-    try:
-        return ticket_store.held_tickets(campaign_id=campaign_id, epoch=known.epoch, user_ids=[user_id])
-    except EpochAhead:  # also a campaign that this process knows as a draft
-        newer = campaign_cache().look_up(campaign_id, wait_sec=_look_up_timeout_sec(), newer_than=known.epoch) or known
-        return ticket_store.held_tickets(campaign_id=campaign_id, epoch=newer.epoch, user_ids=[user_id])
-    except StateStale:
-        if known.epoch == 0:  # a draft, which Redis does not have
-            return {}
-        raise
+        try:
+            return ask(epoch=known.epoch).get(user_id)
+        except EpochAhead:  # also a campaign that this process knows as a draft
+            newer = campaign_cache().look_up(campaign_id, wait_sec=wait_sec, newer_than=known.epoch) or known
+            return ask(epoch=newer.epoch).get(user_id)
+        except StateStale:
+            if known.epoch == 0:  # a draft, which Redis does not have
+                return None
+            raise
 
 
 def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
