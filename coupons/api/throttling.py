@@ -80,10 +80,6 @@ class Buckets:
         wait_sec = 0.0 if tokens >= 1 else (1 - tokens) / rate
         return Taken(policy, allowed, limit, math.floor(tokens), wait_sec)
 
-    def clear(self) -> None:
-        with self._lock:
-            self._filled.clear()
-
 
 _buckets = Buckets(capacity=settings.LIMIT_MEMORY)
 
