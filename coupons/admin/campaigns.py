@@ -5,7 +5,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -47,6 +46,7 @@ class CampaignChangeList(OperatorChangeList):
 @admin.register(Campaign)
 class CampaignAdmin(OperatorAdmin):
     acting_form = CampaignForm
+    changelist = CampaignChangeList
     actions = ("open_campaigns", "pause_campaigns", "resume_campaigns", "close_campaigns")
     list_display = (
         "name", "state_badge", "redis", "window", "admitted", "pending", "issued", "open_events",
@@ -143,9 +143,6 @@ class CampaignAdmin(OperatorAdmin):
             context["live"] = live_state.read_live_states([campaign])[campaign.pk]
             context["state_badge"] = self.state_badge(campaign)
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return CampaignChangeList
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, campaign: Campaign) -> SafeString:

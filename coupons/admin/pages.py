@@ -71,7 +71,7 @@ class IndexedChangeList(OperatorChangeList):
 
 
 class AuditedHistory:
-    """Shows an object's audit entries as its history. Django's own log is not written."""
+    """Shows an object's audit entries as its history, and keeps the object. Django's own log is not written."""
 
     object_history_template: Any = "admin/coupons/object_history.html"
 
@@ -81,12 +81,16 @@ class AuditedHistory:
         entries = AuditEntry.objects.filter(kind=self.opts.label_lower, object_id=unquote(object_id)).order_by("-pk")
         return cast("HttpResponse", super().history_view(request, object_id, {"entries": entries[:MAX_HISTORY]}))  # type: ignore[misc]
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
 
 class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]  # takes no parameters at runtime
     """`lookups` are the only query parameters that may filter the list: others would read the whole table."""
 
     acting_form: type[ActingForm] | None = None  # creates a row, and changes one where that is allowed
     action_form = ReasonActionForm
+    changelist: type[ChangeList] = OperatorChangeList
     lookups: tuple[str, ...] = ()
     max_at_once = 100  # rows that one action takes
     paginator = BoundedPaginator
@@ -99,10 +103,7 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
         css: ClassVar = {"all": ["coupons/admin.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return OperatorChangeList
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+        return self.changelist
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in self.lookups
@@ -191,6 +192,7 @@ class ReadOnly:
 class ReadOnlyAdmin(ReadOnly, OperatorAdmin):
     """A long list: it is searched and sorted as an index serves it."""
 
+    changelist = IndexedChangeList
     sortable_by = ()
 
     def matches(self, term: str) -> Q:
@@ -202,9 +204,6 @@ class ReadOnlyAdmin(ReadOnly, OperatorAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
         return queryset.filter(self.matches(term)) if term else queryset, False
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return IndexedChangeList
 
 
 def actor_of(request: HttpRequest) -> str:

@@ -51,9 +51,6 @@ class _Audited(AuditedHistory):
 
     log_addition = log_change
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
 
 @admin.register(User)
 class CouponUserAdmin(_Audited, UserAdmin):  # type: ignore[type-arg]
