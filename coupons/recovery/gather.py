@@ -110,16 +110,11 @@ def _separate_shared_sequences(state: BuiltState) -> None:
     """Gives two users of one sequence a sequence each, or one of them would be in conflict for ever. The user with a
     row keeps it, else the first found; the other gets the next sequence and a new message. Only a Redis that was
     tampered with, or that went back further than the promise covers (docs/decisions/0013), has such tickets."""
-    owners: dict[int, str] = {}
-    moving: list[str] = []
-    for user_id, sequence in state.tickets.items():
-        owner = owners.setdefault(sequence, user_id)
-        if owner != user_id:
-            leaves = user_id if user_id in state.pending else owner
-            owners[sequence] = owner if leaves == user_id else user_id
-            moving.append(leaves)
-    for user_id in moving:
-        if user_id in state.pending:
-            sequence, new = state.tickets[user_id], state.highest_sequence + 1
+    taken = {sequence for user_id, sequence in state.tickets.items() if user_id not in state.pending}
+    for user_id in state.pending:
+        sequence = state.tickets[user_id]
+        if sequence in taken:
+            new = state.highest_sequence + 1
             logger.error("rebuild.shared_sequence user=%s sequence=%d becomes=%d", user_id, sequence, new)
             state.add_pending(user_id, new, 0.0)
+        taken.add(sequence)
