@@ -48,10 +48,8 @@ class CouponCommand(BaseCommand, ABC):
         except PushDidNotArrive as error:
             raise CommandError(make_visible(str(error)), returncode=EXIT_UNAVAILABLE) from error
         except (RetryLater, *DATABASE_DOWN) as error:
-            reason = one_line(error)
-            raise CommandError(
-                f"A server does not answer: {make_visible(reason)}", returncode=EXIT_UNAVAILABLE
-            ) from error
+            text = make_visible(f"A server does not answer: {one_line(error)}")
+            raise CommandError(text, returncode=EXIT_UNAVAILABLE) from error
 
     @abstractmethod
     def run(self, **options: Any) -> None:

@@ -26,6 +26,7 @@ class Scheduler:
         self._now = now
 
     def run(self) -> None:
+        logger.info("jobs.started count=%d", len(self._jobs))
         last_check = self._now()
         due = [self._next_due(job) for job in self._jobs]
         while not self._stop.is_set():

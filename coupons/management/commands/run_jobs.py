@@ -1,4 +1,3 @@
-import logging
 from argparse import ArgumentParser
 from typing import Any
 
@@ -30,5 +29,4 @@ class Command(CouponCommand):
             return
 
         stop_on_signals(stop)
-        logging.getLogger("coupons.management.scheduler").info("jobs.started count=%d", len(settings.CRONJOBS))
         scheduler.run()
