@@ -80,7 +80,7 @@ def decode_batch(messages: Sequence[Received]) -> _DecodedBatch:
 
 
 @heals_id_sequences
-def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueResult, int]:
+def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueResult[Ticket], int]:
     """Writes all or nothing: coupons, failed events, and the offset up to which each partition was read. Also returns
     how many failures are new."""
     failed = 0
@@ -95,7 +95,7 @@ def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueRes
     return issued, failed
 
 
-def _refused(refusals: Sequence[Refusal], batch: _DecodedBatch) -> Iterator[Failure]:
+def _refused(refusals: Sequence[Refusal[Ticket]], batch: _DecodedBatch) -> Iterator[Failure]:
     for ticket, code, reason in refusals:
         message, unverified = batch.messages[id(ticket)], batch.unverified.get(id(ticket))
         if unverified is not None and not code.holds_ticket:

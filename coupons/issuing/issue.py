@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import DataError, IntegrityError, transaction
@@ -19,33 +19,34 @@ from coupons.issuing.insert_coupons import IssuableTicket, insert_coupons
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
 from coupons.runtime.id_sequences import is_id_taken
 
+TicketT = TypeVar("TicketT", bound=IssuableTicket)
 # All writers use this order, so that two batches with the same tickets or campaigns do not lock crosswise.
 _WRITING_ORDER: Callable[[IssuableTicket], tuple[UUID, int]] = attrgetter("campaign_id", "sequence")
 
 
-class Refusal(NamedTuple):
-    ticket: IssuableTicket
+class Refusal(NamedTuple, Generic[TicketT]):
+    ticket: TicketT
     code: FailCode
     reason: str
 
 
 @dataclass(slots=True)
-class IssueResult:
+class IssueResult(Generic[TicketT]):
     """The result of a batch. Each ticket is in exactly one of the four lists.
 
     `given_up` lists tickets whose failed event an operator gave up: they need no further event. `held` lists all users
     whose ticket the gate held, by campaign: each has a coupon or a FAIL row once the caller commits.
     """
 
-    written: list[IssuableTicket] = field(default_factory=list)
-    duplicates: list[IssuableTicket] = field(default_factory=list)
-    given_up: list[IssuableTicket] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
+    written: list[TicketT] = field(default_factory=list)
+    duplicates: list[TicketT] = field(default_factory=list)
+    given_up: list[TicketT] = field(default_factory=list)
+    refused: list[Refusal[TicketT]] = field(default_factory=list)
     held: dict[UUID, list[str]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[UUID, int] = field(default_factory=dict)
 
 
-def issue_coupons(tickets: Sequence[IssuableTicket]) -> IssueResult:
+def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     """Writes the coupons of these tickets. Must run inside the caller's transaction, which also writes the FAIL rows.
 
     Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate did not answer, or a rebuild
@@ -53,10 +54,10 @@ def issue_coupons(tickets: Sequence[IssuableTicket]) -> IssueResult:
     IntegrityError when PostgreSQL chose an id that is taken (runtime/id_sequences.py). After the commit the caller
     calls `settle_tickets`.
     """
-    of_campaign: dict[UUID, list[IssuableTicket]] = defaultdict(list)
+    of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)
     for ticket in tickets:
         of_campaign[ticket.campaign_id].append(ticket)
-    result = IssueResult(epochs=_epochs(of_campaign.keys()))
+    result: IssueResult[TicketT] = IssueResult(epochs=_epochs(of_campaign.keys()))
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
     held, unheld = _ask_gate(known, result)
     candidates = _first_of_each(held, result)
@@ -71,7 +72,7 @@ def issue_coupons(tickets: Sequence[IssuableTicket]) -> IssueResult:
     return result
 
 
-def settle_tickets(result: IssueResult) -> None:
+def settle_tickets(result: IssueResult[TicketT]) -> None:
     """Removes committed tickets from pending. Raises RetryLater: then the caller repeats the whole batch."""
     # Crash before this => the coupons are there, the offset is not; the redelivery finds duplicates and settles them.
     ticket_store.settle_all(epochs=result.epochs, users=result.held)
@@ -81,11 +82,9 @@ def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
     return dict(Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).values_list("pk", "epoch"))
 
 
-def _ask_gate(
-    known: Mapping[UUID, list[IssuableTicket]], result: IssueResult
-) -> tuple[list[IssuableTicket], list[IssuableTicket]]:
-    held: list[IssuableTicket] = []
-    unheld: list[IssuableTicket] = []
+def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
+    held: list[TicketT] = []
+    unheld: list[TicketT] = []
     users = {campaign_id: [ticket.user_id for ticket in group] for campaign_id, group in known.items()}
     for campaign_id, sequences in ticket_store.held_sequences(epochs=result.epochs, users=users).items():
         for ticket, sequence in zip(known[campaign_id], sequences, strict=True):
@@ -97,10 +96,10 @@ def _ask_gate(
     return held, unheld
 
 
-def _first_of_each(held: list[IssuableTicket], result: IssueResult) -> list[IssuableTicket]:
+def _first_of_each(held: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
     """Returns the first message of each user's ticket. Repeats in the same batch count as duplicates, also if the first
     is refused: its failed event is the ticket's."""
-    first: dict[tuple[UUID, str], IssuableTicket] = {}
+    first: dict[tuple[UUID, str], TicketT] = {}
     result.duplicates += [each for each in held if first.setdefault(_user_key(each), each) is not each]
     return list(first.values())
 
@@ -109,7 +108,7 @@ def _user_key(ticket: IssuableTicket) -> tuple[UUID, str]:
     return ticket.campaign_id, ticket.user_id
 
 
-def _write(tickets: list[IssuableTicket], result: IssueResult) -> None:
+def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
     """Writes all in one statement. If PostgreSQL refuses it, leaves out tickets that exist already (another process may
     write the same tickets at this moment), or else halves it until each refused ticket stands alone, with its reason.
 
@@ -161,7 +160,7 @@ def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
     return FailCode.DATABASE_REFUSED, reason
 
 
-def _without_existing(tickets: list[IssuableTicket], result: IssueResult) -> list[IssuableTicket]:
+def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
     """Returns tickets of users without a coupon. One equal to the coupon is a duplicate, another is a conflict."""
     existing = _existing_sequences(tickets)
     fresh = []
@@ -177,7 +176,7 @@ def _without_existing(tickets: list[IssuableTicket], result: IssueResult) -> lis
     return fresh
 
 
-def _sort_given_up(result: IssueResult) -> None:
+def _sort_given_up(result: IssueResult[TicketT]) -> None:
     """Moves tickets that an operator gave up out of `refused`: the database refuses those, too (migration 0008)."""
     refused = [refusal.ticket for refusal in result.refused if refusal.code.holds_ticket]
     if not refused:
@@ -191,7 +190,7 @@ def _sort_given_up(result: IssueResult) -> None:
     result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in stay_so]
 
 
-def _sort_unheld(tickets: list[IssuableTicket], result: IssueResult) -> None:
+def _sort_unheld(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
     """Sorts tickets that the gate does not hold: duplicates if their coupon exists, else late or forged."""
     existing = _existing_sequences(tickets) if tickets else {}
     for ticket in tickets:
@@ -209,7 +208,7 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
     return {(row[0], row[1]): row[2] for row in rows.values_list("campaign_id", "user_id", "sequence")}
 
 
-def _check_epochs(result: IssueResult) -> None:
+def _check_epochs(result: IssueResult[TicketT]) -> None:
     """Raises StateStale if an epoch has risen. The trigger has locked the campaigns' rows by now, so an epoch that is
     unchanged cannot rise before the commit."""
     for campaign_id, epoch in _epochs({ticket.campaign_id for ticket in result.written}).items():

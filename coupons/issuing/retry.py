@@ -59,7 +59,7 @@ class _Outcome:
 
     code: FailCode | None
     reason: str = ""
-    issued: IssueResult | None = None
+    issued: IssueResult[_Ticket] | None = None
 
 
 @dataclass(frozen=True, slots=True)

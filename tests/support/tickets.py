@@ -64,7 +64,7 @@ def pending_users(campaign: Campaign) -> list[str]:
     return [ticket.user_id for ticket in found]
 
 
-def issue(*tickets: Ticket) -> IssueResult:
+def issue(*tickets: Ticket) -> IssueResult[Ticket]:
     """Committed, and not settled: as a consumer that was killed after its commit."""
     with transaction.atomic():
         return issue_coupons(list(tickets))

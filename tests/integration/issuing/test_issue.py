@@ -12,12 +12,13 @@ from coupons.errors import GateUnavailable, StateStale
 from coupons.issuing.insert_coupons import insert_coupons as write_tickets
 from coupons.issuing.insert_coupons import new_codes
 from coupons.issuing.issue import IssueResult, issue_coupons, settle_tickets
+from coupons.messaging.messages import Ticket
 from coupons.models import Campaign, Coupon, FailCode
 from tests.support.service import Service
 from tests.support.tickets import admit, held, insert_coupons, issue, issued_users, ticket
 
 
-def refusals(result: IssueResult) -> dict[str, FailCode]:
+def refusals(result: IssueResult[Ticket]) -> dict[str, FailCode]:
     return {refusal.ticket.user_id: refusal.code for refusal in result.refused}
 
 
@@ -242,7 +243,7 @@ def test_a_user_id_is_written_exactly_as_given(service: Service, user_id: str) -
 
 def test_issuing_nothing_is_nothing(service: Service) -> None:
     with transaction.atomic():
-        result = issue_coupons([])
+        result: IssueResult[Ticket] = issue_coupons([])
 
     assert result == IssueResult()
 
