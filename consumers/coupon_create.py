@@ -91,7 +91,7 @@ def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueRes
         if failures:
             failed = record_failures(failures)
             failpoint(CONSUMER_FAILURES_RECORDED)
-        read_offsets.advance({partition: span for (_, partition), span in spans(messages).items()})
+        read_offsets.advance(spans(messages))
     return issued, failed
 
 

@@ -3,11 +3,10 @@
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import TopicPartition
 from django.conf import LazySettings
 
 from consumers.config import consumer_config
-from consumers.offsets import next_offsets
+from consumers.offsets import spans
 from consumers.registry import Handled, Received, handler_of, handles
 from coupons.messaging.kafka import KnownBrokers
 
@@ -46,18 +45,10 @@ def test_the_ticket_topic_has_its_handler() -> None:
     assert handler_of("coupon_create").group == "group_1"
 
 
-def test_a_batch_stands_for_the_offset_after_its_last_message() -> None:
-    batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b""), Received("u", 0, 1, b"")]
+def test_a_batch_spans_its_first_offset_to_the_one_after_its_last() -> None:
+    batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b"")]
 
-    found = {(item.topic, item.partition): item.offset for item in next_offsets(batch)}
-
-    assert found == {("t", 0): 6, ("t", 1): 10, ("u", 0): 2}
-
-
-def test_no_messages_stand_for_no_offsets() -> None:
-    nothing: list[TopicPartition] = next_offsets([])
-
-    assert nothing == []
+    assert spans(batch) == {0: (4, 6), 1: (9, 10)}
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])

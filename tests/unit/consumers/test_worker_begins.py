@@ -24,7 +24,7 @@ class Bench:
         self.clock = Clock()
         self.stop = SteppedEvent(self.clock)
         self.consumer = FakeConsumer(*plan, clock=self.clock, stop=self.stop)
-        self.consumer.committed_before = dict(committed)
+        self.consumer.group_offsets = dict(committed)
         self.asked: list[Mapping[int, int | None]] = []
         self.begins = deque(begins)
         self.answers: deque[Exception] = deque()
