@@ -22,8 +22,6 @@ from coupons.models import Campaign
 from coupons.runtime.process_local import ProcessLocal
 from coupons.runtime.refresher import Refresher
 
-MISS_LEASE_SEC = 1.0  # "there is no such campaign" is repeated for this long without a new query
-MAX_MISSES = 10_000
 # A row's updated_at is the start of its transaction, which may commit later than one that started after it.
 COMMIT_LAG = timedelta(seconds=30)
 
@@ -45,7 +43,6 @@ class CampaignCache:
 
     def __init__(self) -> None:
         self._known: dict[UUID, CachedCampaign] = {}
-        self._missed: dict[UUID, float] = {}  # campaign -> monotonic time of the query that lacked it
         self._wanted: dict[UUID, Future[CachedCampaign | None]] = {}
         self._latest_change: datetime | None = None
         self._latest_change_at = 0.0  # monotonic time of the read that found it
@@ -60,7 +57,7 @@ class CampaignCache:
         )
 
     def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> CachedCampaign | None:
-        """Returns the campaign, or None if a query less than 1 s old did not find it.
+        """Returns the campaign, or None if there is none.
 
         `newer_than` is an epoch that is known to be outdated. Raises CampaignCacheUnavailable when PostgreSQL has not
         answered within `wait_sec`.
@@ -68,9 +65,6 @@ class CampaignCache:
         known = self.known(campaign_id)
         if known is not None and (newer_than is None or known.epoch > newer_than):
             return known
-        missed_at = self._missed.get(campaign_id)
-        if known is None and missed_at is not None and time.monotonic() - missed_at < MISS_LEASE_SEC:
-            return None
         try:
             return self.ask(campaign_id).result(timeout=max(wait_sec, 0))
         except FutureTimeout:
@@ -128,11 +122,7 @@ class CampaignCache:
             if self._latest_change is None or updated_at > self._latest_change:
                 self._latest_change, self._latest_change_at = updated_at, time.monotonic()
         self._has_lag_passed = asked_at - self._latest_change_at > COMMIT_LAG.total_seconds()
-        if len(self._missed) > MAX_MISSES:
-            self._missed.clear()
         for campaign_id, answer in wanted.items():
-            if campaign_id not in self._known:
-                self._missed[campaign_id] = asked_at
             answer.set_result(self._known.get(campaign_id))
 
     def _remember(self, campaign_id: UUID, known: CachedCampaign) -> None:
