@@ -16,7 +16,7 @@ from consumers.pace import Backoff, RateLimit
 from consumers.registry import Handled, Handler, Received
 from consumers.watch import Progress, SilenceWatch
 from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
-from coupons.messaging.kafka import BrokersLost, KnownBrokers, headers_of, is_fatal
+from coupons.messaging.kafka import BrokersLost, ClientStatistics, headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
 MAX_WAIT_SEC = 0.5
@@ -43,7 +43,7 @@ class Worker:
         self,
         *,
         consumer: Consumer,
-        brokers: KnownBrokers,
+        statistics: ClientStatistics,
         handler: Handler,
         stop: threading.Event,
         batch_size: int,
@@ -52,7 +52,7 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
-        self._brokers = brokers
+        self._statistics = statistics
         self._silence = SilenceWatch(handler.group, clock=clock)
         self._handler = handler
         self._stop = stop
@@ -109,7 +109,7 @@ class Worker:
             raise errors[0]
 
     def _step(self) -> None:
-        if self._brokers.are_lost:
+        if self._statistics.has_lost_brokers:
             # The next process gets the batch in hand again.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
         if self._kept:

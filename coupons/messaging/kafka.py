@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -97,31 +98,35 @@ class BrokersLost(Exception):
     """The client does not connect to any broker again: only a new client helps."""
 
 
-class KnownBrokers:
-    """Tracks the brokers that one client knows, from its statistics.
+class ClientStatistics:
+    """What the statistics of one client tell: that a producer has its id, and that the client has lost its brokers.
 
-    `are_lost` becomes true when the statistics name no broker for LOST_AFTER_SEC, by the client's own clock (a busy
-    process may read them late). librdkafka drops a broker that the metadata no longer name. After the last one it
+    `has_lost_brokers` becomes true when the statistics name no broker for LOST_AFTER_SEC, by the client's own clock (a
+    busy process may read them late). librdkafka drops a broker that the metadata no longer name. After the last one it
     should start again with bootstrap.servers, and sometimes does not: such a client stays without a broker for ever,
     and reports no error (docs/decisions/0006).
     """
 
     def __init__(self) -> None:
-        self.are_lost = False
+        self.has_producer_id = threading.Event()
+        self.has_lost_brokers = False
         self._none_since_us: int | None = None
 
-    def update(self, statistics: Mapping[str, Any]) -> None:
+    def read(self, document: str) -> None:
+        """Serves as librdkafka's `stats_cb`. Never raises: poll() would raise the error."""
+        try:
+            statistics = json.loads(document)
+            if statistics.get("eos", {}).get("idemp_state") == "Assigned":
+                self.has_producer_id.set()
+            self._look_for_brokers(statistics)
+        except (ValueError, TypeError, AttributeError):
+            logger.exception("kafka.statistics_unreadable")
+
+    def _look_for_brokers(self, statistics: Mapping[str, Any]) -> None:
         if any(broker.get("source") in BROKER_SOURCES for broker in statistics.get("brokers", {}).values()):
-            self._none_since_us, self.are_lost = None, False
+            self._none_since_us, self.has_lost_brokers = None, False
             return
         now_us = int(statistics.get("ts", 0))
         if self._none_since_us is None:
             self._none_since_us = now_us
-        self.are_lost = now_us - self._none_since_us >= LOST_AFTER_SEC * 1_000_000
-
-    def on_statistics(self, document: str) -> None:
-        """Serves as librdkafka's `stats_cb`. Never raises: poll() would raise the error."""
-        try:
-            self.update(json.loads(document))
-        except (ValueError, TypeError, AttributeError):
-            logger.exception("kafka.statistics_unreadable")
+        self.has_lost_brokers = now_us - self._none_since_us >= LOST_AFTER_SEC * 1_000_000

@@ -4,7 +4,6 @@ Each process makes its own producer on first use, and anew after a fork: librdka
 a child's flush() on its parent's producer would wait for reports that never come.
 """
 
-import json
 import logging
 import threading
 import time
@@ -15,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import KnownBrokers, client_config, is_fatal
+from coupons.messaging.kafka import ClientStatistics, client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import sign
@@ -39,8 +38,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._stopped = False
-        self._ready = threading.Event()
-        self._brokers = KnownBrokers()
+        self._statistics = ClientStatistics()
         self.is_broken = False
         self._failed_deliveries = 0
         self._logged_at = -FAILURE_LOG_INTERVAL_SEC
@@ -59,7 +57,7 @@ class Publisher:
                     # Only the statistics show when the producer has its id and so can send (`wait_until_ready`),
                     # and when it has lost its brokers.
                     "statistics.interval.ms": STATISTICS_MS,
-                    "stats_cb": self._on_statistics,
+                    "stats_cb": self._statistics.read,
                 }
             )
         )
@@ -91,7 +89,7 @@ class Publisher:
         librdkafka asks for the id once a second, so the first message of a new producer would take longer than the
         accept timeout. A process calls this before it serves.
         """
-        return self._ready.wait(timeout_sec)
+        return self._statistics.has_producer_id.wait(timeout_sec)
 
     def close(self) -> None:
         # Crash or time-out here => the tickets are still marked unpublished in Redis, and the relay publishes them.
@@ -108,21 +106,11 @@ class Publisher:
             except KafkaException as error:  # poll() raises a fatal error once; reports still arrive after it
                 self._mark_broken_if_fatal(error.args[0])
                 served = 1
+            if self._statistics.has_lost_brokers:
+                self._mark_broken("lost_brokers")
             if served:
                 # Let more reports arrive: each wake-up of this thread takes the interpreter from a request.
                 time.sleep(REPORT_BATCHING_SEC)
-
-    def _on_statistics(self, document: str) -> None:
-        # An error raised here comes out of poll() and would end its thread.
-        try:
-            statistics = json.loads(document)
-            self._brokers.update(statistics)
-            if self._brokers.are_lost:
-                self._mark_broken("lost_brokers")
-            if statistics.get("eos", {}).get("idemp_state") == "Assigned":
-                self._ready.set()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            logger.exception("producer.statistics_unreadable")
 
     def _mark_broken_if_fatal(self, error: KafkaError) -> None:
         if is_fatal(error):

@@ -16,7 +16,7 @@ from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
-from coupons.messaging.kafka import BrokersLost, KnownBrokers
+from coupons.messaging.kafka import BrokersLost, ClientStatistics
 from coupons.recovery.unknown_keys import refuse_unknown_keys
 from coupons.runtime.process import end_with_parent, freeze_imported_objects
 from coupons.runtime.signal_event import SignalEvent
@@ -103,10 +103,10 @@ class Command(CouponCommand):
             return
         if not options["patient"]:
             _check_keys()
-        brokers = KnownBrokers()
+        statistics = ClientStatistics()
         worker = Worker(
-            consumer=Consumer(consumer_config(handler.group, brokers.on_statistics)),
-            brokers=brokers,
+            consumer=Consumer(consumer_config(handler.group, statistics.read)),
+            statistics=statistics,
             handler=handler,
             stop=stop,
             batch_size=options["batch_size"],

@@ -8,7 +8,7 @@ from django.conf import LazySettings
 from consumers.config import consumer_config
 from consumers.offsets import spans
 from consumers.registry import Handled, Received, handler_of, handles
-from coupons.messaging.kafka import KnownBrokers
+from coupons.messaging.kafka import ClientStatistics
 
 
 def done(messages: object) -> Handled:
@@ -55,7 +55,7 @@ def test_a_batch_spans_its_first_offset_to_the_one_after_its_last() -> None:
 def test_a_new_group_starts_at_the_oldest_message(settings: LazySettings, protocol: str) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = protocol
 
-    config = consumer_config("g", KnownBrokers().on_statistics)
+    config = consumer_config("g", ClientStatistics().read)
 
     assert config["enable.auto.commit"] is False
     assert config["enable.auto.offset.store"] is False
@@ -65,10 +65,10 @@ def test_a_new_group_starts_at_the_oldest_message(settings: LazySettings, protoc
 def test_the_classic_protocol_rebalances_cooperatively(settings: LazySettings) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = "classic"
 
-    assert consumer_config("g", KnownBrokers().on_statistics)["partition.assignment.strategy"] == "cooperative-sticky"
+    assert consumer_config("g", ClientStatistics().read)["partition.assignment.strategy"] == "cooperative-sticky"
 
 
 def test_what_the_client_settings_say_goes_to_every_client(settings: LazySettings) -> None:
     settings.KAFKA_CLIENT_CONFIG = {"security.protocol": "SASL_SSL"}
 
-    assert consumer_config("g", KnownBrokers().on_statistics)["security.protocol"] == "SASL_SSL"
+    assert consumer_config("g", ClientStatistics().read)["security.protocol"] == "SASL_SSL"

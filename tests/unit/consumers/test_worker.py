@@ -15,7 +15,7 @@ from consumers.registry import Handled, Handler, Received
 from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import RetryLater
-from coupons.messaging.kafka import BrokersLost, KnownBrokers
+from coupons.messaging.kafka import BrokersLost, ClientStatistics
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import (
     TOPIC,
@@ -59,13 +59,13 @@ class Bench:
         self.clock = Clock()
         self.stop = SteppedEvent(self.clock)
         self.consumer = FakeConsumer(*plan, clock=self.clock, stop=self.stop)
-        self.brokers = KnownBrokers()
+        self.statistics = ClientStatistics()
         self.handler = handler or Recorder()
         self.handler.bench = self
         settings: dict[str, Any] = {"batch_size": 100, "max_rate": 0, "poison_limit": 1_000} | options
         self.worker = Worker(
             consumer=cast("Consumer", self.consumer),
-            brokers=self.brokers,
+            statistics=self.statistics,
             handler=Handler(TOPIC, "group", self.handler),
             stop=self.stop,
             clock=self.clock,
@@ -374,7 +374,7 @@ def test_a_worker_stops_although_its_broker_does_not_answer(monkeypatch: pytest.
 def test_losing_all_brokers_ends_the_worker() -> None:
     def lose_brokers(consumer: FakeConsumer) -> None:
         for second in (1, 2, 3):
-            bench.brokers.on_statistics(json.dumps({"ts": second * 1_000_000, "brokers": {}}))
+            bench.statistics.read(json.dumps({"ts": second * 1_000_000, "brokers": {}}))
 
     bench = Bench(assign(0), record(0), BatchEnd(), lose_brokers, BatchEnd(), record(1))
 

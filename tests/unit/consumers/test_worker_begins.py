@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError
 from consumers.registry import Handled, Handler, Received
 from consumers.worker import Worker
 from coupons.errors import MessagesSkipped, RetryLater
-from coupons.messaging.kafka import KnownBrokers
+from coupons.messaging.kafka import ClientStatistics
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import TOPIC, BatchEnd, FakeConsumer, Step, assign, record, revoke
 
@@ -31,7 +31,7 @@ class Bench:
         self.batches: list[list[tuple[int, int]]] = []
         self.worker = Worker(
             consumer=cast("Consumer", self.consumer),
-            brokers=KnownBrokers(),
+            statistics=ClientStatistics(),
             handler=Handler(TOPIC, "group", self.handle, self.start_at),
             stop=self.stop,
             batch_size=100,
