@@ -14,7 +14,6 @@ from uuid import UUID
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from coupons import audit
 from coupons.campaigns.redis_sync import load_in_redis, lower_in_redis, push_change, undo_lowering
@@ -118,9 +117,6 @@ def check_new_values(campaign: Campaign) -> None:
     """Raises an OperatorError that names the field."""
     if not 1 <= campaign.quantity <= MAX_QUANTITY:
         raise OperatorError(f"quantity: {campaign.quantity} is not between 1 and {MAX_QUANTITY:,}.")
-    for field, value in (("opens_at", campaign.opens_at), ("closes_at", campaign.closes_at)):
-        if value is not None and timezone.is_naive(value):
-            raise OperatorError(f"{field}: give the time with its offset, for example 2026-12-01T10:00:00+09:00.")
     try:
         campaign.full_clean(validate_constraints=False)
         campaign.validate_constraints(exclude={"issued_count"})
