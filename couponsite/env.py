@@ -132,13 +132,10 @@ def url(name: str, *, schemes: Sequence[str]) -> str:
 
 def folder(name: str) -> Path | None:
     """Reads the path of an existing folder; None when the variable is not set."""
-    value = _given(name)
-    if not value:
-        return None
-    path = Path(value).absolute()
-    if not path.is_dir():
-        raise ImproperlyConfigured(f"{name} names {value!r}, which is no folder: make it or correct the path.")
-    return path
+    found = path(name)
+    if found is not None and not found.is_dir():
+        raise ImproperlyConfigured(f"{name} names '{found}', which is no folder: make it or correct the path.")
+    return found
 
 
 def secrets_by_id(name: str) -> dict[str, bytes]:
