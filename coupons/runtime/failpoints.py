@@ -1,17 +1,11 @@
 """Lets a test kill, stop or delay a process at a named line, to show that nothing is lost there.
 
 COUPON_FAILPOINTS names a folder. A process that passes a point whose `POINT.armed` is in the folder, and succeeds in
-renaming that file to `POINT.done-PID`, performs the action in it:
+renaming that file to `POINT.done-PID`, performs the action in it: kill, stop, raise or sleep:MS, or `kill@3` at its
+third passage. So only one of all processes acts (a worker that its parent restarts would die again), and tests arm
+points while processes run (faults/failpoints.py).
 
-    kill  stop  raise  sleep:MS      at the first passage since it was armed
-    kill@3                           at the third passage of one process
-
-A folder, unlike a list of actions in the environment, allows one rename: only one of all processes acts (a worker that
-its parent restarts would die again), tests arm points while processes run (faults/failpoints.py), and the file's name
-has the pid that acted.
-
-Outside tests failpoints are off (check coupons.E006), and a passage costs a function call and one comparison,
-30 to 50 ns: `python -m timeit -s 'from coupons.runtime.failpoints import *' 'failpoint(WEB_ADMITTED)'`.
+Outside tests failpoints are off (check coupons.E006), and a passage costs 30 to 50 ns.
 """
 
 import os
