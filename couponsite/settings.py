@@ -262,7 +262,7 @@ if HTTPS:  # a browser takes cookies with this prefix from this very host alone,
 CSRF_COOKIE_HTTPONLY = True  # forms carry the token, no script needs it
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    MIDDLEWARE.insert(0, "couponsite.middleware.trust_only_proxies")
+    MIDDLEWARE.insert(0, "couponsite.middleware.TrustedProxyMiddleware")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
