@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,8 +10,6 @@ from coupons.admission import gate, scripts
 from coupons.admission.gate import Outcome, code_of, current
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
-
-DESCRIBE_CHUNK = 100
 
 
 class PushResult(StrEnum):
@@ -86,17 +83,15 @@ def describe(*, campaign_id: UUID, epoch: int) -> Description:
 
 
 def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
-    """Returns each campaign's description, or why its state is not current. Raises GateUnavailable as soon as Redis
-    does not answer, without further calls."""
+    """Returns each campaign's description, or why its state is not current, in one round trip. Raises
+    GateUnavailable."""
     described: dict[UUID, Description | StateStale] = {}
-    campaigns = iter(epochs.items())
-    while chunk := list(islice(campaigns, DESCRIBE_CHUNK)):
-        replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in chunk])
-        for (campaign_id, epoch), reply in zip(chunk, replies, strict=True):
-            try:
-                described[campaign_id] = _description(current(reply, campaign_id, epoch))
-            except StateStale as error:
-                described[campaign_id] = error
+    replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in epochs.items()])
+    for (campaign_id, epoch), reply in zip(epochs.items(), replies, strict=True):
+        try:
+            described[campaign_id] = _description(current(reply, campaign_id, epoch))
+        except StateStale as error:
+            described[campaign_id] = error
     return described
 
 
