@@ -52,7 +52,6 @@ class GroupOffsets:
         self._handler = handler
         self._clock = clock
         self._sent: dict[int, int] = {}  # for partitions that are still assigned
-        self._has_new = False
         self._check_at = 0.0
 
     def commit(self, batch: Iterable[Received]) -> None:
@@ -65,24 +64,17 @@ class GroupOffsets:
         self._send(offsets)
 
     def assigned(self) -> None:
-        self._has_new, self._check_at = True, 0.0
+        self._check_at = 0.0
 
     def revoked(self, partitions: Collection[int]) -> None:
         for partition in partitions:
             self._sent.pop(partition, None)
 
     def check_if_due(self, partitions: Collection[int]) -> None:
-        if partitions and self._clock() >= self._check_at:
-            self._check(partitions)
-
-    def check_new(self, partitions: Collection[int]) -> None:
-        """Checks at once what was assigned and has not been checked."""
-        if self._has_new:
-            self._check(partitions)
-
-    def _check(self, partitions: Collection[int]) -> None:
         """Seeks to the record where the group's offset is beyond it, and repeats commits that were lost, as in a broker
         that hung: a quiet partition would show a lag for ever. Tries again later while a part is down."""
+        if not partitions or self._clock() < self._check_at:
+            return
         try:
             committed = self._committed(partitions)
             for partition, offset in (self._handler.start_at(committed) if self._handler.start_at else {}).items():
@@ -95,7 +87,7 @@ class GroupOffsets:
             self._check_at = self._clock() + RETRY_SEC
             logger.info("consumer.offsets_not_checked partitions=%s error=%s", numbers(partitions), one_line(error))
             return
-        self._has_new, self._check_at = False, self._clock() + CHECK_INTERVAL_SEC
+        self._check_at = self._clock() + CHECK_INTERVAL_SEC
         lost = {partition: offset for partition, offset in self._sent.items() if committed.get(partition) != offset}
         if lost:
             self._send(lost)

@@ -120,7 +120,7 @@ class Worker:
             batch = self._next_batch()
             if batch:
                 # The call that returned this batch may have assigned partitions.
-                self._offsets.check_new(self._assigned)
+                self._offsets.check_if_due(self._assigned)
                 self._silence.reset()
                 self._handle(batch)
             else:
