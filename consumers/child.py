@@ -1,4 +1,4 @@
-"""Waits for the topic before a worker starts, and ends a process in which a thread hangs."""
+"""The start of a worker's process, and its end when a thread hangs."""
 
 import logging
 import os

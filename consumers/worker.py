@@ -1,7 +1,6 @@
-"""One worker process: polls a batch, passes it to the handler, commits its offsets, and waits while a part is down.
+"""One worker process: polls a batch, passes it to the handler, then commits its offsets. The order carries the promise.
 
-The order of a step carries the promise: the handler commits to the database, then the worker commits the offset. When a
-part is down the worker keeps the batch, pauses its partitions and goes on polling, so that it stays in the group.
+When a part is down the worker keeps the batch, pauses its partitions and goes on polling, to stay in the group.
 """
 
 import logging

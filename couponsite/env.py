@@ -1,8 +1,7 @@
 """Reads typed environment variables for settings.py; each error names the variable and the remedy.
 
-django-environ, a dependency already, reads the file and the URLs. Its casts (tried with 0.14) do not serve: `int` fails
-without the variable's name and checks no range, `bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads
-`a=b;c=d` as one pair.
+The casts of django-environ (tried with 0.14) do not serve: `int` fails without the variable's name and checks no range,
+`bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads `a=b;c=d` as one pair.
 """
 
 import hmac

@@ -32,7 +32,6 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 FORMAT_MODULE_PATH = "couponsite.formats"
-DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # serves the files from the apps' folders: an image needs no collectstatic step
 WHITENOISE_AUTOREFRESH = False
@@ -277,13 +276,9 @@ CRONTAB_COMMENT = f"coupons in {BASE_DIR}"
 CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
 CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 
-# --- Metrics -------------------------------------------------------------------------------------------------------
+# --- Metrics, logs, and failpoints, which are for tests alone (coupons/runtime/failpoints.py) ------------------------
 METRICS_DIR = env.path("COUPON_METRICS_DIR")  # shared by the processes of bin/web
-
-# --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------
 FAILPOINTS = env.folder("COUPON_FAILPOINTS")
-
-# --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,
@@ -303,5 +298,4 @@ LOGGING = {
     },
 }
 
-# --- What is left of the environment -----------------------------------------------------------------------------
-UNREAD_SETTINGS = env.unread()  # a system check warns of them
+UNREAD_SETTINGS = env.unread()  # last: what is left of the environment; a system check warns of it

@@ -39,8 +39,6 @@ class CachedCampaign:
 
 
 class CampaignCache:
-    """Use `campaign_cache()`, which has one for each process."""
-
     def __init__(self) -> None:
         self._known: dict[UUID, CachedCampaign] = {}
         self._wanted: dict[UUID, Future[CachedCampaign | None]] = {}

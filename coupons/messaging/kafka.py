@@ -1,4 +1,4 @@
-"""Shared by all Kafka clients of this program: settings, the cause of a failed connection, and lost brokers."""
+"""Shared by all Kafka clients of this program: settings, the cause of a failed connection, and statistics."""
 
 import json
 import logging

@@ -43,7 +43,6 @@ PUSH_LOWERED: Final = "push.lowered"  # Redis stops at a lower quantity, Postgre
 RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
 
 POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))
-ACTIONS: Final = ("kill", "stop", "raise", "sleep:MS")
 
 
 class InjectedDefect(Exception):
@@ -79,7 +78,7 @@ def parse_action(text: str) -> Action:
     match = _ACTION.fullmatch(text.strip())
     if match is None:
         raise ImproperlyConfigured(
-            f"failpoint action {text!r} is none of {', '.join(ACTIONS)}, each with @N if wanted."
+            f"failpoint action {text!r} is none of kill, stop, raise, sleep:MS, each with @N if wanted."
         )
     return Action(match["verb"] or "sleep", int(match["ms"] or 0), int(match["passage"] or 1))
 
@@ -103,10 +102,6 @@ def _pass(folder: Path, point: str) -> None:
         armed.rename(folder / f"{point}.done-{os.getpid()}")
     except FileNotFoundError:  # not armed, or another process was first
         return
-    _act(point, action)
-
-
-def _act(point: str, action: Action) -> None:
     match action.verb:
         case "kill":
             signal.raise_signal(signal.SIGKILL)
