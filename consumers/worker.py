@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -90,22 +91,12 @@ class Worker:
 
     def _leave(self) -> None:
         """Closes the consumer. Raises what close() raises, which includes an error of a callback."""
-        errors: list[BaseException] = []
-
-        def close() -> None:
-            try:
-                self._consumer.close()
-            except BaseException as error:  # noqa: BLE001  the waiting thread raises it again
-                errors.append(error)
-
-        leaving = threading.Thread(target=close, name="leave", daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_TIMEOUT_SEC)
-        self.has_left = not leaving.is_alive()
-        if not self.has_left:
+        leaving = ThreadPoolExecutor(1, "leave").submit(self._consumer.close)
+        try:
+            leaving.result(LEAVE_TIMEOUT_SEC)
+        except TimeoutError:
+            self.has_left = False
             logger.warning("consumer.leave_timed_out after=%ds outcome=redelivered", LEAVE_TIMEOUT_SEC)
-        if errors:
-            raise errors[0]
 
     def _step(self) -> None:
         if self._statistics.has_lost_brokers:
