@@ -63,7 +63,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, command: Sequence[str], *, concurrency: int, final_exit_codes: frozenset[int], max_deaths: int
+        self,
+        command: Sequence[str],
+        *,
+        concurrency: int,
+        final_exit_codes: frozenset[int],
+        max_deaths: int = MAX_DEATHS,
     ) -> None:
         self._children = [Child(number, command) for number in range(1, concurrency + 1)]
         self._final_exit_codes = final_exit_codes

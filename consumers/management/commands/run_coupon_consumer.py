@@ -11,7 +11,7 @@ from django.conf import settings
 from consumers.child import exit_immediately, wait_for_topic
 from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
-from consumers.supervisor import MAX_DEATHS, Supervisor
+from consumers.supervisor import Supervisor
 from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
@@ -90,7 +90,6 @@ class Command(CouponCommand):
                 _child_command(options),
                 concurrency=options["concurrency"],
                 final_exit_codes=frozenset({1, EXIT_POISON}),
-                max_deaths=MAX_DEATHS,
             )
             sys.exit(supervisor.run())
 
