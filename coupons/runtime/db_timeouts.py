@@ -1,12 +1,11 @@
 """Limits every wait for PostgreSQL on the client's side of the connection.
 
-The server enforces statement_timeout and lock_timeout. A stopped server, or a network that drops all packets, enforces
-neither, and libpq waits for an answer for ever: connect_timeout covers only the connection, and the kernel of a host
-whose server hangs answers TCP keepalives. So psycopg2 delegates its waits to the function below
-(`set_wait_callback`, made for coroutine libraries): each wait ends after DB_ANSWER_TIMEOUT_MS, earlier inside
-`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one;
-`close_old_connections()` lets Django make a new one. The server notices within a second
-(client_connection_check_interval) and ends the statement.
+A stopped server, or a network that drops all packets, enforces no statement_timeout, and libpq waits for ever:
+connect_timeout covers only the connection, and the kernel of a host whose server hangs answers keepalives. So psycopg2
+delegates its waits to the function below (`set_wait_callback`, made for coroutine libraries): each wait ends after
+DB_ANSWER_TIMEOUT_MS, earlier inside `answers_within`, later inside `answers_may_take`. psycopg2 then closes the
+connection, as after any other loss of one; `close_old_connections()` lets Django make a new one. The server notices
+within a second (client_connection_check_interval) and ends the statement.
 """
 
 import select
