@@ -121,19 +121,16 @@ class Publisher:
             logger.error("producer.%s", how)
             self.is_broken = True
 
-    def _log_failed_delivery(self, error: KafkaError) -> None:
-        self._failed_deliveries += 1
-        if time.monotonic() - self._logged_at > FAILURE_LOG_INTERVAL_SEC:
-            logger.warning("producer.refused count=%d error=%s", self._failed_deliveries, error.str())
-            self._logged_at, self._failed_deliveries = time.monotonic(), 0
-
     def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:
         if error is None:
             partition, offset = message.partition(), message.offset()
             delivered.set_result(None if partition is None or offset is None else Position(partition, offset))
             return
         self._mark_broken_if_fatal(error)
-        self._log_failed_delivery(error)
+        self._failed_deliveries += 1
+        if time.monotonic() - self._logged_at > FAILURE_LOG_INTERVAL_SEC:
+            logger.warning("producer.refused count=%d error=%s", self._failed_deliveries, error.str())
+            self._logged_at, self._failed_deliveries = time.monotonic(), 0
         delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
 

@@ -80,12 +80,7 @@ def create_topic() -> bool:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             raise
-    _wait_until_known()
-    return True
-
-
-def _wait_until_known() -> None:
-    """The controller answers when the topic is in its log; a broker reads that log a moment later."""
+    # The controller answers when the topic is in its log; a broker reads that log a moment later.
     deadline = time.monotonic() + _timeout_sec()
     while partition_count() is None:
         if time.monotonic() > deadline:
@@ -94,6 +89,7 @@ def _wait_until_known() -> None:
                 " `manage.py check --deploy` says when it does."
             )
         time.sleep(0.02)
+    return True
 
 
 def partition_count() -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import exit_immediately, wait_for_topic
+from consumers.child import wait_for_topic
 from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
 from consumers.supervisor import Supervisor
@@ -114,8 +114,10 @@ class Command(CouponCommand):
         )
         freeze_imported_objects()
         exit_code = self._run(worker)
-        if not worker.has_left:
-            exit_immediately(exit_code)
+        if not worker.has_left:  # a thread hangs; all work is committed
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
         if exit_code:
             sys.exit(exit_code)
 
