@@ -9,13 +9,12 @@ from django.db import close_old_connections, connection, transaction
 
 from consumers.offsets import spans
 from consumers.registry import Handled, Received, handles
-from coupons.errors import DATABASE_DOWN, MessagesSkipped
+from coupons.errors import DATABASE_DOWN
 from coupons.issuing.failed_events import Failure, record_failures
 from coupons.issuing.issue import IssueResult, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
 from coupons.messaging.messages import InvalidMessage
 from coupons.messaging.signing import UnknownKey, open_message
-from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode
 from coupons.runtime.failpoints import (
     CONSUMER_COMMITTED,
@@ -33,10 +32,6 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     close_old_connections()  # outside requests Django never drops a connection that the server has closed
     try:
         issued, failed = _write(messages)
-    except MessagesSkipped:
-        # Messages that retention has removed cannot be read again.
-        read_offsets.skip_expired({number: lag.start for number, lag in partition_lags().items()})
-        raise
     except DATABASE_DOWN:
         # The next try needs a new session: one that began read-only stays read-only when the server no longer is.
         connection.close()
