@@ -56,10 +56,7 @@ class Child:
 
 class Supervisor:
     """Runs `concurrency` children of `command`. A child that exits with one of `final_exit_codes`, or dies `max_deaths`
-    times in a row, ends them all.
-
-    A child that is started again gets `--patient`: a topic that is missing then was there before, and the child waits
-    for it.
+    times in a row, ends them all. One that is started again gets `--patient`, as its topic was there before.
     """
 
     def __init__(

@@ -124,8 +124,7 @@ and headers may be added; none is removed, renamed or given another meaning.
 # Every wait has an end: a database that hangs must neither hold a web thread nor cost a consumer its membership
 # (max.poll.interval.ms is 5 minutes). All of these time-outs follow from that of one statement.
 DB_STATEMENT_TIMEOUT_MS = env.integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=120_000)
-# The server ends a slow statement and says why. A little later this side ends the wait, should the server itself hang
-# (coupons/runtime/db_timeouts.py).
+# A little later this side ends the wait, should the server itself hang (coupons/runtime/db_timeouts.py).
 DB_ANSWER_TIMEOUT_MS = DB_STATEMENT_TIMEOUT_MS * 6 // 5
 # A process that stands still (SIGSTOP, a host that hangs) loses what it holds in PostgreSQL: a consumer between its
 # insert and its commit the campaign's row, a keeper the right to rebuild.
@@ -160,8 +159,8 @@ REDIS_REPLICA_LAG_MS = env.integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, lea
 KAFKA_BOOTSTRAP_SERVERS = env.required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
 # Any other setting of librdkafka, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
 KAFKA_CLIENT_CONFIG = env.key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
-# Keys of the messages' signatures (coupons/messaging/signing.py): the first one signs, all of them verify. Those that
-# are derived from Django's secrets come last, so they sign only where no key is named.
+# The first key signs, all of them verify (coupons/messaging/signing.py). Those that are derived from Django's secrets
+# come last, so they sign only where no key is named.
 MESSAGE_KEYS = env.message_keys(
     env.secrets_by_id("COUPON_MESSAGE_KEYS"),
     derived=[env.derived_secret(each, "coupons: messages in Kafka") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
@@ -175,8 +174,7 @@ CONSUMER_GROUP = env.required("COUPON_CONSUMER_GROUP", default="group_1")
 CONSUMER_GROUP_PROTOCOL = env.choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
 # The producer gives a message up that Kafka has not acknowledged by then; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = env.integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
-# Requests about topics, offsets and groups may take as long. A rebuild, the ledger and the relay, which read parts of
-# the topic, give up a broker that is silent for three times as long.
+# Requests about topics, offsets and groups may take as long; who reads the topic gives up after three times that.
 KAFKA_REQUEST_TIMEOUT_MS = DELIVERY_TIMEOUT_MS
 TOPIC_SILENCE_MS = DELIVERY_TIMEOUT_MS * 3
 
@@ -199,8 +197,7 @@ CAMPAIGN_CACHE_REFRESH_MS = 400
 # For queries of background threads: the campaign cache, and the last use of API keys.
 BACKGROUND_ANSWER_TIMEOUT_MS = 5_000
 
-# Threads that run Django in each web process, and requests that may wait for one; the others are answered 503 at once
-# (coupons/front/django_threads.py).
+# Threads that run Django in each web process, and requests that may wait for one; the others get 503 at once.
 WEB_THREADS = env.integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
 WEB_QUEUE = WEB_THREADS * 4
 
@@ -215,8 +212,7 @@ KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
-# Users' tokens: a folder with their keys (coupons/auth/jwt_keys.py), and the claims of each token. Without the
-# folder the API takes no user's token; without API keys as well it takes no request at all.
+# The keys of users' tokens (coupons/auth/jwt_keys.py), and each token's claims. Without the folder none is accepted.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
 JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
 JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
@@ -270,8 +266,7 @@ CONTENT_SECURITY_POLICY = (
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
 CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]
 CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless
-# Two checkouts on one machine must not remove each other's lines.
-CRONTAB_COMMENT = f"coupons in {BASE_DIR}"
+CRONTAB_COMMENT = f"coupons in {BASE_DIR}"  # two checkouts must not remove each other's lines
 # Quoted for the shell that cron starts: a folder may have a space in its name.
 CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
 CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))

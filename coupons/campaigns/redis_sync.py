@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 
 def settings_of(campaign: Campaign) -> CampaignSettings:
-    """Returns the settings of this row that Redis needs."""
     return CampaignSettings(
         revision=campaign.revision,
         state=campaign.state,

@@ -1,7 +1,7 @@
 """Publishes tickets to the topic. Only Kafka's acknowledgement counts: after a time-out the message may be in the log.
 
-Each process makes its own producer on first use, and anew after a fork: librdkafka's threads do not survive a fork, and
-a child's flush() on its parent's producer would wait for reports that never come.
+Each process makes its own producer: librdkafka's threads do not survive a fork, and a child's flush() on its parent's
+producer would wait for reports that never come.
 """
 
 import logging
@@ -84,11 +84,8 @@ class Publisher:
         return delivered
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
-        """Waits until the broker has given this producer its id. Returns False after the time-out.
-
-        librdkafka asks for the id once a second, so the first message of a new producer would take longer than the
-        accept timeout. A process calls this before it serves.
-        """
+        """Waits until the broker has given this producer its id. A process calls this before it serves: librdkafka asks
+        once a second, so the first message would take longer than the accept timeout."""
         return self._statistics.has_producer_id.wait(timeout_sec)
 
     def close(self) -> None:
