@@ -87,8 +87,9 @@ class Supervisor:
             running = [child for child in self._children if child.process is not None]
             if self._stops and not running:
                 return exit_code
-            if not self._stops:
-                self._start_due()
+            for child in self._children:
+                if not self._stops and child.process is None and time.monotonic() >= child.start_at:
+                    child.start()
             self._wake.wait(WATCH_SEC)
             self._wake.clear()
 
@@ -107,12 +108,6 @@ class Supervisor:
                 logger.error("supervisor.giving_up child=%d exit=%d", child.number, exit_code)
                 final = exit_code if exit_code > 0 else 1
         return final
-
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for child in self._children:
-            if child.process is None and now >= child.start_at:
-                child.start()
 
     def _pass_on_stops(self) -> None:
         """The first stop sends SIGTERM: finish the batch. The second sends SIGKILL: the batch is delivered again."""

@@ -26,7 +26,6 @@ EXIT_POISON = 3
 EXIT_DEFECT = 70  # sysexits.h: EX_SOFTWARE; the supervisor starts such a child again
 ORPHAN_TIMEOUT_SEC = 30
 """A worker whose parent was killed may finish its batch; then its partitions go to others."""
-LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 class Command(CouponCommand):
@@ -65,7 +64,7 @@ class Command(CouponCommand):
         parser.add_argument(
             "--loglevel",
             type=str.upper,
-            choices=LOG_LEVELS,
+            choices=["DEBUG", "INFO", "WARNING", "ERROR"],
             default=settings.LOG_LEVEL,
             help="default %(default)s",
         )
@@ -101,7 +100,11 @@ class Command(CouponCommand):
         if not wait_for_topic(handler.topic, stop, patient=options["patient"]):
             return
         if not options["patient"]:
-            _check_keys()
+            try:
+                refuse_unknown_keys()
+            except (RetryLater, *DATABASE_DOWN) as error:
+                # An outage does not prevent the start: the worker waits for the part, and a rebuild checks the keys.
+                logger.info("consumer.keys_not_checked error=%s", one_line(error))
         statistics = ClientStatistics()
         worker = Worker(
             consumer=Consumer(consumer_config(handler.group, statistics.read)),
@@ -138,15 +141,6 @@ class Command(CouponCommand):
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
             return EXIT_DEFECT
         return 0
-
-
-def _check_keys() -> None:
-    """Raises OperatorError. An outage does not prevent the start: the worker waits for the part, and a rebuild checks
-    the keys as well."""
-    try:
-        refuse_unknown_keys()
-    except (RetryLater, *DATABASE_DOWN) as error:
-        logger.info("consumer.keys_not_checked error=%s", one_line(error))
 
 
 def _child_command(options: dict[str, Any]) -> list[str]:
