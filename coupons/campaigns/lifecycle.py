@@ -97,7 +97,8 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, 
     lowers = False
     try:
         with transaction.atomic(durable=True):
-            campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
+            allowed = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
+            campaign = _begin_change(campaign_id, allowed=allowed, to="change")
             lowers = campaign.epoch > 0 and changes.get("quantity", campaign.quantity) < campaign.quantity
             what = _describe(campaign, changes)
             for field, value in changes.items():
@@ -127,9 +128,6 @@ def check_new_values(campaign: Campaign) -> None:
         campaign.validate_constraints(exclude={"issued_count"})
     except ValidationError as error:
         raise OperatorError(_first_message(error)) from None
-
-
-_LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
 
 
 def _change_state(

@@ -19,7 +19,6 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging.kafka import client_config
 
 DOCUMENT = "docs/deploy/security.md"
-LIBRDKAFKA_FALSE = ("false", "f", "0")
 
 
 @register("coupons")
@@ -73,7 +72,7 @@ def _check_kafka() -> Iterator[CheckMessage]:
         for server in settings.KAFKA_BOOTSTRAP_SERVERS.split(","):
             yield from _plain_text(name, urlsplit(f"//{server.strip().rpartition('://')[2]}").hostname or "")
         return
-    if _kafka("enable.ssl.certificate.verification", "true") in LIBRDKAFKA_FALSE:
+    if _kafka("enable.ssl.certificate.verification", "true") in ("false", "f", "0"):
         yield _unverified(name, "enable.ssl.certificate.verification is false")
     if _kafka("ssl.endpoint.identification.algorithm", "https") == "none":
         yield _unverified(name, "ssl.endpoint.identification.algorithm is none")

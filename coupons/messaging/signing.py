@@ -44,21 +44,6 @@ def sign(payload: bytes) -> list[Header]:
 def open_message(payload: bytes, headers: Headers) -> Ticket:
     """Returns the ticket of a message that this service has published. Raises InvalidMessage for any other message, and
     UnknownKey when another key may have signed it. Errors name no fields of a message that is not authentic."""
-    _check(payload, headers)
-    return decode(payload)
-
-
-def read_ticket(payload: bytes, headers: Headers) -> tuple[Ticket | None, str | None]:
-    """The ticket that a message says, if any. With the id of an unknown key it is said without a proof."""
-    try:
-        return open_message(payload, headers), None
-    except UnknownKey as error:
-        return error.ticket, error.key_id
-    except InvalidMessage:
-        return None, None
-
-
-def _check(payload: bytes, headers: Headers) -> None:
     signatures = [value for name, value in headers if name == HEADER]
     if len(signatures) != 1:
         reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: this service has not published it"
@@ -73,6 +58,17 @@ def _check(payload: bytes, headers: Headers) -> None:
         raise UnknownKey(key_id, payload)
     if not hmac.compare_digest(_mac(secret, payload), mac):
         raise InvalidMessage(FailCode.UNAUTHENTIC, "the message's signature is wrong")
+    return decode(payload)
+
+
+def read_ticket(payload: bytes, headers: Headers) -> tuple[Ticket | None, str | None]:
+    """The ticket that a message says, if any. With the id of an unknown key it is said without a proof."""
+    try:
+        return open_message(payload, headers), None
+    except UnknownKey as error:
+        return error.ticket, error.key_id
+    except InvalidMessage:
+        return None, None
 
 
 def _mac(secret: bytes, payload: bytes) -> bytes:
