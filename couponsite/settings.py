@@ -27,9 +27,7 @@ WEB_WORKERS = env.integer("COUPON_WEB_WORKERS", default=2, least=1, most=256)
 ROOT_URLCONF = "couponsite.urls"
 WSGI_APPLICATION = "couponsite.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-USE_TZ = True
 TIME_ZONE = "UTC"
-LANGUAGE_CODE = "en-us"
 USE_I18N = False
 FORMAT_MODULE_PATH = "couponsite.formats"
 STATIC_URL = "/static/"
@@ -117,7 +115,6 @@ and headers may be added; none is removed, renamed or given another meaning.
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "DISABLE_ERRORS_AND_WARNINGS": False,
 }
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------
