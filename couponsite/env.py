@@ -57,10 +57,6 @@ def required(name: str, *, default: str = "", hint: str = "") -> str:
     return value
 
 
-def text(name: str, *, default: str) -> str:
-    return _given(name) or default
-
-
 def path(name: str) -> Path | None:
     """Reads the path of a folder that need not exist yet; None when the variable is not set."""
     value = _given(name)

@@ -21,7 +21,7 @@ DEBUG = env.boolean("DJANGO_DEBUG", default=False)
 SECRET_KEY = env.required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
 SECRET_KEY_FALLBACKS = env.string_list("DJANGO_SECRET_KEY_FALLBACKS")  # former ones: what they signed stays good
 ALLOWED_HOSTS = env.string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
-WEB_HOST = env.text("WEB_HOST", default="127.0.0.1")
+WEB_HOST = env.required("WEB_HOST", default="127.0.0.1")
 WEB_PORT = env.integer("WEB_PORT", default=8000, least=1, most=65535)
 WEB_WORKERS = env.integer("COUPON_WEB_WORKERS", default=2, least=1, most=256)
 ROOT_URLCONF = "couponsite.urls"

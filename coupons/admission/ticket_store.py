@@ -14,7 +14,6 @@ from coupons.admission.gate import Held, current, held_of
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.messaging.positions import PARTITION_STEP, Position
 
-UserAndSequence = tuple[str, int]
 UsersByCampaign = Mapping[UUID, Sequence[str]]
 MARK_CHUNK = 333
 SCAN_CHUNK = 1_000
@@ -44,7 +43,7 @@ def settle(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> int:
     return sum(settled for _, (_, settled) in _run_each("settle", epochs, users))
 
 
-def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[UserAndSequence, Position]) -> None:
+def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[tuple[str, int], Position]) -> None:
     """Notes the positions of these tickets' messages, which have this epoch. Tickets that a rebuild has changed since
     stay as they are. A lost note costs a second message, never a coupon."""
     tickets = list(positions)

@@ -5,7 +5,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -118,15 +118,12 @@ class ClientStatistics:
             statistics = json.loads(document)
             if statistics.get("eos", {}).get("idemp_state") == "Assigned":
                 self.has_producer_id.set()
-            self._look_for_brokers(statistics)
+            now_us = int(statistics.get("ts", 0))
+            if any(broker.get("source") in BROKER_SOURCES for broker in statistics.get("brokers", {}).values()):
+                self._none_since_us = None
+            elif self._none_since_us is None:
+                self._none_since_us = now_us
+            none_for_us = 0 if self._none_since_us is None else now_us - self._none_since_us
+            self.has_lost_brokers = none_for_us >= LOST_AFTER_SEC * 1_000_000
         except (ValueError, TypeError, AttributeError):
             logger.exception("kafka.statistics_unreadable")
-
-    def _look_for_brokers(self, statistics: Mapping[str, Any]) -> None:
-        if any(broker.get("source") in BROKER_SOURCES for broker in statistics.get("brokers", {}).values()):
-            self._none_since_us, self.has_lost_brokers = None, False
-            return
-        now_us = int(statistics.get("ts", 0))
-        if self._none_since_us is None:
-            self._none_since_us = now_us
-        self.has_lost_brokers = now_us - self._none_since_us >= LOST_AFTER_SEC * 1_000_000

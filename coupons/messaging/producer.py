@@ -22,7 +22,6 @@ from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
-STATISTICS_MS = 250
 LINGER_MS = 5
 STICKY_PARTITION_MS = 50
 """How long messages, which have no key, go to one partition, so that one request carries them (decision 0012)."""
@@ -56,7 +55,7 @@ class Publisher:
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
                     # Only the statistics show when the producer has its id and so can send (`wait_until_ready`),
                     # and when it has lost its brokers.
-                    "statistics.interval.ms": STATISTICS_MS,
+                    "statistics.interval.ms": 250,
                     "stats_cb": self._statistics.read,
                 }
             )
