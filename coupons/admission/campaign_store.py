@@ -13,13 +13,10 @@ from coupons.errors import StateStale
 
 
 class PushResult(StrEnum):
+    """What became of a push or of a lowering. The values are the scripts' return codes."""
+
     PUSHED = "PUSHED"
     ON_HOLD = "ON_HOLD"
-    SUPERSEDED = "SUPERSEDED"
-    BELOW_ADMITTED = "BELOW_ADMITTED"
-
-
-class LowerResult(StrEnum):
     LOWERING = "LOWERING"
     SUPERSEDED = "SUPERSEDED"
     BELOW_ADMITTED = "BELOW_ADMITTED"
@@ -83,8 +80,7 @@ def describe(*, campaign_id: UUID, epoch: int) -> Description:
 
 
 def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
-    """Returns each campaign's description, or why its state is not current, in one round trip. Raises
-    GateUnavailable."""
+    """Returns each campaign's description, or why its state is not current. Raises GateUnavailable."""
     described: dict[UUID, Description | StateStale] = {}
     replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in epochs.items()])
     for (campaign_id, epoch), reply in zip(epochs.items(), replies, strict=True):
@@ -123,12 +119,12 @@ def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     return code_of(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
 
 
-def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> LowerResult:
+def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> PushResult:
     """Stops admission at this quantity, which PostgreSQL is about to commit as this revision, until it is pushed.
 
     The gate then answers PAUSED: SOLD_OUT is final, so it must wait for the commit (decision 0025).
     """
-    return LowerResult(gate.run("lower", campaign_id, epoch, [revision, quantity])[0])
+    return PushResult(gate.run("lower", campaign_id, epoch, [revision, quantity])[0])
 
 
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:
