@@ -55,10 +55,7 @@ class GroupOffsets:
         self._check_at = 0.0
 
     def commit(self, batch: Iterable[Received]) -> None:
-        """Sends a commit without waiting; `on_commit` gets the result.
-
-        Never uses the synchronous form, which has no time-out: it waited for ever after a broker's restart.
-        """
+        """Sends a commit; `on_commit` gets its result. The synchronous form hung after a broker's restart."""
         offsets = {partition: after for partition, (_, after) in spans(batch).items()}
         self._sent.update(offsets)
         self._send(offsets)

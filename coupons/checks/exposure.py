@@ -1,8 +1,4 @@
-"""System checks that refuse to start with settings that expose the service.
-
-With DJANGO_DEBUG on they pass. The check of failpoints is stricter (configuration.py): it requires a test database,
-with DEBUG or without. couponsite/env.py checks COUPON_TRUSTED_PROXIES when it reads it.
-"""
+"""System checks that refuse to start with settings that expose the service. With DJANGO_DEBUG on they pass."""
 
 import re
 from collections.abc import Sequence
