@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from benchmarks.figures import Mark, at_most
 from benchmarks.workload import Run, admit_all, eight_digits, fill_redis, insert_coupons, open_new, publish_all
-from coupons.admission.scan import scan_tickets
+from coupons.admission.ticket_store import scan_tickets
 from coupons.messaging import read_offsets, topics
 from coupons.messaging.messages import Ticket
 from harness import MANAGE, ServiceFailed, Services, peak_mib, unlimited_waits

@@ -32,7 +32,7 @@ def _bytes_per_winner(users: list[str]) -> tuple[float, float]:
     empty = _used_bytes()
     assert len(admit_all(campaign_id, users)) == len(users)
     pending = _used_bytes()
-    ticket_store.settle(campaign_id=campaign_id, epoch=LOADED_EPOCH, user_ids=users)
+    ticket_store.settle(epochs={campaign_id: LOADED_EPOCH}, users={campaign_id: users})
     return (pending - empty) / len(users), (_used_bytes() - empty) / len(users)
 
 

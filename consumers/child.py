@@ -1,11 +1,8 @@
-"""Waits for the topic before a worker starts, and ends a process in which a thread hangs."""
+"""The start of a worker's process."""
 
 import logging
-import os
-import sys
 import threading
 import time
-from typing import NoReturn
 
 from consumers.pace import Backoff
 from coupons.errors import LogUnavailable, OperatorError, RetryLater
@@ -36,10 +33,3 @@ def wait_for_topic(topic: str, stop: threading.Event, *, patient: bool) -> bool:
             logger.warning("consumer.waiting_for_kafka retry_in=%.1fs error=%s", delay_sec, error)
             stop.wait(delay_sec)
     return False
-
-
-def exit_immediately(exit_code: int) -> NoReturn:
-    """Ends a process in which a thread hangs, after flushing its output. All its work must be committed."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)

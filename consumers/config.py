@@ -31,8 +31,7 @@ def consumer_config(group: str, on_statistics: Callable[[str], None]) -> dict[st
         }
     )
     if settings.CONSUMER_GROUP_PROTOCOL == "consumer":
-        # KIP-848: joins in 0.2 s and reads a topic that was made anew under it from the start; a classic group
-        # skipped 100 of 150 messages there.
+        # KIP-848: reads a topic that was made anew under it from the start; a classic group skipped messages there.
         return {**common, "group.protocol": "consumer"}
     return {
         **common,

@@ -1,20 +1,20 @@
 """Handles topic coupon_create: writes each ticket as a coupon or as a FAIL row, in one transaction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 
 from consumers.offsets import spans
 from consumers.registry import Handled, Received, handles
-from coupons.errors import DATABASE_DOWN, MessagesSkipped
+from coupons.errors import DATABASE_DOWN
 from coupons.issuing.failed_events import Failure, record_failures
 from coupons.issuing.issue import IssueResult, Refusal, issue_coupons, settle_tickets
 from coupons.messaging import read_offsets
-from coupons.messaging.messages import InvalidMessage, Ticket
+from coupons.messaging.messages import InvalidMessage
 from coupons.messaging.signing import UnknownKey, open_message
-from coupons.messaging.topics import partition_lags
 from coupons.models import FailCode
 from coupons.runtime.failpoints import (
     CONSUMER_COMMITTED,
@@ -30,13 +30,8 @@ from coupons.runtime.id_sequences import heals_id_sequences
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issues the tickets of a batch, and records those that cannot be issued. Idempotent on redelivery."""
     close_old_connections()  # outside requests Django never drops a connection that the server has closed
-    batch = decode_batch(messages)
     try:
-        issued, failed = _write(batch, messages)
-    except MessagesSkipped:
-        # Messages that retention has removed cannot be read again.
-        read_offsets.skip_expired({number: lag.start for number, lag in partition_lags().items()})
-        raise
+        issued, failed = _write(messages)
     except DATABASE_DOWN:
         # The next try needs a new session: one that began read-only stays read-only when the server no longer is.
         connection.close()
@@ -49,60 +44,59 @@ def save_coupons(messages: Sequence[Received]) -> Handled:
     return Handled(done=len(issued.written), duplicates=duplicates, failed=failed)
 
 
-class _DecodedBatch(NamedTuple):
-    """A batch, decoded. Two messages may carry equal tickets, so the keys of `messages` and `unverified` are the
-    `id()`s of the ticket objects.
+class TicketMessage(NamedTuple):
+    """A message and the ticket in it. `unverified` is set where the message is signed with an unknown key.
 
-    `tickets` includes those of messages that are signed with an unknown key. Such a message may be a promise under a
-    former key, and a forger gains nothing: a ticket that the gate holds is its user's coupon, however it arrived.
+    Such a message may be a promise under a former key, and a forger gains nothing: a ticket that the gate holds is its
+    user's coupon, however it arrived.
     """
 
-    tickets: list[Ticket]
-    messages: dict[int, Received]
-    failures: list[Failure]
-    unverified: dict[int, UnknownKey]
+    campaign_id: UUID
+    user_id: str
+    sequence: int
+    message: Received
+    unverified: UnknownKey | None
 
 
-def decode_batch(messages: Sequence[Received]) -> _DecodedBatch:
-    batch = _DecodedBatch([], {}, [], {})
+def decode_batch(messages: Sequence[Received]) -> tuple[list[TicketMessage], list[Failure]]:
+    tickets: list[TicketMessage] = []
+    failures: list[Failure] = []
     for message in messages:
+        unverified = None
         try:
             ticket = open_message(message.payload, message.headers)
         except InvalidMessage as error:
             if not (isinstance(error, UnknownKey) and error.ticket is not None):
-                batch.failures.append(_failure(message, error.code, str(error), error.named))
+                failures.append(_failure(message, error.code, str(error), error.named))
                 continue
-            ticket = error.ticket
-            batch.unverified[id(ticket)] = error
-        batch.tickets.append(ticket)
-        batch.messages[id(ticket)] = message
-    return batch
+            ticket, unverified = error.ticket, error
+        tickets.append(TicketMessage(ticket.campaign_id, ticket.user_id, ticket.sequence, message, unverified))
+    return tickets, failures
 
 
 @heals_id_sequences
-def _write(batch: _DecodedBatch, messages: Sequence[Received]) -> tuple[IssueResult[Ticket], int]:
+def _write(messages: Sequence[Received]) -> tuple[IssueResult[TicketMessage], int]:
     """Writes all or nothing: coupons, failed events, and the offset up to which each partition was read. Also returns
     how many failures are new."""
+    tickets, failures = decode_batch(messages)
     failed = 0
     with transaction.atomic():
-        issued = issue_coupons(batch.tickets)
+        issued = issue_coupons(tickets)
         failpoint(CONSUMER_INSERTED)
-        failures = [*batch.failures, *_refused(issued.refused, batch)]
+        failures += map(_refused, issued.refused)
         if failures:
             failed = record_failures(failures)
             failpoint(CONSUMER_FAILURES_RECORDED)
-        read_offsets.advance({partition: span for (_, partition), span in spans(messages).items()})
+        read_offsets.advance(spans(messages))
     return issued, failed
 
 
-def _refused(refusals: Sequence[Refusal[Ticket]], batch: _DecodedBatch) -> Iterator[Failure]:
-    for ticket, code, reason in refusals:
-        message, unverified = batch.messages[id(ticket)], batch.unverified.get(id(ticket))
-        if unverified is not None and not code.holds_ticket:
-            yield _failure(message, unverified.code, str(unverified), {})
-            continue
-        named = {"campaign_id": str(ticket.campaign_id), "user_id": ticket.user_id, "sequence": ticket.sequence}
-        yield _failure(message, code, reason, named)
+def _refused(refusal: Refusal[TicketMessage]) -> Failure:
+    ticket, code, reason = refusal
+    if ticket.unverified is not None and not code.holds_ticket:
+        return _failure(ticket.message, ticket.unverified.code, str(ticket.unverified), {})
+    named = {"campaign_id": str(ticket.campaign_id), "user_id": ticket.user_id, "sequence": ticket.sequence}
+    return _failure(ticket.message, code, reason, named)
 
 
 def _failure(message: Received, code: FailCode, reason: str, named: dict[str, Any]) -> Failure:

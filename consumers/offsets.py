@@ -1,15 +1,17 @@
-"""Computes the offsets of a batch, and commits them."""
+"""Commits the group's offsets, and compares them with the handler's own record of what was read."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumers.registry import Received
+from consumers.registry import Handler, Received
+from coupons.errors import DATABASE_DOWN, RetryLater, one_line
 from coupons.messaging.kafka import is_fatal
 
 logger = logging.getLogger(__name__)
-RESEND_AFTER_SEC = 2.0  # longer than a broker takes to confirm, so a healthy one gets each commit once
+CHECK_INTERVAL_SEC = 10.0
+RETRY_SEC = 1.0
 COMMITTED_TIMEOUT_SEC = 2.0  # a signal may wait this long: Python runs no handler during a librdkafka call
 
 # After a rebalance another member owns the partition: the commit is void, and that member gets the messages again.
@@ -27,70 +29,90 @@ REDELIVERED = frozenset(
 )
 
 
-Partition = tuple[str, int]  # topic and number
-# The offsets that the broker has confirmed to this process.
-confirmed: dict[Partition, int] = {}
-
-
-def spans(messages: Iterable[Received]) -> dict[Partition, tuple[int, int]]:
+def spans(messages: Iterable[Received]) -> dict[int, tuple[int, int]]:
     """Returns, for each partition of a batch, its first offset and the one after its last."""
-    found: dict[Partition, tuple[int, int]] = {}
-    for topic, partition, offset, _, _ in messages:
-        first, after = found.get((topic, partition), (offset, offset))
-        found[topic, partition] = min(first, offset), max(after, offset + 1)
+    found: dict[int, tuple[int, int]] = {}
+    for message in messages:
+        first, after = found.get(message.partition, (message.offset, message.offset))
+        found[message.partition] = min(first, message.offset), max(after, message.offset + 1)
     return found
 
 
-def next_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
-    return [TopicPartition(*partition, after) for partition, (_, after) in spans(messages).items()]
+class GroupOffsets:
+    """The group's offsets of one worker's partitions.
 
-
-def first_offsets(messages: Iterable[Received]) -> list[TopicPartition]:
-    return [TopicPartition(*partition, first) for partition, (first, _) in spans(messages).items()]
-
-
-def committed(consumer: Consumer, partitions: list[TopicPartition]) -> dict[int, int | None]:
-    """Returns the group's offset of each partition, None where it has none. Raises KafkaException."""
-    found = consumer.committed(partitions, timeout=COMMITTED_TIMEOUT_SEC)
-    for each in found:
-        if each.error is not None:
-            raise KafkaException(each.error)
-    return {each.partition: each.offset if each.offset >= 0 else None for each in found}
-
-
-def numbers(partitions: Iterable[TopicPartition]) -> str:
-    """For a log."""
-    return ",".join(str(number) for number in sorted(partition.partition for partition in partitions)) or "none"
-
-
-class Commits:
-    """Sends the commits of one worker without waiting. Kafka delivers uncommitted messages again.
-
-    Never uses the synchronous form, which has no time-out: it waited for ever after a broker's restart.
+    Checks them when partitions are assigned, and every ten seconds. The handler refuses a batch that begins beyond its
+    record, so no check has to pause a partition (partitions that were paused in the callback of their assignment
+    sometimes stayed silent for ever). But a quiet partition brings no batch, and its record moves back when PostgreSQL
+    is restored from an older copy.
     """
 
-    def __init__(self, consumer: Consumer, *, clock: Callable[[], float]) -> None:
+    def __init__(self, consumer: Consumer, handler: Handler, *, clock: Callable[[], float]) -> None:
         self._consumer = consumer
+        self._handler = handler
         self._clock = clock
-        self._sent: dict[Partition, int] = {}  # for partitions that are still assigned
-        self._sent_at = 0.0
+        self._sent: dict[int, int] = {}  # for partitions that are still assigned
+        self._check_at = 0.0
 
-    def send(self, offsets: list[TopicPartition]) -> None:
-        """`on_commit` gets the result."""
-        self._consumer.commit(offsets=offsets, asynchronous=True)
-        self._sent_at = self._clock()
-        self._sent.update({(each.topic, each.partition): each.offset for each in offsets})
+    def commit(self, batch: Iterable[Received]) -> None:
+        """Sends a commit; `on_commit` gets its result. The synchronous form hung after a broker's restart."""
+        offsets = {partition: after for partition, (_, after) in spans(batch).items()}
+        self._sent.update(offsets)
+        self._send(offsets)
 
-    def resend_lost(self) -> None:
-        """Repeats commits that were lost, as in a broker that hung: a quiet partition would show a lag for ever."""
-        lost = [TopicPartition(*each, offset) for each, offset in self._sent.items() if confirmed.get(each) != offset]
-        if lost and self._clock() - self._sent_at > RESEND_AFTER_SEC:
-            self.send(lost)
+    def assigned(self) -> None:
+        self._check_at = 0.0
 
-    def forget(self, partitions: Collection[Partition]) -> None:
-        """Drops partitions that were revoked."""
+    def revoked(self, partitions: Collection[int]) -> None:
         for partition in partitions:
             self._sent.pop(partition, None)
+
+    def check_if_due(self, partitions: Collection[int]) -> None:
+        """Seeks to the record where the group's offset is beyond it, and repeats commits that were lost, as in a broker
+        that hung: a quiet partition would show a lag for ever. Tries again later while a part is down."""
+        if not partitions or self._clock() < self._check_at:
+            return
+        try:
+            committed = self._committed(partitions)
+            for partition, offset in (self._handler.start_at(committed) if self._handler.start_at else {}).items():
+                self._consumer.seek(TopicPartition(self._handler.topic, partition, offset))
+                logger.error(
+                    "consumer.offset_was_moved partition=%d group=%s read=%d", partition, committed[partition], offset
+                )
+        except (RetryLater, KafkaException, *DATABASE_DOWN) as error:
+            # librdkafka refuses a seek for a moment after an assignment; the other errors are outages.
+            self._check_at = self._clock() + RETRY_SEC
+            logger.info("consumer.offsets_not_checked partitions=%s error=%s", numbers(partitions), one_line(error))
+            return
+        self._check_at = self._clock() + CHECK_INTERVAL_SEC
+        lost = {partition: offset for partition, offset in self._sent.items() if committed.get(partition) != offset}
+        if lost:
+            self._send(lost)
+
+    def _committed(self, partitions: Iterable[int]) -> dict[int, int | None]:
+        """Returns the group's offset of each partition, None where it has none. Raises KafkaException."""
+        asked = [TopicPartition(self._handler.topic, partition) for partition in sorted(partitions)]
+        found = self._consumer.committed(asked, timeout=COMMITTED_TIMEOUT_SEC)
+        for each in found:
+            if each.error is not None:
+                raise KafkaException(each.error)
+        return {each.partition: each.offset if each.offset >= 0 else None for each in found}
+
+    def _send(self, offsets: dict[int, int]) -> None:
+        topic = self._handler.topic
+        self._consumer.commit(offsets=[TopicPartition(topic, *each) for each in offsets.items()], asynchronous=True)
+
+
+def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+    """The client calls this from poll(). A later commit, a check or a redelivery makes up for one that failed."""
+    if not offsets:  # sent by `wake`
+        return
+    errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
+    for cause in errors[:1]:
+        if is_fatal(cause):
+            raise KafkaException(cause)  # the worker's poll() raises it
+        outcome = "redelivered" if cause.code() in REDELIVERED else "later"
+        logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())
 
 
 def wake(consumer: Consumer) -> None:
@@ -99,16 +121,6 @@ def wake(consumer: Consumer) -> None:
     consumer.commit(offsets=[], asynchronous=True)
 
 
-def on_commit(error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-    """The client calls this from poll(). A later commit or a redelivery makes up for one that failed; an idle worker
-    repeats unconfirmed ones."""
-    if not offsets:  # sent by `wake`
-        return
-    if error is None:
-        confirmed.update({(each.topic, each.partition): each.offset for each in offsets if each.error is None})
-    errors = [error] if error is not None else [offset.error for offset in offsets if offset.error is not None]
-    for cause in errors[:1]:
-        if is_fatal(cause):
-            raise KafkaException(cause)  # the worker's poll() raises it
-        outcome = "redelivered" if cause.code() in REDELIVERED else "later"
-        logger.warning("consumer.offset_not_committed outcome=%s error=%s", outcome, cause.str())
+def numbers(partitions: Collection[int]) -> str:
+    """For a log."""
+    return ",".join(map(str, sorted(partitions))) or "none"

@@ -6,10 +6,7 @@ from collections.abc import Callable
 
 
 class RateLimit:
-    """A token bucket that holds at most one second's messages. The topic keeps what the database cannot take yet.
-
-    `rate` is in messages/s, 0 = no limit; `clock` is monotonic, in seconds.
-    """
+    """A token bucket that holds at most one second's messages. `rate` is in messages/s, 0 = no limit."""
 
     def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -18,7 +15,6 @@ class RateLimit:
         self._filled_at = clock()
 
     def allowance(self, wanted: int) -> int:
-        """Returns how many messages may be taken now, at most `wanted`."""
         if not self._rate:
             return wanted
         self._fill()
@@ -37,7 +33,6 @@ class RateLimit:
         self._filled_at = now
 
     def wait_sec(self) -> float:
-        """Returns the time until the next message may be taken."""
         return max((1 - self._tokens) / self._rate, 0.0) if self._rate else 0.0
 
 

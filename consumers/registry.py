@@ -1,21 +1,14 @@
-"""Maps topics to their handlers. A new topic needs one decorated function; the worker does not change.
+"""Maps topics to their handlers: a new topic needs one function with the decorator `handles`.
 
-    @handles("coupon_create", group="group_1")
-    def save_coupons(messages: Sequence[Received]) -> Handled: ...
+A handler gets a batch that keeps the order within each partition. When it returns, everything must be durable: the
+worker commits the offsets of the batch. It must be idempotent, and it records a single bad message by itself. It raises
 
-A handler gets a batch that keeps the order within each partition. When it returns, the worker commits the offsets of
-the batch, so everything must be durable by then. It raises
-
-- `RetryLater`, or one of `DATABASE_DOWN`: a part is down. The worker pauses its partitions, keeps polling, and passes
-  the same batch again later. So the handler must be idempotent.
+- `RetryLater`, or one of `DATABASE_DOWN`: a part is down. The worker passes the same batch again later.
+- `MessagesSkipped`: the batch begins beyond the handler's own record of what was read. The worker rewinds.
 - anything else: a defect. The worker process ends without committing, and is started again.
 
-The handler deals with a single bad message by itself: it records the message and counts it as `failed`.
-
-A handler that keeps its own record of the offsets read registers a function as `start_at`. The function gets the
-group's committed offset of each assigned partition (None: there is none), and returns the partitions that must start at
-another offset. Such a handler raises `MessagesSkipped` for a batch that begins beyond its record, and the worker
-rewinds.
+A handler with such a record also has a function `start_at`: it gets the group's committed offset of each assigned
+partition (None: there is none), and returns the partitions that must start at another offset.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -56,14 +56,16 @@ class Child:
 
 class Supervisor:
     """Runs `concurrency` children of `command`. A child that exits with one of `final_exit_codes`, or dies `max_deaths`
-    times in a row, ends them all.
-
-    A child that is started again gets `--patient`: a topic that is missing then was there before, and the child waits
-    for it.
+    times in a row, ends them all. One that is started again gets `--patient`, as its topic was there before.
     """
 
     def __init__(
-        self, command: Sequence[str], *, concurrency: int, final_exit_codes: frozenset[int], max_deaths: int
+        self,
+        command: Sequence[str],
+        *,
+        concurrency: int,
+        final_exit_codes: frozenset[int],
+        max_deaths: int = MAX_DEATHS,
     ) -> None:
         self._children = [Child(number, command) for number in range(1, concurrency + 1)]
         self._final_exit_codes = final_exit_codes
@@ -85,8 +87,9 @@ class Supervisor:
             running = [child for child in self._children if child.process is not None]
             if self._stops and not running:
                 return exit_code
-            if not self._stops:
-                self._start_due()
+            for child in self._children:
+                if not self._stops and child.process is None and time.monotonic() >= child.start_at:
+                    child.start()
             self._wake.wait(WATCH_SEC)
             self._wake.clear()
 
@@ -105,12 +108,6 @@ class Supervisor:
                 logger.error("supervisor.giving_up child=%d exit=%d", child.number, exit_code)
                 final = exit_code if exit_code > 0 else 1
         return final
-
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for child in self._children:
-            if child.process is None and now >= child.start_at:
-                child.start()
 
     def _pass_on_stops(self) -> None:
         """The first stop sends SIGTERM: finish the batch. The second sends SIGKILL: the batch is delivered again."""

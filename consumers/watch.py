@@ -23,7 +23,7 @@ Backlog = tuple[int, int]  # partition, first unread offset
 
 
 class Progress:
-    """Logs rows/s, lag and the last offset, at most every 5 seconds. `clock` is monotonic, in seconds."""
+    """Logs rows/s, lag and the last offset, at most every 5 seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,24 +1,22 @@
-"""One worker process: polls a batch, passes it to the handler, commits its offsets, and waits while a part is down.
+"""One worker process: polls a batch, passes it to the handler, then commits its offsets. The order carries the promise.
 
-The order of a step carries the promise: the handler commits to the database, then the worker commits the offset. When a
-part is down the worker keeps the batch, pauses its partitions and goes on polling, so that it stays in the group.
+When a part is down the worker keeps the batch, pauses its partitions and goes on polling, to stay in the group.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumers import offsets
-from consumers.offsets import Commits, Partition, numbers
+from consumers.offsets import GroupOffsets, numbers, spans, wake
 from consumers.pace import Backoff, RateLimit
-from consumers.record_check import RecordCheck
 from consumers.registry import Handled, Handler, Received
 from consumers.watch import Progress, SilenceWatch
 from coupons.errors import DATABASE_DOWN, MessagesSkipped, RetryLater, one_line
-from coupons.messaging.kafka import BrokersLost, KnownBrokers, headers_of, is_fatal
+from coupons.messaging.kafka import BrokersLost, ClientStatistics, headers_of, is_fatal
 
 logger = logging.getLogger(__name__)
 MAX_WAIT_SEC = 0.5
@@ -45,7 +43,7 @@ class Worker:
         self,
         *,
         consumer: Consumer,
-        brokers: KnownBrokers,
+        statistics: ClientStatistics,
         handler: Handler,
         stop: threading.Event,
         batch_size: int,
@@ -54,7 +52,7 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
-        self._brokers = brokers
+        self._statistics = statistics
         self._silence = SilenceWatch(handler.group, clock=clock)
         self._handler = handler
         self._stop = stop
@@ -66,10 +64,9 @@ class Worker:
         self._progress = Progress(clock=clock)
         self._kept: list[Received] = []  # the batch to try again
         self._retry_at = 0.0
-        self._commits = Commits(consumer, clock=clock)
         self._wake_at = 0.0
-        self._assigned: set[Partition] = set()
-        self._record_check = RecordCheck(consumer, handler, clock=clock)
+        self._assigned: set[int] = set()
+        self._offsets = GroupOffsets(consumer, handler, clock=clock)
         self._failed_beyond_written = 0
         self.has_left = True
 
@@ -94,39 +91,29 @@ class Worker:
 
     def _leave(self) -> None:
         """Closes the consumer. Raises what close() raises, which includes an error of a callback."""
-        errors: list[BaseException] = []
-
-        def close() -> None:
-            try:
-                self._consumer.close()
-            except BaseException as error:  # noqa: BLE001  the waiting thread raises it again
-                errors.append(error)
-
-        leaving = threading.Thread(target=close, name="leave", daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_TIMEOUT_SEC)
-        self.has_left = not leaving.is_alive()
-        if not self.has_left:
+        leaving = ThreadPoolExecutor(1, "leave").submit(self._consumer.close)
+        try:
+            leaving.result(LEAVE_TIMEOUT_SEC)
+        except TimeoutError:
+            self.has_left = False
             logger.warning("consumer.leave_timed_out after=%ds outcome=redelivered", LEAVE_TIMEOUT_SEC)
-        if errors:
-            raise errors[0]
 
     def _step(self) -> None:
-        if self._brokers.are_lost:
+        if self._statistics.has_lost_brokers:
             # The next process gets the batch in hand again.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
         if self._kept:
             self._silence.reset()
             self._wait_or_retry()
         else:
-            self._record_check.run_if_due(self._assigned)
+            self._offsets.check_if_due(self._assigned)
             batch = self._next_batch()
             if batch:
-                self._record_check.run()  # the call that returned this batch may have assigned partitions
+                # The call that returned this batch may have assigned partitions.
+                self._offsets.check_if_due(self._assigned)
                 self._silence.reset()
                 self._handle(batch)
             else:
-                self._commits.resend_lost()
                 self._silence.check(self._consumer)
         self._progress.report_if_due(self._consumer)
 
@@ -160,7 +147,7 @@ class Worker:
         if message is None:
             if self._clock() >= self._wake_at:
                 self._wake_at = self._clock() + WAKE_INTERVAL_SEC
-                offsets.wake(self._consumer)  # librdkafka's own thread may wait as long, and it sends the heartbeats
+                wake(self._consumer)  # librdkafka's own thread may wait as long, and it sends the heartbeats
             self._stop.wait(IDLE_POLL_SEC)
         return message
 
@@ -170,7 +157,7 @@ class Worker:
             _raise_if_fatal(error)
             return None
         topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if topic is None or partition is None or offset is None or (topic, partition) not in self._assigned:
+        if topic is None or partition is None or offset is None or partition not in self._assigned:
             return None  # revoked within the same call: the new owner reads it
         return Received(topic, partition, offset, message.value() or b"", headers_of(message))
 
@@ -184,7 +171,7 @@ class Worker:
             self._keep(batch, error)
             return
         # Crash here => the batch is in the database and is delivered again; the handler finds duplicates.
-        self._commits.send(offsets.next_offsets(batch))
+        self._offsets.commit(batch)
         self._progress.add(handled, batch)
         self._count_failed(handled)
         if self._kept:
@@ -196,16 +183,16 @@ class Worker:
         delay_sec = self._backoff.next_delay_sec()
         self._retry_at = self._clock() + delay_sec
         if not self._kept:
-            self._consumer.pause([TopicPartition(*partition) for partition in self._assigned])
+            self._consumer.pause(self._topic_partitions())
         self._kept = batch
         logger.warning("consumer.waiting messages=%d retry_in=%.1fs error=%s", len(batch), delay_sec, one_line(error))
 
     def _rewind(self, batch: list[Received], skipped: MessagesSkipped) -> None:
         """Drops the batch and reads again from the end of the handler's record. Raises KafkaException."""
         logger.error("consumer.goes_back error=%s", one_line(skipped))
-        for each in offsets.first_offsets(batch):
-            offset = skipped.next_offsets.get(each.partition, each.offset)
-            self._consumer.seek(TopicPartition(each.topic, each.partition, offset))
+        for partition, (first, _) in spans(batch).items():
+            offset = skipped.next_offsets.get(partition, first)
+            self._consumer.seek(TopicPartition(self._handler.topic, partition, offset))
         if self._kept:
             self._resume()
         self._stop.wait(MAX_WAIT_SEC)  # no busy loop while the cause persists
@@ -223,7 +210,7 @@ class Worker:
     def _resume(self) -> None:
         self._kept = []
         self._backoff.reset()
-        self._consumer.resume([TopicPartition(*partition) for partition in self._assigned])
+        self._consumer.resume(self._topic_partitions())
         logger.info("consumer.resumed")
 
     def _count_failed(self, handled: Handled) -> None:
@@ -238,29 +225,31 @@ class Worker:
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         consumer.incremental_assign(list(partitions))  # before the pause below, which has no effect otherwise
-        new = {(partition.topic, partition.partition) for partition in partitions}
+        new = {each.partition for each in partitions}
         self._assigned |= new
-        self._record_check.add(new)
+        self._offsets.assigned()
         if self._kept:
             consumer.pause(list(partitions))
         else:
             # librdkafka keeps a pause when a partition is revoked: one that was revoked while paused, and comes back,
             # would be silent for ever.
             consumer.resume(list(partitions))
-        logger.info("consumer.assigned partitions=%s", numbers(partitions))
+        logger.info("consumer.assigned partitions=%s", numbers(new))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        gone = {(partition.topic, partition.partition) for partition in partitions}
+        gone = {each.partition for each in partitions}
         self._assigned -= gone
-        self._record_check.forget(gone)
-        self._commits.forget(gone)
+        self._offsets.revoked(gone)
         # The new owner gets these messages. The broker would accept a commit from here, and rewind the new owner.
-        kept = [message for message in self._kept if (message.topic, message.partition) not in gone]
+        kept = [message for message in self._kept if message.partition not in gone]
         consumer.incremental_unassign(list(partitions))
         if self._kept and not kept:
             self._resume()
         self._kept = kept
-        logger.info("consumer.revoked partitions=%s", numbers(partitions))
+        logger.info("consumer.revoked partitions=%s", numbers(gone))
+
+    def _topic_partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(self._handler.topic, partition) for partition in self._assigned]
 
 
 def _raise_if_fatal(error: KafkaError) -> None:

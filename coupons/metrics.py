@@ -1,8 +1,7 @@
 """Defines every metric of the processes, with its meaning. Names follow the Prometheus conventions.
 
-In several processes, prometheus_client keeps the values in PROMETHEUS_MULTIPROC_DIR (bin/web sets it) and /metrics sums
-them up.
-coupons/api/service_metrics.py reads the metrics of the whole service (pending, lag, issued, failed) at the scrape.
+The processes keep the values in PROMETHEUS_MULTIPROC_DIR (bin/web sets it), and /metrics sums them up; those of the
+whole service (pending, lag, issued, failed) are read at the scrape (coupons/api/service_metrics.py).
 """
 
 import os

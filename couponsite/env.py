@@ -1,8 +1,7 @@
 """Reads typed environment variables for settings.py; each error names the variable and the remedy.
 
-django-environ, a dependency already, reads the file and the URLs. Its casts (tried with 0.14) do not serve: `int` fails
-without the variable's name and checks no range, `bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads
-`a=b;c=d` as one pair.
+The casts of django-environ (tried with 0.14) do not serve: `int` fails without the variable's name and checks no range,
+`bool` takes "maybe" for false, `list` keeps blanks, and `dict` reads `a=b;c=d` as one pair.
 """
 
 import hmac
@@ -56,10 +55,6 @@ def required(name: str, *, default: str = "", hint: str = "") -> str:
             "Set it in the environment or in .env; `make up` writes all settings of a local stack to .stack/env."
         )
     return value
-
-
-def text(name: str, *, default: str) -> str:
-    return _given(name) or default
 
 
 def path(name: str) -> Path | None:
@@ -132,13 +127,10 @@ def url(name: str, *, schemes: Sequence[str]) -> str:
 
 def folder(name: str) -> Path | None:
     """Reads the path of an existing folder; None when the variable is not set."""
-    value = _given(name)
-    if not value:
-        return None
-    path = Path(value).absolute()
-    if not path.is_dir():
-        raise ImproperlyConfigured(f"{name} names {value!r}, which is no folder: make it or correct the path.")
-    return path
+    found = path(name)
+    if found is not None and not found.is_dir():
+        raise ImproperlyConfigured(f"{name} names '{found}', which is no folder: make it or correct the path.")
+    return found
 
 
 def secrets_by_id(name: str) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ Django hides settings by name. The name REDIS_URL does not reveal that it contai
 environment variables that granian adds to the request's. So this module searches the report for the secrets themselves.
 """
 
+import re
 from collections.abc import Iterator
 from html import escape
 from urllib.parse import quote, unquote, urlsplit
@@ -13,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
 HIDDEN = "********************"
+SECRET_OF_KAFKA = re.compile(r"password|secret|key\.pem|sasl\.jaas|token")
 MIN_LENGTH = 4  # a shorter secret would match parts of common words
 
 
@@ -39,8 +41,4 @@ def known_secrets() -> Iterator[str]:
     yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())
     yield from (str(database.get("PASSWORD") or "") for database in settings.DATABASES.values())
     yield unquote(urlsplit(settings.REDIS_URL).password or "")
-    yield from (value for name, value in settings.KAFKA_CLIENT_CONFIG.items() if _is_secret(name))
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name for word in ("password", "secret", "key.pem", "sasl.jaas", "token"))
+    yield from (value for name, value in settings.KAFKA_CLIENT_CONFIG.items() if SECRET_OF_KAFKA.search(name))

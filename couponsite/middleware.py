@@ -1,6 +1,5 @@
 """Runs the admin's middleware for all pages but the API, which has no sessions, forms, frames or messages."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -64,18 +63,14 @@ class VisibleTextMiddleware(_SkipsApi):
         return response
 
 
-def trust_only_proxies(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
+class TrustedProxyMiddleware(_SkipsApi):
     """Drops `X-Forwarded-Proto` unless a trusted proxy sent it, as Django believes every client.
 
     Skips the API, where nothing depends on the header: it has no redirects, cookies or forms.
     """
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        claims_scheme = "HTTP_X_FORWARDED_PROTO" in request.META and not request.path_info.startswith(API_PREFIX)
-        if claims_scheme and not came_through_proxy(request):
-            del request.META["HTTP_X_FORWARDED_PROTO"]
-        return get_response(request)
+    api_prefix = API_PREFIX
 
-    return answer
+    def process_request(self, request: HttpRequest) -> None:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and not came_through_proxy(request):
+            del request.META["HTTP_X_FORWARDED_PROTO"]

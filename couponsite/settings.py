@@ -21,18 +21,15 @@ DEBUG = env.boolean("DJANGO_DEBUG", default=False)
 SECRET_KEY = env.required("DJANGO_SECRET_KEY", hint="50 random characters; `make up` makes one for a stack of your own")
 SECRET_KEY_FALLBACKS = env.string_list("DJANGO_SECRET_KEY_FALLBACKS")  # former ones: what they signed stays good
 ALLOWED_HOSTS = env.string_list("DJANGO_ALLOWED_HOSTS", default="127.0.0.1,localhost,[::1]")
-WEB_HOST = env.text("WEB_HOST", default="127.0.0.1")
+WEB_HOST = env.required("WEB_HOST", default="127.0.0.1")
 WEB_PORT = env.integer("WEB_PORT", default=8000, least=1, most=65535)
 WEB_WORKERS = env.integer("COUPON_WEB_WORKERS", default=2, least=1, most=256)
 ROOT_URLCONF = "couponsite.urls"
 WSGI_APPLICATION = "couponsite.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-USE_TZ = True
 TIME_ZONE = "UTC"
-LANGUAGE_CODE = "en-us"
 USE_I18N = False
 FORMAT_MODULE_PATH = "couponsite.formats"
-DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # serves the files from the apps' folders: an image needs no collectstatic step
 WHITENOISE_AUTOREFRESH = False
@@ -118,15 +115,13 @@ and headers may be added; none is removed, renamed or given another meaning.
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "DISABLE_ERRORS_AND_WARNINGS": False,
 }
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------
 # Every wait has an end: a database that hangs must neither hold a web thread nor cost a consumer its membership
 # (max.poll.interval.ms is 5 minutes). All of these time-outs follow from that of one statement.
 DB_STATEMENT_TIMEOUT_MS = env.integer("COUPON_DB_STATEMENT_TIMEOUT_MS", default=10_000, least=100, most=120_000)
-# The server ends a slow statement and says why. A little later this side ends the wait, should the server itself hang
-# (coupons/runtime/db_timeouts.py).
+# A little later this side ends the wait, should the server itself hang (coupons/runtime/db_timeouts.py).
 DB_ANSWER_TIMEOUT_MS = DB_STATEMENT_TIMEOUT_MS * 6 // 5
 # A process that stands still (SIGSTOP, a host that hangs) loses what it holds in PostgreSQL: a consumer between its
 # insert and its commit the campaign's row, a keeper the right to rebuild.
@@ -161,8 +156,8 @@ REDIS_REPLICA_LAG_MS = env.integer("COUPON_REDIS_REPLICA_LAG_MS", default=0, lea
 KAFKA_BOOTSTRAP_SERVERS = env.required("KAFKA_BOOTSTRAP_SERVERS", hint="host:port, several separated by commas")
 # Any other setting of librdkafka, for TLS and SASL above all: `security.protocol=SASL_SSL;sasl.mechanism=...`
 KAFKA_CLIENT_CONFIG = env.key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
-# Keys of the messages' signatures (coupons/messaging/signing.py): the first one signs, all of them verify. Those that
-# are derived from Django's secrets come last, so they sign only where no key is named.
+# The first key signs, all of them verify (coupons/messaging/signing.py). Those that are derived from Django's secrets
+# come last, so they sign only where no key is named.
 MESSAGE_KEYS = env.message_keys(
     env.secrets_by_id("COUPON_MESSAGE_KEYS"),
     derived=[env.derived_secret(each, "coupons: messages in Kafka") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
@@ -176,8 +171,7 @@ CONSUMER_GROUP = env.required("COUPON_CONSUMER_GROUP", default="group_1")
 CONSUMER_GROUP_PROTOCOL = env.choice("COUPON_CONSUMER_GROUP_PROTOCOL", default="consumer", of=("consumer", "classic"))
 # The producer gives a message up that Kafka has not acknowledged by then; its ticket stays pending for the relay.
 DELIVERY_TIMEOUT_MS = env.integer("COUPON_DELIVERY_TIMEOUT_MS", default=5_000, least=1_000, most=120_000)
-# Requests about topics, offsets and groups may take as long. A rebuild, the ledger and the relay, which read parts of
-# the topic, give up a broker that is silent for three times as long.
+# Requests about topics, offsets and groups may take as long; who reads the topic gives up after three times that.
 KAFKA_REQUEST_TIMEOUT_MS = DELIVERY_TIMEOUT_MS
 TOPIC_SILENCE_MS = DELIVERY_TIMEOUT_MS * 3
 
@@ -200,8 +194,7 @@ CAMPAIGN_CACHE_REFRESH_MS = 400
 # For queries of background threads: the campaign cache, and the last use of API keys.
 BACKGROUND_ANSWER_TIMEOUT_MS = 5_000
 
-# Threads that run Django in each web process, and requests that may wait for one; the others are answered 503 at once
-# (coupons/front/django_threads.py).
+# Threads that run Django in each web process, and requests that may wait for one; the others get 503 at once.
 WEB_THREADS = env.integer("COUPON_WEB_THREADS", default=8, least=1, most=1_000)
 WEB_QUEUE = WEB_THREADS * 4
 
@@ -216,8 +209,7 @@ KEEPER_INTERVAL_MS = 2_000
 
 # --- Callers ----------------------------------------------------------------------------------------------------
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
-# Users' tokens: a folder with their keys (coupons/auth/jwt_keys.py), and the claims of each token. Without the
-# folder the API takes no user's token; without API keys as well it takes no request at all.
+# The keys of users' tokens (coupons/auth/jwt_keys.py), and each token's claims. Without the folder none is accepted.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
 JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
 JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
@@ -262,7 +254,7 @@ if HTTPS:  # a browser takes cookies with this prefix from this very host alone,
 CSRF_COOKIE_HTTPONLY = True  # forms carry the token, no script needs it
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    MIDDLEWARE.insert(0, "couponsite.middleware.trust_only_proxies")
+    MIDDLEWARE.insert(0, "couponsite.middleware.TrustedProxyMiddleware")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -271,19 +263,14 @@ CONTENT_SECURITY_POLICY = (
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
 CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]
 CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless
-# Two checkouts on one machine must not remove each other's lines.
-CRONTAB_COMMENT = f"coupons in {BASE_DIR}"
+CRONTAB_COMMENT = f"coupons in {BASE_DIR}"  # two checkouts must not remove each other's lines
 # Quoted for the shell that cron starts: a folder may have a space in its name.
 CRONTAB_PYTHON_EXECUTABLE = shlex.quote(sys.executable)
 CRONTAB_DJANGO_MANAGE_PATH = shlex.quote(str(BASE_DIR / "manage.py"))
 
-# --- Metrics -------------------------------------------------------------------------------------------------------
+# --- Metrics, logs, and failpoints, which are for tests alone (coupons/runtime/failpoints.py) ------------------------
 METRICS_DIR = env.path("COUPON_METRICS_DIR")  # shared by the processes of bin/web
-
-# --- Failpoints: for tests alone, refused with any other database (coupons/runtime/failpoints.py) --------------------
 FAILPOINTS = env.folder("COUPON_FAILPOINTS")
-
-# --- Logs -------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("COUPON_LOG_LEVEL", default="INFO", of=("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,
@@ -303,5 +290,4 @@ LOGGING = {
     },
 }
 
-# --- What is left of the environment -----------------------------------------------------------------------------
-UNREAD_SETTINGS = env.unread()  # a system check warns of them
+UNREAD_SETTINGS = env.unread()  # last: what is left of the environment; a system check warns of it

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -19,13 +19,12 @@ from django.db.models import Q
 
 from coupons.errors import RetryLater
 from coupons.models import Campaign
+from coupons.runtime.clock import from_now
 from coupons.runtime.process_local import ProcessLocal
 from coupons.runtime.refresher import Refresher
 
-MISS_LEASE_SEC = 1.0  # "there is no such campaign" is repeated for this long without a new query
-MAX_MISSES = 10_000
-# A row's updated_at is the start of its transaction, which may commit later than one that started after it.
-COMMIT_LAG = timedelta(seconds=30)
+COMMIT_LAG_SEC = 30
+"""A row's updated_at is the start of its transaction, which may commit so much later."""
 
 
 class CampaignCacheUnavailable(RetryLater):
@@ -41,15 +40,10 @@ class CachedCampaign:
 
 
 class CampaignCache:
-    """Use `campaign_cache()`, which has one for each process."""
-
     def __init__(self) -> None:
         self._known: dict[UUID, CachedCampaign] = {}
-        self._missed: dict[UUID, float] = {}  # campaign -> monotonic time of the query that lacked it
         self._wanted: dict[UUID, Future[CachedCampaign | None]] = {}
-        self._latest_change: datetime | None = None
-        self._latest_change_at = 0.0  # monotonic time of the read that found it
-        self._has_lag_passed = False
+        self._read_at: float | None = None  # monotonic time at which the last complete read began
         self._reading_since: float | None = None
         self._lock = threading.Lock()
         self._refresher = Refresher(
@@ -60,7 +54,7 @@ class CampaignCache:
         )
 
     def look_up(self, campaign_id: UUID, *, wait_sec: float, newer_than: int | None = None) -> CachedCampaign | None:
-        """Returns the campaign, or None if a query less than 1 s old did not find it.
+        """Returns the campaign, or None if there is none.
 
         `newer_than` is an epoch that is known to be outdated. Raises CampaignCacheUnavailable when PostgreSQL has not
         answered within `wait_sec`.
@@ -68,9 +62,6 @@ class CampaignCache:
         known = self.known(campaign_id)
         if known is not None and (newer_than is None or known.epoch > newer_than):
             return known
-        missed_at = self._missed.get(campaign_id)
-        if known is None and missed_at is not None and time.monotonic() - missed_at < MISS_LEASE_SEC:
-            return None
         try:
             return self.ask(campaign_id).result(timeout=max(wait_sec, 0))
         except FutureTimeout:
@@ -116,23 +107,14 @@ class CampaignCache:
 
     def _read(self, wanted: dict[UUID, Future[CachedCampaign | None]]) -> None:
         asked_at = time.monotonic()
-        changed = Q()  # the first query reads all of them
-        if self._latest_change is not None:
-            # Without an end to the lag, ten thousand campaigns made by one statement would be read again for ever.
-            since = self._latest_change - (timedelta() if self._has_lag_passed else COMMIT_LAG)
-            changed = Q(id__in=list(wanted)) | Q(updated_at__gt=since)
-        for campaign_id, epoch, opens_at, updated_at in Campaign.objects.filter(changed).values_list(
-            "id", "epoch", "opens_at", "updated_at"
-        ):
+        changed = Q()  # all of them: at first, and after an outage
+        if self._read_at is not None and asked_at - self._read_at < COMMIT_LAG_SEC:
+            # Looks back by a transaction's time, that since the last read, and as much again for this read.
+            changed = Q(id__in=list(wanted)) | Q(updated_at__gt=from_now(-3 * COMMIT_LAG_SEC))
+        for campaign_id, epoch, opens_at in Campaign.objects.filter(changed).values_list("id", "epoch", "opens_at"):
             self._remember(campaign_id, CachedCampaign(epoch, opens_at))
-            if self._latest_change is None or updated_at > self._latest_change:
-                self._latest_change, self._latest_change_at = updated_at, time.monotonic()
-        self._has_lag_passed = asked_at - self._latest_change_at > COMMIT_LAG.total_seconds()
-        if len(self._missed) > MAX_MISSES:
-            self._missed.clear()
+        self._read_at = asked_at
         for campaign_id, answer in wanted.items():
-            if campaign_id not in self._known:
-                self._missed[campaign_id] = asked_at
             answer.set_result(self._known.get(campaign_id))
 
     def _remember(self, campaign_id: UUID, known: CachedCampaign) -> None:

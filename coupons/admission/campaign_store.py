@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -12,17 +11,12 @@ from coupons.admission.gate import Outcome, code_of, current
 from coupons.admission.keys import campaign_keys
 from coupons.errors import StateStale
 
-DESCRIBE_CHUNK = 100
-
 
 class PushResult(StrEnum):
+    """What became of a push or of a lowering. The values are the scripts' return codes."""
+
     PUSHED = "PUSHED"
     ON_HOLD = "ON_HOLD"
-    SUPERSEDED = "SUPERSEDED"
-    BELOW_ADMITTED = "BELOW_ADMITTED"
-
-
-class LowerResult(StrEnum):
     LOWERING = "LOWERING"
     SUPERSEDED = "SUPERSEDED"
     BELOW_ADMITTED = "BELOW_ADMITTED"
@@ -86,17 +80,14 @@ def describe(*, campaign_id: UUID, epoch: int) -> Description:
 
 
 def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
-    """Returns each campaign's description, or why its state is not current. Raises GateUnavailable as soon as Redis
-    does not answer, without further calls."""
+    """Returns each campaign's description, or why its state is not current. Raises GateUnavailable."""
     described: dict[UUID, Description | StateStale] = {}
-    campaigns = iter(epochs.items())
-    while chunk := list(islice(campaigns, DESCRIBE_CHUNK)):
-        replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in chunk])
-        for (campaign_id, epoch), reply in zip(chunk, replies, strict=True):
-            try:
-                described[campaign_id] = _description(current(reply, campaign_id, epoch))
-            except StateStale as error:
-                described[campaign_id] = error
+    replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in epochs.items()])
+    for (campaign_id, epoch), reply in zip(epochs.items(), replies, strict=True):
+        try:
+            described[campaign_id] = _description(current(reply, campaign_id, epoch))
+        except StateStale as error:
+            described[campaign_id] = error
     return described
 
 
@@ -128,12 +119,12 @@ def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     return code_of(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
 
 
-def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> LowerResult:
+def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> PushResult:
     """Stops admission at this quantity, which PostgreSQL is about to commit as this revision, until it is pushed.
 
     The gate then answers PAUSED: SOLD_OUT is final, so it must wait for the commit (decision 0025).
     """
-    return LowerResult(gate.run("lower", campaign_id, epoch, [revision, quantity])[0])
+    return PushResult(gate.run("lower", campaign_id, epoch, [revision, quantity])[0])
 
 
 def push(*, campaign_id: UUID, epoch: int, settings: CampaignSettings, hold_ms: int = 0) -> PushResult:

@@ -1,14 +1,11 @@
 """The gate decides which users get a ticket. Each call is one atomic script in Redis.
 
-The caller passes the campaign's epoch from PostgreSQL. `scripts.ask` makes an application's calls in a thread,
-coupons/front/clients.py in an event loop. All calls raise
+The caller passes the campaign's epoch from PostgreSQL. This module has the calls of an application; those of consumers,
+the keeper and operators are in ticket_store.py and campaign_store.py. All of them raise
 
 - `GateUnavailable` when Redis did not answer or refused (the script may have run; repeating is safe),
 - `StateStale` when Redis's state is not current: nothing was read or written, and the keeper rebuilds it,
 - `EpochAhead`, a `StateStale`, when Redis has a newer epoch: read it from PostgreSQL and call again.
-
-This module has the calls of an application; ticket_store.py and campaign_store.py have those of consumers, the keeper
-and operators, and raise the same errors.
 """
 
 from collections.abc import Sequence

@@ -54,11 +54,8 @@ def begin_rebuild(*, campaign_id: UUID, token: str) -> Rebuilding:
     """Closes the campaign (every script returns STALE from now on) and takes the right to rebuild it."""
     keys = campaign_keys(campaign_id)
     reply = scripts.run("begin_rebuild", [keys.campaign, rebuilder_key(campaign_id)], [token])
-    try:
-        next_sequence, epoch = scripts.admission_redis().hmget(keys.campaign, "next_sequence", "epoch")
-    except RedisError as error:
-        raise GateUnavailable(f"Redis: {error}") from error
-    return Rebuilding(campaign_id, token, reply[1].decode(), int(next_sequence or 1), int(epoch or 0))
+    _, run_id, next_sequence, epoch = reply
+    return Rebuilding(campaign_id, token, run_id.decode(), int(next_sequence or 1), int(epoch or 0))
 
 
 def finish_rebuild(rebuilding: Rebuilding, *, epoch: int, settings: CampaignSettings, state: BuiltState) -> None:
@@ -66,7 +63,11 @@ def finish_rebuild(rebuilding: Rebuilding, *, epoch: int, settings: CampaignSett
     restarted meanwhile: nothing was swapped, and the campaign stays closed."""
     keys = campaign_keys(rebuilding.campaign_id)
     tickets_key, pending_key = building_keys(rebuilding.campaign_id, rebuilding.token)
-    _build(tickets_key, pending_key, state)
+    try:
+        _build(tickets_key, pending_key, state)
+    except GateUnavailable:
+        _remove(tickets_key, pending_key)  # otherwise each attempt would leave more keys in a Redis that is full
+        raise
     failpoint(REBUILD_BUILT)
     reply = scripts.run(
         "finish_rebuild",
@@ -89,27 +90,21 @@ def finish_rebuild(rebuilding: Rebuilding, *, epoch: int, settings: CampaignSett
 
 
 def _build(tickets_key: str, pending_key: str, state: BuiltState) -> None:
-    client = scripts.admission_redis()
-    try:
-        client.unlink(tickets_key, pending_key)
-        tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
-        # Crash before the swap => no process removes these keys, so they expire; each chunk extends that time, and
-        # finish_rebuild.lua makes the keys persistent.
+    tickets, pending = iter(state.tickets.items()), iter(state.pending.items())
+    # Crash before the swap => no process removes these keys, so they expire; each chunk extends that time, and
+    # finish_rebuild.lua makes the keys persistent.
+    with scripts.calling_redis() as redis:
         while chunk := dict[Any, Any](islice(tickets, CHUNK)):
-            with client.pipeline() as together:
+            with redis.pipeline() as together:
                 together.hset(tickets_key, mapping=chunk)
                 together.expire(tickets_key, BUILDING_TTL_SEC)
                 together.execute()
         while scores := dict(islice(pending, CHUNK)):
-            with client.pipeline() as together:
+            with redis.pipeline() as together:
                 together.zadd(pending_key, scores)
                 together.expire(pending_key, BUILDING_TTL_SEC)
                 together.execute()
-        client.expire(tickets_key, BUILDING_TTL_SEC)
-    except RedisError as error:
-        # Otherwise each attempt would leave more keys in a Redis that is full.
-        _remove(tickets_key, pending_key)
-        raise GateUnavailable(f"Redis: {error}") from error
+        redis.expire(tickets_key, BUILDING_TTL_SEC)
 
 
 def _remove(*keys: str) -> None:

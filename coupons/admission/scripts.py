@@ -1,6 +1,7 @@
 """Runs the Lua scripts of `lua/` through django-redis's client, and turns Redis's errors into GateUnavailable."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
@@ -31,6 +32,15 @@ def admission_redis() -> Redis:
     """Returns the client of the Redis that admits. The process's threads share its pool, which is safe after a fork."""
     client: Redis = get_redis_connection("admission")
     return client
+
+
+@contextmanager
+def calling_redis() -> Iterator[Redis]:
+    """Yields the client, and raises GateUnavailable for its errors."""
+    try:
+        yield admission_redis()
+    except RedisError as error:
+        raise GateUnavailable(f"Redis: {error}") from error
 
 
 def loop_redis() -> "redis_asyncio.Redis":

@@ -1,6 +1,11 @@
-"""Reads and marks tickets in Redis for consumers, relay and reconciliation. Raises the errors that gate.py lists."""
+"""Reads and marks tickets in Redis for consumers, relay, rebuild and reconciliation.
+
+Raises the errors that gate.py lists. The scans read in chunks, whether the state is current or not, and raise
+GateUnavailable alone; each entry that exists from beginning to end comes at least once, and others may come too.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +14,9 @@ from coupons.admission.gate import Held, current, held_of
 from coupons.admission.keys import CampaignKeys, campaign_keys
 from coupons.messaging.positions import PARTITION_STEP, Position
 
-UserAndSequence = tuple[str, int]
 UsersByCampaign = Mapping[UUID, Sequence[str]]
 MARK_CHUNK = 333
+SCAN_CHUNK = 1_000
 
 
 def held_tickets(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> dict[str, Held]:
@@ -33,18 +38,12 @@ def held_sequences(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> dic
     return held
 
 
-def settle_all(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> None:
-    """Settles tickets of several campaigns in one round trip."""
-    for _ in _run_each("settle", epochs, users):
-        pass
-
-
-def settle(*, campaign_id: UUID, epoch: int, user_ids: Sequence[str]) -> int:
+def settle(*, epochs: Mapping[UUID, int], users: UsersByCampaign) -> int:
     """Takes tickets off pending whose Coupon or FAIL row is committed; returns how many were pending. Idempotent."""
-    return sum(gate.run("settle", campaign_id, epoch, users)[1] for users in _chunks(user_ids))
+    return sum(settled for _, (_, settled) in _run_each("settle", epochs, users))
 
 
-def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[UserAndSequence, Position]) -> None:
+def mark_published(*, campaign_id: UUID, epoch: int, positions: Mapping[tuple[str, int], Position]) -> None:
     """Notes the positions of these tickets' messages, which have this epoch. Tickets that a rebuild has changed since
     stay as they are. A lost note costs a second message, never a coupon."""
     tickets = list(positions)
@@ -70,6 +69,30 @@ def pending_between(*, campaign_id: UUID, epoch: int, min_score: int, max_score:
     _, *values = gate.run("pending_range", campaign_id, epoch, [min_score, max_score, limit])
     rows = zip(values[::3], values[1::3], values[2::3], strict=True)
     return [held_of(user.decode(), sequence, score) for user, sequence, score in rows]
+
+
+def scan_tickets(campaign_id: UUID) -> Iterator[tuple[str, int]]:
+    """Yields every user with the sequence."""
+    with scripts.calling_redis() as redis:
+        for user, sequence in redis.hscan_iter(campaign_keys(campaign_id).tickets, count=SCAN_CHUNK):
+            yield user.decode(errors="replace"), int(sequence)
+
+
+def scan_pending(campaign_id: UUID) -> Iterator[tuple[str, float]]:
+    """Yields every pending user with the score (messaging/positions.py)."""
+    with scripts.calling_redis() as redis:
+        for user, score in redis.zscan_iter(campaign_keys(campaign_id).pending, count=SCAN_CHUNK):
+            yield user.decode(errors="replace"), float(score)
+
+
+def scan_held(campaign_id: UUID) -> Iterator[Held]:
+    """Yields every ticket with its score."""
+    tickets = scan_tickets(campaign_id)
+    with scripts.calling_redis() as redis:
+        while chunk := list(islice(tickets, SCAN_CHUNK)):
+            scores = redis.zmscore(campaign_keys(campaign_id).pending, [user for user, _ in chunk])
+            for (user, sequence), score in zip(chunk, scores, strict=True):
+                yield Held(user, sequence, score)
 
 
 def _run_each(name: str, epochs: Mapping[UUID, int], users: UsersByCampaign) -> Iterator[tuple[UUID, list[Any]]]:

@@ -8,13 +8,12 @@ PushDidNotArrive (the change is saved and the keeper pushes it). When it returns
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 from uuid import UUID
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from coupons import audit
 from coupons.campaigns.redis_sync import load_in_redis, lower_in_redis, push_change, undo_lowering
@@ -69,16 +68,21 @@ def open_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaig
 
 def pause_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """Stops admission until the campaign is resumed. Admitted users keep their tickets."""
-    return _change_state(campaign_id, _PAUSE, actor, reason)
+    return _change_state(
+        campaign_id, actor, reason, verb="pause", allowed=[CampaignState.OPEN], to=CampaignState.PAUSED
+    )
 
 
 def resume_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
-    return _change_state(campaign_id, _RESUME, actor, reason)
+    return _change_state(
+        campaign_id, actor, reason, verb="resume", allowed=[CampaignState.PAUSED], to=CampaignState.OPEN
+    )
 
 
 def close_campaign(*, campaign_id: UUID, actor: str, reason: str = "") -> Campaign:
     """Stops admission for good. Admitted users still get their coupons."""
-    return _change_state(campaign_id, _CLOSE, actor, reason)
+    allowed = [CampaignState.OPEN, CampaignState.PAUSED]
+    return _change_state(campaign_id, actor, reason, verb="close", allowed=allowed, to=CampaignState.CLOSED)
 
 
 def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, reason: str = "") -> Campaign:
@@ -93,7 +97,8 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, 
     lowers = False
     try:
         with transaction.atomic(durable=True):
-            campaign = _begin_change(campaign_id, allowed=_LIVE, to="change")
+            allowed = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
+            campaign = _begin_change(campaign_id, allowed=allowed, to="change")
             lowers = campaign.epoch > 0 and changes.get("quantity", campaign.quantity) < campaign.quantity
             what = _describe(campaign, changes)
             for field, value in changes.items():
@@ -118,9 +123,6 @@ def check_new_values(campaign: Campaign) -> None:
     """Raises an OperatorError that names the field."""
     if not 1 <= campaign.quantity <= MAX_QUANTITY:
         raise OperatorError(f"quantity: {campaign.quantity} is not between 1 and {MAX_QUANTITY:,}.")
-    for field, value in (("opens_at", campaign.opens_at), ("closes_at", campaign.closes_at)):
-        if value is not None and timezone.is_naive(value):
-            raise OperatorError(f"{field}: give the time with its offset, for example 2026-12-01T10:00:00+09:00.")
     try:
         campaign.full_clean(validate_constraints=False)
         campaign.validate_constraints(exclude={"issued_count"})
@@ -128,28 +130,15 @@ def check_new_values(campaign: Campaign) -> None:
         raise OperatorError(_first_message(error)) from None
 
 
-_LIVE = [CampaignState.DRAFT, CampaignState.OPEN, CampaignState.PAUSED]
-
-
-class _Transition(NamedTuple):
-    verb: str
-    audit_text: str
-    allowed: Sequence[CampaignState]
-    to: CampaignState
-
-
-_PAUSE = _Transition("pause", "Paused", [CampaignState.OPEN], CampaignState.PAUSED)
-_RESUME = _Transition("resume", "Resumed", [CampaignState.PAUSED], CampaignState.OPEN)
-_CLOSE = _Transition("close", "Closed", [CampaignState.OPEN, CampaignState.PAUSED], CampaignState.CLOSED)
-
-
-def _change_state(campaign_id: UUID, transition: _Transition, actor: str, reason: str) -> Campaign:
+def _change_state(
+    campaign_id: UUID, actor: str, reason: str, *, verb: str, allowed: Sequence[str], to: CampaignState
+) -> Campaign:
     with transaction.atomic(durable=True):
-        campaign = _begin_change(campaign_id, allowed=transition.allowed, to=transition.verb)
-        campaign.state = transition.to
+        campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
+        campaign.state = to
         _save(campaign, "state")
-        audit.record(actor=actor, row=campaign, what=transition.audit_text, reason=reason)
-    _log(transition.to, campaign, actor)
+        audit.record(actor=actor, row=campaign, what=f"{verb.capitalize()}d", reason=reason)  # Paused
+    _log(to, campaign, actor)
     push_change(campaign)
     return campaign
 

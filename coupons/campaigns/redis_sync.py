@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from coupons.admission import campaign_store
-from coupons.admission.campaign_store import CampaignSettings, Description, LowerResult, PushResult
+from coupons.admission.campaign_store import CampaignSettings, Description, PushResult
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater
 from coupons.models import Campaign
 from coupons.runtime.clock import milliseconds
@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 
 def settings_of(campaign: Campaign) -> CampaignSettings:
-    """Returns the settings of this row that Redis needs."""
     return CampaignSettings(
         revision=campaign.revision,
         state=campaign.state,
@@ -69,13 +68,13 @@ def lower_in_redis(campaign: Campaign) -> None:
     result = campaign_store.lower(
         campaign_id=campaign.pk, epoch=campaign.epoch, revision=campaign.revision, quantity=campaign.quantity
     )
-    if result is LowerResult.BELOW_ADMITTED:
+    if result is PushResult.BELOW_ADMITTED:
         admitted = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).admitted
         raise OperatorError(
             f"quantity: {admitted} users are already in, so it cannot go down to {campaign.quantity}. "
             f"The least possible now is {admitted}."
         )
-    if result is LowerResult.SUPERSEDED:
+    if result is PushResult.SUPERSEDED:
         raise OperatorError("Another change of this campaign is on its way to Redis; try again in a few seconds.")
     failpoint(PUSH_LOWERED)
 

@@ -21,22 +21,16 @@ REDIS_SETTINGS = {
 
 @register("coupons")
 def check_time_outs(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that time-outs which depend on each other fit together."""
-    rules = [
-        (
-            settings.REDIS_SOCKET_TIMEOUT_MS < settings.ACCEPT_TIMEOUT_MS,
-            "COUPON_REDIS_SOCKET_TIMEOUT_MS is not below COUPON_ACCEPT_TIMEOUT_MS.",
-            "A Redis that hangs would use up the whole time, and leave none for Kafka.",
-            "coupons.E001",
-        ),
-        (
-            settings.TOPIC_MIN_INSYNC_REPLICAS <= settings.TOPIC_REPLICATION,
-            "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION.",
-            "No message could ever be acknowledged.",
-            "coupons.E003",
-        ),
-    ]
-    return [Error(what, hint=hint, id=number) for holds, what, hint, number in rules if not holds]
+    """Checks that settings which depend on each other fit together."""
+    found: list[CheckMessage] = []
+    if settings.REDIS_SOCKET_TIMEOUT_MS >= settings.ACCEPT_TIMEOUT_MS:
+        text = "COUPON_REDIS_SOCKET_TIMEOUT_MS is not below COUPON_ACCEPT_TIMEOUT_MS."
+        hint = "A Redis that hangs would use up the whole time, and leave none for Kafka."
+        found.append(Error(text, hint=hint, id="coupons.E001"))
+    if settings.TOPIC_MIN_INSYNC_REPLICAS > settings.TOPIC_REPLICATION:
+        text = "COUPON_TOPIC_MIN_INSYNC_REPLICAS is above COUPON_TOPIC_REPLICATION."
+        found.append(Error(text, hint="No message could ever be acknowledged.", id="coupons.E003"))
+    return found
 
 
 @register("coupons")

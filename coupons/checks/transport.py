@@ -19,7 +19,6 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging.kafka import client_config
 
 DOCUMENT = "docs/deploy/security.md"
-LIBRDKAFKA_FALSE = ("false", "f", "0")
 
 
 @register("coupons")
@@ -37,71 +36,58 @@ def check_kafka_client(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
 
 
 @register("coupons", deploy=True)
-def check_encryption(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that each server is reached by TLS, on this machine, or in a network that COUPON_PLAINTEXT_HOSTS names."""
-    hint = f"See {DOCUMENT}. In a network of your own, name the host in COUPON_PLAINTEXT_HOSTS."
-    return [
-        Warning(f"{setting}: passwords, user ids and coupons go to {host} in plain text.", hint=hint, id="coupons.W011")
-        for setting, host in (*_plaintext_redis(), *_plaintext_postgresql(), *_plaintext_kafka())
-        if not _is_local(host) and host not in settings.PLAINTEXT_HOSTS
-    ]
+def check_transport(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Checks that each server is reached by TLS, on this machine, or in a network that COUPON_PLAINTEXT_HOSTS names.
+    Each TLS client must require a certificate for the server's very name."""
+    return [*_check_redis(), *_check_postgresql(), *_check_kafka()]
 
 
-@register("coupons", deploy=True)
-def check_verification(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that each TLS client requires a certificate for the server's very name."""
-    hint = f"See {DOCUMENT}. Encryption alone does not protect from a host that poses as the server."
-    return [
-        Warning(f"{setting}: {why}, so any host may pose as the server.", hint=hint, id="coupons.W012")
-        for setting, why in (*_unverified_redis(), *_unverified_postgresql(), *_unverified_kafka())
-    ]
-
-
-def _plaintext_redis() -> Iterator[tuple[str, str]]:
+def _check_redis() -> Iterator[CheckMessage]:
     parts = urlsplit(settings.REDIS_URL)
     if parts.scheme == "redis":
-        yield "REDIS_URL", parts.hostname or ""
-
-
-def _unverified_redis() -> Iterator[tuple[str, str]]:
+        yield from _plain_text("REDIS_URL", parts.hostname or "")
     pool = admission_redis().connection_pool
     connection = pool.connection_class(**pool.connection_kwargs)
     if isinstance(connection, SSLConnection):
         if connection.cert_reqs != ssl.CERT_REQUIRED:
-            yield "REDIS_URL", "ssl_cert_reqs is not required"
+            yield _unverified("REDIS_URL", "ssl_cert_reqs is not required")
         elif not connection.check_hostname:
-            yield "REDIS_URL", "ssl_check_hostname is false"
+            yield _unverified("REDIS_URL", "ssl_check_hostname is false")
 
 
-def _plaintext_postgresql() -> Iterator[tuple[str, str]]:
-    if _ssl_mode() in ("disable", "allow", "prefer"):
-        yield from (("DATABASE_URL", host) for host in settings.DATABASES["default"]["HOST"].split(","))
-
-
-def _unverified_postgresql() -> Iterator[tuple[str, str]]:
-    if _ssl_mode() in ("require", "verify-ca"):
-        yield "DATABASE_URL", f"sslmode is {_ssl_mode()}"
-
-
-def _ssl_mode() -> str:
+def _check_postgresql() -> Iterator[CheckMessage]:
     options = settings.DATABASES["default"]["OPTIONS"]
     default = "verify-full" if options.get("sslrootcert") == "system" else "prefer"  # libpq's defaults
-    return str(options.get("sslmode", default))
+    mode = options.get("sslmode", default)
+    if mode in ("disable", "allow", "prefer"):
+        for host in settings.DATABASES["default"]["HOST"].split(","):
+            yield from _plain_text("DATABASE_URL", host)
+    elif mode in ("require", "verify-ca"):
+        yield _unverified("DATABASE_URL", f"sslmode is {mode}")
 
 
-def _plaintext_kafka() -> Iterator[tuple[str, str]]:
+def _check_kafka() -> Iterator[CheckMessage]:
+    name = "COUPON_KAFKA_CLIENT_CONFIG"
     if _kafka("security.protocol", "plaintext").endswith("plaintext"):
         for server in settings.KAFKA_BOOTSTRAP_SERVERS.split(","):
-            yield "COUPON_KAFKA_CLIENT_CONFIG", urlsplit(f"//{server.strip().rpartition('://')[2]}").hostname or ""
-
-
-def _unverified_kafka() -> Iterator[tuple[str, str]]:
-    if _kafka("security.protocol", "plaintext").endswith("plaintext"):
+            yield from _plain_text(name, urlsplit(f"//{server.strip().rpartition('://')[2]}").hostname or "")
         return
-    if _kafka("enable.ssl.certificate.verification", "true") in LIBRDKAFKA_FALSE:
-        yield "COUPON_KAFKA_CLIENT_CONFIG", "enable.ssl.certificate.verification is false"
+    if _kafka("enable.ssl.certificate.verification", "true") in ("false", "f", "0"):
+        yield _unverified(name, "enable.ssl.certificate.verification is false")
     if _kafka("ssl.endpoint.identification.algorithm", "https") == "none":
-        yield "COUPON_KAFKA_CLIENT_CONFIG", "ssl.endpoint.identification.algorithm is none"
+        yield _unverified(name, "ssl.endpoint.identification.algorithm is none")
+
+
+def _plain_text(setting: str, host: str) -> Iterator[CheckMessage]:
+    if not _is_local(host) and host not in settings.PLAINTEXT_HOSTS:
+        text = f"{setting}: passwords, user ids and coupons go to {host} in plain text."
+        hint = f"See {DOCUMENT}. In a network of your own, name the host in COUPON_PLAINTEXT_HOSTS."
+        yield Warning(text, hint=hint, id="coupons.W011")
+
+
+def _unverified(setting: str, why: str) -> CheckMessage:
+    hint = f"See {DOCUMENT}. Encryption alone does not protect from a host that poses as the server."
+    return Warning(f"{setting}: {why}, so any host may pose as the server.", hint=hint, id="coupons.W012")
 
 
 def _kafka(name: str, default: str) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 from rbloom import Bloom
 
 from coupons.admission.campaign_store import TicketsVersion
-from coupons.admission.scan import scan_tickets
+from coupons.admission.ticket_store import scan_tickets
 from coupons.errors import GateUnavailable
 
 logger = logging.getLogger(__name__)

@@ -75,7 +75,7 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
 def settle_tickets(result: IssueResult[TicketT]) -> None:
     """Removes committed tickets from pending. Raises RetryLater: then the caller repeats the whole batch."""
     # Crash before this => the coupons are there, the offset is not; the redelivery finds duplicates and settles them.
-    ticket_store.settle_all(epochs=result.epochs, users=result.held)
+    ticket_store.settle(epochs=result.epochs, users=result.held)
 
 
 def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -1,10 +1,11 @@
-"""Shared by all Kafka clients of this program: settings, the cause of a failed connection, and lost brokers."""
+"""Shared by all Kafka clients of this program: settings, the cause of a failed connection, and statistics."""
 
 import json
 import logging
 import re
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -97,31 +98,32 @@ class BrokersLost(Exception):
     """The client does not connect to any broker again: only a new client helps."""
 
 
-class KnownBrokers:
-    """Tracks the brokers that one client knows, from its statistics.
+class ClientStatistics:
+    """What the statistics of one client tell: that a producer has its id, and that the client has lost its brokers.
 
-    `are_lost` becomes true when the statistics name no broker for LOST_AFTER_SEC, by the client's own clock (a busy
-    process may read them late). librdkafka drops a broker that the metadata no longer name. After the last one it
+    `has_lost_brokers` becomes true when the statistics name no broker for LOST_AFTER_SEC, by the client's own clock (a
+    busy process may read them late). librdkafka drops a broker that the metadata no longer name. After the last one it
     should start again with bootstrap.servers, and sometimes does not: such a client stays without a broker for ever,
     and reports no error (docs/decisions/0006).
     """
 
     def __init__(self) -> None:
-        self.are_lost = False
+        self.has_producer_id = threading.Event()
+        self.has_lost_brokers = False
         self._none_since_us: int | None = None
 
-    def update(self, statistics: Mapping[str, Any]) -> None:
-        if any(broker.get("source") in BROKER_SOURCES for broker in statistics.get("brokers", {}).values()):
-            self._none_since_us, self.are_lost = None, False
-            return
-        now_us = int(statistics.get("ts", 0))
-        if self._none_since_us is None:
-            self._none_since_us = now_us
-        self.are_lost = now_us - self._none_since_us >= LOST_AFTER_SEC * 1_000_000
-
-    def on_statistics(self, document: str) -> None:
+    def read(self, document: str) -> None:
         """Serves as librdkafka's `stats_cb`. Never raises: poll() would raise the error."""
         try:
-            self.update(json.loads(document))
+            statistics = json.loads(document)
+            if statistics.get("eos", {}).get("idemp_state") == "Assigned":
+                self.has_producer_id.set()
+            now_us = int(statistics.get("ts", 0))
+            if any(broker.get("source") in BROKER_SOURCES for broker in statistics.get("brokers", {}).values()):
+                self._none_since_us = None
+            elif self._none_since_us is None:
+                self._none_since_us = now_us
+            none_for_us = 0 if self._none_since_us is None else now_us - self._none_since_us
+            self.has_lost_brokers = none_for_us >= LOST_AFTER_SEC * 1_000_000
         except (ValueError, TypeError, AttributeError):
             logger.exception("kafka.statistics_unreadable")

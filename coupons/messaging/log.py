@@ -24,8 +24,7 @@ class LoggedMessage(NamedTuple):
 def read_log(ranges: Mapping[int, tuple[int, int]]) -> Iterator[LoggedMessage]:
     """Yields every message of the given ranges: partition -> (first offset, offset after the last).
 
-    Raises LogUnavailable when the broker stays silent for TOPIC_SILENCE_MS: the caller always notices a range
-    that was read in part.
+    Raises LogUnavailable when the broker stays silent for TOPIC_SILENCE_MS, so a caller notices a range read in part.
     """
     left = {partition: end for partition, (start, end) in ranges.items() if start < end}
     if not left:

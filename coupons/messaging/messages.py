@@ -46,17 +46,13 @@ class InvalidMessage(Exception):
         self.named = named or {}
 
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Ticket)
 
 
 def is_user_id(text: object) -> bool:
     """Accepts numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters of A-Z a-z 0-9 . _ : @ | + -"""
     return isinstance(text, str) and USER_ID.fullmatch(text) is not None
-
-
-def encode(ticket: Ticket) -> bytes:
-    return _encoder.encode(ticket)
 
 
 def decode(payload: bytes | None) -> Ticket:

@@ -1,10 +1,9 @@
 """Publishes tickets to the topic. Only Kafka's acknowledgement counts: after a time-out the message may be in the log.
 
-Each process makes its own producer on first use, and anew after a fork: librdkafka's threads do not survive a fork, and
-a child's flush() on its parent's producer would wait for reports that never come.
+Each process makes its own producer: librdkafka's threads do not survive a fork, and a child's flush() on its parent's
+producer would wait for reports that never come.
 """
 
-import json
 import logging
 import threading
 import time
@@ -15,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.conf import settings
 
 from coupons.errors import LogUnavailable
-from coupons.messaging.kafka import KnownBrokers, client_config, is_fatal
+from coupons.messaging.kafka import ClientStatistics, client_config, is_fatal
 from coupons.messaging.messages import Ticket, encode
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import sign
@@ -23,7 +22,6 @@ from coupons.runtime.process_local import ProcessLocal
 
 logger = logging.getLogger(__name__)
 POLL_SEC = 0.1
-STATISTICS_MS = 250
 LINGER_MS = 5
 STICKY_PARTITION_MS = 50
 """How long messages, which have no key, go to one partition, so that one request carries them (decision 0012)."""
@@ -39,8 +37,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._stopped = False
-        self._ready = threading.Event()
-        self._brokers = KnownBrokers()
+        self._statistics = ClientStatistics()
         self.is_broken = False
         self._failed_deliveries = 0
         self._logged_at = -FAILURE_LOG_INTERVAL_SEC
@@ -58,8 +55,8 @@ class Publisher:
                     "request.timeout.ms": max(settings.DELIVERY_TIMEOUT_MS // 2, 500),
                     # Only the statistics show when the producer has its id and so can send (`wait_until_ready`),
                     # and when it has lost its brokers.
-                    "statistics.interval.ms": STATISTICS_MS,
-                    "stats_cb": self._on_statistics,
+                    "statistics.interval.ms": 250,
+                    "stats_cb": self._statistics.read,
                 }
             )
         )
@@ -86,12 +83,9 @@ class Publisher:
         return delivered
 
     def wait_until_ready(self, timeout_sec: float) -> bool:
-        """Waits until the broker has given this producer its id. Returns False after the time-out.
-
-        librdkafka asks for the id once a second, so the first message of a new producer would take longer than the
-        accept timeout. A process calls this before it serves.
-        """
-        return self._ready.wait(timeout_sec)
+        """Waits until the broker has given this producer its id. A process calls this before it serves: librdkafka asks
+        once a second, so the first message would take longer than the accept timeout."""
+        return self._statistics.has_producer_id.wait(timeout_sec)
 
     def close(self) -> None:
         # Crash or time-out here => the tickets are still marked unpublished in Redis, and the relay publishes them.
@@ -108,21 +102,11 @@ class Publisher:
             except KafkaException as error:  # poll() raises a fatal error once; reports still arrive after it
                 self._mark_broken_if_fatal(error.args[0])
                 served = 1
+            if self._statistics.has_lost_brokers:
+                self._mark_broken("lost_brokers")
             if served:
                 # Let more reports arrive: each wake-up of this thread takes the interpreter from a request.
                 time.sleep(REPORT_BATCHING_SEC)
-
-    def _on_statistics(self, document: str) -> None:
-        # An error raised here comes out of poll() and would end its thread.
-        try:
-            statistics = json.loads(document)
-            self._brokers.update(statistics)
-            if self._brokers.are_lost:
-                self._mark_broken("lost_brokers")
-            if statistics.get("eos", {}).get("idemp_state") == "Assigned":
-                self._ready.set()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            logger.exception("producer.statistics_unreadable")
 
     def _mark_broken_if_fatal(self, error: KafkaError) -> None:
         if is_fatal(error):
@@ -133,19 +117,16 @@ class Publisher:
             logger.error("producer.%s", how)
             self.is_broken = True
 
-    def _log_failed_delivery(self, error: KafkaError) -> None:
-        self._failed_deliveries += 1
-        if time.monotonic() - self._logged_at > FAILURE_LOG_INTERVAL_SEC:
-            logger.warning("producer.refused count=%d error=%s", self._failed_deliveries, error.str())
-            self._logged_at, self._failed_deliveries = time.monotonic(), 0
-
     def _report(self, delivered: Future[Position | None], error: KafkaError | None, message: Message) -> None:
         if error is None:
             partition, offset = message.partition(), message.offset()
             delivered.set_result(None if partition is None or offset is None else Position(partition, offset))
             return
         self._mark_broken_if_fatal(error)
-        self._log_failed_delivery(error)
+        self._failed_deliveries += 1
+        if time.monotonic() - self._logged_at > FAILURE_LOG_INTERVAL_SEC:
+            logger.warning("producer.refused count=%d error=%s", self._failed_deliveries, error.str())
+            self._logged_at, self._failed_deliveries = time.monotonic(), 0
         delivered.set_exception(LogUnavailable(f"Kafka, delivery: {error}"))
 
 

@@ -1,7 +1,6 @@
 """Records in PostgreSQL how far the consumers have read each partition, along with the rows that they write.
 
-The group's offsets in Kafka only tell a consumer where to begin: any client can move them, and a broker can lose them.
-The rebuild, the relay and the ledger rely on this record.
+Any client can move the group's offsets in Kafka, and a broker can lose them. Rebuild, relay and ledger rely on this.
 """
 
 from collections.abc import Mapping
@@ -23,11 +22,8 @@ def next_offsets() -> dict[int, int]:
 
 @heals_id_sequences
 def start_offsets(committed: Mapping[int, int | None]) -> dict[int, int]:
-    """Returns the recorded offset of each partition where it is below the group's committed offset.
-
-    Reading must begin there. Records a partition that is read for the first time at the group's offset, or at its
-    beginning when the group has none.
-    """
+    """Returns the recorded offset of each partition where it is below the group's committed offset: reading must begin
+    there. Records a partition that is read for the first time at the group's offset, or at its beginning."""
     with transaction.atomic():
         for partition, offset in committed.items():
             PartitionOffset.objects.get_or_create(

@@ -11,7 +11,6 @@ docs/runbook.md how to change a key.
 
 import hmac
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 
 from django.conf import settings
@@ -23,7 +22,6 @@ from coupons.models import FailCode
 HEADER = "signature"
 SCHEME = b"hmac-sha256"
 _SIGNATURE = re.compile(SCHEME + rb" ([A-Za-z0-9._-]{1,80}) ([0-9a-f]{64})")
-_HEXADECIMAL = re.compile(rb"[0-9a-f]{64}")
 
 
 class UnknownKey(InvalidMessage):
@@ -46,7 +44,20 @@ def sign(payload: bytes) -> list[Header]:
 def open_message(payload: bytes, headers: Headers) -> Ticket:
     """Returns the ticket of a message that this service has published. Raises InvalidMessage for any other message, and
     UnknownKey when another key may have signed it. Errors name no fields of a message that is not authentic."""
-    _check(payload, headers)
+    signatures = [value for name, value in headers if name == HEADER]
+    if len(signatures) != 1:
+        reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: this service has not published it"
+        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+    match = _SIGNATURE.fullmatch(signatures[0]) if isinstance(signatures[0], bytes) else None
+    if match is None:
+        reason = f"the message's signature is not '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
+        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
+    key_id, mac = match[1].decode(), match[2]
+    secret = settings.MESSAGE_KEYS.get(key_id)
+    if secret is None:
+        raise UnknownKey(key_id, payload)
+    if not hmac.compare_digest(_mac(secret, payload), mac):
+        raise InvalidMessage(FailCode.UNAUTHENTIC, "the message's signature is wrong")
     return decode(payload)
 
 
@@ -58,35 +69,6 @@ def read_ticket(payload: bytes, headers: Headers) -> tuple[Ticket | None, str | 
         return error.ticket, error.key_id
     except InvalidMessage:
         return None, None
-
-
-def _check(payload: bytes, headers: Headers) -> None:
-    signatures = [value for name, value in headers if name == HEADER]
-    if len(signatures) != 1:
-        reason = f"the message has {len(signatures)} headers {HEADER!r}, not one: this service has not published it"
-        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
-    match = _SIGNATURE.fullmatch(signatures[0]) if isinstance(signatures[0], bytes) else None
-    if match is None:
-        reason = f"the message's signature is not '{SCHEME.decode()} <key id> <64 hexadecimal digits>'"
-        raise InvalidMessage(FailCode.UNAUTHENTIC, reason)
-    key_id, mac = match[1].decode(), match[2]
-    secret = settings.MESSAGE_KEYS.get(key_id)
-    secrets = _secrets_named(key_id) if secret is None else [secret]
-    if any(hmac.compare_digest(_mac(each, payload), mac) for each in secrets):
-        return
-    if secret is None:
-        raise UnknownKey(key_id, payload)
-    raise InvalidMessage(FailCode.UNAUTHENTIC, "the message's signature is wrong")
-
-
-def _secrets_named(name: str) -> Iterator[bytes]:
-    """Yields the secrets for messages from before December 2026. They name their key without its fingerprint, and the
-    derived key, now hexadecimal text, signed as raw bytes."""
-    for key_id, secret in settings.MESSAGE_KEYS.items():
-        if key_id.rpartition("-")[0] == name:
-            yield secret
-            if name == "default" and _HEXADECIMAL.fullmatch(secret):
-                yield bytes.fromhex(secret.decode())
 
 
 def _mac(secret: bytes, payload: bytes) -> bytes:

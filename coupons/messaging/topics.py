@@ -20,8 +20,7 @@ from coupons.messaging import read_offsets
 from coupons.messaging.kafka import client_config, describe_error
 from coupons.runtime.process_local import ProcessLocal
 
-# A partition has no leader for a moment when another broker takes it over, or its topic is new (measured:
-# three of a hundred new topics on a busy machine, 10 to 30 ms after create_topics() had answered).
+# A partition has no leader for a moment when another broker takes it over, or when its topic is new.
 LEADER_PENDING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 # The client's cached state of a partition is out of date, as after a broker lost its log.
 STALE_METADATA = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
@@ -80,12 +79,7 @@ def create_topic() -> bool:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             raise
-    _wait_until_known()
-    return True
-
-
-def _wait_until_known() -> None:
-    """The controller answers when the topic is in its log; a broker reads that log a moment later."""
+    # The controller answers when the topic is in its log; a broker reads that log a moment later.
     deadline = time.monotonic() + _timeout_sec()
     while partition_count() is None:
         if time.monotonic() > deadline:
@@ -94,6 +88,7 @@ def _wait_until_known() -> None:
                 " `manage.py check --deploy` says when it does."
             )
         time.sleep(0.02)
+    return True
 
 
 def partition_count() -> int | None:

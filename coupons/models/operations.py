@@ -9,10 +9,9 @@ from django.db.models.functions import Now
 class PartitionOffset(models.Model):
     """How far the consumers have read a partition: every message below `next_offset` is a coupon or a failed event.
 
-    The transaction that writes those rows writes this one, so it stays right whatever happens to the group's offsets in
-    Kafka. The rebuild, the relay and the ledger rely on it. `end_offset` is the furthest end of the log that a keeper
-    has seen, and `topic_id` is Kafka's id of the topic at that time. A log that ends earlier was cut, and one with
-    another id was made anew (coupons/recovery/cut_logs.py).
+    Written in the transaction of those rows (messaging/read_offsets.py). `end_offset` is the furthest end of the log
+    that a keeper has seen, and `topic_id` is Kafka's id of the topic at that time. A log that ends earlier was cut, and
+    one with another id was made anew (recovery/cut_logs.py).
     """
 
     topic = models.CharField(max_length=249)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from coupons.admission.scan import scan_pending, scan_tickets
+from coupons.admission.ticket_store import scan_pending, scan_tickets
 from coupons.messaging.log import read_log
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import read_ticket

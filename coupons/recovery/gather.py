@@ -8,7 +8,7 @@ from uuid import UUID
 
 from coupons.admission.gate import Held
 from coupons.admission.rebuild import BuiltState, Rebuilding
-from coupons.admission.scan import scan_held
+from coupons.admission.ticket_store import scan_held
 from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, refused_payloads
 from coupons.messaging.log import LoggedMessage, read_log
 from coupons.messaging.messages import Ticket

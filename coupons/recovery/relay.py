@@ -82,7 +82,7 @@ def _relay_campaign(campaign_id: UUID, epoch: int, lags: Mapping[int, PartitionL
     written = written_sequences(campaign_id, [ticket.user_id for ticket in tickets])
     done = [ticket.user_id for ticket in tickets if written.get(ticket.user_id) == ticket.sequence]
     if done:
-        report.settled += ticket_store.settle(campaign_id=campaign_id, epoch=epoch, user_ids=done)
+        report.settled += ticket_store.settle(epochs={campaign_id: epoch}, users={campaign_id: done})
     settled = set(done)
     unwritten = [ticket for ticket in tickets if ticket.user_id not in settled]
     before = report.unacknowledged

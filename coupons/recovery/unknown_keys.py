@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Django's own name
 
-from coupons.admission.scan import scan_tickets
+from coupons.admission.ticket_store import scan_tickets
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, UnknownMessageKey
 from coupons.issuing.ticket_rows import written_sequences
 from coupons.messaging.log import read_log

@@ -1,12 +1,11 @@
 """Limits every wait for PostgreSQL on the client's side of the connection.
 
-The server enforces statement_timeout and lock_timeout. A stopped server, or a network that drops all packets, enforces
-neither, and libpq waits for an answer for ever: connect_timeout covers only the connection, and the kernel of a host
-whose server hangs answers TCP keepalives. So psycopg2 delegates its waits to the function below
-(`set_wait_callback`, made for coroutine libraries): each wait ends after DB_ANSWER_TIMEOUT_MS, earlier inside
-`answers_within`, later inside `answers_may_take`. psycopg2 then closes the connection, as after any other loss of one;
-`close_old_connections()` lets Django make a new one. The server notices within a second
-(client_connection_check_interval) and ends the statement.
+A stopped server, or a network that drops all packets, enforces no statement_timeout, and libpq waits for ever:
+connect_timeout covers only the connection, and the kernel of a host whose server hangs answers keepalives. So psycopg2
+delegates its waits to the function below (`set_wait_callback`, made for coroutine libraries): each wait ends after
+DB_ANSWER_TIMEOUT_MS, earlier inside `answers_within`, later inside `answers_may_take`. psycopg2 then closes the
+connection, as after any other loss of one; `close_old_connections()` lets Django make a new one. The server notices
+within a second (client_connection_check_interval) and ends the statement.
 """
 
 import select
@@ -26,8 +25,13 @@ class NoAnswer(OperationalError):
     """The wait ended before PostgreSQL answered; the connection is closed. The cause of Django's own error."""
 
 
+class _Limits(threading.local):
+    deadline = inf  # monotonic
+    answer_sec: float | None = None  # None: DB_ANSWER_TIMEOUT_MS
+
+
 _EVENTS = {POLL_READ: select.POLLIN, POLL_WRITE: select.POLLOUT}
-_thread = threading.local()
+_limits = _Limits()
 
 
 def limit_waits() -> None:
@@ -41,12 +45,12 @@ def answers_within(seconds: float) -> Iterator[None]:
 
     The effect of the last statement is then unknown, as after any lost connection, so use it only for reading.
     """
-    before = getattr(_thread, "deadline", inf)
-    _thread.deadline = min(before, time.monotonic() + seconds)
+    before = _limits.deadline
+    _limits.deadline = min(before, time.monotonic() + seconds)
     try:
         yield
     finally:
-        _thread.deadline = before
+        _limits.deadline = before
 
 
 @contextmanager
@@ -55,29 +59,21 @@ def answers_may_take(seconds: float) -> Iterator[None]:
 
     `statement_timeout` of the session is the caller's to raise.
     """
-    before = getattr(_thread, "answer_sec", None)
-    _thread.answer_sec = seconds
+    before = _limits.answer_sec
+    _limits.answer_sec = seconds
     try:
         yield
     finally:
-        _thread.answer_sec = before
+        _limits.answer_sec = before
 
 
 def _wait(connection: Connection) -> None:
-    connecting = connection.status == STATUS_SETUP
-    limit_sec = settings.DB_CONNECT_TIMEOUT_SEC if connecting else _answer_sec()
-    deadline = min(time.monotonic() + limit_sec, getattr(_thread, "deadline", inf))
+    limit_sec = _limits.answer_sec or settings.DB_ANSWER_TIMEOUT_MS / 1000
+    if connection.status == STATUS_SETUP:
+        limit_sec = settings.DB_CONNECT_TIMEOUT_SEC
+    deadline = min(time.monotonic() + limit_sec, _limits.deadline)
     while (state := connection.poll()) != POLL_OK:
-        if not _is_ready(connection.fileno(), _EVENTS[state], deadline - time.monotonic()):
+        waiting = select.poll()  # not select(): a descriptor may be above 1,024
+        waiting.register(connection.fileno(), _EVENTS[state])
+        if not waiting.poll(max(deadline - time.monotonic(), 0) * 1000):
             raise NoAnswer("PostgreSQL did not answer in time")
-
-
-def _answer_sec() -> float:
-    longer: float | None = getattr(_thread, "answer_sec", None)
-    return longer or settings.DB_ANSWER_TIMEOUT_MS / 1000
-
-
-def _is_ready(descriptor: int, event: int, wait_sec: float) -> bool:
-    waiting = select.poll()  # not select(): a descriptor may be above 1,024
-    waiting.register(descriptor, event)
-    return bool(waiting.poll(max(wait_sec, 0) * 1000))

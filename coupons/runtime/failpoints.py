@@ -1,17 +1,11 @@
 """Lets a test kill, stop or delay a process at a named line, to show that nothing is lost there.
 
 COUPON_FAILPOINTS names a folder. A process that passes a point whose `POINT.armed` is in the folder, and succeeds in
-renaming that file to `POINT.done-PID`, performs the action in it:
+renaming that file to `POINT.done-PID`, performs the action in it: kill, stop, raise or sleep:MS, or `kill@3` at its
+third passage. So only one of all processes acts (a worker that its parent restarts would die again), and tests arm
+points while processes run (faults/failpoints.py).
 
-    kill  stop  raise  sleep:MS      at the first passage since it was armed
-    kill@3                           at the third passage of one process
-
-A folder, unlike a list of actions in the environment, allows one rename: only one of all processes acts (a worker that
-its parent restarts would die again), tests arm points while processes run (faults/failpoints.py), and the file's name
-has the pid that acted.
-
-Outside tests failpoints are off (check coupons.E006), and a passage costs a function call and one comparison,
-30 to 50 ns: `python -m timeit -s 'from coupons.runtime.failpoints import *' 'failpoint(WEB_ADMITTED)'`.
+Outside tests failpoints are off (check coupons.E006), and a passage costs 30 to 50 ns.
 """
 
 import os
@@ -49,7 +43,6 @@ PUSH_LOWERED: Final = "push.lowered"  # Redis stops at a lower quantity, Postgre
 RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
 
 POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))
-ACTIONS: Final = ("kill", "stop", "raise", "sleep:MS")
 
 
 class InjectedDefect(Exception):
@@ -85,7 +78,7 @@ def parse_action(text: str) -> Action:
     match = _ACTION.fullmatch(text.strip())
     if match is None:
         raise ImproperlyConfigured(
-            f"failpoint action {text!r} is none of {', '.join(ACTIONS)}, each with @N if wanted."
+            f"failpoint action {text!r} is none of kill, stop, raise, sleep:MS, each with @N if wanted."
         )
     return Action(match["verb"] or "sleep", int(match["ms"] or 0), int(match["passage"] or 1))
 
@@ -109,10 +102,6 @@ def _pass(folder: Path, point: str) -> None:
         armed.rename(folder / f"{point}.done-{os.getpid()}")
     except FileNotFoundError:  # not armed, or another process was first
         return
-    _act(point, action)
-
-
-def _act(point: str, action: Action) -> None:
     match action.verb:
         case "kill":
             signal.raise_signal(signal.SIGKILL)

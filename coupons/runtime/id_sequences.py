@@ -13,27 +13,19 @@ from django.apps import apps
 from django.db import IntegrityError, connection, transaction
 from django.db.models import AutoField, Model
 
-from coupons.errors import RetryLater, one_line
-
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # The next id of the sequence, and one past the highest id of the table.
-_NEXT_IDS = """
+NEXT_IDS = """
 SELECT last_value + is_called::int, (SELECT coalesce(max({id}), 0) + 1 FROM {table}) FROM {sequence}
 """
 
 
-class IdSequenceBehind(RetryLater):
-    """PostgreSQL chose an id that is taken, even after the repair of its sequence."""
-
-
 def heals_id_sequences(function: Callable[P, R]) -> Callable[P, R]:
-    """Repeats a function, which must be one whole transaction, once after it met an id that is taken.
-
-    Raises IdSequenceBehind if the repetition fails too, and a database error if the table cannot be locked.
-    """
+    """Repeats a function, which must be one whole transaction, once after it met an id that is taken. Raises a database
+    error if the table cannot be locked."""
 
     @wraps(function)
     def healed(*args: P.args, **named: P.kwargs) -> R:
@@ -42,13 +34,8 @@ def heals_id_sequences(function: Callable[P, R]) -> Callable[P, R]:
         except IntegrityError as error:
             if not is_id_taken(error):
                 raise
-            heal_id_sequences()
-        try:
-            return function(*args, **named)
-        except IntegrityError as error:
-            if not is_id_taken(error):
-                raise
-            raise IdSequenceBehind(one_line(error)) from error
+        heal_id_sequences()
+        return function(*args, **named)
 
     return healed
 
@@ -64,20 +51,27 @@ def heal_id_sequences(*models: type[Model]) -> list[str]:
     the tables. Must not run inside a failed transaction.
     """
     healed = []
-    for model in models or _models():
-        if _sequence(model) is None:
-            continue  # the table was made by hand and has no sequence
-        chosen, free = _next_ids(model)
-        if chosen >= free:
-            continue
-        with transaction.atomic(), connection.cursor() as cursor:
-            # Inserts choose their ids under this table's lock, so none chooses one between the query and the move.
-            cursor.execute(f"LOCK TABLE {_quoted(model._meta.db_table)} IN SHARE ROW EXCLUSIVE MODE")
-            chosen, free = _next_ids(model)
-            if chosen < free:
-                cursor.execute("SELECT setval(%s, %s, false)", [_sequence(model), free])
-                healed.append(model._meta.db_table)
-                logger.error("id_sequence.healed table=%s from=%d to=%d", model._meta.db_table, chosen, free)
+    with connection.cursor() as cursor:
+        for model in models or _models():
+            table, column = (connection.ops.quote_name(name) for name in (model._meta.db_table, model._meta.pk.column))
+            cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, model._meta.pk.column])
+            sequence = cursor.fetchone()[0]
+            if sequence is None:
+                continue  # the table was made by hand and has no sequence
+            next_ids = NEXT_IDS.format(id=column, table=table, sequence=sequence)
+            cursor.execute(next_ids)
+            chosen, free = cursor.fetchone()
+            if chosen >= free:
+                continue
+            with transaction.atomic():
+                # Inserts choose their ids under this table's lock, so none chooses one between the query and the move.
+                cursor.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+                cursor.execute(next_ids)
+                chosen, free = cursor.fetchone()
+                if chosen < free:
+                    cursor.execute("SELECT setval(%s, %s, false)", [sequence, free])
+                    healed.append(model._meta.db_table)
+                    logger.error("id_sequence.healed table=%s from=%d to=%d", model._meta.db_table, chosen, free)
     return healed
 
 
@@ -86,30 +80,3 @@ def _models() -> Iterator[type[Model]]:
     for model in apps.get_models(include_auto_created=True):
         if isinstance(model._meta.pk, AutoField) and not model._meta.proxy:
             yield model
-
-
-def _next_ids(model: type[Model]) -> tuple[int, int]:
-    names = {
-        "id": _quoted(model._meta.pk.column),
-        "table": _quoted(model._meta.db_table),
-        "sequence": _sequence(model),
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_NEXT_IDS.format(**names))
-        chosen, free = cursor.fetchone()
-    return int(chosen), int(free)
-
-
-def _sequence(model: type[Model]) -> str | None:
-    """Returns the sequence's name, quoted where needed; None if the column has no sequence."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_get_serial_sequence(%s, %s)",
-            [_quoted(model._meta.db_table), str(model._meta.pk.column)],
-        )
-        sequence: str | None = cursor.fetchone()[0]
-    return sequence
-
-
-def _quoted(name: str) -> str:
-    return connection.ops.quote_name(name)

@@ -31,15 +31,12 @@ class ProcessLocal(Generic[T]):
                 made = self._made
                 if made is None:
                     made = self._made = self._make()
-                    self._end_with_process()
+                    if not self._ends_with_process:
+                        # Not atexit: a worker of a pre-forking server ends as a multiprocessing child, which runs
+                        # multiprocessing's finalizers but no atexit handlers. A main process runs both.
+                        Finalize(None, self.reset, exitpriority=0)
+                        self._ends_with_process = True
         return made
-
-    def _end_with_process(self) -> None:
-        # Not atexit: a worker of a pre-forking server ends as a multiprocessing child, which runs multiprocessing's
-        # finalizers but no atexit handlers. A main process runs both.
-        if not self._ends_with_process:
-            Finalize(None, self.reset, exitpriority=0)
-            self._ends_with_process = True
 
     def reset(self) -> None:
         with self._lock:

@@ -51,7 +51,7 @@ class FakeConsumer:
         self.paused: set[int] = set()
         self.journal: list[str] = []
         self.commits: list[dict[int, int]] = []
-        self.committed_before: dict[int, int] = {}  # by somebody, before this consumer
+        self.group_offsets: dict[int, int] = {}
         self.seek_errors: deque[KafkaError] = deque()
         self.commit_errors: deque[KafkaError] = deque()
         self._failed_commits: deque[tuple[KafkaError, list[TopicPartition]]] = deque()
@@ -122,11 +122,12 @@ class FakeConsumer:
             self._failed_commits.append((self.commit_errors.popleft(), list(offsets)))
             return
         self.commits.append({offset.partition: offset.offset for offset in offsets})
+        self.group_offsets.update(self.commits[-1])
         self.journal.append(f"commit {self.commits[-1]}")
 
     def committed(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         return [
-            TopicPartition(TOPIC, each.partition, self.committed_before.get(each.partition, OFFSET_INVALID))
+            TopicPartition(TOPIC, each.partition, self.group_offsets.get(each.partition, OFFSET_INVALID))
             for each in partitions
         ]
 

@@ -114,7 +114,7 @@ def _write(scene: Scene) -> None:
         result = issue_coupons([ticket(campaign, *each) for each in users["issued"]])
         record_failures([_failure(scene, *each) for each in failing])
     settle_tickets(result)
-    ticket_store.settle(campaign_id=campaign.pk, epoch=campaign.epoch, user_ids=[user_id for user_id, _ in failing])
+    ticket_store.settle(epochs={campaign.pk: campaign.epoch}, users={campaign.pk: [user_id for user_id, _ in failing]})
     events = dict(FailEventHistory.objects.filter(campaign=campaign).values_list("user_id", "pk"))
     give_up_events(event_ids=[events[user_id] for user_id, _ in users["given_up"]], actor="test", reason="test")
     report = retry_events_now(event_ids=[events[user_id] for user_id, _ in users["retried"]], actor="test")

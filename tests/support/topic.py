@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from coupons.admission.scan import scan_pending, scan_tickets
+from coupons.admission.ticket_store import scan_pending, scan_tickets
 from coupons.messaging.log import LoggedMessage, read_log
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign

@@ -8,15 +8,15 @@ from typing import Any
 from confluent_kafka import Consumer
 from django.conf import settings
 
-from consumers.child import exit_immediately, wait_for_topic
+from consumers.child import wait_for_topic
 from consumers.config import consumer_config
 from consumers.registry import Handler, handler_of
-from consumers.supervisor import MAX_DEATHS, Supervisor
+from consumers.supervisor import Supervisor
 from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
-from coupons.messaging.kafka import BrokersLost, KnownBrokers
+from coupons.messaging.kafka import BrokersLost, ClientStatistics
 from coupons.recovery.unknown_keys import refuse_unknown_keys
 from coupons.runtime.process import end_with_parent, freeze_imported_objects
 from coupons.runtime.signal_event import SignalEvent
@@ -26,7 +26,6 @@ EXIT_POISON = 3
 EXIT_DEFECT = 70  # sysexits.h: EX_SOFTWARE; the supervisor starts such a child again
 ORPHAN_TIMEOUT_SEC = 30
 """A worker whose parent was killed may finish its batch; then its partitions go to others."""
-LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 class Command(CouponCommand):
@@ -65,7 +64,7 @@ class Command(CouponCommand):
         parser.add_argument(
             "--loglevel",
             type=str.upper,
-            choices=LOG_LEVELS,
+            choices=["DEBUG", "INFO", "WARNING", "ERROR"],
             default=settings.LOG_LEVEL,
             help="default %(default)s",
         )
@@ -90,7 +89,6 @@ class Command(CouponCommand):
                 _child_command(options),
                 concurrency=options["concurrency"],
                 final_exit_codes=frozenset({1, EXIT_POISON}),
-                max_deaths=MAX_DEATHS,
             )
             sys.exit(supervisor.run())
 
@@ -102,11 +100,15 @@ class Command(CouponCommand):
         if not wait_for_topic(handler.topic, stop, patient=options["patient"]):
             return
         if not options["patient"]:
-            _check_keys()
-        brokers = KnownBrokers()
+            try:
+                refuse_unknown_keys()
+            except (RetryLater, *DATABASE_DOWN) as error:
+                # An outage does not prevent the start: the worker waits for the part, and a rebuild checks the keys.
+                logger.info("consumer.keys_not_checked error=%s", one_line(error))
+        statistics = ClientStatistics()
         worker = Worker(
-            consumer=Consumer(consumer_config(handler.group, brokers.on_statistics)),
-            brokers=brokers,
+            consumer=Consumer(consumer_config(handler.group, statistics.read)),
+            statistics=statistics,
             handler=handler,
             stop=stop,
             batch_size=options["batch_size"],
@@ -115,8 +117,10 @@ class Command(CouponCommand):
         )
         freeze_imported_objects()
         exit_code = self._run(worker)
-        if not worker.has_left:
-            exit_immediately(exit_code)
+        if not worker.has_left:  # a thread hangs; all work is committed
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
         if exit_code:
             sys.exit(exit_code)
 
@@ -137,15 +141,6 @@ class Command(CouponCommand):
             logger.exception("consumer.ended exit=%d", EXIT_DEFECT)
             return EXIT_DEFECT
         return 0
-
-
-def _check_keys() -> None:
-    """Raises OperatorError. An outage does not prevent the start: the worker waits for the part, and a rebuild checks
-    the keys as well."""
-    try:
-        refuse_unknown_keys()
-    except (RetryLater, *DATABASE_DOWN) as error:
-        logger.info("consumer.keys_not_checked error=%s", one_line(error))
 
 
 def _child_command(options: dict[str, Any]) -> list[str]:

@@ -139,7 +139,7 @@ def test_held_tells_of_each_user_what_the_gate_holds(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
     place.admit("b")
-    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["b"])
+    ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["b"]})
 
     held = ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["b", "stranger", "a"])
 
@@ -189,7 +189,7 @@ def test_several_campaigns_are_settled_at_once(a_gate: MakeGate) -> None:
         place.admit("a")
         place.admit("b")
 
-    ticket_store.settle_all(
+    ticket_store.settle(
         epochs={one.campaign_id: 1, other.campaign_id: 1}, users={one.campaign_id: ["a", "b"], other.campaign_id: ["b"]}
     )
 
@@ -200,7 +200,9 @@ def test_settling_is_counted_once_however_often_it_is_said(a_gate: MakeGate) -> 
     place = a_gate()
     place.admit("a")
 
-    counts = [ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a", "x"]) for _ in range(3)]
+    counts = [
+        ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a", "x"]}) for _ in range(3)
+    ]
 
     assert counts == [1, 0, 0]
     assert (place.describe().settled, place.describe().pending) == (1, 0)
@@ -209,7 +211,7 @@ def test_settling_is_counted_once_however_often_it_is_said(a_gate: MakeGate) -> 
 def test_a_settled_ticket_is_on_its_way_for_good(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]})
     ticket = place.admit("a").ticket
 
     assert ticket is not None
@@ -231,7 +233,7 @@ def test_a_published_ticket_knows_its_place_in_the_topic(a_gate: MakeGate) -> No
 def test_a_mark_that_comes_after_the_settling_brings_nothing_back(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]})
     ticket_store.mark_published(campaign_id=place.campaign_id, epoch=1, positions={("a", 1): Position(0, 1)})
 
     assert place.describe().pending == 0
@@ -256,7 +258,7 @@ def test_a_ticket_is_confirmed_without_a_message_position(a_gate: MakeGate) -> N
 def test_an_issued_ticket_is_confirmed_and_not_pending(a_gate: MakeGate) -> None:
     place = a_gate()
     place.admit("a")
-    ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
+    ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]})
 
     assert place.confirm("a", Position(0, 1))
     assert place.describe().pending == 0

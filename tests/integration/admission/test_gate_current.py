@@ -51,7 +51,7 @@ def test_an_outdated_state_is_stale_with_its_reason(a_gate: MakeGate, reason: st
         lambda place: place.push(2),
         lambda place: ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
         lambda place: ticket_store.held_sequences(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}),
-        lambda place: ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]),
+        lambda place: ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}),
         lambda place: ticket_store.pending_between(
             campaign_id=place.campaign_id, epoch=1, min_score=0, max_score=1, limit=1
         ),
@@ -109,7 +109,7 @@ def test_a_full_redis_refuses_new_users_and_settles_promises(a_gate: MakeGate) -
         with pytest.raises(GateUnavailable):
             place.admit("b")
         assert ticket_store.held_tickets(campaign_id=place.campaign_id, epoch=1, user_ids=["a"])
-        assert ticket_store.settle(campaign_id=place.campaign_id, epoch=1, user_ids=["a"]) == 1
+        assert ticket_store.settle(epochs={place.campaign_id: 1}, users={place.campaign_id: ["a"]}) == 1
         assert place.describe().admitted == 1
     finally:
         redis.config_set("maxmemory", "0")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from coupons.admission import campaign_store
-from coupons.admission.campaign_store import LowerResult, PushResult, refusal_states
+from coupons.admission.campaign_store import PushResult, refusal_states
 from coupons.admission.gate import Outcome
 from coupons.admission.rebuild import BuiltState, begin_rebuild, finish_rebuild
 from coupons.admission.scripts import admission_redis
@@ -15,7 +15,7 @@ from tests.support.gate import Gate
 MakeGate = Callable[..., Gate]
 
 
-def lower(place: Gate, quantity: int, *, revision: int = 2) -> LowerResult:
+def lower(place: Gate, quantity: int, *, revision: int = 2) -> PushResult:
     return campaign_store.lower(campaign_id=place.campaign_id, epoch=place.epoch, revision=revision, quantity=quantity)
 
 
@@ -23,7 +23,7 @@ def test_users_are_admitted_up_to_the_lower_quantity(a_gate: MakeGate) -> None:
     place = a_gate(quantity=3)
     place.admit("a")
 
-    assert lower(place, 2) is LowerResult.LOWERING
+    assert lower(place, 2) is PushResult.LOWERING
 
     outcomes = [place.admit(user).outcome for user in ("b", "c", "b")]
     assert outcomes == [Outcome.ADMITTED, Outcome.PAUSED, Outcome.ALREADY_ADMITTED]
@@ -54,7 +54,7 @@ def test_a_quantity_below_those_who_are_in_stops_nobody(a_gate: MakeGate) -> Non
     place.admit("a")
     place.admit("b")
 
-    assert lower(place, 1) is LowerResult.BELOW_ADMITTED
+    assert lower(place, 1) is PushResult.BELOW_ADMITTED
     assert place.admit("c").outcome is Outcome.ADMITTED
 
 
@@ -62,7 +62,7 @@ def test_a_quantity_below_those_who_are_in_stops_nobody(a_gate: MakeGate) -> Non
 def test_one_that_comes_after_its_time_stops_nobody(a_gate: MakeGate, revision: int) -> None:
     place = a_gate(revision=5)
 
-    assert lower(place, 1, revision=revision) is LowerResult.SUPERSEDED
+    assert lower(place, 1, revision=revision) is PushResult.SUPERSEDED
     assert place.describe().lowering_revision is None
 
 

@@ -23,7 +23,7 @@ def stored(campaign_id: UUID) -> tuple[Any, Any, int]:
 def test_held_tickets_belong_to_admitted_and_issued_users(service: Service) -> None:
     really, at_once, users = open_new("really", 100), open_new("at once", 100), eight_digits(COUNT)
     admit_all(really, users)
-    ticket_store.settle(campaign_id=really, epoch=LOADED_EPOCH, user_ids=users)
+    ticket_store.settle(epochs={really: LOADED_EPOCH}, users={really: users})
     fill_redis(at_once, users)
     assert stored(at_once) == stored(really)
 

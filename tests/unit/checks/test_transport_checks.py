@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from coupons.checks.transport import check_encryption, check_kafka_client, check_verification
+from coupons.checks.transport import check_kafka_client, check_transport
 from tests.support.process import ROOT
 
 REDIS = "rediss://coupons:hunter2@redis.example.test:6380/0"
@@ -41,7 +41,7 @@ def found(messages: Any) -> list[tuple[str, str]]:
 
 
 def all_found() -> list[tuple[str, str]]:
-    return found([*check_encryption(None), *check_verification(None), *check_kafka_client(None)])
+    return found([*check_transport(None), *check_kafka_client(None)])
 
 
 def test_verified_tls_to_all_three_has_nothing_to_say() -> None:
@@ -96,7 +96,7 @@ def test_plain_text_on_this_machine_is_nobody_s_business(settings: LazySettings,
 def test_one_far_broker_among_near_ones_is_enough(settings: LazySettings) -> None:
     plain_everywhere(settings, "127.0.0.1", "127.0.0.1", "127.0.0.1:9092,10.0.0.7")
 
-    (message,) = check_encryption(None)
+    (message,) = check_transport(None)
     assert "10.0.0.7" in message.msg
 
 

@@ -56,12 +56,14 @@ def test_no_message_costs_its_neighbour(record_property: Callable[[str, object],
         batch = [*bad[:place], GOOD, *bad[place:]]
         received = [Received("t", 0, offset, payload, sign(payload)) for offset, payload in enumerate(batch)]
 
-        opened = decode_batch(received)
+        tickets, failures = decode_batch(received)
 
         decoded += len(batch)
-        assert len(opened.tickets) + len(opened.failures) == len(batch)
-        assert TICKET in opened.tickets
-        assert [decode(opened.messages[id(ticket)].payload) for ticket in opened.tickets] == opened.tickets
+        assert len(tickets) + len(failures) == len(batch)
+        assert (TICKET.campaign_id, TICKET.user_id, TICKET.sequence) in [ticket[:3] for ticket in tickets]
+        for campaign_id, user_id, sequence, message, _ in tickets:
+            ticket = decode(message.payload)
+            assert (ticket.campaign_id, ticket.user_id, ticket.sequence) == (campaign_id, user_id, sequence)
 
     no_message_costs_its_neighbour()
     record_property("messages", decoded)

@@ -3,13 +3,12 @@
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import TopicPartition
 from django.conf import LazySettings
 
 from consumers.config import consumer_config
-from consumers.offsets import next_offsets
+from consumers.offsets import spans
 from consumers.registry import Handled, Received, handler_of, handles
-from coupons.messaging.kafka import KnownBrokers
+from coupons.messaging.kafka import ClientStatistics
 
 
 def done(messages: object) -> Handled:
@@ -46,25 +45,17 @@ def test_the_ticket_topic_has_its_handler() -> None:
     assert handler_of("coupon_create").group == "group_1"
 
 
-def test_a_batch_stands_for_the_offset_after_its_last_message() -> None:
-    batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b""), Received("u", 0, 1, b"")]
+def test_a_batch_spans_its_first_offset_to_the_one_after_its_last() -> None:
+    batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b"")]
 
-    found = {(item.topic, item.partition): item.offset for item in next_offsets(batch)}
-
-    assert found == {("t", 0): 6, ("t", 1): 10, ("u", 0): 2}
-
-
-def test_no_messages_stand_for_no_offsets() -> None:
-    nothing: list[TopicPartition] = next_offsets([])
-
-    assert nothing == []
+    assert spans(batch) == {0: (4, 6), 1: (9, 10)}
 
 
 @pytest.mark.parametrize("protocol", ["consumer", "classic"])
 def test_a_new_group_starts_at_the_oldest_message(settings: LazySettings, protocol: str) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = protocol
 
-    config = consumer_config("g", KnownBrokers().on_statistics)
+    config = consumer_config("g", ClientStatistics().read)
 
     assert config["enable.auto.commit"] is False
     assert config["enable.auto.offset.store"] is False
@@ -74,10 +65,10 @@ def test_a_new_group_starts_at_the_oldest_message(settings: LazySettings, protoc
 def test_the_classic_protocol_rebalances_cooperatively(settings: LazySettings) -> None:
     settings.CONSUMER_GROUP_PROTOCOL = "classic"
 
-    assert consumer_config("g", KnownBrokers().on_statistics)["partition.assignment.strategy"] == "cooperative-sticky"
+    assert consumer_config("g", ClientStatistics().read)["partition.assignment.strategy"] == "cooperative-sticky"
 
 
 def test_what_the_client_settings_say_goes_to_every_client(settings: LazySettings) -> None:
     settings.KAFKA_CLIENT_CONFIG = {"security.protocol": "SASL_SSL"}
 
-    assert consumer_config("g", KnownBrokers().on_statistics)["security.protocol"] == "SASL_SSL"
+    assert consumer_config("g", ClientStatistics().read)["security.protocol"] == "SASL_SSL"

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from django.db import OperationalError
 
-from consumers import offsets
-from consumers.offsets import on_commit
 from consumers.registry import Handled, Handler, Received
 from consumers.watch import ConsumerSilent
 from consumers.worker import PoisonFlood, Worker
 from coupons.errors import RetryLater
-from coupons.messaging.kafka import BrokersLost, KnownBrokers
+from coupons.messaging.kafka import BrokersLost, ClientStatistics
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import (
     TOPIC,
@@ -61,13 +59,13 @@ class Bench:
         self.clock = Clock()
         self.stop = SteppedEvent(self.clock)
         self.consumer = FakeConsumer(*plan, clock=self.clock, stop=self.stop)
-        self.brokers = KnownBrokers()
+        self.statistics = ClientStatistics()
         self.handler = handler or Recorder()
         self.handler.bench = self
         settings: dict[str, Any] = {"batch_size": 100, "max_rate": 0, "poison_limit": 1_000} | options
         self.worker = Worker(
             consumer=cast("Consumer", self.consumer),
-            brokers=self.brokers,
+            statistics=self.statistics,
             handler=Handler(TOPIC, "group", self.handler),
             stop=self.stop,
             clock=self.clock,
@@ -206,26 +204,24 @@ def test_a_commit_that_came_after_a_rebalance_is_let_be(code: int) -> None:
 
 
 def later(consumer: FakeConsumer) -> None:
-    consumer.clock.now += 3
+    consumer.clock.now += 11
 
 
-def confirm(consumer: FakeConsumer) -> None:
-    on_commit(None, [TopicPartition(TOPIC, partition, offset) for partition, offset in consumer.commits[-1].items()])
+def lose_commits(consumer: FakeConsumer) -> None:
+    consumer.group_offsets.clear()
 
 
-def test_an_idle_worker_repeats_an_unconfirmed_commit() -> None:
+def test_an_idle_worker_repeats_a_lost_commit() -> None:
     """A broker that hung may have lost it, and where no more messages come no later commit makes up for it."""
-    offsets.confirmed.clear()
-    bench = Bench(assign(0), record(0), BatchEnd(), later)
+    bench = Bench(assign(0), record(0), BatchEnd(), lose_commits, later, later)
 
     bench.run()
 
     assert bench.consumer.commits == [{0: 1}, {0: 1}]
 
 
-def test_one_that_is_confirmed_is_not() -> None:
-    offsets.confirmed.clear()
-    bench = Bench(assign(0), record(0), BatchEnd(), confirm, later)
+def test_one_that_the_broker_has_is_not_repeated() -> None:
+    bench = Bench(assign(0), record(0), BatchEnd(), later, later)
 
     bench.run()
 
@@ -378,7 +374,7 @@ def test_a_worker_stops_although_its_broker_does_not_answer(monkeypatch: pytest.
 def test_losing_all_brokers_ends_the_worker() -> None:
     def lose_brokers(consumer: FakeConsumer) -> None:
         for second in (1, 2, 3):
-            bench.brokers.on_statistics(json.dumps({"ts": second * 1_000_000, "brokers": {}}))
+            bench.statistics.read(json.dumps({"ts": second * 1_000_000, "brokers": {}}))
 
     bench = Bench(assign(0), record(0), BatchEnd(), lose_brokers, BatchEnd(), record(1))
 

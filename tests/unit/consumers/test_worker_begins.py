@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError
 from consumers.registry import Handled, Handler, Received
 from consumers.worker import Worker
 from coupons.errors import MessagesSkipped, RetryLater
-from coupons.messaging.kafka import KnownBrokers
+from coupons.messaging.kafka import ClientStatistics
 from tests.support.clocks import Clock, SteppedEvent
 from tests.support.fake_consumer import TOPIC, BatchEnd, FakeConsumer, Step, assign, record, revoke
 
@@ -24,14 +24,14 @@ class Bench:
         self.clock = Clock()
         self.stop = SteppedEvent(self.clock)
         self.consumer = FakeConsumer(*plan, clock=self.clock, stop=self.stop)
-        self.consumer.committed_before = dict(committed)
+        self.consumer.group_offsets = dict(committed)
         self.asked: list[Mapping[int, int | None]] = []
         self.begins = deque(begins)
         self.answers: deque[Exception] = deque()
         self.batches: list[list[tuple[int, int]]] = []
         self.worker = Worker(
             consumer=cast("Consumer", self.consumer),
-            brokers=KnownBrokers(),
+            statistics=ClientStatistics(),
             handler=Handler(TOPIC, "group", self.handle, self.start_at),
             stop=self.stop,
             batch_size=100,
@@ -59,6 +59,10 @@ class Bench:
         return self.consumer.journal
 
 
+def later(consumer: FakeConsumer) -> None:
+    consumer.clock.advance(2)
+
+
 def test_it_handles_nothing_before_it_knows_where_to_begin() -> None:
     bench = Bench(assign(0, 1), record(3), committed={0: 5}, begins=[{0: 3}])
 
@@ -74,7 +78,7 @@ def test_an_agreeing_record_begins_at_the_group_offset() -> None:
 
 @pytest.mark.parametrize("down", [RetryLater("down"), None], ids=["the record", "the seek"])
 def test_what_cannot_be_told_at_once_is_asked_again(down: Exception | None) -> None:
-    bench = Bench(assign(0), BatchEnd(), record(3), committed={0: 5}, begins=[down or {0: 3}, {0: 3}])
+    bench = Bench(assign(0), BatchEnd(), later, record(3), committed={0: 5}, begins=[down or {0: 3}, {0: 3}])
     if down is None:
         bench.consumer.seek_errors.append(KafkaError(KafkaError._STATE))
 
@@ -83,7 +87,7 @@ def test_what_cannot_be_told_at_once_is_asked_again(down: Exception | None) -> N
 
 
 def test_a_partition_revoked_before_beginning_is_dropped() -> None:
-    bench = Bench(assign(0, 1), revoke(1), record(0), committed={}, begins=[RetryLater("down"), {}])
+    bench = Bench(assign(0, 1), revoke(1), later, record(0), committed={}, begins=[RetryLater("down"), {}])
     bench.run()
 
     assert bench.asked == [{0: None, 1: None}, {0: None}]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coupons.messaging.kafka import KnownBrokers
+from coupons.messaging.kafka import ClientStatistics
 
 SERVER = {"b/1": {"source": "learned"}}
 BOOTSTRAP = {"b/bootstrap": {"source": "configured"}}
@@ -16,10 +16,10 @@ NO_SERVERS = {"GroupCoordinator": {"source": "logical"}, ":0/internal": {"source
 
 def after(*documents: tuple[float, dict[str, Any]]) -> bool:
     """Whether they are lost by what was said at these seconds."""
-    known = KnownBrokers()
+    known = ClientStatistics()
     for second, brokers in documents:
-        known.on_statistics(json.dumps({"ts": int(second * 1_000_000), "brokers": brokers}))
-    return known.are_lost
+        known.read(json.dumps({"ts": int(second * 1_000_000), "brokers": brokers}))
+    return known.has_lost_brokers
 
 
 @pytest.mark.parametrize("none", [{}, NO_SERVERS])
@@ -42,10 +42,10 @@ def test_what_was_lost_and_is_there_again_is_not_lost() -> None:
 
 
 def test_statistics_that_cannot_be_read_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    known = KnownBrokers()
+    known = ClientStatistics()
     with caplog.at_level(logging.ERROR):
         for document in ("no JSON", "[]", '{"brokers": {"b": 1}}'):
-            known.on_statistics(document)
+            known.read(document)
 
-    assert not known.are_lost
+    assert not known.has_lost_brokers
     assert caplog.messages == ["kafka.statistics_unreadable"] * 3

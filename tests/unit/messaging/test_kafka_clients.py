@@ -7,7 +7,7 @@ import pytest
 from django.conf import LazySettings
 
 from consumers.config import consumer_config
-from coupons.messaging.kafka import KnownBrokers, client_config
+from coupons.messaging.kafka import ClientStatistics, client_config
 from tests.support.process import ROOT
 
 CLIENTS = {"Producer", "Consumer", "AdminClient"}
@@ -41,6 +41,6 @@ def test_both_configurations_have_what_the_operator_set(settings: LazySettings) 
     settings.KAFKA_CLIENT_CONFIG = TLS
 
     assert TLS.items() <= client_config(**{"group.id": "g"}).items()
-    assert TLS.items() <= consumer_config("g", KnownBrokers().on_statistics).items()
+    assert TLS.items() <= consumer_config("g", ClientStatistics().read).items()
     settings.CONSUMER_GROUP_PROTOCOL = "classic"
-    assert TLS.items() <= consumer_config("g", KnownBrokers().on_statistics).items()
+    assert TLS.items() <= consumer_config("g", ClientStatistics().read).items()

@@ -108,6 +108,7 @@ def test_a_producer_that_lost_its_brokers_is_replaced() -> None:
     assert producer.publisher() is first, "that may be the moment in which it begins anew"
 
     client.statistics(json.dumps({"ts": 3_000_000, "brokers": {}}))
+    wait_until(lambda: first.is_broken)
 
     assert producer.publisher() is not first
     assert len(FakeProducer.made) == 2
