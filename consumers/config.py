@@ -1,4 +1,4 @@
-"""The consumer's librdkafka settings. Each value that differs from the default carries its reason."""
+"""How the consumer reads: the time for a batch, and librdkafka's settings, each with the reason why it is set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,9 @@ from django.conf import settings
 
 from consumers.offsets import on_commit
 from coupons.messaging.kafka import client_config
+
+LINGER_SEC = 0.05
+"""After a batch's first message the worker waits this long for more: low latency when idle, large batches when busy."""
 
 
 def consumer_config(group: str, on_statistics: Callable[[str], None]) -> dict[str, Any]:

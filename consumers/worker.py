@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from consumers.config import LINGER_SEC
 from consumers.offsets import GroupOffsets, numbers, spans, wake
 from consumers.pace import Backoff, RateLimit
 from consumers.registry import Handled, Handler, Received
@@ -22,8 +23,6 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_SEC = 0.5
 IDLE_POLL_SEC = 0.005  # between two polls while no message waits
 WAKE_INTERVAL_SEC = 1.0
-# After the first message of a batch the worker waits for more: low latency when idle, large batches when busy.
-LINGER_SEC = 0.05
 # Leaving takes milliseconds. When the broker hangs, librdkafka waits a minute and more for it to confirm commits.
 LEAVE_TIMEOUT_SEC = 10.0
 

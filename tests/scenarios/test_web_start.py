@@ -14,15 +14,16 @@ WEB = [str(ROOT / "bin" / "web")]
 
 
 def test_the_settings_file_counts_for_the_web_server(service: Service, tmp_path: Path) -> None:
-    port, metrics = free_port(), tmp_path / "metrics"
-    file = tmp_path / "settings.env"
-    file.write_text(f"WEB_PORT={port}\nCOUPON_WEB_WORKERS=3\n")
-    more = {"COUPON_ENV_FILE": str(file), "COUPON_METRICS_DIR": str(metrics)}
-    web = service.start("web", WEB, **more, DJANGO_SECRET_KEY="a secret of this test, " * 3, COUPON_MESSAGE_KEYS="")
+    port, metrics, file = free_port(), tmp_path / "metrics", tmp_path / "settings.env"
+    file.write_text(f"WEB_PORT={port}\nCOUPON_WEB_WORKERS=1\nCOUPON_METRICS_DIR={metrics}\n")
+    not_set = ["env", *(f"--unset={name}" for name in ("WEB_PORT", "COUPON_WEB_WORKERS", "COUPON_METRICS_DIR"))]
+    secrets = {"DJANGO_SECRET_KEY": "a secret of this test, " * 3}
+    web = service.start("web", [*not_set, *WEB], COUPON_ENV_FILE=str(file), **secrets)
 
     web.says(f"Listening at: http://127.0.0.1:{port}")
-    web.says("Started worker-3")
-    wait_until(lambda: any(metrics.glob("counter_*.db")), what="the workers have counted something")
+    web.says("Started worker-1")
+    assert "worker-2" not in web.output
+    wait_until(lambda: any(metrics.glob("counter_*.db")), what="the processes share their metrics")
 
 
 @pytest.mark.parametrize(
