@@ -60,12 +60,13 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     result: IssueResult[TicketT] = IssueResult(epochs=_epochs(of_campaign.keys()))
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
     held, unheld = _ask_gate(known, result)
-    candidates = _first_of_each(held, result)
+    candidates, repeats = _first_of_each(held)
     for campaign_id in of_campaign.keys() - known.keys():
         reason = "there is no such campaign, or it was never opened"
         result.refused += [Refusal(ticket, FailCode.UNKNOWN_CAMPAIGN, reason) for ticket in of_campaign[campaign_id]]
     _write(candidates, result)
     _sort_given_up(result)
+    _sort_repeats(repeats, result)
     _sort_unheld(unheld, result)
     if result.written:
         _check_epochs(result)
@@ -96,12 +97,11 @@ def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT])
     return held, unheld
 
 
-def _first_of_each(held: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
-    """Returns the first message of each user's ticket. Repeats in the same batch count as duplicates, also if the first
-    is refused: its failed event is the ticket's."""
+def _first_of_each(held: list[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
+    """Returns the first message of each user's ticket, and the repeats in the same batch."""
     first: dict[tuple[UUID, str], TicketT] = {}
-    result.duplicates += [each for each in held if first.setdefault(_user_key(each), each) is not each]
-    return list(first.values())
+    repeats = [ticket for ticket in held if first.setdefault(_user_key(ticket), ticket) is not ticket]
+    return list(first.values()), repeats
 
 
 def _user_key(ticket: IssuableTicket) -> tuple[UUID, str]:
@@ -188,6 +188,19 @@ def _sort_given_up(result: IssueResult[TicketT]) -> None:
     result.given_up = [ticket for ticket in refused if (*_user_key(ticket), ticket.sequence) in given_up]
     stay_so = {id(ticket) for ticket in result.given_up}
     result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in stay_so]
+
+
+def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
+    """Gives each repeat the result of its first message. Only a repeat of a ticket with a coupon is a duplicate."""
+    refused = {_user_key(refusal.ticket): refusal for refusal in result.refused}
+    given_up = {_user_key(ticket) for ticket in result.given_up}
+    for ticket in repeats:
+        if (refusal := refused.get(_user_key(ticket))) is not None:
+            result.refused.append(Refusal(ticket, refusal.code, refusal.reason))
+        elif _user_key(ticket) in given_up:
+            result.given_up.append(ticket)
+        else:
+            result.duplicates.append(ticket)
 
 
 def _sort_unheld(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
