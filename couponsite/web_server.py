@@ -4,7 +4,6 @@ The settings are checked once, before a worker starts. The modules are imported 
 the memory of what this process has imported.
 """
 
-import importlib
 import os
 import socket
 import sys
@@ -16,11 +15,6 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 
 from coupons.runtime.process import STOP_TIMEOUT_SEC, freeze_imported_objects, refuse_bad_settings
-
-BACKLOG = 4096
-BACKPRESSURE = 10_000
-"""Requests that may wait in a worker, each a coroutine."""
-PRELOADED = ("coupons.front.front", "couponsite.urls")
 
 
 def main() -> None:
@@ -41,8 +35,8 @@ def main() -> None:
         http=HTTPModes.http1,
         websockets=False,
         workers=settings.WEB_WORKERS,
-        backlog=BACKLOG,
-        backpressure=BACKPRESSURE,
+        backlog=4096,
+        backpressure=10_000,  # requests that may wait in a worker, each a coroutine
         respawn_failed_workers=True,
         respawn_interval=1,
         workers_kill_timeout=STOP_TIMEOUT_SEC,  # for a request that hangs
@@ -62,9 +56,10 @@ def prepare() -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus_client reads it when it is imported
     django.setup()
     refuse_bad_settings()
-    for module in PRELOADED:
-        importlib.import_module(module)
     from django.db import connections
+
+    import coupons.front.front  # noqa: F401
+    import couponsite.urls  # noqa: F401  the workers share what these import
 
     connections.close_all()
     freeze_imported_objects()

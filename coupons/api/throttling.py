@@ -10,12 +10,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple, NoReturn, cast
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from coupons.api.client_address import Address, client_address, counted_as
@@ -121,10 +122,29 @@ def _scarcest(taken: list[Taken]) -> Taken | None:
     return min(taken, key=lambda each: (each.allowed, each.left / each.limit, -each.wait_sec), default=None)
 
 
-class LimitedView(APIView):
-    """Limits every view of the API, by user, address and campaign, and callers without valid credentials by address."""
+class CallerThrottle(BaseThrottle):
+    """Counts a known caller by user, address and campaign, any other by address."""
 
-    _taken: Taken | None = None
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Raises Throttled with a text that names the limit; DRF's own does not."""
+        caller: object = request.user
+        if isinstance(caller, Caller):
+            campaign = str(view.kwargs.get("campaign_id", ""))
+            taken = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
+        else:
+            taken = count_stranger(client_address(request))
+        if isinstance(view, LimitedView):
+            view.taken = taken
+        if taken is not None:
+            taken.check()
+        return True
+
+
+class LimitedView(APIView):
+    """Limits every view of the API. DRF counts only requests that may go on; this class counts refused ones too."""
+
+    throttle_classes = [CallerThrottle]
+    taken: Taken | None = None
 
     @property
     def caller(self) -> Caller:
@@ -132,28 +152,20 @@ class LimitedView(APIView):
         return cast("Caller", self.request.user)
 
     def perform_authentication(self, request: Request) -> None:
-        """Counts here, since DRF asks its throttles after the permissions: a request that is refused counts too."""
         try:
             super().perform_authentication(request)
         except AuthenticationFailed:
-            self._count(request)
+            self.check_throttles(request)
             raise
-        self._count(request)
 
-    def _count(self, request: Request) -> None:
-        caller: object = request.user
-        if isinstance(caller, Caller):
-            campaign = str(self.kwargs.get("campaign_id", ""))
-            self._taken = count_caller(caller, campaign=campaign, address=lambda: client_address(request))
-        else:
-            self._taken = count_stranger(client_address(request))
-        if self._taken is not None:
-            self._taken.check()
+    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
+        self.check_throttles(request)
+        super().permission_denied(request, message, code)
 
     def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
         finished = super().finalize_response(request, response, *args, **kwargs)
         finished["Cache-Control"] = "no-store"  # each answer is one caller's
-        if self._taken is not None:
-            for name, value in self._taken.headers().items():
+        if self.taken is not None:
+            for name, value in self.taken.headers().items():
                 finished[name] = value
         return finished
