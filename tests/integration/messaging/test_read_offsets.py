@@ -90,7 +90,7 @@ def test_what_retention_has_removed_is_passed(service: Service) -> None:
     assert offsets() == {0: 10, 1: 31}
 
 
-def test_a_batch_beyond_removed_messages_is_taken_once_the_keeper_has_passed_them(service: Service) -> None:
+def test_a_batch_beyond_removed_messages_waits_for_the_keeper(service: Service) -> None:
     campaign = service.campaign()
     admit(campaign, "a")
     were_read(Position(0, 3))

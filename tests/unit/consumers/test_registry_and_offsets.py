@@ -45,7 +45,7 @@ def test_the_ticket_topic_has_its_handler() -> None:
     assert handler_of("coupon_create").group == "group_1"
 
 
-def test_a_batch_spans_its_first_offset_to_the_one_after_its_last() -> None:
+def test_a_batch_spans_first_to_next_offset() -> None:
     batch = [Received("t", 0, 5, b""), Received("t", 1, 9, b""), Received("t", 0, 4, b"")]
 
     assert spans(batch) == {0: (4, 6), 1: (9, 10)}
