@@ -1,7 +1,8 @@
 """Limits how many requests a process works on at once; the others wait in a line for a short time.
 
 All applications share one event loop: with too many at once, all of them would miss their deadline. At twice the load
-that two cores can serve, 0.03 of the best rate was left without a line, and 0.4 to 0.7 with one (docs/decisions/0029).
+that two cores can serve, 0.03 of the best rate was left without a line, and about ten times as much with one
+(docs/decisions/0029).
 """
 
 import asyncio
