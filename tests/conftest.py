@@ -122,7 +122,7 @@ def service(transactional_db: None, settings: LazySettings, _clients: None) -> I
     assert publisher().wait_until_ready(20), "Kafka of .stack/test gives the producer no id"
     for breaker in (kafka_breaker, redis_breaker, postgresql_breaker):
         breaker.succeeded()
-    throttling._buckets = throttling.Buckets(capacity=settings.LIMIT_MEMORY)
+    throttling.buckets = throttling.Buckets(capacity=settings.LIMIT_MEMORY)
     made = Service(settings)
     made.timeouts.lengthen()
     yield made

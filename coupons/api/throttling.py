@@ -82,7 +82,7 @@ class Buckets:
         return Taken(policy, allowed, limit, math.floor(tokens), wait_sec)
 
 
-_buckets = Buckets(capacity=settings.LIMIT_MEMORY)
+buckets = Buckets(capacity=settings.LIMIT_MEMORY)
 
 
 def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address | None]) -> Taken | None:
@@ -95,11 +95,11 @@ def count_caller(caller: Caller, *, campaign: str, address: Callable[[], Address
     user = caller.user_id
     if user is None:
         per_minute = settings.LIMIT_SERVICE_PER_MINUTE
-        return _buckets.take("service", caller.name, limit=per_minute) if per_minute else None
-    taken = [_buckets.take("user", user, limit=settings.LIMIT_USER_PER_MINUTE)]
+        return buckets.take("service", caller.name, limit=per_minute) if per_minute else None
+    taken = [buckets.take("user", user, limit=settings.LIMIT_USER_PER_MINUTE)]
     if campaign:
         per_minute = settings.LIMIT_USER_CAMPAIGN_PER_MINUTE
-        taken.append(_buckets.take("user and campaign", user, campaign, limit=per_minute))
+        taken.append(buckets.take("user and campaign", user, campaign, limit=per_minute))
     return _scarcest([*taken, *_take_for_address(address(), campaign=campaign)])
 
 
@@ -111,10 +111,10 @@ def _take_for_address(address: Address | None, *, campaign: str) -> list[Taken]:
     whole = counted_as(address)
     if whole is None:
         return []
-    taken = [_buckets.take("address", whole, limit=settings.LIMIT_ADDRESS_PER_MINUTE)]
+    taken = [buckets.take("address", whole, limit=settings.LIMIT_ADDRESS_PER_MINUTE)]
     if campaign:
         per_minute = settings.LIMIT_ADDRESS_CAMPAIGN_PER_MINUTE
-        taken.append(_buckets.take("address and campaign", whole, campaign, limit=per_minute))
+        taken.append(buckets.take("address and campaign", whole, campaign, limit=per_minute))
     return taken
 
 

@@ -71,6 +71,10 @@ class AdmittedUsersLoader:
             self._wake.set()
         return None
 
+    @property
+    def is_loading(self) -> bool:
+        return bool(self._requested)
+
     def close(self) -> None:
         self._stopped = True
         self._wake.set()

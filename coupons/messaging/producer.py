@@ -87,9 +87,13 @@ class Publisher:
         once a second, so the first message would take longer than the accept timeout."""
         return self._statistics.has_producer_id.wait(timeout_sec)
 
+    def flush(self, timeout_sec: float) -> int:
+        """Waits for the reports of what is queued, and returns how many are still missing."""
+        return self._producer.flush(timeout_sec)
+
     def close(self) -> None:
         # Crash or time-out here => the tickets are still marked unpublished in Redis, and the relay publishes them.
-        left = self._producer.flush(settings.DELIVERY_TIMEOUT_MS / 1000)
+        left = self.flush(settings.DELIVERY_TIMEOUT_MS / 1000)
         if left:
             logger.warning("producer.closed_with_messages count=%d", left)
         self._stopped = True

@@ -34,7 +34,7 @@ def test_nothing_is_published_after_the_deadline(api: Api, service: Service, set
 
     service.arm(WEB_ADMITTED, "sleep:1600")  # as if Redis had answered so late
     assert_problem(api.apply(campaign, "late"), 503, "unconfirmed")
-    publisher()._producer.flush(20)
+    publisher().flush(20)
     assert published_users() == {"first"}
 
     settings.ACCEPT_TIMEOUT_MS = LONG_MS

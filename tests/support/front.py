@@ -34,7 +34,7 @@ class StillCampaigns(ClosedCampaigns):
         """At this campaign, and at its admitted users if it is closed."""
         self.note_refusal(campaign_id)
         self.refresh()
-        wait_until(lambda: not self._users._requested, what="the admitted users to be loaded")
+        wait_until(lambda: not self._users.is_loading, what="the admitted users to be loaded")
         self.refresh()
 
     def refuse(self, closed: ClosedCampaign) -> Answer:

@@ -33,7 +33,7 @@ def keep_topic(settings: LazySettings, topic: str) -> bool:
     try:
         lags = topics.partition_lags()
         is_kept = (
-            publisher()._producer.flush(0) == 0
+            publisher().flush(0) == 0
             and len(lags) == PARTITIONS
             and not any(lag.end for lag in lags.values())
             and not topics.settings_that_differ()

@@ -50,7 +50,7 @@ def loader(make_loader: Callable[[int], AdmittedUsersLoader]) -> AdmittedUsersLo
 def read(loader: AdmittedUsersLoader, campaign_id: UUID, version: TicketsVersion = HALF) -> AdmittedUsers | None:
     """What it knows when it has read what it can."""
     loader.find(campaign_id, version)
-    wait_until(lambda: not loader._requested, what="all is read")
+    wait_until(lambda: not loader.is_loading, what="all is read")
     return loader.find(campaign_id, version)
 
 
