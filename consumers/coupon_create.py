@@ -23,10 +23,16 @@ from coupons.runtime.failpoints import (
     CONSUMER_SETTLED,
     failpoint,
 )
+from coupons.runtime.heartbeats import CONSUMER, Pulse
 from coupons.runtime.id_sequences import heals_id_sequences
 
 
-@handles(settings.TOPIC, group=settings.CONSUMER_GROUP, start_at=read_offsets.start_offsets)
+@handles(
+    settings.TOPIC,
+    group=settings.CONSUMER_GROUP,
+    start_at=read_offsets.start_offsets,
+    beat=Pulse(CONSUMER).try_to_beat,
+)
 def save_coupons(messages: Sequence[Received]) -> Handled:
     """Issues the tickets of a batch, and records those that cannot be issued. Idempotent on redelivery."""
     close_old_connections()  # outside requests Django never drops a connection that the server has closed

@@ -8,7 +8,8 @@ worker commits the offsets of the batch. It must be idempotent, and it records a
 - anything else: a defect. The worker process ends without committing, and is started again.
 
 A handler with such a record also has a function `start_at`: it gets the group's committed offset of each assigned
-partition (None: there is none), and returns the partitions that must start at another offset.
+partition (None: there is none), and returns the partitions that must start at another offset. And the worker calls its
+function `beat` in each step, to show that it does not stand still.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,18 +48,21 @@ class Handler:
     group: str
     handle: HandlerFunction
     start_at: StartAt | None = None
+    beat: Callable[[], object] = lambda: None
 
 
 _handlers: dict[str, Handler] = {}
 
 
-def handles(topic: str, *, group: str, start_at: StartAt | None = None) -> Callable[[HandlerFunction], HandlerFunction]:
+def handles(
+    topic: str, *, group: str, start_at: StartAt | None = None, beat: Callable[[], object] = lambda: None
+) -> Callable[[HandlerFunction], HandlerFunction]:
     """Registers the decorated function for a topic. Raises ValueError when the topic has a handler already."""
 
     def register(function: HandlerFunction) -> HandlerFunction:
         if topic in _handlers:
             raise ValueError(f"topic {topic} already has the handler {_handlers[topic].handle.__name__}")
-        _handlers[topic] = Handler(topic, group, function, start_at)
+        _handlers[topic] = Handler(topic, group, function, start_at, beat)
         return function
 
     return register

@@ -101,6 +101,7 @@ class Worker:
         if self._statistics.has_lost_brokers:
             # The next process gets the batch in hand again.
             raise BrokersLost("the Kafka client has lost its brokers and would be silent for ever")
+        self._handler.beat()
         if self._kept:
             self._silence.reset()
             self._wait_or_retry()

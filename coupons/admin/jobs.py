@@ -1,6 +1,6 @@
 """Shows each scheduled job's last run and result, and warns on the pages when a job failed or is overdue."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -12,8 +12,7 @@ from django.utils.timesince import timesince
 
 from coupons.admin.pages import ReadOnlyAdmin, badge
 from coupons.models import JobRun
-
-OVERDUE_AFTER = timedelta(minutes=10)  # every job of CRONJOBS runs every 5 minutes
+from coupons.runtime.heartbeats import JOBS, SILENT_AFTER
 
 
 def warnings(*, now: datetime) -> list[str]:
@@ -34,7 +33,7 @@ def _warning(name: str, run: JobRun | None, now: datetime) -> str:
         return f"The job {name} has never run. Is cron running, or `make jobs`?"
     if run.succeeded is False:
         return f"The last run of {name} failed."
-    if now - run.started_at <= OVERDUE_AFTER:
+    if now - run.started_at <= SILENT_AFTER[JOBS]:
         return ""
     age = timesince(run.started_at, now, depth=1)
     if run.finished_at is None:

@@ -16,9 +16,10 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
 
 from coupons.errors import RetryLater
-from coupons.models import Campaign
+from coupons.models import Campaign, CampaignState
 from coupons.runtime.clock import from_now
 from coupons.runtime.process_local import ProcessLocal
 from coupons.runtime.refresher import Refresher
@@ -37,6 +38,12 @@ class CachedCampaign:
 
     epoch: int
     opens_at: datetime
+    closes_at: datetime | None = None
+    state: str = CampaignState.OPEN
+
+    def admits_at(self, moment: datetime) -> bool:
+        is_over = self.closes_at is not None and self.closes_at <= moment
+        return self.state == CampaignState.OPEN and self.opens_at <= moment and not is_over
 
 
 class CampaignCache:
@@ -85,11 +92,24 @@ class CampaignCache:
 
     def loaded(self) -> dict[UUID, int]:
         """Returns the epochs of the campaigns that are in Redis, the latest opening first."""
-        known = sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)
-        return {campaign_id: campaign.epoch for campaign_id, campaign in known if campaign.epoch > 0}
+        return {campaign_id: campaign.epoch for campaign_id, campaign in self._latest_first() if campaign.epoch > 0}
+
+    def admitting(self) -> dict[UUID, int]:
+        """Returns the epochs of the campaigns that are open at this moment, by this host's clock, the latest opening
+        first."""
+        now = timezone.now()
+        return {campaign_id: known.epoch for campaign_id, known in self._latest_first() if known.admits_at(now)}
+
+    def wait_until_read(self, timeout_sec: float) -> bool:
+        """Whether PostgreSQL has been read at all; waits for the first attempt."""
+        self._refresher.wait_for_first(timeout_sec)
+        return self._read_at is not None
 
     def close(self) -> None:
         self._refresher.close()
+
+    def _latest_first(self) -> list[tuple[UUID, CachedCampaign]]:
+        return sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)
 
     def _refresh(self) -> None:
         with self._lock:
@@ -111,8 +131,9 @@ class CampaignCache:
         if self._read_at is not None and asked_at - self._read_at < COMMIT_LAG_SEC:
             # Looks back by a transaction's time, that since the last read, and as much again for this read.
             changed = Q(id__in=list(wanted)) | Q(updated_at__gt=from_now(-3 * COMMIT_LAG_SEC))
-        for campaign_id, epoch, opens_at in Campaign.objects.filter(changed).values_list("id", "epoch", "opens_at"):
-            self._remember(campaign_id, CachedCampaign(epoch, opens_at))
+        rows = Campaign.objects.filter(changed).values_list("id", "epoch", "opens_at", "closes_at", "state")
+        for campaign_id, epoch, opens_at, closes_at, state in rows:
+            self._remember(campaign_id, CachedCampaign(epoch, opens_at, closes_at, state))
         self._read_at = asked_at
         for campaign_id, answer in wanted.items():
             answer.set_result(self._known.get(campaign_id))

@@ -14,7 +14,7 @@ from redis import asyncio as redis_asyncio
 from redis.asyncio.retry import Retry as LoopRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from coupons.errors import GateUnavailable
 
@@ -58,6 +58,18 @@ def loop_redis() -> "redis_asyncio.Redis":
             supported_errors=(RedisConnectionError, BROKEN_TRANSPORT),  # type: ignore[arg-type]
         ),
     )
+
+
+def why_it_refuses_writes() -> str:
+    """Returns "" if Redis would run a script that writes, else its reason: READONLY for a replica, OOM, MISCONF,
+    NOREPLICAS ... Writes nothing. Raises a RedisError when it does not answer."""
+    client: Any = admission_redis()
+    try:
+        client.execute_command("EVAL", "#!lua\nreturn 1", 0)
+    except ResponseError as error:
+        first_word = str(error).split(maxsplit=1)[0]
+        return first_word if first_word.isupper() else type(error).__name__
+    return ""
 
 
 class Call(NamedTuple, Generic[Answer]):

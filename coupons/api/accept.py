@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from rest_framework.exceptions import APIException
 
 from coupons.admission import scripts
 from coupons.admission.campaign_cache import CachedCampaign, campaign_cache
@@ -127,6 +128,9 @@ def promise(campaign_id: UUID, outcome: Outcome, ticket: Held) -> tuple[dict[str
     return document, 202 if outcome is Outcome.ADMITTED else 200, {"Location": document["status_url"]}
 
 
+OUTCOME_OF_STATUS = {403: "forbidden", 404: "unknown_campaign"}
+
+
 @dataclass(slots=True)
 class Counted:
     outcome: str = "error"
@@ -134,12 +138,16 @@ class Counted:
 
 @contextmanager
 def counted_application() -> Iterator[Counted]:
-    """Counts one application in the metrics, by the outcome that the caller sets or the RetryLater that is raised."""
+    """Counts one application in the metrics, by the outcome that the caller sets, the RetryLater that is raised, or the
+    refusal of a request that is wrong; `error` is a defect."""
     counted, started = Counted(), time.monotonic()
     try:
         yield counted
     except RetryLater as error:
         counted.outcome = type(error).__name__.lower()
+        raise
+    except APIException as error:
+        counted.outcome = OUTCOME_OF_STATUS.get(error.status_code, "invalid")
         raise
     finally:
         applies, seconds = apply_metrics(counted.outcome)

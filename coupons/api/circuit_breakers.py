@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 
 from django.conf import settings
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -42,6 +43,7 @@ class Breaker:
         self._clock = clock
         self._misses = 0
         self._first_at = 0.0
+        self._missed_at = -inf
         self.is_open = False
         self._next_probe_at = 0.0
         self._lock = threading.Lock()
@@ -58,12 +60,15 @@ class Breaker:
         BREAKER_REFUSALS.labels(self._part).inc()
         return False
 
+    def has_missed_within(self, seconds: float) -> bool:
+        return self._clock() - self._missed_at < seconds
+
     def succeeded(self) -> None:
         self._misses, self.is_open = 0, False
 
     def missed(self) -> None:
         with self._lock:
-            now = self._clock()
+            now = self._missed_at = self._clock()
             if not self._misses:
                 self._first_at = now
             self._misses += 1

@@ -1,19 +1,13 @@
 """Answers a load balancer (/healthz, /readyz) and a Prometheus server (/metrics)."""
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-
-from django.conf import settings
-from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from coupons.admission.scripts import admission_redis
+from coupons.api.problem_responses import outages
+from coupons.api.readiness import judge
 from coupons.api.service_metrics import ServiceCollector
-from coupons.messaging.topics import partition_count
 from coupons.metrics import ARE_SHARED
-from coupons.runtime.db_timeouts import answers_within
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -22,12 +16,15 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 while Redis and Kafka answer, so users can be admitted. Without PostgreSQL it is `degraded`, and still 200:
-    admission goes on, and a load balancer that took this process out would stop it."""
-    parts = _ask_all({"redis": _ask_redis, "kafka": _ask_kafka, "postgresql": _ask_postgresql})
-    admits = parts["redis"] == parts["kafka"] == "ok"
-    status = "unavailable" if not admits else "ready" if parts["postgresql"] == "ok" else "degraded"
-    return JsonResponse({"status": status, "parts": parts}, status=200 if admits else 503)
+    """200 while an application would be accepted (coupons/api/readiness.py); else 503, and a load balancer sends users
+    elsewhere."""
+    document = judge()
+    response = JsonResponse(document)
+    if document["status"] == "unavailable":
+        response.status_code = 503
+        outages.log("not_ready", document["parts"])
+        response._has_been_logged = True  # type: ignore[attr-defined]  # by Django, a line for each probe
+    return response
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
@@ -38,36 +35,3 @@ def metrics(request: HttpRequest) -> HttpResponse:
     service = CollectorRegistry()
     service.register(ServiceCollector())
     return HttpResponse(generate_latest(counters) + generate_latest(service), content_type=CONTENT_TYPE_LATEST)
-
-
-def _ask_all(questions: dict[str, Callable[[], str]]) -> dict[str, str]:
-    """Checks all parts concurrently, within `HEALTH_TIMEOUT_MS`. A check that hangs longer ends by its own time-out."""
-    pool = ThreadPoolExecutor(len(questions), thread_name_prefix="readyz")
-    answers = {name: pool.submit(ask) for name, ask in questions.items()}
-    pool.shutdown(wait=False)
-    wait(answers.values(), timeout=settings.HEALTH_TIMEOUT_MS / 1000)
-    return {name: _state(answer) for name, answer in answers.items()}
-
-
-def _state(answer: Future[str]) -> str:
-    if not answer.done():
-        return "no answer in time"
-    error = answer.exception()
-    return answer.result() if error is None else f"down ({type(error).__name__})"  # no text: it may hold an address
-
-
-def _ask_redis() -> str:
-    return "ok" if admission_redis().ping() else "no PONG"
-
-
-def _ask_kafka() -> str:
-    return "ok" if partition_count() else "topic is missing"
-
-
-def _ask_postgresql() -> str:
-    try:
-        with answers_within(settings.HEALTH_TIMEOUT_MS / 1000), connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        return "ok"
-    finally:
-        connection.close()

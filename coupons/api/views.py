@@ -49,7 +49,6 @@ class ApplyView(LimitedView):
             found = parse_id(campaign_id, self.caller)
             admission = accept(campaign_id=found, user_id=user_id, trace=_trace(request))
             if admission is None:
-                counted.outcome = "unknown_campaign"
                 raise NotFound("There is no such campaign.")
             counted.outcome = admission.outcome.lower()
         if admission.ticket is None:

@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     NewTopic,
     OffsetSpec,
     ResourceType,
+    TopicMetadata,
 )
 from django.conf import settings
 
@@ -93,13 +94,22 @@ def create_topic() -> bool:
 
 def partition_count() -> int | None:
     """Returns the number of partitions, or None when there is no such topic. Raises LogUnavailable."""
-    with _asking(f"topic {settings.TOPIC} at {settings.KAFKA_BOOTSTRAP_SERVERS}") as client:
-        topic = client.list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
-        if topic.error is None:
-            return len(topic.partitions)
-        if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return None
-        raise KafkaException(topic.error)
+    topic = _topic()
+    return None if topic is None else len(topic.partitions)
+
+
+def why_it_takes_no_messages() -> str:
+    """Returns what the brokers say against the topic, "" if nothing. Raises LogUnavailable."""
+    topic = _topic()
+    if topic is None:
+        return "topic is missing"
+    partitions = topic.partitions.values()
+    if leaderless := sum(each.leader < 0 for each in partitions):
+        return f"{leaderless} of {len(partitions)} partitions have no leader"
+    needed = settings.TOPIC_MIN_INSYNC_REPLICAS
+    if below := sum(len(each.isrs) < needed for each in partitions):
+        return f"{below} of {len(partitions)} partitions have fewer than {needed} replicas in sync"
+    return ""
 
 
 def topic_id() -> str:
@@ -146,6 +156,16 @@ def partition_holders(group: str) -> dict[int, str]:
         for partition in member.assignment.topic_partitions
         if partition.topic == settings.TOPIC
     }
+
+
+def _topic() -> TopicMetadata | None:
+    with _asking(f"topic {settings.TOPIC} at {settings.KAFKA_BOOTSTRAP_SERVERS}") as client:
+        topic = client.list_topics(settings.TOPIC, timeout=_timeout_sec()).topics[settings.TOPIC]
+        if topic.error is None:
+            return topic
+        if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise KafkaException(topic.error)
 
 
 def _existing_partition_count() -> int:

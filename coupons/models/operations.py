@@ -115,6 +115,16 @@ class LogInCount(models.Model):
         return f"{self.attempts} until {self.until:%H:%M:%S}"
 
 
+class Heartbeat(models.Model):
+    """When a program last went around its loop (coupons/runtime/heartbeats.py). Its processes share the row."""
+
+    program = models.CharField(max_length=20, primary_key=True)
+    beat_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.program} at {self.beat_at:%H:%M:%S}"
+
+
 class JobRun(models.Model):
     """The last run of a scheduled job, one row per job. cron swallows output and exit codes, so this row keeps them."""
 

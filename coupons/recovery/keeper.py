@@ -21,6 +21,7 @@ from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
 from coupons.recovery.stale import stale_campaigns
 from coupons.recovery.unknown_keys import find_blocked_campaigns
+from coupons.runtime.heartbeats import KEEPER, Pulse
 from coupons.runtime.id_sequences import heal_id_sequences
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Keeper:
         self._interval_sec = interval_sec
         self._stop = stop
         self._failing_steps: dict[str, str] = {}
+        self._pulse = Pulse(KEEPER)
 
     def run(self) -> None:
         while not self._stop.is_set():
@@ -45,6 +47,7 @@ class Keeper:
             ("rebuild", self._rebuild_stale),
             ("push", _push_again),
             ("relay", relay_pending),
+            ("heartbeat", self._pulse.beat_if_due),  # last: it tells that the round has ended
         ]
         outcomes = [self._attempt(name, step) for name, step in steps]
         return all(outcomes)

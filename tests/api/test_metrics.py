@@ -1,12 +1,17 @@
 """/metrics: the counters of all web processes together, and what is true of the whole service."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 
 import pytest
 import urllib3
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from coupons.api.service_metrics import SCRAPE_TIMEOUT_SEC
+from coupons.models import Campaign, FailCode, FailEventHistory
 from tests.support.process import Process
 from tests.support.service import Service, message
 from tests.support.waiting import wait_until
@@ -114,6 +119,57 @@ def test_without_postgresql_the_metrics_of_redis_and_kafka_are_there(service: Se
     assert ("coupon_consumer_lag", "0") not in samples, "PostgreSQL alone knows what was read"
     assert samples["coupon_admitted", str(campaign.pk)] == 1
     service.stack("start", "postgres")
+
+
+def test_no_alert_sleeps_while_redis_is_down(scraped: Service) -> None:
+    label = str(scraped.campaign(10).pk)
+    assert scrape(scraped)["coupon_stale", label] == 0
+
+    scraped.stack("kill", "redis")
+    assert scrape(scraped)["coupon_stale", label] == 1, "nobody is admitted"
+    scraped.stack("start", "redis")
+
+
+def test_a_scrape_waits_three_seconds_for_what_hangs(scraped: Service) -> None:
+    for part in ("kafka", "postgres"):
+        scraped.stack("pause", part)
+
+    started = time.monotonic()
+    assert errors(scrape(scraped)) == {"postgresql": 1, "redis": 0, "kafka": 1}
+    assert time.monotonic() - started < SCRAPE_TIMEOUT_SEC + 1
+    for part in ("kafka", "postgres"):
+        scraped.stack("resume", part)
+
+
+def test_requests_that_are_wrong_are_no_errors_of_ours(scraped: Service) -> None:
+    campaign = scraped.campaign(10)
+    answers = [scraped.apply(campaign, "no user id"), scraped.apply(Campaign(), "u")]
+    assert [answer.status for answer in answers] == [400, 404]
+
+    samples = scrape(scraped)
+
+    assert samples["coupon_applies_total", "invalid"] == 1
+    assert samples["coupon_applies_total", "unknown_campaign"] == 1
+    assert ("coupon_applies_total", "error") not in samples
+
+
+def test_given_up_events_wait_for_no_retry(scraped: Service) -> None:
+    campaign = scraped.campaign(10)
+    code = FailCode.CONFLICT
+    for offset, given_up_at in enumerate([None, timezone.now()]):
+        FailEventHistory.objects.create(
+            campaign=campaign, payload=b"{}", error_code=code, partition=0, offset=offset, given_up_at=given_up_at
+        )
+
+    samples = scrape(scraped)
+
+    assert (samples["coupon_failed_events", code], samples["coupon_given_up_events", code]) == (1, 1)
+
+
+def test_programs_tell_when_they_last_worked(scraped: Service) -> None:
+    assert scrape(scraped)["coupon_heartbeat_age_seconds", "keeper"] == inf
+    scraped.keeper()
+    wait_until(lambda: scrape(scraped)["coupon_heartbeat_age_seconds", "keeper"] < 30, what="the keeper's heartbeat")
 
 
 def lags(service: Service) -> list[float]:
