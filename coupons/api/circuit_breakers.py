@@ -18,9 +18,12 @@ from coupons.metrics import BREAKER_REFUSALS, PUBLISH_SECONDS
 from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
 
+ONE_STALL_SEC = 0.05
+
+
 class Breaker:
     """Opens after `failures` misses in a row that span `span_sec`; then `allow()` lets one caller through every
-    `probe_sec`. Concurrent callers miss at the same moment: that is one stall, and may be over by then.
+    `probe_sec`. The callers of one round trip miss at the same moment: that is one miss, and may be over by then.
 
     A call that ends quickly with an error is neither a miss nor a success, as no request waited for it.
 
@@ -31,7 +34,7 @@ class Breaker:
         self,
         part: str,
         *,
-        failures: int = 5,
+        failures: int = 2,
         span_sec: float = 0.25,
         probe_sec: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -68,13 +71,16 @@ class Breaker:
 
     def missed(self) -> None:
         with self._lock:
-            now = self._missed_at = self._clock()
+            now = self._clock()
+            # Counts from the end of the miss: a probe lasts the accept timeout, and the next must not follow at once.
+            self._next_probe_at = now + self._probe_sec
+            if now - self._missed_at < ONE_STALL_SEC:
+                return
+            self._missed_at = now
             if not self._misses:
                 self._first_at = now
             self._misses += 1
             self.is_open = self._misses >= self._limit and now - self._first_at >= self._span_sec
-            # Counts from the end of the miss: a probe lasts the accept timeout, and the next must not follow at once.
-            self._next_probe_at = now + self._probe_sec
 
 
 kafka_breaker, redis_breaker, postgresql_breaker = Breaker("kafka"), Breaker("redis"), Breaker("postgresql")
