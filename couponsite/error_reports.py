@@ -7,7 +7,7 @@ environment variables that granian adds to the request's. So this module searche
 import re
 from collections.abc import Iterator
 from html import escape
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from django.conf import settings
 from django.utils.safestring import SafeString
@@ -40,5 +40,6 @@ def known_secrets() -> Iterator[str]:
     yield from settings.API_KEYS
     yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())
     yield from (str(database.get("PASSWORD") or "") for database in settings.DATABASES.values())
-    yield unquote(urlsplit(settings.REDIS_URL).password or "")
+    redis = urlsplit(settings.REDIS_URL)
+    yield from [unquote(redis.password or ""), *parse_qs(redis.query).get("sentinel_password", [])]
     yield from (value for name, value in settings.KAFKA_CLIENT_CONFIG.items() if SECRET_OF_KAFKA.search(name))

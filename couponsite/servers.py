@@ -4,7 +4,7 @@ the first request, and answer it with an error that nothing waits for."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -16,12 +16,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from couponsite.env import url
+from couponsite.env import required, url
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 FILES_OF_REDIS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 FILES_OF_POSTGRESQL = ("sslrootcert", "sslcert", "sslkey")
 OPTIONS_OF_DJANGO = ("isolation_level", "assume_role")
+SENTINEL_PORT = 26379
 CONNECT_TIMEOUT_SEC = 3
 # A server that is cut off without a reset is noticed in about 10 s instead of the kernel's 2 hours.
 NOTICES_A_SERVER_THAT_HAS_GONE = {
@@ -44,22 +45,58 @@ NOTICES_A_CLIENT_THAT_HAS_GONE = {
 
 def redis_url(name: str) -> str:
     """The URL itself, whose parameters redis-py takes. The errors show no value but a file's name."""
-    value = url(name, schemes=("redis", "rediss", "unix"))
+    value = required(name, hint="redis://...")
+    if is_sentinel(value):
+        try:
+            of_server, sentinels, _ = _sentinel_parts(value)
+            is_whole = all(host for host, _ in sentinels) and urlsplit(of_server).hostname
+        except ValueError:  # a port that is none
+            is_whole = False
+        if not is_whole:
+            raise ImproperlyConfigured(
+                f"{name} must name the Sentinels, and the primary as they know it: "
+                "redis+sentinel://HOST:26379,HOST:26379/SERVICE/0."
+            )
+    else:
+        of_server = url(name, schemes=("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"))
     try:
-        ConnectionPool.from_url(value).make_connection()
+        ConnectionPool.from_url(of_server).make_connection()
     except (TypeError, ValueError, RedisError) as error:
-        hint = "" if value.startswith("rediss://") else " Those that begin with ssl_ are for rediss:// alone."
+        hint = "" if value.startswith("rediss") else " Those that begin with ssl_ are for rediss:// alone."
         raise ImproperlyConfigured(f"{name} has a parameter that Redis's client refuses: {error}.{hint}") from None
     _check_files(name, {key: found[0] for key, found in parse_qs(urlsplit(value).query).items()}, FILES_OF_REDIS)
     return value
 
 
+def is_sentinel(value: str) -> bool:
+    return value.partition("://")[0] in ("redis+sentinel", "rediss+sentinel")
+
+
+def sentinels_of(value: str) -> list[tuple[str, int]]:
+    """Returns host and port of each Sentinel that the URL names. Raises ValueError for a port that is none."""
+    hosts = urlsplit(value).netloc.rpartition("@")[2]
+    each = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return [(parts.hostname or "", parts.port or SENTINEL_PORT) for parts in each]
+
+
 def redis_cache(location: str, *, timeout_ms: int, max_connections: int) -> dict[str, Any]:
-    """An entry of Django's CACHES."""
+    """An entry of Django's CACHES, also for coupons.runtime.redis_connections.loop_client."""
+    of_server = location
+    more: dict[str, Any] = {"CONNECTION_POOL_CLASS": "coupons.runtime.redis_connections.Pool"}
+    if is_sentinel(location):
+        of_server, sentinels, of_sentinels = _sentinel_parts(location)
+        timeouts = {"socket_timeout": timeout_ms / 1000, "socket_connect_timeout": timeout_ms / 1000}
+        more = {
+            "CONNECTION_POOL_CLASS": "coupons.runtime.redis_connections.SentinelPool",
+            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
+            "SENTINELS": sentinels,
+            "SENTINEL_KWARGS": {**of_sentinels, **timeouts},
+        }
     return {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": location,
+        "LOCATION": of_server,
         "OPTIONS": {
+            **more,
             "CLIENT_CLASS": "django_redis.client.DefaultClient",
             "SOCKET_TIMEOUT": timeout_ms / 1000,
             "SOCKET_CONNECT_TIMEOUT": timeout_ms / 1000,
@@ -72,6 +109,23 @@ def redis_cache(location: str, *, timeout_ms: int, max_connections: int) -> dict
             },
         },
     }
+
+
+def _sentinel_parts(value: str) -> tuple[str, list[tuple[str, int]], dict[str, Any]]:
+    """Takes `redis+sentinel://user:password@host:port,host:port/service/0?...` apart: a URL whose host is the service,
+    the Sentinels, and redis-py's parameters for connections to them."""
+    parts = urlsplit(value)
+    user, at, _ = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    query = parse_qs(parts.query)
+    of_sentinels: dict[str, Any] = {
+        name: query.pop(f"sentinel_{name}")[0] for name in ("username", "password") if f"sentinel_{name}" in query
+    }
+    scheme = parts.scheme.partition("+")[0]
+    if scheme == "rediss":
+        of_sentinels |= {"ssl": True, **{name: found[0] for name, found in query.items() if name.startswith("ssl_")}}
+    of_server = urlunsplit((scheme, f"{user}{at}{service}", f"/{database or 0}", urlencode(query, doseq=True), ""))
+    return of_server, sentinels_of(value), of_sentinels
 
 
 def database_config(name: str, *, time_outs_ms: Mapping[str, int]) -> dict[str, Any]:

@@ -136,7 +136,8 @@ DATABASES = {
                 "idle_in_transaction_session_timeout": DB_STATEMENT_TIMEOUT_MS * 2,
             },
         ),
-        "CONN_MAX_AGE": 600,
+        # Below the minute after which balancers drop a silent connection, which would cost the next query its time-out.
+        "CONN_MAX_AGE": 20,
         "CONN_HEALTH_CHECKS": True,
     }
 }

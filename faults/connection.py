@@ -6,6 +6,7 @@ import fcntl
 import socket
 import sys
 import termios
+import time
 from enum import Flag, auto
 from typing import Any
 
@@ -25,6 +26,15 @@ class Connection:
         self.writers = [client]
         self.lost: set[Direction] = set()
         self.carrying: asyncio.Future[Any] | None = None
+        self._heard_at = time.monotonic()
+        self._is_forgotten = False
+
+    def is_forgotten(self, after_sec: float) -> bool:
+        """Whether it was ever silent for longer until now, when bytes have come."""
+        now = time.monotonic()
+        self._is_forgotten |= now - self._heard_at > after_sec
+        self._heard_at = now
+        return self._is_forgotten
 
     def reset(self) -> None:
         for writer in self.writers:

@@ -59,5 +59,10 @@ ROWS: Final = {
         "they are read, or the start is refused with the key's id until it is named; no ledger closes without them",
     ),
     38: ("id sequences behind their tables", "healed; no ticket refused, no failed event lost"),
+    39: (
+        "planned Redis failover, the old primary stays up",
+        "every process leaves it by itself; admitted again within 10 s",
+    ),
+    40: ("idle connections are dropped without a word", "the first users after the silence are served"),
     41: ("messages of given-up, refused or recorded tickets delivered again", "the outcome stays, counted once"),
 }

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 
@@ -64,6 +65,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._rules = {Direction.REQUESTS: Rule(), Direction.ANSWERS: Rule()}
         self._resets_new = False
+        self._forgets_after_sec = inf
         self._connections: set[Connection] = set()
         self._changed = asyncio.Event()
         self._listener: socket.socket | None = None
@@ -148,7 +150,17 @@ class Proxy:
 
     def redirect_to(self, host: str, port: int) -> None:
         """Sends connections to another server from now on, as after a failover. Resets every open connection."""
-        self._call(self._redirect_to(host, port))
+        self._target = (host, port)
+        self._call(self._reset_all(self._resets_new))
+
+    def redirect_new_to(self, host: str, port: int) -> None:
+        """Sends new connections to another server, as a name that has moved does. Open ones stay."""
+        self._target = (host, port)
+
+    def forget_silent(self, after_sec: float) -> None:
+        """Drops all bytes of a connection, without a word, once nothing has passed on it for so long: as a balancer or
+        a firewall that has forgotten it."""
+        self._forgets_after_sec = after_sec
 
     # --- in the loop's thread ---
 
@@ -186,10 +198,6 @@ class Proxy:
         self._resets_new = new
         for connection in list(self._connections):
             connection.reset()
-
-    async def _redirect_to(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        await self._reset_all(self._resets_new)
 
     async def _end(self) -> None:
         await self._close_listener()
@@ -240,6 +248,11 @@ class Proxy:
         passed: Counter[Rule] = Counter()
         while True:
             chunk = await reader.read(CHUNK_BYTES)
+            if connection.is_forgotten(self._forgets_after_sec):
+                self.swallowed_bytes[direction] += len(chunk)
+                if not chunk:
+                    return
+                continue
             rule = await self._rule_to_act_on(direction, chunk)
             if rule.kind is Kind.SWALLOW and chunk:
                 connection.lost |= {direction}

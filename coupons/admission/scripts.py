@@ -11,17 +11,12 @@ from django.conf import settings
 from django_redis import get_redis_connection
 from redis import Redis
 from redis import asyncio as redis_asyncio
-from redis.asyncio.retry import Retry as LoopRetry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from coupons.errors import GateUnavailable
+from coupons.runtime.redis_connections import BROKEN_TRANSPORT, WritesRefused, loop_client
 
 Answer = TypeVar("Answer")
-
-BROKEN_TRANSPORT = RuntimeError
-"""uvloop raises it, and redis.asyncio passes it on, when a connection is reset during a write."""
 OUTAGE = (RedisError, BROKEN_TRANSPORT)
 LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -45,30 +40,17 @@ def calling_redis() -> Iterator[Redis]:
 
 def loop_redis() -> "redis_asyncio.Redis":
     """Returns a client of the same Redis for an event loop, with the same settings; the caller closes it."""
-    config: Any = settings.CACHES["admission"]
-    options = config["OPTIONS"]
-    return redis_asyncio.Redis.from_url(
-        config["LOCATION"],
-        socket_timeout=options["SOCKET_TIMEOUT"],
-        socket_connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
-        # Retries once after a broken connection, as settings.py does for threads.
-        retry=LoopRetry(
-            NoBackoff(),
-            1,
-            supported_errors=(RedisConnectionError, BROKEN_TRANSPORT),  # type: ignore[arg-type]
-        ),
-    )
+    return loop_client(settings.CACHES["admission"])
 
 
 def why_it_refuses_writes() -> str:
-    """Returns "" if Redis would run a script that writes, else its reason: READONLY for a replica, OOM, MISCONF,
-    NOREPLICAS ... Writes nothing. Raises a RedisError when it does not answer."""
+    """Returns "" if Redis would run a script that writes, else why not: it is a replica, is out of memory, cannot write
+    its file, has lost its replicas ... Writes nothing. Raises a RedisError when it does not answer."""
     client: Any = admission_redis()
     try:
         client.execute_command("EVAL", "#!lua\nreturn 1", 0)
-    except ResponseError as error:
-        first_word = str(error).split(maxsplit=1)[0]
-        return first_word if first_word.isupper() else type(error).__name__
+    except (ResponseError, WritesRefused) as error:
+        return str(error)
     return ""
 
 

@@ -17,7 +17,6 @@ from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, GateUnavailable, 
 from coupons.metrics import BREAKER_REFUSALS, PUBLISH_SECONDS
 from coupons.runtime.db_timeouts import NoAnswer, answers_within
 
-
 ONE_STALL_SEC = 0.05
 
 

@@ -44,8 +44,10 @@ def check_transport(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage
 
 def _check_redis() -> Iterator[CheckMessage]:
     parts = urlsplit(settings.REDIS_URL)
-    if parts.scheme == "redis":
-        yield from _plain_text("REDIS_URL", parts.hostname or "")
+    if parts.scheme in ("redis", "redis+sentinel"):
+        sentinels = settings.CACHES["admission"]["OPTIONS"].get("SENTINELS")
+        for host in [host for host, _ in sentinels] if sentinels else [parts.hostname or ""]:
+            yield from _plain_text("REDIS_URL", host)
     pool = admission_redis().connection_pool
     connection = pool.connection_class(**pool.connection_kwargs)
     if isinstance(connection, SSLConnection):

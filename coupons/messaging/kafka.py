@@ -85,6 +85,8 @@ def client_config(**more: Any) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,
         # Notice a broker that is cut off without a reset; default: never.
         "socket.keepalive.enable": True,
+        # Close a connection before a balancer drops it without a word, as it does after a minute or more of silence.
+        "connections.max.idle.ms": 20_000,
         # Limits the wait for an answer that was lost on a link that stays up. By default a client waits a minute in
         # silence: a group's member for its coordinator, an idempotent producer for its id.
         "socket.timeout.ms": 10_000,

@@ -154,7 +154,7 @@ def test_a_redis_that_refuses_writes_is_unavailable(service: Service) -> None:
         admission_redis().replicaof("NO", "ONE")
 
     assert (status, word) == (503, "unavailable")
-    assert parts["redis"] in ("refuses writes (ReadOnlyError)", "refuses writes (MasterDownError)")
+    assert parts["redis"].startswith("refuses writes (")
 
 
 def test_too_few_replicas_in_sync_is_unavailable(service: Service, settings: LazySettings) -> None:

@@ -1,6 +1,7 @@
 """A second Redis, which begins as a replica of the stack's: for failovers."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,16 +19,17 @@ from tests.support.waiting import wait_until
 
 
 class Replica:
-    """A context around one failover. What it hears of its primary comes through `link`, a proxy."""
+    """A context around one failover. What it hears of its primary comes through `link`, a proxy, unless it is `direct`:
+    Sentinels compare the addresses."""
 
-    def __init__(self, primary_port: int) -> None:
+    def __init__(self, primary_port: int, *, direct: bool = False) -> None:
         self.port = free_port()
         self.link = Proxy(LOOPBACK, primary_port).start()
         self.redis = Redis(host=LOOPBACK, port=self.port, socket_timeout=5)
         self._folder = Path(tempfile.mkdtemp(prefix="replica-"))
         values = {"bind": LOOPBACK, "port": str(self.port), "dir": str(self._folder), **settings.REDIS_SETTINGS}
         lines = [f'{name} "{value}"' for name, value in values.items()]
-        lines.append(f"replicaof {LOOPBACK} {self.link.port}")
+        lines.append(f"replicaof {LOOPBACK} {primary_port if direct else self.link.port}")
         (self._folder / "redis.conf").write_text("\n".join(lines) + "\n")
         # A primary waits 5 s for more replicas before it begins. Nothing else depends on it, so it stays.
         admission_redis().config_set("repl-diskless-sync-delay", 0)
@@ -50,6 +52,9 @@ class Replica:
 
     def promote(self) -> None:
         promote(self.redis)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         self._process.kill()

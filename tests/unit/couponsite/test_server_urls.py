@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from couponsite.servers import database_config, redis_url
+from couponsite.servers import database_config, redis_cache, redis_url
 
 NAME = "SOME_URL"
 REDIS = "rediss://coupons:hunter2@redis.example.test:6380/0"
@@ -99,3 +99,23 @@ def test_what_libpq_refuses(monkeypatch: pytest.MonkeyPatch, parameters: str, sa
 
     assert says in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_sentinels_are_asked_for_the_primary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "redis+sentinel://coupons:p%40ss@s1.test,[::1]:26380/orders/2?sentinel_password=other")
+
+    cache = redis_cache(redis_url(NAME), timeout_ms=500, max_connections=4)
+
+    assert cache["LOCATION"] == "redis://coupons:p%40ss@orders/2"
+    assert cache["OPTIONS"]["SENTINELS"] == [("s1.test", 26379), ("::1", 26380)]
+    assert cache["OPTIONS"]["SENTINEL_KWARGS"]["password"] == "other"
+
+
+@pytest.mark.parametrize("rest", ["s1.test", "s1.test:26379/", "/orders", "s1.test,/orders", "s1.test:hunter2/orders"])
+def test_a_sentinel_url_without_hosts_or_service_stops_the_start(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setenv(NAME, f"redis+sentinel://{rest}")
+
+    with pytest.raises(ImproperlyConfigured, match=f"^{NAME} must name the Sentinels, and the primary") as refused:
+        redis_url(NAME)
+
+    assert "hunter2" not in str(refused.value)
