@@ -80,6 +80,7 @@ KINDS: Final = (
     Fault("flushed", REDIS, loses=REDIS, weight=2),
     Fault("key_lost", REDIS, loses=REDIS, weight=2),
     Fault("scripts_forgotten", REDIS),
+    Fault("failed_over", REDIS, "", 3, 8, loses=REDIS, weight=2),
     Fault("killed", KAFKA, KAFKA, 0.5, 5, weight=3),
     Fault("hanging", KAFKA, KAFKA, 2, 12, weight=3),
     Fault("wiped", KAFKA, loses=KAFKA),

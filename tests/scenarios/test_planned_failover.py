@@ -7,7 +7,7 @@ from faults.proxy import LOOPBACK
 from faults.visits import Habits
 from tests.support.matrix import Row
 from tests.support.promises import assert_history_holds
-from tests.support.replica import Replica, follow, promote
+from tests.support.replica import Replica, hand_over
 from tests.support.service import Service
 
 
@@ -20,20 +20,18 @@ def test_no_process_stays_with_a_demoted_primary(service: Service) -> None:
     crowd = service.crowd(campaign, habits=Habits(users_per_sec=60))
     row = Row(39, crowd)
 
-    with Replica(primary_port) as replica:
+    with Replica(primary_port, direct=True) as replica:
         crowd.wait_for_promises("before", users=30)
-        with row.fault("redis: REPLICAOF both ways, connections to the old primary stay up"):
+        with row.fault("redis: FAILOVER TO its replica, connections to the old primary stay up"):
             link.redirect_new_to(LOOPBACK, replica.port)
-            replica.promote()
-            follow(admission_redis(), replica.port)
+            hand_over(admission_redis(), replica.port)
             keeper.says("rebuild.done")
         row.wait_for_promises(users=60, within_sec=10)
         assert service.get("/readyz").json()["parts"]["redis"] == "ok"
 
-        with row.fault("redis: back again"):
+        with row.fault("redis: FAILOVER back again"):
             link.redirect_new_to(LOOPBACK, primary_port)
-            promote(admission_redis())
-            follow(replica.redis, primary_port)
+            hand_over(replica.redis, primary_port)
             keeper.says("rebuild.done", times=2)
         row.wait_for_promises(users=60, within_sec=10)
 

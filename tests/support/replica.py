@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -69,6 +69,13 @@ def follow(redis: Redis, port: int) -> None:
     """Makes it a replica; returns when it holds what its primary holds."""
     redis.replicaof(LOOPBACK, str(port))
     follows(redis)
+
+
+def hand_over(primary: Any, port: int) -> None:
+    """Makes its `direct` replica the primary, and itself a replica of that one. Redis holds writes up until both agree,
+    so no moment has two primaries."""
+    primary.execute_command("FAILOVER", "TO", LOOPBACK, port)
+    follows(primary)
 
 
 def follows(redis: Redis) -> None:
