@@ -15,6 +15,8 @@ from coupons.messaging.topics import partition_count
 from coupons.metrics import ARE_SHARED
 from coupons.runtime.db_timeouts import answers_within
 
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
 
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 while this process answers. It checks no other part."""
