@@ -109,6 +109,7 @@ GO_MINOR: Final = 22
 APT_PACKAGES_CONTAINER_TESTS: Final = ("ca-certificates", "curl", "iproute2", "mmdebstrap", "slirp4netns", "util-linux")
 APT_PACKAGES_SYSTEM_TESTS: Final = (
     "cron",
+    "systemd",
     "nginx",
     "nodejs",
     "chromium",
