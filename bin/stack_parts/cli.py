@@ -228,7 +228,7 @@ def _logs(home: Home, parts: list[str], *, lines: int, follow: bool) -> None:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    return {"COUPON_ENV_FILE": str(home.env_file), **os.environ, **home.effective_settings()}
+    return {"COUPON_ENV_FILE": str(home.settings_file), **os.environ, **home.effective_settings()}
 
 
 def _exec(home: Home, command: list[str]) -> None:
