@@ -10,7 +10,7 @@ RUN python -m venv /opt/venv \
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin coupons
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin coupons
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY manage.py ./

@@ -47,8 +47,13 @@ test-paused: venv ## run the test suite while its processes pause at random, up 
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m tests.support.pauses --seed $(or $(SEED),1) -- \
 		$(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
 
+.PHONY: test-compose
+test-compose: venv ## run docker-compose.yml on a container engine of its own, as root: ARGS="-k restart"
+	@bin/stack packages
+	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m system tests/containers $(ARGS)
+
 .PHONY: test-system
-test-system: venv ## run the tests that need cron, nginx, a browser or root
+test-system: venv ## run the tests that need cron, nginx, a browser, containers or root
 	@bin/stack packages system-tests
 	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m system $(ARGS)
 

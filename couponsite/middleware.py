@@ -1,4 +1,7 @@
-"""Runs the admin's middleware for all pages but the API, which has no sessions, forms, frames or messages."""
+"""Runs the admin's middleware for all pages but the API, which has no sessions, forms, frames or messages.
+
+The check of the Host is for all but the probes.
+"""
 
 from typing import Any, ClassVar
 
@@ -6,11 +9,12 @@ from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.middleware import clickjacking, csrf
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponsePermanentRedirect
+from django.middleware import clickjacking, common, csrf
 from django.utils.deprecation import MiddlewareMixin
 
 from coupons.api.client_address import came_through_proxy
+from coupons.api.health import PROBES
 from coupons.runtime.text import make_visible
 
 API_PREFIX = "/api/v1/"
@@ -36,6 +40,16 @@ CsrfViewMiddleware = _skipping_api(csrf.CsrfViewMiddleware)
 AuthenticationMiddleware = _skipping_api(auth.AuthenticationMiddleware)
 MessageMiddleware = _skipping_api(messages.MessageMiddleware)
 XFrameOptionsMiddleware = _skipping_api(clickjacking.XFrameOptionsMiddleware)
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Refuses an unknown Host, but not to probes: kubelet and Prometheus send a pod's address, HTTP/1.0 sends none.
+
+    Nothing in the probes' answers depends on the Host.
+    """
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path_info in PROBES else super().process_request(request)
 
 
 class ContentSecurityPolicyMiddleware(_SkipsApi):

@@ -55,7 +55,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "couponsite.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "couponsite.middleware.CommonMiddleware",
     "couponsite.middleware.CsrfViewMiddleware",
     "couponsite.middleware.AuthenticationMiddleware",
     "couponsite.middleware.MessageMiddleware",

@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first, so that at the end no worker waits for another one's scenario."""
-    folders = ["scenarios", "browser", "concurrency", "api", "integration", "unit"]
+    folders = ["containers", "scenarios", "browser", "concurrency", "api", "integration", "unit"]
     items.sort(key=lambda item: folders.index(item.path.relative_to(HERE).parts[0]))
 
 

@@ -140,7 +140,7 @@ def mode(home: Home) -> str:
 def start(home: Home, parts: list[str]) -> None:
     """Starts the servers concurrently and waits until all answer. Reports every failure."""
     if mode(home) == "docker" or not _can_run_natively(home, parts):
-        docker.run(home, "start", parts)
+        docker.start(home, parts)
         home.set_mode("docker")
         return
     home.set_mode("native")
@@ -183,7 +183,7 @@ def stop(home: Home, parts: list[str]) -> None:
     if not home.root.exists():
         return
     if mode(home) == "docker":
-        docker.run(home, "stop", parts)
+        docker.stop(home, parts)
         return
     # all servers get their signal at once, and each has its own time to stop
     with ThreadPoolExecutor(len(parts)) as pool:
@@ -195,8 +195,7 @@ def stop(home: Home, parts: list[str]) -> None:
 def status(home: Home) -> int:
     """Prints one line per server. Returns 0 only when all three answer."""
     if home.root.exists() and mode(home) == "docker":
-        docker.run(home, "ps", [])
-        return 0 if docker.all_answer(home) else 1
+        return 0 if docker.show_status(home) else 1
     states = {part: SERVERS[part](home).state() for part in settings.PARTS}
     for part, state in states.items():
         server = SERVERS[part](home)
@@ -208,7 +207,7 @@ def status(home: Home) -> int:
 
 def _act(home: Home, verb: str, parts: list[str]) -> None:
     if mode(home) == "docker":
-        docker.run(home, verb, parts)
+        docker.ACTIONS[verb](home, parts)
         return
     for part in parts:
         server = SERVERS[part](home)
@@ -219,7 +218,7 @@ def _act(home: Home, verb: str, parts: list[str]) -> None:
 
 def _logs(home: Home, parts: list[str], *, lines: int, follow: bool) -> None:
     if home.root.exists() and mode(home) == "docker":
-        docker.run(home, "logs", parts)
+        docker.logs(home, parts, lines=lines, follow=follow)
         return
     files = [str(path) for part in parts if (path := home.log_file(part)).exists()]
     if not files:
@@ -229,7 +228,7 @@ def _logs(home: Home, parts: list[str], *, lines: int, follow: bool) -> None:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    return {"COUPON_ENV_FILE": str(home.env_file), **os.environ, **home.effective_settings()}
+    return {"COUPON_ENV_FILE": str(home.settings_file), **os.environ, **home.effective_settings()}
 
 
 def _exec(home: Home, command: list[str]) -> None:

@@ -37,6 +37,12 @@ class Home:
         return self.root / "env"
 
     @property
+    def settings_file(self) -> Path:
+        """Where the service reads the settings that this stack does not decide: `.env` in the checkout's own stack."""
+        dot_env = CHECKOUT / ".env"
+        return dot_env if self.root == CHECKOUT / ".stack" and dot_env.exists() else self.env_file
+
+    @property
     def state_file(self) -> Path:
         return self.root / "stack.json"
 
@@ -132,9 +138,8 @@ class Home:
         `.env` applies only to the checkout's own stack, never to one that STACK_HOME names (the tests').
         """
         own = self.settings_of(self.state())
-        dot_env = CHECKOUT / ".env"
-        if self.root == CHECKOUT / ".stack" and dot_env.exists():
-            own |= {name: value for name, value in envfile.parse(dot_env.read_text()).items() if name in own}
+        if (file := self.settings_file) != self.env_file:
+            own |= {name: value for name, value in envfile.parse(file.read_text()).items() if name in own}
         return {name: os.environ.get(name, value) for name, value in own.items()}
 
     def remove_data(self, part: str) -> None:

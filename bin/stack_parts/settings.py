@@ -105,8 +105,11 @@ APT_PACKAGES_BENCHMARKS: Final = ("wrk",)
 # the client of open loops, from the Go module proxy, whose checksums Go verifies; no distribution packages it
 VEGETA: Final = "github.com/tsenart/vegeta/v12@v12.13.0"
 GO_MINOR: Final = 22
+# to make a root folder of Debian, and to give a network namespace a way out (tests/support/engine.py)
+APT_PACKAGES_CONTAINER_TESTS: Final = ("ca-certificates", "curl", "iproute2", "mmdebstrap", "slirp4netns", "util-linux")
 APT_PACKAGES_SYSTEM_TESTS: Final = (
     "cron",
+    "systemd",
     "nginx",
     "nodejs",
     "chromium",

@@ -9,6 +9,8 @@ from coupons.api.readiness import judge
 from coupons.api.service_metrics import ServiceCollector
 from coupons.metrics import ARE_SHARED
 
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
 
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 while this process answers. It checks no other part."""

@@ -11,11 +11,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
+from coupons.api.health import PROBES
 from coupons.front.answers import NO_STORE, refuse_overload, send_answer
 from coupons.front.overload import Line
 from coupons.front.request import Request, Send
 
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 SIDE_THREADS, SIDE_WAITING = 2, 4
 """For the probes, and the same for the pages."""
 

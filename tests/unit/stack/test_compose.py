@@ -1,4 +1,4 @@
-"""docker-compose.yml is well-formed and says the same as bin/stack. No engine runs here."""
+"""docker-compose.yml is well-formed and says the same as bin/stack. tests/containers runs it."""
 
 import re
 import shlex
@@ -56,7 +56,7 @@ def test_postgres_settings_are_the_stacks(compose: dict[str, Any]) -> None:
 
 def test_redis_settings_are_the_stacks(compose: dict[str, Any]) -> None:
     script = compose["services"]["redis"]["command"][2]
-    words = shlex.split(script.removeprefix("exec redis-server"))
+    words = shlex.split(script.removeprefix("exec docker-entrypoint.sh redis-server"))
     options = {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)}
     assert options.pop("requirepass") == "$$REDIS_PASSWORD"
     assert options == settings.REDIS_SETTINGS
@@ -95,12 +95,17 @@ def test_no_secret_has_a_default() -> None:
             assert may_be_empty or condition.startswith(":?"), f"{variable} has a default in {name}"
 
 
-def test_what_must_be_set_is_explained(compose: dict[str, Any]) -> None:
-    needed = set(re.findall(r"\$\{([A-Z_]+):\?", (CHECKOUT / "docker-compose.yml").read_text()))
+def test_each_variable_of_the_file_is_in_the_example() -> None:
+    needed = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", (CHECKOUT / "docker-compose.yml").read_text()))
     explained = (CHECKOUT / ".env.example").read_text()
     assert needed
     assert all(re.search(rf"^#?{name}=", explained, re.MULTILINE) for name in needed)
     assert "DATABASE_URL" in envfile.parse(explained)
+
+
+@pytest.mark.parametrize("part", APPLICATION)
+def test_every_setting_of_the_file_reaches_the_programs(compose: dict[str, Any], part: str) -> None:
+    assert compose["services"][part]["env_file"] == [{"path": ".env", "required": False}]
 
 
 @pytest.mark.parametrize("part", settings.PARTS)

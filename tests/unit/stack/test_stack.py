@@ -139,6 +139,18 @@ def test_a_variable_that_is_set_wins(
     assert shown == {**envfile.parse(home.env_file.read_text()), "REDIS_URL": "redis://elsewhere:1/2"}
 
 
+def test_the_checkout_s_own_stack_reads_all_of_dot_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack_parts.home.CHECKOUT", tmp_path)
+    for name in ("COUPON_ENV_FILE", "WEB_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".env").write_text("WEB_PORT=8123\nCOUPON_LOG_LEVEL=DEBUG\n")
+
+    own, other = cli._environment(Home(tmp_path / ".stack")), cli._environment(Home(tmp_path / "other"))
+
+    assert (own["COUPON_ENV_FILE"], own["WEB_PORT"]) == (str(tmp_path / ".env"), "8123")
+    assert (other["COUPON_ENV_FILE"], other["WEB_PORT"] == "8123") == (str(tmp_path / "other" / "env"), False)
+
+
 def test_a_command_gets_settings_and_returns_its_exit_code(home: Home) -> None:
     program = "import os, sys; print(os.environ['KAFKA_BOOTSTRAP_SERVERS']); sys.exit(7)"
     done = subprocess.run(
