@@ -80,21 +80,22 @@ def check_credentials(app_configs: object, **kwargs: Any) -> Sequence[CheckMessa
 
 @register("coupons", deploy=True)
 def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that the topic exists and has the settings that the promise depends on."""
+    """Checks that the topic exists, and has the size and the settings that the promise depends on."""
     try:
         if topics.partition_count() is None:
             hint = "manage.py create_topic makes it."
             return [Error(f"Kafka has no topic {settings.TOPIC}.", hint=hint, id="coupons.E004")]
-        differing = topics.settings_that_differ()
+        differing, too_small = topics.settings_that_differ(), topics.what_is_too_small()
     except RetryLater as error:
         return [Error(f"Kafka did not answer: {error}", id="coupons.E005")]
-    return [
-        Warning(
-            f"Topic {settings.TOPIC}: {name} is {found}, should be {wanted}.",
-            hint="Change it with Kafka's kafka-configs.",
-            id="coupons.W002",
-        )
-        for name, (found, wanted) in differing.items()
+    text, hint = "Topic {}: {} is {}, should be {}.", "manage.py create_topic changes it, or says what does."
+    differences: list[CheckMessage] = [
+        Warning(text.format(settings.TOPIC, name, *values), hint=hint, id="coupons.W002")
+        for name, values in differing.items()
+    ]
+    return differences + [
+        Error(text.format(settings.TOPIC, name, *values), hint=hint, id="coupons.E021")
+        for name, values in too_small.items()
     ]
 
 
