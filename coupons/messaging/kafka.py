@@ -92,6 +92,8 @@ def client_config(**more: Any) -> dict[str, Any]:
         # with one partition and its own settings. librdkafka's list calls it a consumer's; producers and
         # administrators, whose default is true, obey it too (tried with 2.16).
         "allow.auto.create.topics": False,
+        # Learn of partitions that are added to the topic in seconds. By default five minutes.
+        "topic.metadata.refresh.interval.ms": 5_000,
         "logger": librdkafka_log,
         **settings.KAFKA_CLIENT_CONFIG,
         **more,

@@ -205,6 +205,7 @@ def test_reconcile_as_json_is_one_document(service: Service) -> None:
         "first_sequence": 1,
         "last_sequence": 1,
         "closes": True,
+        "unloaded": False,
         "differences": [],
     }
 
