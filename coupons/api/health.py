@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from coupons.admission.scripts import admission_redis
+from coupons.admission.scripts import admission_redis, cluster_problem
 from coupons.api.service_metrics import ServiceCollector
 from coupons.messaging.topics import partition_count
 from coupons.metrics import ARE_SHARED
@@ -57,7 +57,9 @@ def _state(answer: Future[str]) -> str:
 
 
 def _ask_redis() -> str:
-    return "ok" if admission_redis().ping() else "no PONG"
+    if not admission_redis().ping():
+        return "no PONG"
+    return "is a Redis Cluster" if cluster_problem() else "ok"
 
 
 def _ask_kafka() -> str:

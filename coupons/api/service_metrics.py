@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from coupons.admission.campaign_cache import campaign_cache
 from coupons.admission.campaign_store import Description, describe_each
 from coupons.admission.scripts import admission_redis
-from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
+from coupons.errors import DATABASE_DOWN, RetryLater, one_line
 from coupons.messaging.topics import partition_count, partition_lags
 from coupons.models import Campaign, CampaignState, EventStatus, FailEventHistory
 from coupons.runtime.db_timeouts import answers_within
@@ -64,7 +64,7 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
     admission_redis().ping()  # fails without Redis even when there is no campaign
     for campaign_id, description in describe_each(_loaded()).items():
         label = [str(campaign_id)]
-        stale.add_metric(label, isinstance(description, StateStale))
+        stale.add_metric(label, not isinstance(description, Description))
         if isinstance(description, Description):
             admitted.add_metric(label, description.admitted)
             pending.add_metric(label, description.pending)

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's own name
 from redis.exceptions import RedisError
 
-from coupons.admission.scripts import admission_redis
-from coupons.errors import RetryLater
+from coupons.admission.scripts import admission_redis, cluster_problem
+from coupons.errors import GateUnavailable, RetryLater
 from coupons.messaging import topics
 from coupons.runtime.failpoints import reason_against
 
@@ -109,10 +109,12 @@ def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
 
 @register("coupons", deploy=True)
 def check_redis(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that the Redis of the gate keeps its data."""
+    """Checks that the Redis of the gate is one server for all campaigns, and keeps its data."""
     try:
+        if problem := cluster_problem():
+            return [Error(problem, hint="Every process refuses to start with it.", id="coupons.E022")]
         found: Any = admission_redis().config_get(*REDIS_SETTINGS)
-    except RedisError as error:
+    except (RedisError, GateUnavailable) as error:
         # A managed Redis may forbid CONFIG; its own settings page shows the values.
         return [Warning(f"Redis did not show its settings: {error}", id="coupons.W003")]
     return [

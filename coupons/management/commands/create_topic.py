@@ -8,6 +8,7 @@ from coupons.messaging import topics
 
 
 class Command(CouponCommand):
+    uses_redis = False
     help = (
         "Create the Kafka topic with the settings that the promise depends on, or give an existing one these settings "
         "and the partitions that it lacks. Takes no partition away, and shortens no retention. Exits 1 when the topic "

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 
-from coupons.errors import StateStale
+from coupons.admission.scripts import is_refusal
+from coupons.errors import GateUnavailable, StateStale
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import Campaign
 from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger, healed_by
@@ -42,7 +43,9 @@ class Command(CouponCommand):
                 for campaign in looking.campaigns:
                     try:
                         ledgers.append(looking.ledger_of(campaign))
-                    except StateStale as error:
+                    except (StateStale, GateUnavailable) as error:
+                        if not isinstance(error, StateStale) and not is_refusal(error):
+                            raise
                         unseen.append(str(error))
         except TemporaryTablesRefused as error:
             raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
