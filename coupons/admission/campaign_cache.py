@@ -33,10 +33,16 @@ class CampaignCacheUnavailable(RetryLater):
 
 @dataclass(frozen=True, slots=True)
 class CachedCampaign:
-    """A campaign that exists. Epoch 0 = a draft that was never loaded into Redis."""
+    """A campaign that exists. Epoch 0 = a draft that was never loaded into Redis. An unloaded one has left Redis: it is
+    closed, and PostgreSQL alone has its tickets."""
 
     epoch: int
     opens_at: datetime
+    is_unloaded: bool = False
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.epoch > 0 and not self.is_unloaded
 
 
 class CampaignCache:
@@ -86,7 +92,7 @@ class CampaignCache:
     def loaded(self) -> dict[UUID, int]:
         """Returns the epochs of the campaigns that are in Redis, the latest opening first."""
         known = sorted(self._known.copy().items(), key=lambda item: item[1].opens_at, reverse=True)
-        return {campaign_id: campaign.epoch for campaign_id, campaign in known if campaign.epoch > 0}
+        return {campaign_id: campaign.epoch for campaign_id, campaign in known if campaign.is_loaded}
 
     def close(self) -> None:
         self._refresher.close()
@@ -111,8 +117,9 @@ class CampaignCache:
         if self._read_at is not None and asked_at - self._read_at < COMMIT_LAG_SEC:
             # Looks back by a transaction's time, that since the last read, and as much again for this read.
             changed = Q(id__in=list(wanted)) | Q(updated_at__gt=from_now(-3 * COMMIT_LAG_SEC))
-        for campaign_id, epoch, opens_at in Campaign.objects.filter(changed).values_list("id", "epoch", "opens_at"):
-            self._remember(campaign_id, CachedCampaign(epoch, opens_at))
+        rows = Campaign.objects.filter(changed).values_list("id", "epoch", "opens_at", "unloaded_at")
+        for campaign_id, epoch, opens_at, unloaded_at in rows:
+            self._remember(campaign_id, CachedCampaign(epoch, opens_at, unloaded_at is not None))
         self._read_at = asked_at
         for campaign_id, answer in wanted.items():
             answer.set_result(self._known.get(campaign_id))

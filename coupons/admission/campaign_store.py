@@ -1,6 +1,6 @@
 """Reads and changes a campaign's settings and counts in Redis. Raises the errors that gate.py lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from coupons.admission import gate, scripts
 from coupons.admission.gate import Outcome, code_of, current
-from coupons.admission.keys import campaign_keys
+from coupons.admission.keys import campaign_keys, rebuilder_key
 from coupons.errors import GateUnavailable, StateStale
 
 
@@ -121,6 +121,13 @@ def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     """Creates the campaign's state, the first time only. Returns False, and writes nothing, if there is one already."""
     keys = campaign_keys(campaign_id)
     return code_of(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
+
+
+def remove(campaign_ids: Iterable[UUID]) -> None:
+    """Removes all keys of unloaded campaigns. Idempotent."""
+    with scripts.calling_redis() as redis:
+        for campaign_id in campaign_ids:
+            redis.unlink(*campaign_keys(campaign_id), rebuilder_key(campaign_id))
 
 
 def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> PushResult:

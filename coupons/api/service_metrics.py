@@ -74,7 +74,7 @@ def _from_redis() -> Iterable[GaugeMetricFamily]:
 def _loaded() -> dict[UUID, int]:
     """Returns the epochs of the campaigns that Redis should have; without PostgreSQL, those in the campaign cache."""
     try:
-        return {campaign.pk: campaign.epoch for campaign in _campaigns()}
+        return {campaign.pk: campaign.epoch for campaign in _campaigns() if campaign.is_loaded}
     except DATABASE_DOWN:
         return dict(islice(campaign_cache().loaded().items(), MAX_CAMPAIGNS))
 

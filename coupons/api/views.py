@@ -162,7 +162,7 @@ def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
     campaigns = list(campaigns)
     described: Mapping[UUID, Description | RetryLater] = {}
     with suppress(GateUnavailable), asking_redis():
-        described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0})
+        described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.is_loaded})
     current = {pk: answer for pk, answer in described.items() if isinstance(answer, Description)}
     return list(CampaignDocument([campaign_now(each, current.get(each.pk)) for each in campaigns], many=True).data)
 

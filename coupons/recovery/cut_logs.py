@@ -17,7 +17,7 @@ from coupons.admission.scripts import is_refusal
 from coupons.errors import GateUnavailable, StateStale
 from coupons.messaging import read_offsets
 from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
-from coupons.models import Campaign, PartitionOffset
+from coupons.models import LOADED, Campaign, PartitionOffset
 
 logger = logging.getLogger(__name__)
 MISSING_PARTITION = PartitionLag(0, 0, None)
@@ -54,7 +54,7 @@ def _is_cut(row: PartitionOffset, lag: PartitionLag, now_id: str) -> bool:
 def _mark_unpublished(partitions: list[int]) -> None:
     """Marks tickets of every campaign whose state is current. A rebuild of the others forgets the positions anyway, and
     a campaign whose keys Redis refuses must be rebuilt: its state is stale from now on."""
-    for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
+    for campaign_id, epoch in Campaign.objects.filter(LOADED).values_list("pk", "epoch"):
         try:
             for partition in partitions:
                 ticket_store.mark_unpublished(campaign_id=campaign_id, epoch=epoch, partition=partition)

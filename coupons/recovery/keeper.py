@@ -18,7 +18,7 @@ from coupons.admission.campaign_store import describe_each
 from coupons.admission.scripts import cluster_problem
 from coupons.campaigns.redis_sync import is_in_sync, push_again
 from coupons.errors import DATABASE_DOWN, GateUnavailable, RetryLater, StateStale, UnknownMessageKey, one_line
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
 from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.relay import relay_pending
@@ -114,7 +114,7 @@ def _refuse_cluster(failures: CampaignFailures) -> None:
 
 def _push_again(failures: CampaignFailures) -> None:
     """Compares without a lock first: a locked row stops the consumers of its campaign."""
-    campaigns = list(Campaign.objects.filter(epoch__gt=0).defer("log_ends"))
+    campaigns = list(Campaign.objects.filter(LOADED).defer("log_ends"))
     described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns})
     for campaign in campaigns:
         description = described[campaign.pk]

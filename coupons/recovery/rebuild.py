@@ -31,7 +31,7 @@ from django.db.models.functions import Now
 from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, finish_rebuild
 from coupons.campaigns.redis_sync import settings_of
 from coupons.errors import StateStale
-from coupons.models import Campaign, CampaignState
+from coupons.models import LOADED, Campaign, CampaignState
 from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.cut_logs import check_log_ends
 from coupons.recovery.gather import Log, build_state, read_logged_tickets
@@ -171,7 +171,7 @@ def _rebuild_part(
 def _begin(campaign_ids: Sequence[UUID], failures: CampaignFailures) -> dict[UUID, tuple[Rebuilding, int]]:
     """Closes the campaigns in Redis, then raises their epochs in PostgreSQL. Returns the new epochs."""
     token = uuid4().hex
-    former = dict(Campaign.objects.filter(pk__in=campaign_ids).values_list("pk", "epoch"))
+    former = dict(Campaign.objects.filter(LOADED, pk__in=campaign_ids).values_list("pk", "epoch"))
     rebuildings = {}
     for campaign_id in campaign_ids:
         if campaign_id not in former:

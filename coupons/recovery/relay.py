@@ -24,7 +24,7 @@ from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import PARTITION_STEP, Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import PartitionLag, partition_lags
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
 from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.cut_logs import check_log_ends
 from coupons.recovery.locks import Work, work_lock
@@ -61,7 +61,7 @@ def relay_pending(
     with work_lock(Work.RELAY) as acquired:
         if not acquired:
             return None
-        campaigns = Campaign.objects.filter(epoch__gt=0)
+        campaigns = Campaign.objects.filter(LOADED)
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
         # First: what the relay publishes could make a cut log as long as before, and hide the cut.

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from coupons.admission.campaign_store import describe_each
 from coupons.admission.gate import EpochAhead
 from coupons.errors import GateUnavailable, StateStale
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
 from coupons.recovery.campaign_failures import CampaignFailures
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def stale_campaigns(*, skip_opening: bool = False, failures: CampaignFailures | 
     PostgreSQL first; a rebuild in between would close a campaign for seconds that is about to open.
     """
     opening = timedelta(seconds=settings.REDIS_SOCKET_TIMEOUT_MS / 1000 + SLACK_SEC if skip_opening else 0)
-    loaded = Campaign.objects.filter(epoch__gt=0).annotate(unchanged_for=Now() - F("updated_at")).defer("log_ends")
+    loaded = Campaign.objects.filter(LOADED).annotate(unchanged_for=Now() - F("updated_at")).defer("log_ends")
     stale = []
     noted = CampaignFailures() if failures is None else failures
     for campaign, error in _not_current(loaded, noted):
@@ -43,7 +43,7 @@ def stale_campaigns(*, skip_opening: bool = False, failures: CampaignFailures | 
 
 
 def still_stale(campaign_ids: Iterable[UUID], failures: CampaignFailures) -> list[UUID]:
-    campaigns = Campaign.objects.filter(pk__in=list(campaign_ids)).defer("log_ends")
+    campaigns = Campaign.objects.filter(LOADED, pk__in=list(campaign_ids)).defer("log_ends")
     return [campaign.pk for campaign, _ in _not_current(campaigns, failures)]
 
 

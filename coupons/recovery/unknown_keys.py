@@ -22,7 +22,7 @@ from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import partition_lags
-from coupons.models import Campaign, FailEventHistory
+from coupons.models import LOADED, Campaign, FailEventHistory
 from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.late import came_late
 from coupons.recovery.stale import stale_campaigns
@@ -135,7 +135,7 @@ def describe_keys(messages: Iterable[Unverified]) -> str:
 def report_unknown_keys() -> Sequence[CheckMessage]:
     """Serves `check --deploy`, before the service starts with other keys. Other checks report outages."""
     try:
-        found, unscanned = find_unread_unverified(Campaign.objects.filter(epoch__gt=0))
+        found, unscanned = find_unread_unverified(Campaign.objects.filter(LOADED))
     except (RetryLater, *DATABASE_DOWN):
         return []
     messages: list[CheckMessage] = []

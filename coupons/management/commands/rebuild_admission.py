@@ -4,7 +4,7 @@ from typing import Any
 from coupons import audit
 from coupons.errors import OperatorError, UnknownMessageKey
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
 from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns
 from coupons.recovery.stale import stale_campaigns
@@ -48,16 +48,18 @@ class Command(CouponCommand):
     def run(self, **options: Any) -> None:
         failures = CampaignFailures()
         if options["all"]:
-            ids = list(Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True))
+            ids = list(Campaign.objects.filter(LOADED).values_list("pk", flat=True))
         else:
             ids = options["campaign"] or stale_campaigns(failures=failures)
         if not ids:
             failures.report()
             self.stdout.write("Every campaign's state in Redis is current; nothing to rebuild.")
             return
-        campaigns = Campaign.objects.filter(pk__in=ids, epoch__gt=0)
+        campaigns = Campaign.objects.filter(LOADED, pk__in=ids)
         loaded = {campaign.pk for campaign in campaigns}
         unknown = [str(missing) for missing in ids if missing not in loaded]
+        if Campaign.objects.filter(pk__in=unknown, unloaded_at__isnull=False).exists():
+            raise OperatorError("An unloaded campaign has left Redis for good: PostgreSQL alone has its tickets.")
         if unknown:
             raise OperatorError(f"No opened campaign has the id {', '.join(unknown)}.")
         forged = options["forged_key"]
