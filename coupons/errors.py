@@ -10,6 +10,9 @@ from django.db import InterfaceError, InternalError, OperationalError
 DATABASE_DOWN = (OperationalError, InterfaceError, InternalError)
 
 
+FAILURES_NAMED = 5
+
+
 class RetryLater(Exception):
     """A part is down or not current; nothing is wrong with the work itself.
 
@@ -24,7 +27,8 @@ class GateUnavailable(RetryLater):
 class StateStale(RetryLater):
     """Redis's state of a campaign is not the current one (docs/design.md, "The gate knows"). The keeper rebuilds it.
 
-    `reason` is one word: missing, run_id, epoch, tickets, pending, rebuilding (lua/state.lua), or what ended a rebuild.
+    `reason` is one word: missing, run_id, epoch, tickets, pending, rebuilding (lua/state.lua), refused (the keys are
+    damaged), or what ended a rebuild.
     """
 
     def __init__(self, message: str, *, campaign_id: UUID, reason: str) -> None:
@@ -58,6 +62,15 @@ class Unconfirmed(RetryLater):
 class UnknownMessageKey(RetryLater):
     """Messages that may be promises are signed with an unknown key. An operator adds the key or declares them forged;
     the text says how."""
+
+
+class CampaignsFailed(RetryLater):
+    """Some campaigns could not be worked on, each for a reason of its own; the others could."""
+
+    def __init__(self, errors: Mapping[UUID, Exception]) -> None:
+        named = [f"campaign {campaign_id}: {one_line(error)}" for campaign_id, error in errors.items()]
+        super().__init__(f"{len(errors)} campaigns failed: {'; '.join(named[:FAILURES_NAMED])}")
+        self.errors = errors
 
 
 class OperatorError(Exception):

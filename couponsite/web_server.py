@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Reads the settings, checks them, and imports what each worker needs. Raises ImproperlyConfigured.
+    """Reads the settings, checks them and Redis, and imports what each worker needs. Raises ImproperlyConfigured.
 
-    Makes no client and starts no thread: neither would survive the fork.
+    Leaves no connection and starts no thread: neither would survive the fork.
     """
     from django.conf import settings
 
@@ -60,7 +60,10 @@ def prepare() -> None:
 
     import coupons.front.front  # noqa: F401
     import couponsite.urls  # noqa: F401  the workers share what these import
+    from coupons.admission.scripts import admission_redis, refuse_cluster
 
+    refuse_cluster()
+    admission_redis().connection_pool.disconnect()
     connections.close_all()
     freeze_imported_objects()
 

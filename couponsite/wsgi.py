@@ -70,6 +70,9 @@ if IS_WORKER:
 
 application: WSGIApplication = refuse_chunked_bodies(get_wsgi_application())
 if not IS_WORKER:
+    from coupons.admission.scripts import refuse_cluster
+
     refuse_bad_settings()
+    refuse_cluster()
 warm_up()
 freeze_imported_objects()

@@ -56,7 +56,7 @@ class LiveState:
 def read_live_states(campaigns: Sequence[Campaign]) -> dict[UUID, LiveState]:
     """Makes one query, and one round trip to Redis for each hundred campaigns."""
     open_events = _open_events([campaign.pk for campaign in campaigns])
-    loaded = {campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0}
+    loaded = {campaign.pk: campaign.epoch for campaign in campaigns if campaign.is_loaded}
     answers: Mapping[UUID, Description | RetryLater]
     try:
         answers = describe_each(loaded)
@@ -74,6 +74,9 @@ def _live(campaign: Campaign, answer: Description | RetryLater | None, open_even
     if campaign.epoch == 0:
         text = "A draft is loaded into Redis when you open it."
         return LiveState(RedisState.NOT_LOADED, text, campaign.quantity, issued, open_events, 0, 0)
+    if campaign.unloaded_at is not None:
+        text = "Its tickets were all settled, and it was unloaded: PostgreSQL alone has them."
+        return LiveState(RedisState.UNLOADED, text, campaign.quantity, issued, open_events)
     return LiveState(*_unknown(campaign, answer), campaign.quantity, issued, open_events)
 
 

@@ -34,12 +34,18 @@ class CampaignCacheUnavailable(RetryLater):
 
 @dataclass(frozen=True, slots=True)
 class CachedCampaign:
-    """A campaign that exists. Epoch 0 = a draft that was never loaded into Redis."""
+    """A campaign that exists. Epoch 0 = a draft that was never loaded into Redis. An unloaded one has left Redis: it is
+    closed, and PostgreSQL alone has its tickets."""
 
     epoch: int
     opens_at: datetime
     closes_at: datetime | None = None
     state: str = CampaignState.OPEN
+    is_unloaded: bool = False
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.epoch > 0 and not self.is_unloaded
 
     def admits_at(self, moment: datetime) -> bool:
         is_over = self.closes_at is not None and self.closes_at <= moment
@@ -92,7 +98,7 @@ class CampaignCache:
 
     def loaded(self) -> dict[UUID, int]:
         """Returns the epochs of the campaigns that are in Redis, the latest opening first."""
-        return {campaign_id: campaign.epoch for campaign_id, campaign in self._latest_first() if campaign.epoch > 0}
+        return {campaign_id: campaign.epoch for campaign_id, campaign in self._latest_first() if campaign.is_loaded}
 
     def admitting(self) -> dict[UUID, int]:
         """Returns the epochs of the campaigns that are open at this moment, by this host's clock, the latest opening
@@ -131,9 +137,13 @@ class CampaignCache:
         if self._read_at is not None and asked_at - self._read_at < COMMIT_LAG_SEC:
             # Looks back by a transaction's time, that since the last read, and as much again for this read.
             changed = Q(id__in=list(wanted)) | Q(updated_at__gt=from_now(-3 * COMMIT_LAG_SEC))
-        rows = Campaign.objects.filter(changed).values_list("id", "epoch", "opens_at", "closes_at", "state")
-        for campaign_id, epoch, opens_at, closes_at, state in rows:
-            self._remember(campaign_id, CachedCampaign(epoch, opens_at, closes_at, state))
+        rows = Campaign.objects.filter(changed).values_list(
+            "id", "epoch", "opens_at", "closes_at", "state", "unloaded_at"
+        )
+        for campaign_id, epoch, opens_at, closes_at, state, unloaded_at in rows:
+            self._remember(
+                campaign_id, CachedCampaign(epoch, opens_at, closes_at, state, is_unloaded=unloaded_at is not None)
+            )
         self._read_at = asked_at
         for campaign_id, answer in wanted.items():
             answer.set_result(self._known.get(campaign_id))

@@ -1,6 +1,6 @@
 """Reads and changes a campaign's settings and counts in Redis. Raises the errors that gate.py lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -8,8 +8,8 @@ from uuid import UUID
 
 from coupons.admission import gate, scripts
 from coupons.admission.gate import Outcome, code_of, current
-from coupons.admission.keys import campaign_keys
-from coupons.errors import StateStale
+from coupons.admission.keys import campaign_keys, rebuilder_key
+from coupons.errors import GateUnavailable, StateStale
 
 
 class PushResult(StrEnum):
@@ -79,11 +79,15 @@ def describe(*, campaign_id: UUID, epoch: int) -> Description:
     return _description(gate.run("describe", campaign_id, epoch, []))
 
 
-def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale]:
-    """Returns each campaign's description, or why its state is not current. Raises GateUnavailable."""
-    described: dict[UUID, Description | StateStale] = {}
-    replies = scripts.run_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in epochs.items()])
+def describe_each(epochs: Mapping[UUID, int]) -> dict[UUID, Description | StateStale | GateUnavailable]:
+    """Returns each campaign's description, or why its state is not current, or how Redis refused to look at its keys.
+    Raises GateUnavailable when Redis does not answer."""
+    described: dict[UUID, Description | StateStale | GateUnavailable] = {}
+    replies = scripts.try_each("describe", [(campaign_keys(pk), [epoch]) for pk, epoch in epochs.items()])
     for (campaign_id, epoch), reply in zip(epochs.items(), replies, strict=True):
+        if isinstance(reply, GateUnavailable):
+            described[campaign_id] = reply
+            continue
         try:
             described[campaign_id] = _description(current(reply, campaign_id, epoch))
         except StateStale as error:
@@ -100,12 +104,12 @@ def _description(reply: Sequence[Any]) -> Description:
 def refusal_states(epochs: Mapping[UUID, int]) -> dict[UUID, RefusalState]:
     """Reads in one round trip how campaigns answer users without a ticket. Raises GateUnavailable.
 
-    The result lacks campaigns whose state is not current, or newer than the given epoch.
+    The result lacks campaigns whose state is not current, or newer than the given epoch, or whose keys Redis refuses.
     """
     calls = [(campaign_keys(campaign_id), [epoch]) for campaign_id, epoch in epochs.items()]
     found = {}
-    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.run_each("refusal_state", calls), strict=True):
-        if reply[0] == b"CURRENT":
+    for (campaign_id, epoch), reply in zip(epochs.items(), scripts.try_each("refusal_state", calls), strict=True):
+        if not isinstance(reply, GateUnavailable) and reply[0] == b"CURRENT":
             _, revision, admitted, now_ms, reason, opens_at_ms = reply
             version = TicketsVersion(epoch, revision, admitted)
             refusal = None if reason is None else Outcome(reason.decode())
@@ -117,6 +121,13 @@ def load(*, campaign_id: UUID, epoch: int, settings: CampaignSettings) -> bool:
     """Creates the campaign's state, the first time only. Returns False, and writes nothing, if there is one already."""
     keys = campaign_keys(campaign_id)
     return code_of(scripts.run("load", keys, [epoch, *settings.arguments()])) == "LOADED"
+
+
+def remove(campaign_ids: Iterable[UUID]) -> None:
+    """Removes all keys of unloaded campaigns. Idempotent."""
+    with scripts.calling_redis() as redis:
+        for campaign_id in campaign_ids:
+            redis.unlink(*campaign_keys(campaign_id), rebuilder_key(campaign_id))
 
 
 def lower(*, campaign_id: UUID, epoch: int, revision: int, quantity: int) -> PushResult:

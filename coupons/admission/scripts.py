@@ -1,24 +1,34 @@
 """Runs the Lua scripts of `lua/` through django-redis's client, and turns Redis's errors into GateUnavailable."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django_redis import get_redis_connection
 from redis import Redis
 from redis import asyncio as redis_asyncio
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from coupons.errors import GateUnavailable
 from coupons.runtime.redis_connections import BROKEN_TRANSPORT, WritesRefused, loop_client
 
 Answer = TypeVar("Answer")
 OUTAGE = (RedisError, BROKEN_TRANSPORT)
+# A server that is full, an account without the right, a disk that is full, a script that runs for too long. A replica's
+# refusal is a ConnectionError here (WritesRefused).
+REFUSES_ALL = (OutOfMemoryError, NoPermissionError)
+REFUSES_ALL_CODES = ("MISCONF", "BUSY", "UNKILLABLE")
 LUA_FOLDER = Path(__file__).parent / "lua"
+
+IS_CLUSTER = (
+    "REDIS_URL leads to a Redis Cluster, which is not supported: campaigns of other nodes could not be reached. Use a "
+    "Redis without cluster mode, with replicas if you like (docs/deploy/own-servers.md)."
+)
 
 MAX_ARGUMENTS = 1_000  # users (or pairs) in one call: Lua's stack bounds unpack
 
@@ -103,17 +113,63 @@ def run(name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[
 
 def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
     """Runs a script for each of the calls (keys and arguments) in one round trip. Raises GateUnavailable."""
+    replies = []
+    for reply in try_each(name, calls):
+        if isinstance(reply, GateUnavailable):
+            raise reply
+        replies.append(reply)
+    return replies
+
+
+def try_each(
+    name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]
+) -> list[list[Any] | GateUnavailable]:
+    """As `run_each`, but a call that Redis refuses has its error in the list, and the others their replies. Raises
+    GateUnavailable when Redis does not answer."""
     pipeline: Any = admission_redis().pipeline(transaction=False)
     each = [Call(name, keys, arguments, list) for keys, arguments in calls]
     for call in each:
         pipeline.execute_command(*call.command)
     try:
-        replies: list[list[Any]] = pipeline.execute()
-    except NoScriptError:
-        return [ask(call) for call in each]  # the first of them loads it again
+        replies = pipeline.execute(raise_on_error=False)
     except RedisError as error:
         raise GateUnavailable(f"Redis, script {name}: {error}") from error
-    return replies
+    return [_reply_or_error(call, reply) for call, reply in zip(each, replies, strict=True)]
+
+
+def _reply_or_error(call: Call[list[Any]], reply: Any) -> list[Any] | GateUnavailable:
+    try:
+        # Redis has forgotten the script: the first call to ask again loads it.
+        return ask(call) if isinstance(reply, NoScriptError) else call.answer(reply)
+    except GateUnavailable as error:
+        if not is_refusal(error):
+            raise
+        return error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Returns whether Redis refuses the keys of this campaign alone: one has another type, another node has the slot.
+    Other errors of the gate are about all campaigns."""
+    cause = error.__cause__ if isinstance(error, GateUnavailable) else None
+    is_of_server = isinstance(cause, REFUSES_ALL) or str(cause).startswith(REFUSES_ALL_CODES)
+    return isinstance(cause, ResponseError) and not is_of_server
+
+
+def cluster_problem() -> str:
+    """Returns why this Redis cannot admit, if it is a Redis Cluster; else nothing. Raises GateUnavailable.
+
+    A plain client follows no MOVED: the campaigns of the slots that another node holds would be answered 503 for ever.
+    """
+    with calling_redis() as redis:
+        found: Any = redis.info("cluster")
+    return IS_CLUSTER if found.get("cluster_enabled") == 1 else ""
+
+
+def refuse_cluster() -> None:
+    """Raises ImproperlyConfigured for a Redis Cluster. For the start of a process, which an outage does not prevent."""
+    with suppress(GateUnavailable):
+        if problem := cluster_problem():
+            raise ImproperlyConfigured(problem)
 
 
 @cache

@@ -63,6 +63,8 @@ def accept(*, campaign_id: UUID, user_id: str, trace: str) -> Admission | None:
     known = campaign_cache().look_up(campaign_id, wait_sec=deadline - time.monotonic())
     if known is None:
         return None
+    if known.is_unloaded:
+        return Admission(Outcome.CLOSED, known.epoch)
     application = Application(campaign_id, known, user_id, trace, deadline)
     with asking_redis():
         admission = admit(application)

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from coupons.admission.campaign_cache import campaign_cache
-from coupons.admission.campaign_store import describe_each
+from coupons.admission.campaign_store import Description, describe_each
 from coupons.admission.gate import EpochAhead
-from coupons.admission.scripts import why_it_refuses_writes
+from coupons.admission.scripts import cluster_problem, why_it_refuses_writes
 from coupons.api.circuit_breakers import kafka_breaker
-from coupons.errors import StateStale
 from coupons.messaging.topics import why_it_takes_no_messages
 from coupons.runtime import heartbeats
 from coupons.runtime.concurrently import ask_all
@@ -81,6 +80,8 @@ def _parts_of(name: str, answer: Future[Parts]) -> Parts:
 
 
 def _redis() -> Parts:
+    if cluster_problem():
+        return {"redis": Part("is a Redis Cluster", stops_admission=True)}
     reason = why_it_refuses_writes()
     return {"redis": Part(f"refuses writes ({reason})", stops_admission=True) if reason else Part()}
 
@@ -101,7 +102,7 @@ def _campaigns() -> Parts:
     stale = [
         campaign_id
         for campaign_id, answer in describe_each(epochs).items()
-        if isinstance(answer, StateStale) and not isinstance(answer, EpochAhead)
+        if not isinstance(answer, (Description, EpochAhead))
     ]
     if not stale:
         return {"campaigns": Part()}

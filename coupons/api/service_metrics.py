@@ -110,7 +110,7 @@ def _loaded() -> dict[UUID, int]:
     """Returns the epochs of the campaigns that Redis should have; without PostgreSQL, those in the campaign cache."""
     try:
         with answers_within(DATABASE_TIMEOUT_SEC):
-            return {campaign.pk: campaign.epoch for campaign in _campaigns()}
+            return {campaign.pk: campaign.epoch for campaign in _campaigns() if campaign.is_loaded}
     except DATABASE_DOWN:
         return dict(islice(campaign_cache().loaded().items(), MAX_CAMPAIGNS))
 

@@ -66,7 +66,7 @@ def _held(campaign_id: UUID, user_id: str) -> Held | None:
     """Returns the gate's ticket. Raises RetryLater when the gate does not answer."""
     wait_sec = settings.API_DATABASE_TIMEOUT_MS / 1000
     known = campaign_cache().look_up(campaign_id, wait_sec=wait_sec)
-    if known is None:
+    if known is None or known.is_unloaded:
         return None
     ask = partial(ticket_store.held_tickets, campaign_id=campaign_id, user_ids=[user_id])
     with asking_redis():

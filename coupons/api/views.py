@@ -32,7 +32,7 @@ from coupons.api.tickets import find_ticket
 from coupons.auth.caller import Caller
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
-from coupons.errors import GateUnavailable, PushDidNotArrive, StateStale
+from coupons.errors import GateUnavailable, PushDidNotArrive, RetryLater
 from coupons.messaging.messages import is_user_id
 from coupons.models import Campaign, CampaignState
 
@@ -159,9 +159,9 @@ def _present(campaign: Campaign) -> dict[str, Any]:
 def _present_all(campaigns: Iterable[Campaign]) -> list[dict[str, Any]]:
     """Adds each campaign's state in Redis, where it is current and Redis answers."""
     campaigns = list(campaigns)
-    described: Mapping[UUID, Description | StateStale] = {}
+    described: Mapping[UUID, Description | RetryLater] = {}
     with suppress(GateUnavailable), asking_redis():
-        described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.epoch > 0})
+        described = describe_each({campaign.pk: campaign.epoch for campaign in campaigns if campaign.is_loaded})
     current = {pk: answer for pk, answer in described.items() if isinstance(answer, Description)}
     return list(CampaignDocument([campaign_now(each, current.get(each.pk)) for each in campaigns], many=True).data)
 

@@ -136,7 +136,9 @@ def _change_state(
     with transaction.atomic(durable=True):
         campaign = _begin_change(campaign_id, allowed=allowed, to=verb)
         campaign.state = to
-        _save(campaign, "state")
+        if to is CampaignState.CLOSED:
+            campaign.closed_at = database_now()
+        _save(campaign, "state", "closed_at")
         audit.record(actor=actor, row=campaign, what=f"{verb.capitalize()}d", reason=reason)  # Paused
     _log(to, campaign, actor)
     push_change(campaign)

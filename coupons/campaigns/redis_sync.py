@@ -110,7 +110,7 @@ def push_again(campaign_id: UUID) -> bool:
     """
     with transaction.atomic():
         campaign = Campaign.objects.select_for_update(no_key=True).get(pk=campaign_id)
-        if campaign.epoch == 0:
+        if not campaign.is_loaded:
             return False
         description = campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch)
         if is_in_sync(campaign, description):

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's own name
 from redis.exceptions import RedisError
 
-from coupons.admission.scripts import admission_redis
-from coupons.errors import RetryLater
+from coupons.admission.scripts import admission_redis, cluster_problem
+from coupons.errors import GateUnavailable, RetryLater
 from coupons.messaging import topics
 from coupons.runtime.failpoints import reason_against
 
@@ -80,21 +80,22 @@ def check_credentials(app_configs: object, **kwargs: Any) -> Sequence[CheckMessa
 
 @register("coupons", deploy=True)
 def check_topic(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that the topic exists and has the settings that the promise depends on."""
+    """Checks that the topic exists, and has the size and the settings that the promise depends on."""
     try:
         if topics.partition_count() is None:
             hint = "manage.py create_topic makes it."
             return [Error(f"Kafka has no topic {settings.TOPIC}.", hint=hint, id="coupons.E004")]
-        differing = topics.settings_that_differ()
+        differing, too_small = topics.settings_that_differ(), topics.what_is_too_small()
     except RetryLater as error:
         return [Error(f"Kafka did not answer: {error}", id="coupons.E005")]
-    return [
-        Warning(
-            f"Topic {settings.TOPIC}: {name} is {found}, should be {wanted}.",
-            hint="Change it with Kafka's kafka-configs.",
-            id="coupons.W002",
-        )
-        for name, (found, wanted) in differing.items()
+    text, hint = "Topic {}: {} is {}, should be {}.", "manage.py create_topic changes it, or says what does."
+    differences: list[CheckMessage] = [
+        Warning(text.format(settings.TOPIC, name, *values), hint=hint, id="coupons.W002")
+        for name, values in differing.items()
+    ]
+    return differences + [
+        Error(text.format(settings.TOPIC, name, *values), hint=hint, id="coupons.E021")
+        for name, values in too_small.items()
     ]
 
 
@@ -108,10 +109,12 @@ def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
 
 @register("coupons", deploy=True)
 def check_redis(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """Checks that the Redis of the gate keeps its data."""
+    """Checks that the Redis of the gate is one server for all campaigns, and keeps its data."""
     try:
+        if problem := cluster_problem():
+            return [Error(problem, hint="Every process refuses to start with it.", id="coupons.E022")]
         found: Any = admission_redis().config_get(*REDIS_SETTINGS)
-    except RedisError as error:
+    except (RedisError, GateUnavailable) as error:
         # A managed Redis may forbid CONFIG; its own settings page shows the values.
         return [Warning(f"Redis did not show its settings: {error}", id="coupons.W003")]
     return [

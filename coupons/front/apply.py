@@ -13,7 +13,7 @@ from django.conf import settings
 from rest_framework.exceptions import Throttled
 
 from coupons.admission.campaign_cache import CachedCampaign, CampaignCacheUnavailable, campaign_cache
-from coupons.admission.gate import Admission, EpochAhead, admit_call, confirm_call
+from coupons.admission.gate import Admission, EpochAhead, Outcome, admit_call, confirm_call
 from coupons.api import problem_responses
 from coupons.api.accept import Application, counted_application, promise, ticket_of
 from coupons.api.circuit_breakers import asking_kafka, asking_redis, confirming
@@ -105,6 +105,8 @@ class ApplyHandler:
 
     async def _accept(self, application: Application) -> Admission:
         """Takes the steps of coupons/api/accept.py, and raises the same errors. A crash leaves the same behind."""
+        if application.known.is_unloaded:
+            return Admission(Outcome.CLOSED, application.known.epoch)
         with asking_redis():
             admission = await self._admit(application, application.known)
             if 0 < admission.opens_in_ms <= EARLY_MS:

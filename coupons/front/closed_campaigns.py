@@ -104,7 +104,9 @@ class ClosedCampaigns:
             if time.monotonic() - refused_at > WATCH_SEC:
                 self._watched.pop(campaign_id)
         known = {campaign_id: campaign_cache().known(campaign_id) for campaign_id in self._watched.copy()}
-        epochs = {campaign_id: campaign.epoch for campaign_id, campaign in known.items() if campaign and campaign.epoch}
+        epochs = {
+            campaign_id: campaign.epoch for campaign_id, campaign in known.items() if campaign and campaign.is_loaded
+        }
         asked_at = time.monotonic()
         answers = refusal_states(epochs) if epochs else {}
         closed = (self._closed_campaign(campaign_id, state, asked_at) for campaign_id, state in answers.items())

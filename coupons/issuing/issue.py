@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import DataError, IntegrityError, transaction
+from django.db.models import QuerySet
 
 from coupons.admission import ticket_store
 from coupons.errors import StateStale, one_line
@@ -57,11 +58,15 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)
     for ticket in tickets:
         of_campaign[ticket.campaign_id].append(ticket)
-    result: IssueResult[TicketT] = IssueResult(epochs=_epochs(of_campaign.keys()))
+    opened = {campaign.pk: campaign for campaign in _opened(of_campaign.keys())}
+    epochs = {campaign_id: campaign.epoch for campaign_id, campaign in opened.items() if campaign.is_loaded}
+    result: IssueResult[TicketT] = IssueResult(epochs=epochs)
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
     held, unheld = _ask_gate(known, result)
     candidates, repeats = _first_of_each(held)
-    for campaign_id in of_campaign.keys() - known.keys():
+    for campaign_id in opened.keys() - known.keys():  # unloaded: whatever was promised has its row
+        unheld += _without_given_up(of_campaign[campaign_id], result)
+    for campaign_id in of_campaign.keys() - opened.keys():
         reason = "there is no such campaign, or it was never opened"
         result.refused += [Refusal(ticket, FailCode.UNKNOWN_CAMPAIGN, reason) for ticket in of_campaign[campaign_id]]
     _write(candidates, result)
@@ -79,8 +84,8 @@ def settle_tickets(result: IssueResult[TicketT]) -> None:
     ticket_store.settle(epochs=result.epochs, users=result.held)
 
 
-def _epochs(campaign_ids: Collection[UUID]) -> dict[UUID, int]:
-    return dict(Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).values_list("pk", "epoch"))
+def _opened(campaign_ids: Collection[UUID]) -> QuerySet[Campaign]:
+    return Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).only("epoch", "unloaded_at")
 
 
 def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
@@ -181,13 +186,22 @@ def _sort_given_up(result: IssueResult[TicketT]) -> None:
     refused = [refusal.ticket for refusal in result.refused if refusal.code.holds_ticket]
     if not refused:
         return
+    stay = {id(ticket) for ticket in _without_given_up(refused, result)}
+    moved = {id(ticket) for ticket in refused} - stay
+    result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in moved]
+
+
+def _without_given_up(tickets: Collection[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:
+    """Returns the tickets that no operator gave up; those that one did go to `given_up`."""
     events = FailEventHistory.objects.filter(GIVEN_UP, error_code__in=HELD_CODES).filter(
-        campaign_id__in={ticket.campaign_id for ticket in refused}, user_id__in={ticket.user_id for ticket in refused}
+        campaign_id__in={ticket.campaign_id for ticket in tickets}, user_id__in={ticket.user_id for ticket in tickets}
     )
     given_up = set(events.values_list("campaign_id", "user_id", "sequence"))
-    result.given_up = [ticket for ticket in refused if (*_user_key(ticket), ticket.sequence) in given_up]
-    stay_so = {id(ticket) for ticket in result.given_up}
-    result.refused = [refusal for refusal in result.refused if id(refusal.ticket) not in stay_so]
+    left: list[TicketT] = []
+    for ticket in tickets:
+        is_given_up = (*_user_key(ticket), ticket.sequence) in given_up
+        (result.given_up if is_given_up else left).append(ticket)
+    return left
 
 
 def _sort_repeats(repeats: list[TicketT], result: IssueResult[TicketT]) -> None:
@@ -224,7 +238,8 @@ def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, s
 def _check_epochs(result: IssueResult[TicketT]) -> None:
     """Raises StateStale if an epoch has risen. The trigger has locked the campaigns' rows by now, so an epoch that is
     unchanged cannot rise before the commit."""
-    for campaign_id, epoch in _epochs({ticket.campaign_id for ticket in result.written}).items():
-        if epoch != result.epochs[campaign_id]:
+    for campaign in _opened({ticket.campaign_id for ticket in result.written}):
+        campaign_id = campaign.pk
+        if campaign.epoch != result.epochs[campaign_id]:
             message = f"campaign {campaign_id}: a rebuild began while the batch was written"
             raise StateStale(message, campaign_id=campaign_id, reason="epoch")

@@ -20,7 +20,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from coupons import audit
-from coupons.errors import DATABASE_DOWN, RetryLater, StateStale, one_line
+from coupons.admission.scripts import is_refusal
+from coupons.errors import DATABASE_DOWN, GateUnavailable, RetryLater, StateStale, one_line
 from coupons.issuing.issue import IssueResult, issue_coupons, settle_tickets
 from coupons.models import Coupon, EventStatus, FailAttempt, FailCode, FailEventHistory
 from coupons.runtime.clock import from_now
@@ -152,6 +153,14 @@ def _retry(event: FailEventHistory, run: _Run) -> None:
         logger.warning("retry.left_alone event=%d error=%s", event.pk, one_line(error))
         run.stale[error.campaign_id] = error
         _release(event)
+    except GateUnavailable as error:
+        _release(event)
+        if event.campaign_id is None or not is_refusal(error):
+            raise
+        # Redis refuses the keys of this campaign alone: the events of the others must not wait behind its own.
+        logger.warning("retry.left_alone event=%d error=%s", event.pk, one_line(error))
+        message = f"campaign {event.campaign_id}: {error}"
+        run.stale[event.campaign_id] = StateStale(message, campaign_id=event.campaign_id, reason="refused")
     except (RetryLater, *DATABASE_DOWN):
         _release(event)
         raise

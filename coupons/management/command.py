@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
@@ -32,6 +33,7 @@ class CouponCommand(BaseCommand, ABC):
     """A command parses, calls one function and prints. --help ends with `examples`."""
 
     examples = ""
+    uses_redis = True
     # Only the checks of the settings run. Django's own checks import the URLs, the admin and the API, which no command
     # uses; that would take a third of a consumer's start.
     requires_system_checks = ["coupons"]
@@ -42,8 +44,12 @@ class CouponCommand(BaseCommand, ABC):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if self.uses_redis:
+                from coupons.admission.scripts import refuse_cluster  # other commands start faster without it
+
+                refuse_cluster()
             self.run(**options)
-        except OperatorError as error:
+        except (OperatorError, ImproperlyConfigured) as error:
             raise CommandError(make_visible(str(error)), returncode=EXIT_REFUSED) from error
         except PushDidNotArrive as error:
             raise CommandError(make_visible(str(error)), returncode=EXIT_UNAVAILABLE) from error

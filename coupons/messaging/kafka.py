@@ -90,6 +90,12 @@ def client_config(**more: Any) -> dict[str, Any]:
         # Limits the wait for an answer that was lost on a link that stays up. By default a client waits a minute in
         # silence: a group's member for its coordinator, an idempotent producer for its id.
         "socket.timeout.ms": 10_000,
+        # Nobody makes the topic by asking for it, as a broker with auto.create.topics.enable (Kafka's default) would:
+        # with one partition and its own settings. librdkafka's list calls it a consumer's; producers and
+        # administrators, whose default is true, obey it too (tried with 2.16).
+        "allow.auto.create.topics": False,
+        # Learn of partitions that are added to the topic in seconds. By default five minutes.
+        "topic.metadata.refresh.interval.ms": 5_000,
         "logger": librdkafka_log,
         **settings.KAFKA_CLIENT_CONFIG,
         **more,

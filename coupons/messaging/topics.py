@@ -1,5 +1,9 @@
-"""Administers the topic: creates it, compares its settings, and reads its offsets and the group's progress."""
+"""Administers the topic: creates and repairs it, compares its settings, and reads its offsets and the group's progress.
 
+To ask never makes the topic, also where the broker would (coupons/messaging/kafka.py, `client_config`).
+"""
+
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +12,10 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -62,7 +69,7 @@ def topic_settings() -> dict[str, str]:
 
 
 def create_topic() -> bool:
-    """Creates the topic and waits until the broker knows it. Returns False when the topic exists.
+    """Creates the topic and waits until the broker knows it. Returns False, and changes nothing, when it exists.
 
     Raises LogUnavailable.
     """
@@ -80,16 +87,57 @@ def create_topic() -> bool:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
             raise
-    # The controller answers when the topic is in its log; a broker reads that log a moment later.
+    _wait_until_known(f"Kafka made topic {settings.TOPIC}")
+    return True
+
+
+def repair_topic() -> list[str]:
+    """Gives an existing topic the settings of `topic_settings` and the partitions that it lacks. Returns the changes.
+
+    Leaves what Kafka cannot change at once (`reassignment_plan`), and until then a min.insync.replicas above the number
+    of replicas there are, with which no message would be acknowledged. Never makes the topic keep less than it does.
+    Raises LogUnavailable.
+    """
+    changes = []
+    differing = {name: values for name, values in settings_that_differ().items() if not keeps_more(name, *values)}
+    if _existing_topic_size()["replication factor"] < settings.TOPIC_MIN_INSYNC_REPLICAS:
+        differing.pop("min.insync.replicas", None)
+    if differing:
+        entries = [
+            ConfigEntry(name, wanted, incremental_operation=AlterConfigOpType.SET)
+            for name, (_, wanted) in differing.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, settings.TOPIC, incremental_configs=entries)
+        with _asking(f"change topic {settings.TOPIC}") as client:
+            client.incremental_alter_configs([resource], request_timeout=_timeout_sec())[resource].result()
+        changes += [f"{name} was {found}, is {wanted}" for name, (found, wanted) in differing.items()]
+    if (short := what_is_too_small().get("partitions")) is not None:
+        found, wanted = short
+        with _asking(f"add partitions to topic {settings.TOPIC}") as client:
+            more = NewPartitions(settings.TOPIC, wanted)
+            client.create_partitions([more], request_timeout=_timeout_sec())[settings.TOPIC].result()
+        _wait_until_known(f"Kafka added partitions to topic {settings.TOPIC}", partitions=wanted)
+        changes.append(f"partitions were {found}, are {wanted}")
+    return changes
+
+
+def keeps_more(name: str, found: str, wanted: str) -> bool:
+    """Returns whether the topic keeps messages for longer than it should, or on more replicas."""
+    if name not in ("retention.ms", "min.insync.replicas"):
+        return False
+    return int(found) > int(wanted) or int(found) == -1  # a retention of -1: for ever
+
+
+def _wait_until_known(done: str, *, partitions: int = 1) -> None:
+    """The controller answers when a change is in its log; a broker reads that log a moment later."""
     deadline = time.monotonic() + _timeout_sec()
-    while partition_count() is None:
+    while (partition_count() or 0) < partitions:
         if time.monotonic() > deadline:
             raise LogUnavailable(
-                f"Kafka made topic {settings.TOPIC}, but {settings.KAFKA_BOOTSTRAP_SERVERS} does not know it yet;"
+                f"{done}, but {settings.KAFKA_BOOTSTRAP_SERVERS} does not know it yet;"
                 " `manage.py check --deploy` says when it does."
             )
         time.sleep(0.02)
-    return True
 
 
 def partition_count() -> int | None:
@@ -110,6 +158,40 @@ def why_it_takes_no_messages() -> str:
     if below := sum(len(each.isrs) < needed for each in partitions):
         return f"{below} of {len(partitions)} partitions have fewer than {needed} replicas in sync"
     return ""
+
+
+def what_is_too_small() -> dict[str, tuple[int, int]]:
+    """Compares an existing topic's size with the settings: what there is too little of -> (actual, expected number)."""
+    wanted = {"partitions": settings.TOPIC_PARTITIONS, "replication factor": settings.TOPIC_REPLICATION}
+    found = _existing_topic_size()
+    return {name: (found[name], least) for name, least in wanted.items() if found[name] < least}
+
+
+def reassignment_plan() -> str:
+    """Returns the file by which kafka-reassign-partitions gives each partition the replicas that it lacks, in turn over
+    the brokers. Its present replicas stay, the leader first."""
+    topic = _existing_topic()
+    with _asking("list the brokers") as client:
+        brokers = sorted(client.list_topics(settings.TOPIC, timeout=_timeout_sec()).brokers)
+    partitions = []
+    for number, partition in sorted(topic.partitions.items()):
+        others = [each for each in brokers[number % len(brokers) :] + brokers if each not in partition.replicas]
+        replicas = [*partition.replicas, *dict.fromkeys(others)][: settings.TOPIC_REPLICATION]
+        partitions.append({"topic": settings.TOPIC, "partition": number, "replicas": replicas})
+    return json.dumps({"version": 1, "partitions": partitions})
+
+
+def _existing_topic() -> TopicMetadata:
+    topic = _topic()
+    if topic is None:
+        raise _missing()
+    return topic
+
+
+def _existing_topic_size() -> dict[str, int]:
+    partitions = _existing_topic().partitions.values()
+    # The partition with the fewest replicas counts: they may differ.
+    return {"partitions": len(partitions), "replication factor": min(len(each.replicas) for each in partitions)}
 
 
 def topic_id() -> str:
@@ -171,8 +253,12 @@ def _topic() -> TopicMetadata | None:
 def _existing_partition_count() -> int:
     count = partition_count()
     if count is None:
-        raise LogUnavailable(f"Kafka has no topic {settings.TOPIC}; `manage.py create_topic` makes it.")
+        raise _missing()
     return count
+
+
+def _missing() -> LogUnavailable:
+    return LogUnavailable(f"Kafka has no topic {settings.TOPIC}; `manage.py create_topic` makes it.")
 
 
 def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:

@@ -22,7 +22,8 @@ class Campaign(models.Model):
 
     `revision` rises with every change that Redis must get. `epoch` rises with every rebuild (0 = never loaded), and
     `mended_epoch` follows when that rebuild has ended: a Redis with a lower epoch is an older copy. A trigger on the
-    coupon table keeps `issued_count` (migration 0002), never this program.
+    coupon table keeps `issued_count` (migration 0002), never this program. An unloaded campaign is closed and settled,
+    and has left Redis for good (reconciliation/unload.py).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -42,6 +43,8 @@ class Campaign(models.Model):
         editable=False,
         help_text="Where each rebuild found the topic's end: epoch -> partition -> offset",
     )
+    closed_at = models.DateTimeField(null=True, editable=False)
+    unloaded_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -59,11 +62,24 @@ class Campaign(models.Model):
             models.CheckConstraint(
                 name="campaign_issued_within_quantity", condition=Q(issued_count__lte=F("quantity"))
             ),
+            models.CheckConstraint(
+                name="campaign_unloaded_is_closed",
+                condition=Q(unloaded_at__isnull=True) | Q(state=CampaignState.CLOSED),
+            ),
         ]
         permissions = [("operate_campaign", "Can open, pause, resume, close and resize campaigns")]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_loaded(self) -> bool:
+        """As LOADED says of rows."""
+        return self.epoch > 0 and self.unloaded_at is None
+
+
+LOADED = Q(epoch__gt=0, unloaded_at__isnull=True)
+"""Campaigns whose state Redis has or should have: opened, and not unloaded."""
 
 
 class Coupon(models.Model):

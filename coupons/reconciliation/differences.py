@@ -195,7 +195,10 @@ class TopicLedger:
 
 @dataclass(slots=True)
 class Ledger:
-    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer."""
+    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer.
+
+    An unloaded campaign's has the number of its rows, and nothing was compared.
+    """
 
     campaign_id: UUID
     name: str
@@ -208,6 +211,7 @@ class Ledger:
     unread: int = 0
     first_sequence: int | None = None
     last_sequence: int | None = None
+    unloaded: bool = False
     differences: dict[Kind, Difference] = field(default_factory=dict)
 
     @property
@@ -237,6 +241,7 @@ class Ledger:
             "first_sequence": self.first_sequence,
             "last_sequence": self.last_sequence,
             "closes": self.closes,
+            "unloaded": self.unloaded,
             "differences": [self._describe(found) for found in self.differences.values()],
         }
 

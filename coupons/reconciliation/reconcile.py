@@ -15,7 +15,7 @@ from uuid import UUID
 
 from coupons.admission import campaign_store
 from coupons.messaging.topics import partition_lags
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
 from coupons.reconciliation.compare import Comparison
 from coupons.reconciliation.differences import Ledger, TopicLedger
 from coupons.reconciliation.sources import TopicReader, read_redis
@@ -23,7 +23,7 @@ from coupons.reconciliation.temporary_tables import TemporaryTables
 
 
 class Reconciliation:
-    """Makes the ledgers of these campaigns, or of all that were ever opened; reads the topic once for all of them.
+    """Makes the ledgers of these campaigns, or of all that are loaded; reads the topic once for all of them.
 
     Raises RetryLater (a part is down, or a state is not current), TemporaryTablesRefused and database errors. An error
     is no verdict: the ledger was not checked.
@@ -32,11 +32,12 @@ class Reconciliation:
     def __init__(self, *, campaign_ids: Iterable[UUID] | None = None) -> None:
         self._lags = partition_lags()
         # After the offsets: each message below them was published after its campaign was created.
-        campaigns = Campaign.objects.filter(epoch__gt=0).order_by("created_at")
+        campaigns = Campaign.objects.filter(LOADED).order_by("created_at")
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
         self.campaigns: Sequence[Campaign] = list(campaigns)
-        self._topic = TopicReader(self._lags, self.campaigns, check_others=campaign_ids is None)
+        unloaded = Campaign.objects.filter(unloaded_at__isnull=False).values_list("pk", flat=True)
+        self._topic = TopicReader(self._lags, self.campaigns, check_others=campaign_ids is None, unloaded=set(unloaded))
         self._tables = TemporaryTables()
 
     def __enter__(self) -> Self:

@@ -35,16 +35,25 @@ class TopicReader:
     """Reads the topic once for all of these campaigns.
 
     `unknown_keys` are their messages that may be promises but are signed with a key that is not known here. With
-    `check_others`, which needs all campaigns, every other message that was read must have left a failed event.
+    `check_others`, which needs all campaigns, every other message that was read must have left a failed event, except
+    those of unloaded campaigns.
     """
 
-    def __init__(self, lags: Mapping[int, PartitionLag], campaigns: Sequence[Campaign], *, check_others: bool) -> None:
+    def __init__(
+        self,
+        lags: Mapping[int, PartitionLag],
+        campaigns: Sequence[Campaign],
+        *,
+        check_others: bool,
+        unloaded: Collection[UUID] = (),
+    ) -> None:
         self.ledger = TopicLedger()
         self.unknown_keys = {campaign.pk: Difference(Kind.UNKNOWN_KEY) for campaign in campaigns}
         self._stretches = {partition: (lag.start, lag.end) for partition, lag in lags.items()}
         self._next_offsets = {partition: lag.next_offset for partition, lag in lags.items()}
         self._campaigns = {campaign.pk: (str(campaign.pk), campaign.log_ends) for campaign in campaigns}
         self._check_others = check_others
+        self._unloaded = unloaded
 
     def read(self, tables: TemporaryTables) -> None:
         """Raises LogUnavailable and database errors."""
@@ -63,6 +72,8 @@ class TopicReader:
                 self.ledger.messages += 1
                 self.ledger.unread += unread
                 ticket, key_id = read_ticket(message.payload, message.headers)
+                if ticket is not None and ticket.campaign_id in self._unloaded:
+                    continue  # whatever was promised was settled before
                 if ticket is None or ticket.campaign_id not in self._campaigns:
                     if self._check_others and not unread:
                         others.append(message.position)

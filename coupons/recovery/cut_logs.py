@@ -9,12 +9,15 @@ import logging
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
 
 from coupons.admission import ticket_store
-from coupons.errors import StateStale
+from coupons.admission.scripts import is_refusal
+from coupons.errors import GateUnavailable, StateStale
 from coupons.messaging import read_offsets
 from coupons.messaging.topics import PartitionLag, partition_lags, topic_id
-from coupons.models import Campaign, PartitionOffset
+from coupons.models import LOADED, Campaign, PartitionOffset
 
 logger = logging.getLogger(__name__)
 MISSING_PARTITION = PartitionLag(0, 0, None)
@@ -49,13 +52,19 @@ def _is_cut(row: PartitionOffset, lag: PartitionLag, now_id: str) -> bool:
 
 
 def _mark_unpublished(partitions: list[int]) -> None:
-    """Marks tickets of every campaign whose state is current. A rebuild of the others reads the log anyway."""
-    for campaign_id, epoch in Campaign.objects.filter(epoch__gt=0).values_list("pk", "epoch"):
+    """Marks tickets of every campaign whose state is current. A rebuild of the others forgets the positions anyway, and
+    a campaign whose keys Redis refuses must be rebuilt: its state is stale from now on."""
+    for campaign_id, epoch in Campaign.objects.filter(LOADED).values_list("pk", "epoch"):
         try:
             for partition in partitions:
                 ticket_store.mark_unpublished(campaign_id=campaign_id, epoch=epoch, partition=partition)
         except StateStale as error:
             logger.info("log.left_to_rebuild reason=%s", error)
+        except GateUnavailable as error:
+            if not is_refusal(error):
+                raise
+            Campaign.objects.filter(pk=campaign_id, epoch=epoch).update(epoch=F("epoch") + 1, updated_at=Now())
+            logger.warning("log.left_to_rebuild reason=campaign %s: %s", campaign_id, error)
 
 
 def _remember(lags: dict[int, PartitionLag], now_id: str) -> None:

@@ -16,6 +16,7 @@ from coupons.messaging.positions import Position
 from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign
+from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.late import came_late
 from coupons.recovery.unknown_keys import Unverified, is_forged
 from coupons.runtime.failpoints import REBUILD_ENDS_ASKED, failpoint
@@ -40,11 +41,14 @@ class Log:
             tickets[ticket.user_id] = (ticket.sequence, float(position.score))
 
 
-def read_logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool, forged_keys: Collection[str]) -> Log:
+def read_logged_tickets(
+    campaigns: Sequence[Campaign], failures: CampaignFailures, *, whole_topic: bool, forged_keys: Collection[str]
+) -> Log:
     """Reads the unread messages, or with `whole_topic` all that the topic still has.
 
     Leaves out messages that landed after a former rebuild had noted the end (late.py), and those that were recorded as
-    refused, even if their bytes are published once more: no user was promised such a ticket.
+    refused, even if their bytes are published once more: no user was promised such a ticket. What it has of a campaign
+    that is in `failures` is not complete.
     """
     lags = partition_lags()  # read offsets first, then the ends
     failpoint(REBUILD_ENDS_ASKED)
@@ -58,7 +62,12 @@ def read_logged_tickets(campaigns: Sequence[Campaign], *, whole_topic: bool, for
         if ticket is None or ticket.campaign_id not in log.tickets:
             continue  # the consumer makes a failed event of it
         campaign_id = ticket.campaign_id
-        if came_late(ticket.epoch, message.position, former[campaign_id]) or _is_refused(message, refused[campaign_id]):
+        try:
+            came_after = came_late(ticket.epoch, message.position, former[campaign_id])
+        except Exception as error:  # noqa: BLE001  its row is damaged, and no other campaign waits for that
+            failures.errors[campaign_id] = error
+            continue
+        if came_after or _is_refused(message, refused[campaign_id]):
             continue
         if key_id is None:
             log.add(ticket, message.position)

@@ -17,8 +17,9 @@ in PostgreSQL or the token in Redis, and a rebuilder ends when it no longer find
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -29,14 +30,16 @@ from django.db.models.functions import Now
 
 from coupons.admission.rebuild import BuiltState, Rebuilding, begin_rebuild, finish_rebuild
 from coupons.campaigns.redis_sync import settings_of
-from coupons.errors import StateStale, UnknownMessageKey
-from coupons.models import Campaign
+from coupons.errors import StateStale
+from coupons.models import LOADED, Campaign, CampaignState
+from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.cut_logs import check_log_ends
 from coupons.recovery.gather import Log, build_state, read_logged_tickets
 from coupons.recovery.late import add_log_ends
 from coupons.recovery.locks import Work, work_lock
 from coupons.recovery.stale import SLACK_SEC, record_rebuilt, still_stale
 from coupons.recovery.unknown_keys import refuse_unaccounted
+from coupons.runtime.clock import database_now
 from coupons.runtime.failpoints import (
     REBUILD_BEGUN,
     REBUILD_EPOCH_RAISED,
@@ -65,6 +68,7 @@ def rebuild_campaigns(
     only_stale: bool = False,
     whole_topic: bool = False,
     forged_keys: Collection[str] = (),
+    failures: CampaignFailures | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[RebuildReport] | None:
     """Rebuilds these campaigns in one pass, current ones too. Returns None when another rebuilder is at work.
@@ -72,56 +76,114 @@ def rebuild_campaigns(
     Until the end they answer 503. `only_stale` skips those that another rebuilder has made current meanwhile.
     `whole_topic` also reads messages that were read already, for rows that PostgreSQL has lost.
 
-    Raises RetryLater when Redis or Kafka does not answer, or when another rebuilder has begun since: the campaigns stay
-    closed, and the next rebuild starts from the beginning. Raises UnknownMessageKey when only a message of an unknown
-    key, which is not one of `forged_keys`, may carry a promise: that campaign stays closed.
+    Raises RetryLater when Redis or Kafka does not answer: the campaigns stay closed, and the next rebuild starts from
+    the beginning. So does a campaign that fails for a reason of its own, while the others open: another rebuilder has
+    begun since, Redis refuses its keys, or only a message of an unknown key, which is not one of `forged_keys`, may
+    carry a promise (UnknownMessageKey). The caller's `failures` gets these errors; without it they are raised last.
     """
+    noted = CampaignFailures() if failures is None else failures
+    reports = _rebuild(
+        list(campaign_ids),
+        noted,
+        only_stale=only_stale,
+        whole_topic=whole_topic,
+        forged_keys=forged_keys,
+        sleep=sleep,
+    )
+    if failures is None:
+        noted.report()
+    return reports
+
+
+def _rebuild(
+    ids: list[UUID],
+    failures: CampaignFailures,
+    *,
+    only_stale: bool,
+    whole_topic: bool,
+    forged_keys: Collection[str],
+    sleep: Callable[[float], None],
+) -> list[RebuildReport] | None:
     with work_lock(Work.REBUILD) as acquired:
         if not acquired:
             return None
-        ids = list(campaign_ids)
-        stale = still_stale(ids)
-        ids = stale if only_stale else ids
+        stale = still_stale(ids, failures)
+        ids = stale if only_stale else [each for each in ids if each not in failures.errors]
         if not ids:
             return []
         check_log_ends()  # after a cut the read offset is void; and without Kafka no rebuild begins
-        started = time.monotonic()
-        rebuildings = _begin(ids)
-        sleep(promise_window_sec())
-        campaigns = {
-            campaign_id: _reload_campaign(campaign_id, epoch) for campaign_id, (_, epoch) in rebuildings.items()
-        }
-        log = read_logged_tickets(list(campaigns.values()), whole_topic=whole_topic, forged_keys=forged_keys)
-        failpoint(REBUILD_LOG_READ)
         reports = []
-        refused: list[UnknownMessageKey] = []
-        for campaign_id, campaign in campaigns.items():
-            try:
-                state = _swap_in(campaign, rebuildings[campaign_id][0], log, was_stale=campaign_id in stale)
-            except UnknownMessageKey as error:
-                refused.append(error)  # the other campaigns open
-                continue
-            report = RebuildReport(campaign_id, len(state.tickets), len(state.pending), time.monotonic() - started)
-            reports.append(report)
-            logger.info("rebuild.done epoch=%d %s", campaign.epoch, report)
+        for part in in_order_of_need(ids):
+            reports += _rebuild_part(
+                part, stale, failures, whole_topic=whole_topic, forged_keys=forged_keys, sleep=sleep
+            )
         for report in reports:  # after all campaigns are open again
-            correct_issued_count(report.campaign_id)
-        if refused:
-            raise refused[0]
+            with failures.of(report.campaign_id):
+                correct_issued_count(report.campaign_id)
         return reports
 
 
-def _begin(campaign_ids: Collection[UUID]) -> dict[UUID, tuple[Rebuilding, int]]:
+def in_order_of_need(campaign_ids: Collection[UUID]) -> list[list[UUID]]:
+    """Returns the campaigns in two parts, the second of which is begun when the first one is open again: those that
+    have ended may have millions of tickets, and nobody waits for them. In the first part those that can admit users
+    come first, by their opening, then the paused and the sold-out ones."""
+    now = database_now()
+    parts: tuple[list[tuple[int, datetime, UUID]], ...] = ([], [])
+    for campaign in Campaign.objects.filter(pk__in=campaign_ids).defer("log_ends"):
+        has_ended = campaign.closes_at is not None and campaign.closes_at <= now
+        is_over = has_ended or campaign.state == CampaignState.CLOSED
+        is_sold_out = campaign.issued_count >= campaign.quantity
+        rank = 0 if campaign.state == CampaignState.OPEN and not is_sold_out else 1
+        parts[is_over].append((rank, campaign.opens_at, campaign.pk))
+    return [[campaign_id for _, _, campaign_id in sorted(part)] for part in parts if part]
+
+
+def _rebuild_part(
+    ids: Sequence[UUID],
+    stale: Collection[UUID],
+    failures: CampaignFailures,
+    *,
+    whole_topic: bool,
+    forged_keys: Collection[str],
+    sleep: Callable[[float], None],
+) -> list[RebuildReport]:
+    started = time.monotonic()
+    rebuildings = _begin(ids, failures)
+    sleep(promise_window_sec())
+    campaigns = {}
+    for campaign_id, (_, epoch) in rebuildings.items():
+        with failures.of(campaign_id):
+            campaigns[campaign_id] = _reload_campaign(campaign_id, epoch)
+    log = read_logged_tickets(list(campaigns.values()), failures, whole_topic=whole_topic, forged_keys=forged_keys)
+    failpoint(REBUILD_LOG_READ)
+    reports = []
+    for campaign_id, campaign in campaigns.items():
+        if campaign_id in failures.errors:
+            continue
+        with failures.of(campaign_id):
+            state = _swap_in(campaign, rebuildings[campaign_id][0], log, was_stale=campaign_id in stale)
+            report = RebuildReport(campaign_id, len(state.tickets), len(state.pending), time.monotonic() - started)
+            reports.append(report)
+            logger.info("rebuild.done epoch=%d %s", campaign.epoch, report)
+    return reports
+
+
+def _begin(campaign_ids: Sequence[UUID], failures: CampaignFailures) -> dict[UUID, tuple[Rebuilding, int]]:
     """Closes the campaigns in Redis, then raises their epochs in PostgreSQL. Returns the new epochs."""
     token = uuid4().hex
-    former = dict(Campaign.objects.filter(pk__in=campaign_ids).values_list("pk", "epoch"))
-    rebuildings = {campaign_id: begin_rebuild(campaign_id=campaign_id, token=token) for campaign_id in former}
+    former = dict(Campaign.objects.filter(LOADED, pk__in=campaign_ids).values_list("pk", "epoch"))
+    rebuildings = {}
+    for campaign_id in campaign_ids:
+        if campaign_id not in former:
+            continue
+        with failures.of(campaign_id):
+            rebuildings[campaign_id] = begin_rebuild(campaign_id=campaign_id, token=token)
     # Crash from here on => the campaigns are closed and stale; the next rebuild begins anew.
     failpoint(REBUILD_BEGUN)
-    begun = {
-        campaign_id: (rebuilding, _raise_epoch(rebuilding, former[campaign_id]))
-        for campaign_id, rebuilding in rebuildings.items()
-    }
+    begun = {}
+    for campaign_id, rebuilding in rebuildings.items():
+        with failures.of(campaign_id):
+            begun[campaign_id] = rebuilding, _raise_epoch(rebuilding, former[campaign_id])
     failpoint(REBUILD_EPOCH_RAISED)
     return begun
 

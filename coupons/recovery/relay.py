@@ -24,7 +24,8 @@ from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import PARTITION_STEP, Position
 from coupons.messaging.producer import publisher
 from coupons.messaging.topics import PartitionLag, partition_lags
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
+from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.cut_logs import check_log_ends
 from coupons.recovery.locks import Work, work_lock
 from coupons.runtime.clock import moment_of
@@ -47,13 +48,20 @@ class RelayReport:
         return f"{self.published} published again, {self.settled} settled, {self.unacknowledged} not acknowledged"
 
 
-def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport | None:
-    """Relays for all loaded campaigns, or these. Returns None when another relay is at work. Raises RetryLater."""
+def relay_pending(
+    *, campaign_ids: Iterable[UUID] | None = None, failures: CampaignFailures | None = None
+) -> RelayReport | None:
+    """Relays for all loaded campaigns, or these. Returns None when another relay is at work. Raises RetryLater.
+
+    One that fails for a reason of its own does not stop the others: the caller's `failures` gets its error; without it
+    the error is raised last.
+    """
+    noted = CampaignFailures() if failures is None else failures
     report, until = RelayReport(), time.monotonic() + RUN_SEC
     with work_lock(Work.RELAY) as acquired:
         if not acquired:
             return None
-        campaigns = Campaign.objects.filter(epoch__gt=0)
+        campaigns = Campaign.objects.filter(LOADED)
         if campaign_ids is not None:
             campaigns = campaigns.filter(pk__in=list(campaign_ids))
         # First: what the relay publishes could make a cut log as long as before, and hide the cut.
@@ -61,13 +69,16 @@ def relay_pending(*, campaign_ids: Iterable[UUID] | None = None) -> RelayReport 
         # Read before any ticket: a ticket that is still pending below a read offset has its row, or needs a message.
         lags = partition_lags()
         for campaign_id, epoch in campaigns.values_list("pk", "epoch"):
-            try:
-                while _relay_campaign(campaign_id, epoch, lags, report) and time.monotonic() < until:
-                    pass
-            except StateStale as error:
-                logger.info("relay.skipped reason=%s", error)  # the rebuild comes first
+            with noted.of(campaign_id):
+                try:
+                    while _relay_campaign(campaign_id, epoch, lags, report) and time.monotonic() < until:
+                        pass
+                except StateStale as error:
+                    logger.info("relay.skipped reason=%s", error)  # the rebuild comes first
     if report.published or report.settled or report.unacknowledged:
         logger.info("relay.done %s", report)
+    if failures is None:
+        noted.report()
     return report
 
 

@@ -22,7 +22,8 @@ from coupons.messaging.messages import Ticket
 from coupons.messaging.positions import Position
 from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import partition_lags
-from coupons.models import Campaign, FailEventHistory
+from coupons.models import LOADED, Campaign, FailEventHistory
+from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.late import came_late
 from coupons.recovery.stale import stale_campaigns
 
@@ -110,11 +111,11 @@ def find_blocked_campaigns(campaign_ids: Collection[UUID]) -> dict[UUID, Unknown
     refused: dict[UUID, UnknownMessageKey] = {}
     if campaign_ids:
         found, _ = find_unread_unverified(Campaign.objects.filter(pk__in=campaign_ids))
+        failures = CampaignFailures()  # a rebuild reports the others
         for campaign_id, messages in found.items():
-            try:
+            with failures.of(campaign_id):
                 refuse_unaccounted(campaign_id, messages, dict(scan_tickets(campaign_id)) if messages else {})
-            except UnknownMessageKey as error:
-                refused[campaign_id] = error
+        refused = {pk: error for pk, error in failures.errors.items() if isinstance(error, UnknownMessageKey)}
     return refused
 
 
@@ -134,7 +135,7 @@ def describe_keys(messages: Iterable[Unverified]) -> str:
 def report_unknown_keys() -> Sequence[CheckMessage]:
     """Serves `check --deploy`, before the service starts with other keys. Other checks report outages."""
     try:
-        found, unscanned = find_unread_unverified(Campaign.objects.filter(epoch__gt=0))
+        found, unscanned = find_unread_unverified(Campaign.objects.filter(LOADED))
     except (RetryLater, *DATABASE_DOWN):
         return []
     messages: list[CheckMessage] = []
@@ -154,5 +155,5 @@ def refuse_unknown_keys() -> None:
 
     Raises RetryLater and database errors when a part is down.
     """
-    for error in find_blocked_campaigns(stale_campaigns()).values():
+    for error in find_blocked_campaigns(stale_campaigns(failures=CampaignFailures())).values():
         raise OperatorError(str(error))

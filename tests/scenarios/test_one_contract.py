@@ -16,6 +16,7 @@ import pytest
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns.lifecycle import close_campaign, pause_campaign
 from coupons.models import Campaign, Scope
+from coupons.reconciliation.unload import unload_campaigns
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.raw_http import document
 from tests.support.service import HEADERS, Service
@@ -155,6 +156,10 @@ def test_paused_closed_not_open_and_a_draft(twins: Twins) -> None:
         assert int(later.headers["retry-after"]) > 0
     draft = twins.agree(twins.campaigns(opened=False, opens_at=opens_at), user("a"))
     assert '"not-open"' in draft.body
+
+    assert unload_campaigns(campaign_ids=[campaign.pk for campaign in closed], actor="test").refused == {}
+    for _ in range(3):
+        assert twins.agree(closed, user("a")).status == 410
 
 
 GOOD = document(user_id="a")

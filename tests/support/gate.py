@@ -82,3 +82,10 @@ def in_redis(campaign: Campaign) -> CampaignSettings:
     """The settings of a campaign as the gate has them."""
     campaign.refresh_from_db()
     return campaign_store.describe(campaign_id=campaign.pk, epoch=campaign.epoch).settings
+
+
+def damage_keys(campaign: Campaign) -> None:
+    """Redis refuses every script on them, as it does on the keys of a slot that another node has."""
+    key = campaign_keys(campaign.pk).campaign
+    admission_redis().delete(key)
+    admission_redis().set(key, "no hash")

@@ -68,6 +68,7 @@ class Service(Injection):
             "DATABASE_URL": f"postgres://{user}:{password}@{database['HOST']}:{database['PORT']}/{database['NAME']}",
             "COUPON_API_KEYS": API_KEY,
             "COUPON_TOPIC": self._settings.TOPIC,
+            "COUPON_TOPIC_PARTITIONS": str(self._settings.TOPIC_PARTITIONS),
             "COUPON_CONSUMER_GROUP": self._settings.CONSUMER_GROUP,
             "COUPON_METRICS_DIR": "",
         }

@@ -7,6 +7,7 @@ from coupons.models import Scope
 
 
 class Command(CouponCommand):
+    uses_redis = False
     help = (
         "Create an API key for a service. Prints the key and nothing else on standard output. The key is shown only "
         "this once, since only its hash is stored."

@@ -4,7 +4,8 @@ from typing import Any
 from coupons import audit
 from coupons.errors import OperatorError, UnknownMessageKey
 from coupons.management.command import CouponCommand, add_reason, campaign_id, operator
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
+from coupons.recovery.campaign_failures import CampaignFailures
 from coupons.recovery.rebuild import promise_window_sec, rebuild_campaigns
 from coupons.recovery.stale import stale_campaigns
 
@@ -45,16 +46,20 @@ class Command(CouponCommand):
         add_reason(parser)
 
     def run(self, **options: Any) -> None:
+        failures = CampaignFailures()
         if options["all"]:
-            ids = list(Campaign.objects.filter(epoch__gt=0).values_list("pk", flat=True))
+            ids = list(Campaign.objects.filter(LOADED).values_list("pk", flat=True))
         else:
-            ids = options["campaign"] or stale_campaigns()
+            ids = options["campaign"] or stale_campaigns(failures=failures)
         if not ids:
+            failures.report()
             self.stdout.write("Every campaign's state in Redis is current; nothing to rebuild.")
             return
-        campaigns = Campaign.objects.filter(pk__in=ids, epoch__gt=0)
+        campaigns = Campaign.objects.filter(LOADED, pk__in=ids)
         loaded = {campaign.pk for campaign in campaigns}
         unknown = [str(missing) for missing in ids if missing not in loaded]
+        if Campaign.objects.filter(pk__in=unknown, unloaded_at__isnull=False).exists():
+            raise OperatorError("An unloaded campaign has left Redis for good: PostgreSQL alone has its tickets.")
         if unknown:
             raise OperatorError(f"No opened campaign has the id {', '.join(unknown)}.")
         forged = options["forged_key"]
@@ -63,10 +68,9 @@ class Command(CouponCommand):
         self.stderr.write(
             f"Rebuilding {len(ids)} campaigns after a wait of {promise_window_sec():.1f} s for answers under way."
         )
-        try:
-            reports = rebuild_campaigns(campaign_ids=ids, whole_topic=options["whole_topic"], forged_keys=forged)
-        except UnknownMessageKey as error:
-            raise OperatorError(str(error)) from error
+        reports = rebuild_campaigns(
+            campaign_ids=ids, whole_topic=options["whole_topic"], forged_keys=forged, failures=failures
+        )
         if reports is None:
             raise OperatorError("Another rebuild is running (most likely the keeper's); nothing was done.")
         for report in reports:
@@ -74,3 +78,7 @@ class Command(CouponCommand):
                 f"{report.campaign_id}: {report.tickets} tickets, {report.pending} of them pending, "
                 f"{report.seconds:.1f} s"
             )
+        try:
+            failures.report()
+        except UnknownMessageKey as error:
+            raise OperatorError(str(error)) from error

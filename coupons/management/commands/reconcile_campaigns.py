@@ -6,13 +6,17 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 
-from coupons.errors import StateStale
+from coupons.admission.scripts import is_refusal
+from coupons.errors import GateUnavailable, StateStale
+from coupons.issuing.ticket_rows import failed_tickets
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
-from coupons.models import Campaign
+from coupons.models import LOADED, Campaign
 from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger, healed_by
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.temporary_tables import TemporaryTablesRefused
 from coupons.runtime.text import make_visible
+
+UNLOADED = ", by the rows of PostgreSQL alone: it is unloaded, and compared with nothing"
 
 
 class Command(CouponCommand):
@@ -34,7 +38,7 @@ class Command(CouponCommand):
 
     def run(self, **options: Any) -> None:
         chosen = options["campaign"]
-        drafts = self._drafts(chosen)
+        not_loaded = self._not_loaded(chosen)
         ledgers: list[Ledger] = []
         unseen: list[str] = []
         try:
@@ -42,11 +46,13 @@ class Command(CouponCommand):
                 for campaign in looking.campaigns:
                     try:
                         ledgers.append(looking.ledger_of(campaign))
-                    except StateStale as error:
+                    except (StateStale, GateUnavailable) as error:
+                        if not isinstance(error, StateStale) and not is_refusal(error):
+                            raise
                         unseen.append(str(error))
         except TemporaryTablesRefused as error:
             raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
-        ledgers += drafts
+        ledgers += not_loaded
         topic = None if chosen else looking.topic
         closes = all(ledger.closes for ledger in ledgers) and (topic is None or topic.closes)
         if options["json"]:
@@ -60,14 +66,21 @@ class Command(CouponCommand):
         if unseen:
             sys.exit(EXIT_UNAVAILABLE)
 
-    def _drafts(self, chosen: UUID | None) -> list[Ledger]:
+    def _not_loaded(self, chosen: UUID | None) -> list[Ledger]:
+        """Returns the ledgers of drafts, which have no tickets, and of unloaded campaigns, which have only rows."""
         campaigns = Campaign.objects.order_by("created_at")
         if chosen:
             campaigns = campaigns.filter(pk=chosen)
             if not campaigns.exists():
                 raise CommandError(f"There is no campaign {chosen}.", returncode=EXIT_UNAVAILABLE)
-        drafts = campaigns.filter(epoch=0)
-        return [Ledger(campaign.pk, campaign.name, campaign.quantity) for campaign in drafts]
+        ledgers = []
+        for campaign in campaigns.exclude(LOADED):
+            ledger = Ledger(campaign.pk, campaign.name, campaign.quantity, unloaded=campaign.unloaded_at is not None)
+            ledger.issued = ledger.coupons = campaign.issued_count
+            ledger.failed = sum(1 for _ in failed_tickets(campaign.pk))
+            ledger.tickets = ledger.issued + ledger.failed
+            ledgers.append(ledger)
+        return ledgers
 
     def _print_json(self, ledgers: list[Ledger], topic: TopicLedger | None, *, closes: bool, unseen: list[str]) -> None:
         document = {
@@ -85,6 +98,7 @@ class Command(CouponCommand):
                 f"{ledger.campaign_id} {make_visible(ledger.name)}: "
                 f"tickets {ledger.tickets} = issued {ledger.issued} + failed {ledger.failed} + "
                 f"pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
+                f"{UNLOADED if ledger.unloaded else ''}"
             )
             for found in ledger.differences.values():
                 self.stdout.write(f"  {found.kind} x {found.count}: {EXPLANATIONS[found.kind].meaning}.")

@@ -7,6 +7,7 @@ from coupons.runtime.text import make_visible
 
 
 class Command(CouponCommand):
+    uses_redis = False
     help = "Revoke an API key for good: every process refuses it within seconds."
     examples = """
   manage.py revoke_api_key 3f9a01bc --reason "the partner's laptop was stolen"

@@ -9,6 +9,7 @@ from coupons.runtime.signal_event import SignalEvent
 
 
 class Command(CouponCommand):
+    uses_redis = False
     help = (
         "Run django-crontab's CRONJOBS in the foreground, where no cron daemon runs (containers, `make run`). "
         "SIGTERM or Ctrl-C ends it after the current job."

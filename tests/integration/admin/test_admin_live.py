@@ -91,13 +91,13 @@ def test_a_closed_campaign_that_left_redis_is_no_alarm(service: Service) -> None
 def test_the_list_asks_a_redis_that_hangs_only_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     campaigns = [service.campaign() for _ in range(5)]
     asked: list[str] = []
-    real = scripts.run_each
+    real = scripts.try_each
 
-    def run_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[list[Any]]:
+    def try_each(name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> Any:
         asked.append(name)
         return real(name, calls)
 
-    monkeypatch.setattr(scripts, "run_each", run_each)
+    monkeypatch.setattr(scripts, "try_each", try_each)
     service.stack("pause", "redis")
 
     found = live_state.read_live_states(campaigns)

@@ -61,6 +61,17 @@ def test_a_topic_with_other_settings_is_a_warning(service: Service, settings: La
     assert ids(configuration.check_topic(None)) == ["coupons.W002"]
 
 
+def test_a_topic_that_is_too_small_is_an_error(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC_PARTITIONS, settings.TOPIC_REPLICATION = 24, 3
+    found = list(configuration.check_topic(None))
+
+    assert ids(found) == ["coupons.E021", "coupons.E021"]
+    assert [message.msg for message in found] == [
+        f"Topic {settings.TOPIC}: partitions is 4, should be 24.",
+        f"Topic {settings.TOPIC}: replication factor is 1, should be 3.",
+    ]
+
+
 def test_a_kafka_that_does_not_answer_is_an_error(service: Service, settings: LazySettings) -> None:
     address = settings.KAFKA_BOOTSTRAP_SERVERS
     settings.KAFKA_BOOTSTRAP_SERVERS = "127.0.0.1:1"

@@ -13,6 +13,7 @@ from coupons.admission.scripts import admission_redis
 from coupons.errors import StateStale
 from coupons.issuing.retry import RetryReport, retry_due_events, retry_events_now
 from coupons.models import AuditEntry, Campaign, EventStatus, FailAttempt, FailCode, FailEventHistory
+from tests.support.gate import damage_keys
 from tests.support.service import Service
 from tests.support.tickets import admit, consume, held, insert_coupons, issued_users, rebuild, received
 
@@ -169,6 +170,20 @@ def test_a_stale_campaign_holds_no_other_up(service: Service, stale_due: datetim
     assert set(issued_users(healthy)) == set(USERS[:20])
     rows = FailEventHistory.objects.filter(campaign=stale).values_list("event_status", "attempts", "next_attempt_at")
     assert set(rows) == {(EventStatus.FAIL, 0, stale_due)}
+
+
+def test_damaged_keys_of_a_campaign_hold_no_other_up(service: Service) -> None:
+    healthy, damaged = failed(service, USERS[:20]), failed(service, USERS[20:])
+    damage_keys(damaged)
+    due(damaged, EARLY)
+    due(healthy, LATE)
+
+    with pytest.raises(StateStale, match=f"campaign {damaged.pk}: .*WRONGTYPE.* Of the others: 20 succeeded, 0 failed"):
+        run()
+
+    assert set(issued_users(healthy)) == set(USERS[:20])
+    rows = FailEventHistory.objects.filter(campaign=damaged).values_list("event_status", "attempts")
+    assert set(rows) == {(EventStatus.FAIL, 0)}
 
 
 def test_nor_does_one_that_is_lost_while_it_is_retried(service: Service, settings: LazySettings) -> None:

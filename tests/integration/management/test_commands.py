@@ -6,11 +6,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
 from django.conf import LazySettings
 from django.core.management import call_command
 
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
+from coupons.messaging import topics
 from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailEventHistory, JobRun
@@ -26,6 +28,7 @@ from tests.support.tickets import (
     received,
     were_read,
 )
+from tests.support.waiting import wait_until
 
 
 def lose_redis(campaign: Campaign) -> None:
@@ -59,13 +62,40 @@ def test_create_topic_makes_it_once_and_says_so(service: Service, settings: Lazy
     assert run("create_topic") == Ran(0, f"Topic {settings.TOPIC} already exists, with 4 partitions.\n", "")
 
 
-def test_create_topic_exits_1_when_the_settings_differ(service: Service, settings: LazySettings) -> None:
-    settings.TOPIC_RETENTION_MS = 3_600_000
+def test_create_topic_repairs_one_that_is_too_small(service: Service, settings: LazySettings) -> None:
+    """As one that Kafka made when somebody asked for it. Replicas come by Kafka's own tool."""
+    settings.TOPIC = f"{settings.TOPIC}_found"
+    made = topics.administrator().create_topics([NewTopic(settings.TOPIC, num_partitions=1)])
+    made[settings.TOPIC].result(20)
+    settings.TOPIC_MIN_INSYNC_REPLICAS, settings.TOPIC_REPLICATION = 2, 3
+    wait_until(topics.partition_count, what="the topic")
     ran = run("create_topic")
 
     assert ran.code == 1
-    assert "retention.ms is 2592000000, should be 3600000" in ran.err
-    assert "kafka-configs" in ran.err
+    assert "replication factor is 1, should be 3" in ran.err
+    assert "kafka-reassign-partitions.sh --bootstrap-server" in ran.err
+    *said, plan = ran.out.splitlines()
+    assert said == [
+        f"Topic {settings.TOPIC} already exists, with 4 partitions.",
+        "  changed: message.timestamp.type was CreateTime, is LogAppendTime",
+        "  changed: partitions were 1, are 4",
+    ]
+    assert [each["partition"] for each in json.loads(plan)["partitions"]] == [0, 1, 2, 3]
+    differing = topics.settings_that_differ()
+    assert differing == {"min.insync.replicas": ("1", "2")}, "with one replica, no message would be acknowledged"
+
+    settings.TOPIC_MIN_INSYNC_REPLICAS = settings.TOPIC_REPLICATION = 1
+    assert run("create_topic") == Ran(0, f"Topic {settings.TOPIC} already exists, with 4 partitions.\n", "")
+
+
+def test_create_topic_makes_no_topic_keep_less(service: Service, settings: LazySettings) -> None:
+    settings.TOPIC_RETENTION_MS = 3_600_000
+    ran = run("create_topic")
+
+    assert ran.code == 0
+    left = "  left: retention.ms is 2592000000, more than 3600000; Kafka's kafka-configs lowers it"
+    assert ran.out.splitlines()[1:] == [left]
+    assert topics.settings_that_differ() == {"retention.ms": ("2592000000", "3600000")}
 
 
 def test_relay_says_what_it_published(service: Service, settings: LazySettings) -> None:
@@ -175,6 +205,7 @@ def test_reconcile_as_json_is_one_document(service: Service) -> None:
         "first_sequence": 1,
         "last_sequence": 1,
         "closes": True,
+        "unloaded": False,
         "differences": [],
     }
 
