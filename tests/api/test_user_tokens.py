@@ -129,6 +129,11 @@ def test_a_token_that_says_the_wrong_thing(
     assert reason in refused(issuer.token(**named), campaign)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("user_id", [".", ".."])
+def test_a_user_whom_no_url_can_carry(campaign: Campaign, issuer: Issuer, user_id: str) -> None:
+    assert "no user id" in refused(issuer.token(user_id), campaign)
+
+
 @pytest.mark.attack("`alg: none`", "a good payload with none, None, NONE or nothing as its algorithm", "401")
 def test_an_unsigned_token(campaign: Campaign, issuer: Issuer) -> None:
     _, payload, _ = issuer.token("42").split(".")
