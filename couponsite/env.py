@@ -63,6 +63,22 @@ def path(name: str) -> Path | None:
     return Path(value).absolute() if value else None
 
 
+def path_prefix(name: str, *, taken: Sequence[str]) -> str:
+    """Reads a path like `/coupons`, without the slash at its end; "" when the variable is not set.
+
+    `taken` are the first parts of the service's own paths: below one of them, a prefix could not be told from the path.
+    """
+    value = _given(name).rstrip("/")
+    if not value:
+        return ""
+    parts = value.split("/")
+    if parts.pop(0) or not all(re.fullmatch(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+", part) for part in parts):
+        raise ImproperlyConfigured(f"{name}={value!r} is no path like /coupons, of A-Z a-z 0-9 . _ ~ - and slashes.")
+    if parts[0] in taken:
+        raise ImproperlyConfigured(f"{name}={value!r} begins like a path of the service itself: choose another name.")
+    return value
+
+
 def integer(name: str, *, default: int, least: int, most: int | None = None) -> int:
     text = _given(name) or str(default)
     try:

@@ -117,4 +117,4 @@ def _invalid(error: exceptions.ValidationError) -> Problem:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/api/")
+    return request.path_info.startswith("/api/")

@@ -55,7 +55,7 @@ _decoder = msgspec.json.Decoder(Ticket)
 def is_user_id(text: object) -> bool:
     """Accepts numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters of A-Z a-z 0-9 . _ : @ | + -
 
-    Refuses `.` and `..`: clients and proxies take them out of a path (RFC 3986, 5.2.4), encoded ones too, so that nobody
+    Refuses `.` and `..`: clients and proxies take them out of a path (RFC 3986, 5.2.4), encoded ones too, so nobody
     could ask for the ticket.
     """
     return isinstance(text, str) and USER_ID.fullmatch(text) is not None
