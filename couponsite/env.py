@@ -13,8 +13,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from couponsite.env_file import BadLine, read_env_file
 
 OUR_PREFIX = "COUPON_"
 MIN_SECRET_BYTES = 32
@@ -26,14 +27,20 @@ _read = {"COUPON_ENV_FILE"}
 def read_file(*usual: Path) -> None:
     """Loads KEY=value lines from the file that COUPON_ENV_FILE names, else from the first of `usual` that exists.
 
-    Variables of the environment win.
+    Variables of the environment win. couponsite/env_file.py says how a line is read.
     """
     named = os.environ.get("COUPON_ENV_FILE")
     if named and not Path(named).is_file():
         raise ImproperlyConfigured(f"COUPON_ENV_FILE names {named!r}, which is no file: correct the path or unset it.")
     for file in [Path(named)] if named else usual:
         if file.is_file():
-            environ.Env.read_env(file, overwrite=False)
+            try:
+                values = read_env_file(file)
+            except BadLine as error:
+                raise ImproperlyConfigured(str(error)) from None
+            except OSError as error:
+                raise ImproperlyConfigured(f"{file} cannot be read: {error.strerror}.") from None
+            os.environ.update({name: value for name, value in values.items() if name not in os.environ})
             return
 
 

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from couponsite.env_file import BadLine, read_env_file
+
 from . import envfile, ports, settings
+from .errors import StackError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -134,7 +137,11 @@ class Home:
         own = self.settings_of(self.state())
         dot_env = CHECKOUT / ".env"
         if self.root == CHECKOUT / ".stack" and dot_env.exists():
-            own |= {name: value for name, value in envfile.parse(dot_env.read_text()).items() if name in own}
+            try:
+                values = read_env_file(dot_env)
+            except BadLine as error:
+                raise StackError(str(error)) from None
+            own |= {name: value for name, value in values.items() if name in own}
         return {name: os.environ.get(name, value) for name, value in own.items()}
 
     def remove_data(self, part: str) -> None:

@@ -1,18 +1,18 @@
 """bin/stack: its choice of ports and its settings file."""
 
 import json
-import os
 import socket
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
-import environ
 import pytest
 from stack_parts import cli, envfile, packages, ports, settings
 from stack_parts.errors import StackError
 from stack_parts.home import CHECKOUT, Home
+
+from couponsite.env_file import parse, read_env_file
 
 AWKWARD_VALUES = [
     "",
@@ -25,6 +25,7 @@ AWKWARD_VALUES = [
     "# no comment",
     "*",
     "a=b&c;d|e",
+    "a\\b\\",
 ]
 
 
@@ -91,24 +92,32 @@ def test_a_stack_moves_only_a_taken_port(home: Home) -> None:
 
 
 @pytest.mark.parametrize("value", AWKWARD_VALUES)
-def test_shell_and_django_environ_read_what_was_written(
-    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shell_and_service_read_what_was_written(value: str, tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text(envfile.render({"STACK_TEST_VALUE": value}))
     script = 'set -a; . "$1"; printf %s "$STACK_TEST_VALUE"'
     by_shell = subprocess.run(["sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)
     assert by_shell.stdout == value
-
-    monkeypatch.setenv("STACK_TEST_VALUE", "so that it is restored")
-    environ.Env.read_env(file, overwrite=True)
-    assert os.environ["STACK_TEST_VALUE"] == value
-    assert envfile.parse(file.read_text()) == {"STACK_TEST_VALUE": value}
+    assert read_env_file(file) == {"STACK_TEST_VALUE": value}
 
 
 def test_a_line_break_is_refused() -> None:
     with pytest.raises(ValueError, match="line break"):
         envfile.quote("two\nlines")
+
+
+def test_bin_stack_reads_dot_env_as_the_service_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("COUPON_API_KEYS='a key'  # of the shop\nOTHER=1\n")
+    monkeypatch.setattr("stack_parts.home.CHECKOUT", tmp_path)
+    monkeypatch.delenv("COUPON_API_KEYS", raising=False)
+    home = Home(tmp_path / ".stack")
+
+    assert home.effective_settings()["COUPON_API_KEYS"] == "a key"
+
+    (tmp_path / ".env").write_text("COUPON_API_KEYS='hunter2\n")
+    with pytest.raises(StackError, match="line 1: its value has no closing quote") as caught:
+        home.effective_settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_only_the_owner_may_read_the_secrets(home: Home) -> None:
@@ -135,8 +144,8 @@ def test_a_variable_that_is_set_wins(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
     assert cli.main(["env"]) == 0
-    shown = envfile.parse(capsys.readouterr().out)
-    assert shown == {**envfile.parse(home.env_file.read_text()), "REDIS_URL": "redis://elsewhere:1/2"}
+    shown = parse(capsys.readouterr().out)
+    assert shown == {**read_env_file(home.env_file), "REDIS_URL": "redis://elsewhere:1/2"}
 
 
 def test_a_command_gets_settings_and_returns_its_exit_code(home: Home) -> None:
