@@ -109,7 +109,8 @@ def _run(options: argparse.Namespace) -> int:
         case "status":
             return status(home)
         case "env":
-            sys.stdout.write(envfile.render(home.effective_settings()))
+            # as bytes: a path must not become another one where the terminal lacks a character of it
+            sys.stdout.buffer.write(os.fsencode(envfile.render(home.effective_settings())))
         case "exec":
             _exec(home, options.command)
         case "run":

@@ -1,6 +1,7 @@
 """bin/stack: its choice of ports and its settings file."""
 
 import json
+import os
 import socket
 import stat
 import subprocess
@@ -166,3 +167,14 @@ def test_a_missing_program_is_named_with_its_install_command(monkeypatch: pytest
         packages.ensure([packages.Need("Frobnicator >= 3", lambda: None, "redis")])
     assert "Frobnicator >= 3" in str(raised.value)
     assert "apt-get install -y --no-install-recommends redis-server" in str(raised.value)
+
+
+def test_printing_changes_no_exit_code_and_no_path(home: Home, tmp_path: Path) -> None:
+    stack = {"STACK_HOME": str(tmp_path / "쿠폰"), "PYTHONIOENCODING": "ascii"}
+    command = [CHECKOUT / "bin/stack", "env"]
+    shown = subprocess.run(command, env={**os.environ, **stack}, capture_output=True, check=True)
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        lost = subprocess.run(command, env={**os.environ, **stack}, stdout=full, stderr=subprocess.PIPE, check=False)
+
+    assert "쿠폰/metrics".encode() in shown.stdout
+    assert (lost.returncode, b"No space left on device" in lost.stderr) == (0, True)
