@@ -64,6 +64,12 @@ def required(name: str, *, default: str = "", hint: str = "") -> str:
     return value
 
 
+def claim(name: str, *, hint: str) -> str | None:
+    """Reads what a claim of each token must be; None for the word `none`, which says that the tokens lack it."""
+    value = required(name, hint=f"{hint}; `none` if they have none")
+    return None if value == "none" else value
+
+
 def path(name: str) -> Path | None:
     """Reads the path of a folder that need not exist yet; None when the variable is not set."""
     value = _given(name)

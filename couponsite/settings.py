@@ -217,8 +217,8 @@ KEEPER_INTERVAL_MS = 2_000
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
 # The keys of users' tokens (coupons/auth/jwt_keys.py), and each token's claims. Without the folder none is accepted.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
-JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
-JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
+JWT_ISSUER = env.claim("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
+JWT_AUDIENCE = env.claim("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
 JWT_USER_CLAIM = env.required("COUPON_JWT_USER_CLAIM", default="sub")
 JWT_LEEWAY_SEC = 5  # how wrong the clocks of issuer and service may be
 

@@ -38,6 +38,7 @@ class Code(StrEnum):
 
 
 DOCUMENT = "/api/docs/problems"
+SEND_CREDENTIALS = "Send `Authorization: Bearer <API key or token>`: see docs/api.md#who-is-calling."
 
 
 class Kind(NamedTuple):

@@ -37,6 +37,10 @@ FIRST_READ_SEC = 1.0
 REVOKED_LATELY = timedelta(days=1)
 USE_EVERY = timedelta(minutes=1)
 """Each key's last use is stored once a minute at most, and is that precise."""
+NOT_A_KEY = (
+    "This API key is not known: it is none of COUPON_API_KEYS, and `manage.py create_api_key` has not made it here, or "
+    "it was revoked."
+)
 ALL_SCOPES = frozenset(Scope.values)
 
 
@@ -61,7 +65,7 @@ def caller_of_key(key: bytes) -> Caller:
     if named is not None:
         return named
     if not key.startswith(f"{MARK}_".encode()):
-        raise NotKnown("This API key is not known.")
+        raise NotKnown(NOT_A_KEY)
     return api_key_cache().caller_of(digest)
 
 
@@ -89,11 +93,11 @@ class ApiKeyCache:
         age_sec = now - self._read_at
         found = self._keys.get(digest)
         if found is None and (age_sec < MISS_LEASE_SEC or digest in self._revoked):
-            raise NotKnown("This API key is not known.")
+            raise NotKnown(NOT_A_KEY)
         if found is None or age_sec >= LEASE_SEC:
             raise KeysUnknown("PostgreSQL has not said for a while which API keys are good")
         if now >= found.good_until:
-            raise NotKnown("This API key has expired.")
+            raise NotKnown("This API key has expired; `manage.py create_api_key` makes another.")
         self._used.add(found.id)
         return found.caller
 
