@@ -138,10 +138,9 @@ class Home:
         dot_env = CHECKOUT / ".env"
         if self.root == CHECKOUT / ".stack" and dot_env.exists():
             try:
-                values = read_env_file(dot_env)
+                own |= read_env_file(dot_env)
             except BadLine as error:
                 raise StackError(str(error)) from None
-            own |= {name: value for name, value in values.items() if name in own}
         return {name: os.environ.get(name, value) for name, value in own.items()}
 
     def remove_data(self, part: str) -> None:

@@ -108,12 +108,14 @@ def test_a_line_break_is_refused() -> None:
 
 
 def test_bin_stack_reads_dot_env_as_the_service_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("COUPON_API_KEYS='a key'  # of the shop\nOTHER=1\n")
+    (tmp_path / ".env").write_text("COUPON_API_KEYS='a key'  # of the shop\nCOUPON_LIMITS=false\n")
     monkeypatch.setattr("stack_parts.home.CHECKOUT", tmp_path)
-    monkeypatch.delenv("COUPON_API_KEYS", raising=False)
+    for name in ("COUPON_API_KEYS", "COUPON_LIMITS"):
+        monkeypatch.delenv(name, raising=False)
     home = Home(tmp_path / ".stack")
 
-    assert home.effective_settings()["COUPON_API_KEYS"] == "a key"
+    found = home.effective_settings()
+    assert (found["COUPON_API_KEYS"], found["COUPON_LIMITS"]) == ("a key", "false")
 
     (tmp_path / ".env").write_text("COUPON_API_KEYS='hunter2\n")
     with pytest.raises(StackError, match="line 1: its value has no closing quote") as caught:
