@@ -122,7 +122,7 @@ def test_what_was_revoked_after_the_dump_stays_so(service: Service, tmp_path: Pa
     campaign = service.campaign(10)
     stolen, key = create_api_key(name="partner", scopes=Scope.values, actor="test")
     _, good = create_api_key(name="shop", scopes=Scope.values, actor="test")
-    kim, anna = (User.objects.create_superuser(name) for name in ("kim", "anna"))
+    kim, anna = (User.objects.create_superuser(name) for name in ("dumped-kim", "dumped-anna"))
     web = service.web()
     pg_dump(service, tmp_path / "dump")
     switch_off(kim, by=anna)
@@ -138,8 +138,8 @@ def test_what_was_revoked_after_the_dump_stays_so(service: Service, tmp_path: Pa
     listed = service.run("revoke_after_restore")
     assert listed.exit_code == 1, listed.output
     assert f"! {stolen.prefix}  partner" in listed.output
-    assert "! kim  is_active, is_staff, is_superuser: has lost since, as Redis remembers: is_active" in listed.output
-    assert "  anna  is_active" in listed.output
+    assert "! dumped-kim  is_active, is_staff, is_superuser: has lost since, as Redis remembers: is_active" in listed.output
+    assert "  dumped-anna  is_active" in listed.output
     service.web()  # too early: even so the key opens nothing
     assert ask(service, campaign, key) == 401
     assert ask(service, campaign, good) == 200
@@ -149,9 +149,9 @@ def test_what_was_revoked_after_the_dump_stays_so(service: Service, tmp_path: Pa
     stolen.refresh_from_db()
     kim.refresh_from_db()
     assert (stolen.revoked_reason, kim.is_active) == ("last night's dump", False)
-    assert User.objects.get(username="anna").is_active
+    assert User.objects.get(username="dumped-anna").is_active
     assert not Session.objects.exists()
-    assert AuditEntry.objects.filter(what="Switched off after a restore", object_name="kim").count() == 1
+    assert AuditEntry.objects.filter(what="Switched off after a restore", object_name="dumped-kim").count() == 1
     succeed(service.run("revoke_after_restore"))
 
 
