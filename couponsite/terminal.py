@@ -36,7 +36,7 @@ def refuse_unreadable_arguments(program: str) -> None:
 class _Descriptor(io.FileIO):
     """A file descriptor that leads nowhere after its first error."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from typing import cast
 
 from django.contrib.auth.models import User
 
@@ -25,7 +26,7 @@ ACCOUNTS = "coupon:{revoked}:accounts"
 def share_revoked_keys(digests: Collection[str] = ()) -> set[str]:
     """Adds the digests that Redis lacks, and returns all that it has. Raises GateUnavailable."""
     with calling_redis() as redis:
-        known = {member.decode() for member in redis.smembers(API_KEYS)}
+        known = {member.decode() for member in cast("set[bytes]", redis.smembers(API_KEYS))}
         missing = set(digests) - known
         if missing:
             redis.sadd(API_KEYS, *missing)
@@ -52,7 +53,7 @@ def remember_rights(account: User) -> None:
 def remembered_rights() -> dict[str, set[str]]:
     """Returns the rights by account. Raises GateUnavailable."""
     with calling_redis() as redis:
-        found = redis.hgetall(ACCOUNTS)
+        found = cast("dict[bytes, bytes]", redis.hgetall(ACCOUNTS))
     rights = {}
     for name, value in found.items():
         with suppress(ValueError):  # not of ours

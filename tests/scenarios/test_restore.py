@@ -138,7 +138,10 @@ def test_what_was_revoked_after_the_dump_stays_so(service: Service, tmp_path: Pa
     listed = service.run("revoke_after_restore")
     assert listed.exit_code == 1, listed.output
     assert f"! {stolen.prefix}  partner" in listed.output
-    assert "! dumped-kim  is_active, is_staff, is_superuser: has lost since, as Redis remembers: is_active" in listed.output
+    assert (
+        "! dumped-kim  is_active, is_staff, is_superuser: has lost since, as Redis remembers: is_active"
+        in listed.output
+    )
     assert "  dumped-anna  is_active" in listed.output
     service.web()  # too early: even so the key opens nothing
     assert ask(service, campaign, key) == 401

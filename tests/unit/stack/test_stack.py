@@ -173,7 +173,7 @@ def test_a_missing_program_is_named_with_its_install_command(monkeypatch: pytest
 
 def test_printing_changes_no_exit_code_and_no_path(home: Home, tmp_path: Path) -> None:
     stack = {"STACK_HOME": str(tmp_path / "쿠폰"), "PYTHONIOENCODING": "ascii"}
-    command = [CHECKOUT / "bin/stack", "env"]
+    command = [str(CHECKOUT / "bin/stack"), "env"]
     shown = subprocess.run(command, env={**os.environ, **stack}, capture_output=True, check=True)
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         lost = subprocess.run(command, env={**os.environ, **stack}, stdout=full, stderr=subprocess.PIPE, check=False)
