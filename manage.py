@@ -4,8 +4,12 @@
 import os
 import sys
 
+from couponsite.terminal import make_printing_harmless, refuse_unreadable_arguments
+
 
 def main() -> None:
+    make_printing_harmless()
+    refuse_unreadable_arguments("manage.py")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
     try:
         from django.core.management import execute_from_command_line

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.figures import Mark
 from benchmarks.sandbox import sandbox
+from couponsite.terminal import make_printing_harmless
 from harness import log_folder
 
 RESULTS = Path(__file__).parent / "results"
@@ -118,4 +119,5 @@ def report(file: Path, document: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    make_printing_harmless()
     sys.exit(main())

@@ -30,6 +30,7 @@ from benchmarks.targets import READY_SEC, apply_path, start_parts
 from benchmarks.workload import describe
 from coupons.errors import DATABASE_DOWN, RetryLater
 from coupons.models import Campaign, Coupon
+from couponsite.terminal import make_printing_harmless
 from harness import HOST, ServiceFailed, Services, free_port, is_free, log_folder, manage
 
 GIVE_UP_AFTER_SEC = 60.0
@@ -198,4 +199,5 @@ def _report(answers: list[Answer], coupons: list[Coupon]) -> None:
 
 
 if __name__ == "__main__":
+    make_printing_harmless()
     sys.exit(main())

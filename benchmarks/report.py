@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.__main__ import FORMAT, PARTS, RESULTS
 from benchmarks.figures import number
+from couponsite.terminal import make_printing_harmless
 from harness import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "performance.md"
@@ -186,4 +187,5 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES = {table.__name__: table for table in (against, run, marks, requests, waits, notes)}
 
 if __name__ == "__main__":
+    make_printing_harmless()
     sys.exit(main())

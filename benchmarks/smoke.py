@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.__main__ import PARTS
 from benchmarks.__main__ import main as run
 from benchmarks.report import PAGE, read, render
+from couponsite.terminal import make_printing_harmless
 
 
 def main() -> int:
@@ -49,4 +50,5 @@ def _all_finite(figures: Any) -> bool:
 
 
 if __name__ == "__main__":
+    make_printing_harmless()
     sys.exit(main())

@@ -13,8 +13,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from couponsite.env_file import BadLine, read_env_file
 
 OUR_PREFIX = "COUPON_"
 MIN_SECRET_BYTES = 32
@@ -26,14 +27,20 @@ _read = {"COUPON_ENV_FILE"}
 def read_file(*usual: Path) -> None:
     """Loads KEY=value lines from the file that COUPON_ENV_FILE names, else from the first of `usual` that exists.
 
-    Variables of the environment win.
+    Variables of the environment win. couponsite/env_file.py says how a line is read.
     """
     named = os.environ.get("COUPON_ENV_FILE")
     if named and not Path(named).is_file():
         raise ImproperlyConfigured(f"COUPON_ENV_FILE names {named!r}, which is no file: correct the path or unset it.")
     for file in [Path(named)] if named else usual:
         if file.is_file():
-            environ.Env.read_env(file, overwrite=False)
+            try:
+                values = read_env_file(file)
+            except BadLine as error:
+                raise ImproperlyConfigured(str(error)) from None
+            except OSError as error:
+                raise ImproperlyConfigured(f"{file} cannot be read: {error.strerror}.") from None
+            os.environ.update({name: value for name, value in values.items() if name not in os.environ})
             return
 
 
@@ -57,10 +64,32 @@ def required(name: str, *, default: str = "", hint: str = "") -> str:
     return value
 
 
+def claim(name: str, *, hint: str) -> str | None:
+    """Reads what a claim of each token must be; None for the word `none`, which says that the tokens lack it."""
+    value = required(name, hint=f"{hint}; `none` if they have none")
+    return None if value == "none" else value
+
+
 def path(name: str) -> Path | None:
     """Reads the path of a folder that need not exist yet; None when the variable is not set."""
     value = _given(name)
     return Path(value).absolute() if value else None
+
+
+def path_prefix(name: str, *, taken: Sequence[str]) -> str:
+    """Reads a path like `/coupons`, without the slash at its end; "" when the variable is not set.
+
+    `taken` are the first parts of the service's own paths: below one of them, a prefix could not be told from the path.
+    """
+    value = _given(name).rstrip("/")
+    if not value:
+        return ""
+    parts = value.split("/")
+    if parts.pop(0) or not all(re.fullmatch(r"(?!\.{1,2}$)[A-Za-z0-9._~-]+", part) for part in parts):
+        raise ImproperlyConfigured(f"{name}={value!r} is no path like /coupons, of A-Z a-z 0-9 . _ ~ - and slashes.")
+    if parts[0] in taken:
+        raise ImproperlyConfigured(f"{name}={value!r} begins like a path of the service itself: choose another name.")
+    return value
 
 
 def integer(name: str, *, default: int, least: int, most: int | None = None) -> int:

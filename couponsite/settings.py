@@ -5,6 +5,7 @@ Values come from the environment, then from one file of KEY=value lines (a varia
 which hands over no environment, sees what the web processes see. docs/settings.md explains each of them.
 """
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -30,7 +31,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"
 USE_I18N = False
 FORMAT_MODULE_PATH = "couponsite.formats"
-STATIC_URL = "/static/"
+# The path below which a proxy shows the service, e.g. /coupons: in every address that the service gives out. Requests
+# may have it or not (coupons/runtime/path_prefix.py), so a proxy may pass it on or take it off.
+PATH_PREFIX = env.path_prefix("COUPON_PATH_PREFIX", taken=("api", "admin", "static", "healthz", "readyz", "metrics"))
+FORCE_SCRIPT_NAME = PATH_PREFIX or None
+STATIC_URL = f"{PATH_PREFIX}/static/"
 WHITENOISE_USE_FINDERS = True  # serves the files from the apps' folders: an image needs no collectstatic step
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 3600
@@ -114,6 +119,7 @@ and headers may be added; none is removed, renamed or given another meaning.
 """,
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVERS": [{"url": PATH_PREFIX}] if PATH_PREFIX else [],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 
@@ -212,8 +218,8 @@ KEEPER_INTERVAL_MS = 2_000
 API_KEYS = env.string_list("COUPON_API_KEYS")  # services, with all scopes
 # The keys of users' tokens (coupons/auth/jwt_keys.py), and each token's claims. Without the folder none is accepted.
 JWT_KEYS_DIR = env.folder("COUPON_JWT_KEYS_DIR")
-JWT_ISSUER = env.required("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
-JWT_AUDIENCE = env.required("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
+JWT_ISSUER = env.claim("COUPON_JWT_ISSUER", hint="the tokens' iss") if JWT_KEYS_DIR else ""
+JWT_AUDIENCE = env.claim("COUPON_JWT_AUDIENCE", hint="the tokens' aud for this service") if JWT_KEYS_DIR else ""
 JWT_USER_CLAIM = env.required("COUPON_JWT_USER_CLAIM", default="sub")
 JWT_LEEWAY_SEC = 5  # how wrong the clocks of issuer and service may be
 
@@ -246,12 +252,16 @@ HTTPS = env.boolean("COUPON_HTTPS", default=not {*ALLOWED_HOSTS} <= {"127.0.0.1"
 SECURE_SSL_REDIRECT = HTTPS
 # Not for clients of the API: a redirected POST becomes a GET, and its credentials were on the wire already. Nor for
 # requests from inside: a load balancer, Prometheus, a container's health check.
-SECURE_REDIRECT_EXEMPT = [r"^api/v1/", r"^(healthz|readyz|metrics)$"]
+SECURE_REDIRECT_EXEMPT = [
+    f"^{re.escape(f'{PATH_PREFIX}/'[1:])}{own}" for own in (r"api/v1/", r"(healthz|readyz|metrics)$")
+]
 SECURE_HSTS_SECONDS = env.integer("COUPON_HSTS_SEC", default=365 * 24 * 3600, least=0) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-if HTTPS:  # a browser takes cookies with this prefix from this very host alone, and over TLS alone
-    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+# A browser takes cookies that begin with __Host- from this very host alone, over TLS alone, and for all of its paths:
+# the path's name keeps apart what shares the host.
+COOKIE_PREFIX = ("__Host-" if HTTPS else "") + f"{PATH_PREFIX.replace('/', '-')}-"[1:]
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid", f"{COOKIE_PREFIX}csrftoken"
 CSRF_COOKIE_HTTPONLY = True  # forms carry the token, no script needs it
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

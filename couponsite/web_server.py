@@ -15,9 +15,11 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 
 from coupons.runtime.process import STOP_TIMEOUT_SEC, freeze_imported_objects, refuse_bad_settings
+from couponsite.terminal import make_printing_harmless
 
 
 def main() -> None:
+    make_printing_harmless()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
     try:
         prepare()

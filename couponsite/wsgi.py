@@ -37,6 +37,17 @@ def refuse_chunked_bodies(inner: WSGIApplication) -> WSGIApplication:
     return application
 
 
+def take_prefix_off(inner: WSGIApplication) -> WSGIApplication:
+    """For a WSGI server: the front has done so already."""
+    from coupons.runtime.path_prefix import without_prefix
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["PATH_INFO"] = without_prefix(environ.get("PATH_INFO", ""))
+        return inner(environ, start_response)
+
+    return application
+
+
 def warm_up() -> None:
     """Makes this process's clients before the first request, and logs what is missing. The process serves all the same:
     a part may come up later, and until then the answers are 503."""
@@ -68,7 +79,7 @@ if IS_WORKER:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent("web", partial(os.kill, os.getpid(), signal.SIGTERM), parent_pid=os.getppid())
 
-application: WSGIApplication = refuse_chunked_bodies(get_wsgi_application())
+application: WSGIApplication = refuse_chunked_bodies(take_prefix_off(get_wsgi_application()))
 if not IS_WORKER:
     from coupons.admission.scripts import refuse_cluster
 

@@ -37,6 +37,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from couponsite.terminal import make_printing_harmless
 from faults.history import QUANTITY_CHANGED, REBUILT, BrokenHistory, Event, History, Request, read_history
 from faults.verdict import CampaignRows, CampaignVerdict, Inconclusive, Kind, Verdict
 
@@ -276,6 +277,7 @@ def check_files(paths: Sequence[Path], *, staleness_sec: float = STALENESS_SEC) 
 
 
 if __name__ == "__main__":
+    make_printing_harmless()
     import os
 
     import django

@@ -109,7 +109,8 @@ def _run(options: argparse.Namespace) -> int:
         case "status":
             return status(home)
         case "env":
-            sys.stdout.write(envfile.render(home.effective_settings()))
+            # as bytes: a path must not become another one where the terminal lacks a character of it
+            sys.stdout.buffer.write(os.fsencode(envfile.render(home.effective_settings())))
         case "exec":
             _exec(home, options.command)
         case "run":
@@ -228,7 +229,7 @@ def _logs(home: Home, parts: list[str], *, lines: int, follow: bool) -> None:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    return {"COUPON_ENV_FILE": str(home.settings_file), **os.environ, **home.effective_settings()}
+    return {"COUPON_ENV_FILE": str(home.env_file), **os.environ, **home.effective_settings()}
 
 
 def _exec(home: Home, command: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""KEY=value files that a shell (`set -a; . FILE`) and django-environ's read_env read in the same way."""
+"""Writes KEY=value files that a shell (`set -a; . FILE`) and couponsite/env_file.py read in the same way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=\[\]-]*")
-_LINE = re.compile(r"(?:export )?([A-Za-z_][A-Za-z_0-9]*)=(.*)")
 
 
 def quote(value: str) -> str:
@@ -18,28 +17,13 @@ def quote(value: str) -> str:
         raise ValueError("an environment file cannot hold a line break")
     if _PLAIN.fullmatch(value):
         return value
-    if "'" not in value:
+    if "'" not in value and not value.endswith("\\"):
         return f"'{value}'"
     return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'
 
 
-def unquote(text: str) -> str:
-    """Reverses `quote`."""
-    if len(text) >= 2 and text[0] == text[-1] == "'":
-        return text[1:-1]
-    if len(text) >= 2 and text[0] == text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text
-
-
-def parse(text: str) -> dict[str, str]:
-    """Reads the settings of an environment file in order, without comments and blank lines."""
-    found = (_LINE.fullmatch(line) for line in text.splitlines())
-    return {match[1]: unquote(match[2]) for match in found if match}
-
-
 def render(settings: Mapping[str, str]) -> str:
-    """Formats KEY=value lines that `parse` reads back."""
+    """Formats KEY=value lines."""
     return "".join(f"{name}={quote(value)}\n" for name, value in settings.items())
 
 

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from couponsite.env_file import BadLine, read_env_file
+
 from . import envfile, ports, settings
+from .errors import StackError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -35,12 +38,6 @@ class Home:
     @property
     def env_file(self) -> Path:
         return self.root / "env"
-
-    @property
-    def settings_file(self) -> Path:
-        """Where the service reads the settings that this stack does not decide: `.env` in the checkout's own stack."""
-        dot_env = CHECKOUT / ".env"
-        return dot_env if self.root == CHECKOUT / ".stack" and dot_env.exists() else self.env_file
 
     @property
     def state_file(self) -> Path:
@@ -138,8 +135,12 @@ class Home:
         `.env` applies only to the checkout's own stack, never to one that STACK_HOME names (the tests').
         """
         own = self.settings_of(self.state())
-        if (file := self.settings_file) != self.env_file:
-            own |= {name: value for name, value in envfile.parse(file.read_text()).items() if name in own}
+        dot_env = CHECKOUT / ".env"
+        if self.root == CHECKOUT / ".stack" and dot_env.exists():
+            try:
+                own |= read_env_file(dot_env)
+            except BadLine as error:
+                raise StackError(str(error)) from None
         return {name: os.environ.get(name, value) for name, value in own.items()}
 
     def remove_data(self, part: str) -> None:

@@ -99,7 +99,7 @@ def _remember(response: HttpResponse, name: str) -> None:
 
 
 def _cookie_name() -> str:
-    return "__Host-known" if settings.HTTPS else "known"
+    return f"{settings.COOKIE_PREFIX}known"
 
 
 admin.site.login_form = LogInForm

@@ -1,6 +1,7 @@
 """Django's pages for users and groups, with a required reason in the audit. Users are deactivated, never deleted."""
 
 import json
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -19,6 +20,7 @@ from django.urls import reverse_lazy
 from coupons import audit
 from coupons.admin.forms import ReasonField
 from coupons.admin.pages import AuditedHistory, actor_of
+from coupons.auth.revocations import remember_rights, rights_of
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -48,6 +50,8 @@ class _Audited(AuditedHistory):
         sentence = LogEntry(change_message=json.dumps(message)).get_change_message()
         what = f"{sentence} {_describe_rights(obj)}".strip()
         audit.record(actor=actor_of(request), row=obj, what=what, reason=request.POST["reason"])
+        if isinstance(obj, User):
+            transaction.on_commit(partial(remember_rights, obj))
 
     log_addition = log_change
 
@@ -102,7 +106,4 @@ def _describe_rights(row: Model) -> str:
         return f"May now: {', '.join(sorted(row.permissions.values_list('codename', flat=True))) or 'nothing'}."
     if not isinstance(row, User):
         return ""
-    flags = [name for name in ("is_active", "is_staff", "is_superuser") if getattr(row, name)]
-    groups = sorted(row.groups.values_list("name", flat=True))
-    own = sorted(row.user_permissions.values_list("codename", flat=True))
-    return f"Has now: {', '.join([*flags, *groups, *own]) or 'nothing'}."
+    return f"Has now: {', '.join(rights_of(row)) or 'nothing'}."

@@ -11,6 +11,7 @@ from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from coupons.api.problems import SEND_CREDENTIALS
 from coupons.auth.api_key_cache import caller_of_key
 from coupons.auth.caller import Caller, NotKnown
 from coupons.auth.jwt import caller_of_token
@@ -26,7 +27,7 @@ def caller_of_header(authorization: bytes) -> Caller | None:
         return None
     credentials = credentials.strip()
     if scheme.lower() != b"bearer" or not credentials:
-        raise NotKnown("Send `Authorization: Bearer <API key or token>`.")
+        raise NotKnown(SEND_CREDENTIALS)
     if credentials.count(b".") == 2:
         return caller_of_token(credentials.decode("latin-1"))
     return caller_of_key(credentials)

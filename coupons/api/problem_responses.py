@@ -13,7 +13,7 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from coupons.api.problems import CONTENT_TYPE, KINDS, RETRY_SOON_SEC, Code, Problem, retry_after
+from coupons.api.problems import CONTENT_TYPE, KINDS, RETRY_SOON_SEC, SEND_CREDENTIALS, Code, Problem, retry_after
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, exceptions.APIException):
         wait_sec = getattr(error, "wait", None)  # of Throttled
         retry_after_sec = None if wait_sec is None else retry_after(wait_sec)
-        return Problem(_CODE_OF_STATUS[error.status_code], str(error.detail), retry_after_sec)
+        detail = SEND_CREDENTIALS if isinstance(error, exceptions.NotAuthenticated) else str(error.detail)
+        return Problem(_CODE_OF_STATUS[error.status_code], detail, retry_after_sec)
     return None
 
 
@@ -117,4 +118,4 @@ def _invalid(error: exceptions.ValidationError) -> Problem:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/api/")
+    return request.path_info.startswith("/api/")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from django.conf import settings
+
 from coupons.admission.gate import Outcome
 from coupons.runtime.clock import moment_of
 
@@ -36,6 +38,7 @@ class Code(StrEnum):
 
 
 DOCUMENT = "/api/docs/problems"
+SEND_CREDENTIALS = "Send `Authorization: Bearer <API key or token>`: see docs/api.md#who-is-calling."
 
 
 class Kind(NamedTuple):
@@ -113,7 +116,7 @@ class Problem:
 
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {
-            "type": f"{DOCUMENT}#{self.code}",
+            "type": f"{settings.PATH_PREFIX}{DOCUMENT}#{self.code}",
             "title": KINDS[self.code].title,
             "status": self.status,
             "code": str(self.code),

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
@@ -90,7 +91,7 @@ def _problem(codes: list[Code]) -> OpenApiResponse:
 
 
 def _applied(description: str) -> OpenApiResponse:
-    path = "/api/v1/campaigns/0198c2a4-6f3e-7a51-9c0e-5d1f0b1c2d3e/tickets/42"
+    path = f"{settings.PATH_PREFIX}/api/v1/campaigns/0198c2a4-6f3e-7a51-9c0e-5d1f0b1c2d3e/tickets/42"
     example = OpenApiExample("a place", {"status": "pending", "sequence": 7, "status_url": path})
     return OpenApiResponse(serializers.AppliedDocument, description=description, examples=[example])
 

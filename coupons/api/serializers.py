@@ -19,7 +19,7 @@ MAX_NAME_LENGTH = 200
 class UserIdField(serializers.RegexField):
     """Takes a string unchanged, without stripping or converting numbers, so that each user has one spelling."""
 
-    _CHARACTERS = f"Must be 1-{MAX_USER_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ | + -"
+    _CHARACTERS = f"Must be 1-{MAX_USER_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ | + -, and neither . nor .."
     default_error_messages = {
         "not_a_string": 'Must be a string, for example "42".',
         "blank": _CHARACTERS,

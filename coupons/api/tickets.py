@@ -6,7 +6,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from django.conf import settings
-from django.urls import reverse
+from django.urls import get_resolver
 
 from coupons.admission import ticket_store
 from coupons.admission.campaign_cache import campaign_cache
@@ -21,7 +21,8 @@ LEFT_AS_IT_IS = "!$&'()*+,;=/~:@"
 
 @lru_cache(maxsize=1_024)
 def _before_user(campaign_id: str) -> str:
-    return reverse("ticket", args=[campaign_id, "-"]).removesuffix("-")
+    # Not `reverse`, whose prefix is that of the thread's last request: the front's event loop has none.
+    return f"{settings.PATH_PREFIX}/{get_resolver().reverse('ticket', campaign_id, '-')}".removesuffix("-")
 
 
 def ticket_path(campaign_id: str, user_id: str) -> str:

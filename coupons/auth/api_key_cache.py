@@ -4,8 +4,10 @@ A refresher reads them every two seconds. While PostgreSQL is down, the last rea
 (docs/decisions/0014-who-is-calling.md). The keys of COUPON_API_KEYS need no PostgreSQL.
 """
 
+import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -19,11 +21,13 @@ from django.db.models.functions import Now
 
 from coupons.auth.api_keys import MARK, digest_of
 from coupons.auth.caller import Caller, NotKnown
-from coupons.errors import RetryLater
+from coupons.auth.revocations import share_revoked_keys
+from coupons.errors import GateUnavailable, RetryLater
 from coupons.models import ApiKey, Scope
 from coupons.runtime.process_local import ProcessLocal
 from coupons.runtime.refresher import Refresher
 
+logger = logging.getLogger(__name__)
 REFRESH_SEC = 2.0
 """Every process refuses a revoked key within this time."""
 LEASE_SEC = 3_600.0
@@ -37,6 +41,10 @@ FIRST_READ_SEC = 1.0
 REVOKED_LATELY = timedelta(days=1)
 USE_EVERY = timedelta(minutes=1)
 """Each key's last use is stored once a minute at most, and is that precise."""
+NOT_A_KEY = (
+    "This API key is not known: it is none of COUPON_API_KEYS, and `manage.py create_api_key` has not made it here, or "
+    "it was revoked."
+)
 ALL_SCOPES = frozenset(Scope.values)
 
 
@@ -61,7 +69,7 @@ def caller_of_key(key: bytes) -> Caller:
     if named is not None:
         return named
     if not key.startswith(f"{MARK}_".encode()):
-        raise NotKnown("This API key is not known.")
+        raise NotKnown(NOT_A_KEY)
     return api_key_cache().caller_of(digest)
 
 
@@ -89,11 +97,11 @@ class ApiKeyCache:
         age_sec = now - self._read_at
         found = self._keys.get(digest)
         if found is None and (age_sec < MISS_LEASE_SEC or digest in self._revoked):
-            raise NotKnown("This API key is not known.")
+            raise NotKnown(NOT_A_KEY)
         if found is None or age_sec >= LEASE_SEC:
             raise KeysUnknown("PostgreSQL has not said for a while which API keys are good")
         if now >= found.good_until:
-            raise NotKnown("This API key has expired.")
+            raise NotKnown("This API key has expired; `manage.py create_api_key` makes another.")
         self._used.add(found.id)
         return found.caller
 
@@ -102,18 +110,29 @@ class ApiKeyCache:
 
     def _refresh(self) -> None:
         self._read()
+        self._share_revocations()
         self._write_uses()
 
     def _read(self) -> None:
         asked_at = time.monotonic()
         keys = {}
-        for row in _rows():
+        for row in _rows(all_revoked=self._read_at == -inf):
             if row.revoked_at is not None:
                 self._revoked.add(row.digest)
             elif row.digest not in self._revoked:  # a copy of PostgreSQL may lag; a revocation is final
                 keys[row.digest] = _cached(row, asked_at)
         self._keys = keys
         self._read_at = asked_at  # the time before the read, set after the keys: never later than their state
+
+    def _share_revocations(self) -> None:
+        """Refuses also what others have seen revoked, so that no process believes an older copy of PostgreSQL."""
+        with suppress(GateUnavailable):  # Redis hears of it at a later refresh
+            self._revoked |= share_revoked_keys(self._revoked)
+        regained = self._keys.keys() & self._revoked
+        if regained:
+            prefixes = ",".join(self._keys[digest].caller.name for digest in regained)
+            logger.warning("api_keys.revoked_before keys=%s: `manage.py revoke_after_restore` says more", prefixes)
+            self._keys = {digest: key for digest, key in self._keys.items() if digest not in regained}
 
     def _write_uses(self) -> None:
         """Writes each key's last use at most once a minute, across all processes. A use that could not be written is
@@ -125,11 +144,12 @@ class ApiKeyCache:
             self._used -= used  # a use since the copy was in the same second
 
 
-def _rows() -> Iterable[Any]:
-    """Reads the valid keys and those that were revoked lately, with PostgreSQL's time."""
+def _rows(*, all_revoked: bool) -> Iterable[Any]:
+    """Reads the valid keys and those that were revoked, at least lately, with PostgreSQL's time."""
     good = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
     known = Q(revoked_at__isnull=True) | Q(revoked_at__gt=Now() - REVOKED_LATELY)
-    return ApiKey.objects.filter(good, known).annotate(now=Now())
+    wanted = good & known if not all_revoked else good | Q(revoked_at__isnull=False)
+    return ApiKey.objects.filter(wanted).annotate(now=Now())
 
 
 def _cached(row: Any, asked_at: float) -> CachedApiKey:

@@ -4,6 +4,8 @@
     legacy.HS256.secret    the secret itself, 32 bytes at least; a line break after a text does not belong to it
     jwks.json              a JWK Set (RFC 7517), as issuers publish it: for any kid, also one that no file can have
 
+A token that names no kid is verified by the folder's only key, and refused while there are several.
+
 Each key fixes its algorithm (by the file's name, or the entry's `alg` or type), so that a token cannot choose one.
 Every process notices an added, removed or replaced file within REREAD_SEC, without a restart. To rotate: add the new
 key, let the issuer change over, remove the old one when its last token has expired. A bad file or entry does not
@@ -67,19 +69,23 @@ class TokenKeys:
         self._looked_at = time.monotonic()
         self._read(_signature(folder))
 
-    def find(self, kid: str) -> jwt.PyJWK | None:
+    def find(self, kid: object) -> jwt.PyJWK | None:
+        """Returns the key of this kid; for None, which is a header without one, the only key."""
         if time.monotonic() - self._looked_at > REREAD_SEC:
             self._looked_at = time.monotonic()  # first, so that the other threads go on meanwhile
             signature = _signature(self._folder)
             if signature != self._current[0]:
                 self._read(signature)
-        return self._current[1].get(kid)
+        keys = self._current[1]
+        if kid is None and len(keys) == 1:
+            return next(iter(keys.values()))
+        return keys.get(kid) if isinstance(kid, str) else None
 
     def _read(self, signature: Signature) -> None:
         keys, errors = read_keys(self._folder)
         for error in errors:
             logger.error("callers.bad_key_file error=%s", error)
-        logger.info("callers.token_keys kids=%s", ",".join(sorted(keys)) or "none")
+        logger.info("callers.token_keys kids=%s", ",".join(sorted(kid or "(without)" for kid in keys)) or "none")
         # One assignment: if a thread that was held up puts older keys back, their signature shows it at the next look.
         self._current = signature, keys
 
@@ -93,8 +99,9 @@ def token_keys() -> TokenKeys | None:
 _keys_of = cache(TokenKeys)
 
 
-def read_keys(folder: Path) -> tuple[dict[str, jwt.PyJWK], list[BadKey]]:
-    keys: dict[str, jwt.PyJWK] = {}
+def read_keys(folder: Path) -> tuple[dict[str | None, jwt.PyJWK], list[BadKey]]:
+    """Returns the keys by kid; the only key may have none."""
+    keys: dict[str | None, jwt.PyJWK] = {}
     errors: list[BadKey] = []
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
@@ -113,10 +120,13 @@ def read_keys(folder: Path) -> tuple[dict[str, jwt.PyJWK], list[BadKey]]:
                 if kid in keys:
                     errors.append(BadKey(f"{file.name}: there is another key of the kid {kid!r}; one of them must go."))
                 keys.setdefault(kid, key)
+    if None in keys and len(keys) > 1:
+        del keys[None]
+        errors.append(BadKey(f"{KEY_SET}: a key has no kid, which only a folder with no other key may have."))
     return keys, errors
 
 
-def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str, jwt.PyJWK]]:
+def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str | None, jwt.PyJWK]]:
     """Adds to `errors` for each entry that is no valid key. Raises BadKey for a set that is none."""
     try:
         entries = json.loads(content)["keys"]
@@ -135,7 +145,7 @@ def _read_set(content: bytes, errors: list[BadKey]) -> list[tuple[str, jwt.PyJWK
     return found
 
 
-def _read_file(name: str, content: bytes) -> tuple[str, jwt.PyJWK]:
+def _read_file(name: str, content: bytes) -> tuple[str | None, jwt.PyJWK]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise BadKey(f"{name}: name it KID.ALGORITHM.pem, KID.HS256.secret or {KEY_SET}, e.g. 2026-11.RS256.pem.")
@@ -152,11 +162,11 @@ def _read_file(name: str, content: bytes) -> tuple[str, jwt.PyJWK]:
     return match["kid"], _checked(name, algorithm, key)
 
 
-def _read_entry(number: int, entry: Any) -> tuple[str, jwt.PyJWK]:
+def _read_entry(number: int, entry: Any) -> tuple[str | None, jwt.PyJWK]:
     name = f"{KEY_SET}, key {number}"
-    kid, algorithm = (entry.get("kid"), entry.get("alg")) if isinstance(entry, dict) else (None, None)
-    if not isinstance(kid, str) or not kid:
-        raise BadKey(f"{name}: it has no kid.")
+    kid, algorithm = (entry.get("kid"), entry.get("alg")) if isinstance(entry, dict) else ("", None)
+    if kid is not None and (not isinstance(kid, str) or not kid):
+        raise BadKey(f"{name}: it has no kid that is a text.")
     if algorithm is not None and algorithm not in list(NEEDED):
         raise BadKey(f"{name}: its alg is none of {', '.join(NEEDED)}.")
     if entry.get("kty") != "oct" and "d" in entry:

@@ -17,6 +17,7 @@ from coupons.api.parsers import read_json
 from coupons.api.problems import Code, Problem
 from coupons.api.serializers import read_user_id
 from coupons.auth.caller import Caller, NotKnown
+from coupons.runtime.path_prefix import without_prefix
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,7 +47,7 @@ class Request:
         self.scope = scope
         self.began_at = time.monotonic()
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path = scope["path"] = without_prefix(scope["path"])
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.has_repeated_headers = len(self.headers) != len(scope["headers"])
         self._receive = receive

@@ -15,7 +15,8 @@ import msgspec
 from coupons.models import MAX_USER_ID_LENGTH, FailCode
 
 VERSION = 1
-USER_ID = re.compile(rf"[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}")
+_CHARACTERS = rf"[A-Za-z0-9._:@|+-]{{1,{MAX_USER_ID_LENGTH}}}"
+USER_ID = re.compile(rf"(?!\.{{1,2}}$){_CHARACTERS}")
 MAX_SEQUENCE = 2**53 - 1  # the largest integer that JSON and Lua keep exact
 MAX_PAYLOAD_BYTES = 4096  # a good message has under 500
 
@@ -23,11 +24,12 @@ MAX_PAYLOAD_BYTES = 4096  # a good message has under 500
 class Ticket(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="v", tag=VERSION):
     """An admitted user: the sequence, when Redis gave it, and in which epoch (older messages have none).
 
-    `trace` is the request's id, to follow a request through the topic; the relay writes its own name there.
+    `trace` is the request's id, to follow a request through the topic; the relay writes its own name there. `user_id`
+    may be `.` or `..`, which are no user ids any more: what an earlier version promised such a user is issued.
     """
 
     campaign_id: UUID
-    user_id: Annotated[str, msgspec.Meta(pattern=rf"\A{USER_ID.pattern}\Z")]
+    user_id: Annotated[str, msgspec.Meta(pattern=rf"\A{_CHARACTERS}\Z")]
     sequence: Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQUENCE)]
     admitted_at: Annotated[datetime, msgspec.Meta(tz=True)]
     trace: str = ""
@@ -51,7 +53,11 @@ _decoder = msgspec.json.Decoder(Ticket)
 
 
 def is_user_id(text: object) -> bool:
-    """Accepts numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters of A-Z a-z 0-9 . _ : @ | + -"""
+    """Accepts numbers, UUIDs, slugs, mail addresses, `auth0|...`: 1-128 characters of A-Z a-z 0-9 . _ : @ | + -
+
+    Refuses `.` and `..`: clients and proxies take them out of a path (RFC 3986, 5.2.4), encoded ones too, so nobody
+    could ask for the ticket.
+    """
     return isinstance(text, str) and USER_ID.fullmatch(text) is not None
 
 

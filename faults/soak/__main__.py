@@ -27,6 +27,7 @@ import psycopg2
 from django.core.management import call_command
 from psycopg2 import sql
 
+from couponsite.terminal import make_printing_harmless
 from faults.soak.schedule import KINDS, kill_each, make_round
 from faults.visits import Habits
 
@@ -181,4 +182,5 @@ def _write(options: argparse.Namespace, rounds: list[dict[str, Any]], *, minutes
 
 
 if __name__ == "__main__":
+    make_printing_harmless()
     sys.exit(main())

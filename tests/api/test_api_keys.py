@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from coupons.auth.api_key_cache import LEASE_SEC, MISS_LEASE_SEC, api_key_cache
 from coupons.auth.api_keys import create_api_key, revoke_api_key
+from coupons.auth.revocations import share_revoked_keys
 from coupons.errors import OperatorError
 from coupons.models import ApiKey, Campaign, Scope
 from tests.support.clocks import Clock
@@ -143,6 +144,24 @@ def test_a_revoked_key_stays_revoked_in_an_older_postgresql(
 
     reads.wait_for_next()
     assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")
+
+
+def test_a_process_that_starts_later_does_not_believe_the_copy(campaign: Campaign, service: Service) -> None:
+    """Redis remembers the revocation for it; without Redis it takes what PostgreSQL says."""
+    row, api = a_key()
+    assert api.apply(campaign, "1").status_code == 202
+    revoke_api_key(prefix=row.prefix, actor="test", reason="stolen")
+    wait_until(lambda: row.digest in share_revoked_keys(), what="Redis knows")
+
+    ApiKey.objects.update(revoked_at=None)
+    api_key_cache.reset()
+
+    assert_problem(api.apply(campaign, "1"), 401, "unauthenticated")
+    service.stack("stop", "redis")
+    api_key_cache.reset()
+    assert api.get("campaigns").status_code == 200
+    service.stack("start", "redis")
+    wait_until(lambda: api.get("campaigns").status_code == 401, what="it has heard of it")
 
 
 # --- PostgreSQL does not answer ---

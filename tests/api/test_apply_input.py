@@ -12,9 +12,19 @@ def campaign(service: Service) -> Campaign:
     return service.campaign(10)
 
 
-GOOD = ["4", "0", "1e5", "a" * 128, "8f14e45f-ceea-467f-9c3a-0b2a9c1b6a11", "a.b@x.test", "auth0|5f", "a+b:c_d-e"]
+GOOD = [
+    "4",
+    "0",
+    "1e5",
+    "a" * 128,
+    "8f14e45f-ceea-467f-9c3a-0b2a9c1b6a11",
+    "a.b@x.test",
+    "auth0|5f",
+    "a+b:c_d-e",
+    "...",
+]
 NO_STRINGS = [42, None, True, ["42"], {"id": "42"}]
-NO_USER_IDS = ["", " ", "a" * 129, " 42", "42\n", "a b", "a/b", "\u0664\u0662", "\x00"]
+NO_USER_IDS = ["", " ", "a" * 129, " 42", "42\n", "a b", "a/b", "\u0664\u0662", "\x00", ".", ".."]
 
 
 def test_numbers_uuids_addresses_and_slugs_are_user_ids(api: Api, campaign: Campaign) -> None:

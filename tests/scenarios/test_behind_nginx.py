@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import socket
 import ssl
 import time
@@ -24,6 +25,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.system
 PUBLIC, ANOTHER = "192.88.99.77", "192.88.99.78"  # global, and nobody's: once the 6to4 relays' (RFC 7526)
 ADDRESS_LIMIT = 12
+BELOW = {"COUPON_PATH_PREFIX": "/coupons", "COUPON_HTTPS": "true"}
 
 
 @pytest.fixture
@@ -199,6 +201,41 @@ def test_the_proxy_drops_oversize_bodies_and_claimed_headers(service: Service, t
         "X-Forwarded-Proto": "https",
         "Authorization": "Bearer x",
     }
+
+
+@pytest.mark.parametrize("answered_by", ["front", "view"])
+@pytest.mark.parametrize("takes_off", [True, False], ids=["prefix taken off", "prefix passed on"])
+def test_every_address_leads_back_below_the_path(
+    service: Service, tmp_path: Path, takes_off: bool, answered_by: str
+) -> None:
+    service.web(COUPON_TRUSTED_PROXIES="127.0.0.1", COUPON_FRONT=str(answered_by == "front"), **BELOW)
+    front = Front(tmp_path, service.url.removeprefix("http://"), prefix="/coupons", takes_off=takes_off)
+    started(service, front)
+    campaign = service.campaign(1)
+
+    def follow(url: str) -> urllib3.BaseHTTPResponse:
+        assert url.startswith("/coupons/"), url
+        answer = front.request("GET", url.partition("#")[0], source=INSIDE, headers=HEADERS)
+        if "Location" in answer.headers:
+            return follow(answer.headers["Location"])
+        assert answer.status == 200, url
+        return answer
+
+    url = f"/coupons/api/v1/campaigns/{campaign.pk}/apply"
+    won = front.request("POST", url, headers=HEADERS, body=json.dumps({"user_id": "a|b"}))
+    assert won.status == 202
+    assert json.loads(follow(json.loads(won.data)["status_url"]).data)["sequence"] == 1
+    lost = front.request("POST", url, headers=HEADERS, body=json.dumps({"user_id": "b"}))
+    made = front.request("POST", "/coupons/api/v1/campaigns", headers=HEADERS, body='{"name":"x","quantity":1}')
+    follow(made.headers["Location"])
+    for refused in (lost, front.request("GET", "/coupons/api/nothing"), front.request("GET", "/coupons/")):
+        follow(json.loads(refused.data)["type"])
+    assert json.loads(follow("/coupons/api/schema/").data)["servers"] == [{"url": "/coupons"}]
+    for page in ("/coupons/api/docs/", "/coupons/admin/"):
+        for found in re.findall(r'(?:src|href|action|data-schema)="([^"#]+)"', follow(page).data.decode()):
+            follow(found)
+    assert front.request("GET", "/coupons/metrics").status == 404
+    follow("/coupons/metrics")
 
 
 CLOSED = ["/metrics", "/readyz", "/healthz", "/admin/", "/admin/login/", "/", "/nothing"]

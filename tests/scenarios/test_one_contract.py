@@ -174,6 +174,8 @@ ODD = {
     "no user": Ask(b"{}"),
     "a number": Ask(b'{"user_id":7}'),
     "a bad user id": Ask(b'{"user_id":"a b"}'),
+    "one dot": Ask(b'{"user_id":"."}'),
+    "two dots": Ask(b'{"user_id":".."}'),
     "given twice": Ask(b'{"user_id":"1","user_id":"2"}'),
     "no UTF-8": Ask(b'{"user_id":"\xff"}'),
     "spaces": Ask(b' { "user_id" : "spaces" } '),

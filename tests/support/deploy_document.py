@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack_parts import envfile
-
+from couponsite.env_file import parse
 from tests.support.process import ROOT
 from tests.support.secure_servers import PASSWORD
 
@@ -32,7 +31,7 @@ def _settings(number: int, folder: Path, addresses: Mapping[str, str]) -> dict[s
     block = re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)[number]
     replaced = _replaced(block, {**addresses, FOLDER: str(folder), "PASSWORD": PASSWORD})
     assert "example.test" not in replaced
-    return envfile.parse(replaced)
+    return parse(replaced)
 
 
 def _replaced(text: str, words: Mapping[str, str]) -> str:

@@ -19,12 +19,25 @@ NAME = "localhost"
 OUTSIDE = "127.0.0.1"
 INSIDE = "127.0.0.2"
 UPSTREAM = "        server 127.0.0.1:8000 max_fails=20 fail_timeout=5s;\n"
+BELOW_A_PATH = (
+    "location /api/ ",
+    "location /static/ ",
+    "location /admin/ ",
+    "location ~ ^/(healthz|readyz|metrics)$ ",
+    '"type":"/api/docs/problems#',
+)
+"""The path stands before each of these: docs/deploy/own-servers.md says so."""
 
 
 class Front:
-    """An nginx before the upstreams, which are host:port; `command` runs it in the foreground."""
+    """An nginx before the upstreams, which are host:port; `command` runs it in the foreground.
 
-    def __init__(self, folder: Path, *upstreams: str, buffers: bool = True) -> None:
+    With a `prefix` it shows the service below that path, and takes it off or passes it on.
+    """
+
+    def __init__(
+        self, folder: Path, *upstreams: str, buffers: bool = True, prefix: str = "", takes_off: bool = False
+    ) -> None:
         authority = Authority(folder)
         certificate, key = authority.issue("nginx", hosts=(NAME,))
         self.ca = authority.ca
@@ -43,6 +56,8 @@ class Front:
                     "        10.0.0.0/8 1;": f"        {INSIDE} 1;",
                     "/var/log/nginx/": f"{folder}/",
                     "proxy_request_buffering on;": f"proxy_request_buffering {'on' if buffers else 'off'};",
+                    **{text: text.replace("/", f"{prefix}/", 1) for text in BELOW_A_PATH},
+                    **({"proxy_pass ": f"rewrite ^{prefix}(/.*)$ $1 break; proxy_pass "} if takes_off else {}),
                 }
             )
         )

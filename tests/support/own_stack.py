@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from couponsite.env_file import read_env_file
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests() -> Generator[None]:
@@ -21,10 +23,8 @@ def pytest_load_initial_conftests() -> Generator[None]:
 
 
 def _take(home: Path) -> None:
-    from stack_parts import envfile  # bin/ is on the path only by now
-
     file = home / "env"
     if not file.is_file():
         raise pytest.UsageError(f"No stack in {home} for this worker: `make test WORKERS=3` starts one for each.")
-    os.environ |= envfile.parse(file.read_text())
+    os.environ |= read_env_file(file)
     os.environ |= {"STACK_HOME": str(home), "COUPON_ENV_FILE": str(file)}

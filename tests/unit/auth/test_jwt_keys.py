@@ -170,10 +170,24 @@ def test_a_key_for_encryption_is_left_out_without_a_word(tmp_path: Path) -> None
     assert (list(keys), errors) == (["sig"], [])
 
 
+def test_the_only_key_may_have_no_kid(issuer: Issuer) -> None:
+    key = new_key("ES256")
+    write_set(issuer.folder, {name: value for name, value in public_jwk(key, kid="").items() if name != "kid"})
+    issuer.keep("", "ES256", key)
+    assert [*read_keys(issuer.folder)[0]] == [None]
+    with pytest.raises(NotKnown, match="names no key"):  # its kid is the empty text
+        caller_of_token(issuer.token("anna"))
+
+    issuer.add("other", "ES256")
+
+    keys, errors = read_keys(issuer.folder)
+    assert ([*keys], len(errors)) == (["other"], 1)
+    assert "a key has no kid" in str(errors[0])
+
+
 Entry = Callable[[], Any]
 BAD_ENTRIES: dict[str, tuple[Entry, str]] = {
     "no object": (lambda: "key", "no kid"),
-    "no kid": (lambda: {"kty": "RSA"}, "no kid"),
     "an empty kid": (lambda: {"kty": "RSA", "kid": ""}, "no kid"),
     "a kid that is no text": (lambda: {"kty": "RSA", "kid": 7}, "no kid"),
     "no type": (lambda: {"kid": "a"}, "no JWK"),

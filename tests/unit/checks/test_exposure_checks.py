@@ -7,9 +7,9 @@ import sys
 
 import pytest
 from django.conf import LazySettings
-from stack_parts import envfile
 
 from coupons.checks.exposure import check_exposure, check_proxies, weakness_of
+from couponsite.env_file import read_env_file
 from tests.support.process import ROOT
 
 GOOD_SECRET = "k3v-9Qw_Zr71TgxYb0LmNs54CdEfHjUp8OaIiRt2"
@@ -44,7 +44,7 @@ def test_a_guessable_secret_is_refused_and_not_shown(settings: LazySettings, sec
 
 
 def test_the_generated_secret_of_a_stack_is_accepted() -> None:
-    assert weakness_of(envfile.parse((ROOT / os.environ["COUPON_ENV_FILE"]).read_text())["DJANGO_SECRET_KEY"]) is None
+    assert weakness_of(read_env_file(ROOT / os.environ["COUPON_ENV_FILE"])["DJANGO_SECRET_KEY"]) is None
 
 
 def test_an_empty_list_of_hosts_is_refused(settings: LazySettings) -> None:

@@ -39,6 +39,30 @@ def test_a_variable_that_is_set_wins_over_the_default(monkeypatch: pytest.Monkey
     assert env.choice(NAME, default="theirs", of=("mine", "theirs")) == "mine"
 
 
+@pytest.mark.parametrize(
+    ("value", "path"), [("", ""), ("/", ""), ("/coupons", "/coupons"), ("/shop/coupons-2.0/", "/shop/coupons-2.0")]
+)
+def test_a_path_prefix_has_no_slash_at_its_end(monkeypatch: pytest.MonkeyPatch, value: str, path: str) -> None:
+    monkeypatch.setenv(NAME, value)
+
+    assert env.path_prefix(NAME, taken=("api",)) == path
+
+
+@pytest.mark.parametrize("value", ["coupons", "//x", "/a//b", "/a/../b", "/a b", "/a?b", "https://shop.test/a"])
+def test_what_is_no_path_prefix_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(NAME, value)
+
+    with pytest.raises(ImproperlyConfigured, match=f"{NAME}=.* is no path like /coupons"):
+        env.path_prefix(NAME, taken=("api",))
+
+
+def test_a_prefix_like_the_service_s_own_paths_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "/api/coupons")
+
+    with pytest.raises(ImproperlyConfigured, match="begins like a path of the service itself"):
+        env.path_prefix(NAME, taken=("api",))
+
+
 @pytest.mark.parametrize("text", ["ten", "1.5", "0x10", "1e3"])
 def test_what_is_no_whole_number_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(NAME, text)

@@ -146,15 +146,29 @@ def test_no_depth_of_nesting_ends_the_program(field: str) -> None:
 
 @pytest.mark.parametrize(
     "user_id",
-    ["1", "x" * 128, "b2c9ad1e-3c2f-4d5a-9f10-000000000000", "kim@example.com", "auth0|5f7c", "a.b_c:d+e-f"],
+    [
+        "1",
+        "x" * 128,
+        "b2c9ad1e-3c2f-4d5a-9f10-000000000000",
+        "kim@example.com",
+        "auth0|5f7c",
+        "a.b_c:d+e-f",
+        "...",
+        ".a",
+    ],
 )
 def test_numbers_uuids_slugs_and_mail_addresses_are_user_ids(user_id: str) -> None:
     assert is_user_id(user_id)
 
 
-@pytest.mark.parametrize("text", ["", "x" * 129, "a b", "a/b", "a\n", "\u0661", 42, None])
+@pytest.mark.parametrize("text", ["", "x" * 129, "a b", "a/b", "a\n", "\u0661", ".", "..", 42, None])
 def test_anything_else_is_no_user_id(text: object) -> None:
     assert not is_user_id(text)
+
+
+@pytest.mark.parametrize("user_id", [".", ".."])
+def test_what_an_earlier_version_promised_is_still_read(user_id: str) -> None:
+    assert decode(changed(user_id=user_id)).user_id == user_id
 
 
 def test_the_epoch_travels_along_and_may_be_missing() -> None:

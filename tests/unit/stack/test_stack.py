@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import environ
 import pytest
 from stack_parts import cli, envfile, packages, ports, settings
 from stack_parts.errors import StackError
 from stack_parts.home import CHECKOUT, Home
+
+from couponsite.env_file import parse, read_env_file
 
 AWKWARD_VALUES = [
     "",
@@ -25,6 +26,7 @@ AWKWARD_VALUES = [
     "# no comment",
     "*",
     "a=b&c;d|e",
+    "a\\b\\",
 ]
 
 
@@ -91,24 +93,34 @@ def test_a_stack_moves_only_a_taken_port(home: Home) -> None:
 
 
 @pytest.mark.parametrize("value", AWKWARD_VALUES)
-def test_shell_and_django_environ_read_what_was_written(
-    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shell_and_service_read_what_was_written(value: str, tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text(envfile.render({"STACK_TEST_VALUE": value}))
     script = 'set -a; . "$1"; printf %s "$STACK_TEST_VALUE"'
     by_shell = subprocess.run(["sh", "-c", script, "sh", file], capture_output=True, text=True, check=True)
     assert by_shell.stdout == value
-
-    monkeypatch.setenv("STACK_TEST_VALUE", "so that it is restored")
-    environ.Env.read_env(file, overwrite=True)
-    assert os.environ["STACK_TEST_VALUE"] == value
-    assert envfile.parse(file.read_text()) == {"STACK_TEST_VALUE": value}
+    assert read_env_file(file) == {"STACK_TEST_VALUE": value}
 
 
 def test_a_line_break_is_refused() -> None:
     with pytest.raises(ValueError, match="line break"):
         envfile.quote("two\nlines")
+
+
+def test_bin_stack_reads_dot_env_as_the_service_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("COUPON_API_KEYS='a key'  # of the shop\nCOUPON_LIMITS=false\n")
+    monkeypatch.setattr("stack_parts.home.CHECKOUT", tmp_path)
+    for name in ("COUPON_API_KEYS", "COUPON_LIMITS"):
+        monkeypatch.delenv(name, raising=False)
+    home = Home(tmp_path / ".stack")
+
+    found = home.effective_settings()
+    assert (found["COUPON_API_KEYS"], found["COUPON_LIMITS"]) == ("a key", "false")
+
+    (tmp_path / ".env").write_text("COUPON_API_KEYS='hunter2\n")
+    with pytest.raises(StackError, match="line 1: its value has no closing quote") as caught:
+        home.effective_settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_only_the_owner_may_read_the_secrets(home: Home) -> None:
@@ -135,20 +147,8 @@ def test_a_variable_that_is_set_wins(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
     assert cli.main(["env"]) == 0
-    shown = envfile.parse(capsys.readouterr().out)
-    assert shown == {**envfile.parse(home.env_file.read_text()), "REDIS_URL": "redis://elsewhere:1/2"}
-
-
-def test_the_checkout_s_own_stack_reads_all_of_dot_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stack_parts.home.CHECKOUT", tmp_path)
-    for name in ("COUPON_ENV_FILE", "WEB_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / ".env").write_text("WEB_PORT=8123\nCOUPON_LOG_LEVEL=DEBUG\n")
-
-    own, other = cli._environment(Home(tmp_path / ".stack")), cli._environment(Home(tmp_path / "other"))
-
-    assert (own["COUPON_ENV_FILE"], own["WEB_PORT"]) == (str(tmp_path / ".env"), "8123")
-    assert (other["COUPON_ENV_FILE"], other["WEB_PORT"] == "8123") == (str(tmp_path / "other" / "env"), False)
+    shown = parse(capsys.readouterr().out)
+    assert shown == {**read_env_file(home.env_file), "REDIS_URL": "redis://elsewhere:1/2"}
 
 
 def test_a_command_gets_settings_and_returns_its_exit_code(home: Home) -> None:
@@ -169,3 +169,14 @@ def test_a_missing_program_is_named_with_its_install_command(monkeypatch: pytest
         packages.ensure([packages.Need("Frobnicator >= 3", lambda: None, "redis")])
     assert "Frobnicator >= 3" in str(raised.value)
     assert "apt-get install -y --no-install-recommends redis-server" in str(raised.value)
+
+
+def test_printing_changes_no_exit_code_and_no_path(home: Home, tmp_path: Path) -> None:
+    stack = {"STACK_HOME": str(tmp_path / "쿠폰"), "PYTHONIOENCODING": "ascii"}
+    command = [str(CHECKOUT / "bin/stack"), "env"]
+    shown = subprocess.run(command, env={**os.environ, **stack}, capture_output=True, check=True)
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        lost = subprocess.run(command, env={**os.environ, **stack}, stdout=full, stderr=subprocess.PIPE, check=False)
+
+    assert "쿠폰/metrics".encode() in shown.stdout
+    assert (lost.returncode, b"No space left on device" in lost.stderr) == (0, True)
