@@ -111,7 +111,15 @@ def database_config(name: str, *, time_outs_ms: Mapping[str, int]) -> dict[str, 
         **config,
         "ENGINE": SEVERAL_HOSTS if several else "django.db.backends.postgresql",
         "OPTIONS": options,
+        "SESSION": dict(re.findall(r"-c\s*(\w+)=(\S+)", options["options"])),  # for coupons/checks/session.py
     }
+
+
+def through_pooler(config: dict[str, Any]) -> dict[str, Any]:
+    """The same for a pooler in transaction mode: it refuses startup options, or drops them, and gives a cursor of the
+    server's to whoever comes next. The role's own settings take the options' place (docs/deploy/pgbouncer.md)."""
+    options = {key: value for key, value in config["OPTIONS"].items() if key != "options"}
+    return {**config, "OPTIONS": options, "DISABLE_SERVER_SIDE_CURSORS": True}
 
 
 def _parse_as_libpq(name: str, value: str) -> dict[str, str]:

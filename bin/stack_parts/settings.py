@@ -132,4 +132,5 @@ APT_PACKAGES_SYSTEM_TESTS: Final = (
     "iproute2",
     "iptables",
     "mount",
+    "pgbouncer",
 )

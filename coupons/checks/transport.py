@@ -57,7 +57,9 @@ def _check_redis() -> Iterator[CheckMessage]:
 
 
 def _check_postgresql() -> Iterator[CheckMessage]:
-    yield from _check_database("DATABASE_URL", settings.DATABASES["default"])
+    yield from _check_database("DATABASE_URL", settings.WEB_DATABASE)
+    if settings.BEHIND_POOLER:
+        yield from _check_database("COUPON_DATABASE_DIRECT_URL", settings.DATABASES["default"])
 
 
 def _check_database(name: str, database: Mapping[str, Any]) -> Iterator[CheckMessage]:

@@ -17,6 +17,7 @@ from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater, one_line
 from coupons.models import Campaign
+from coupons.runtime.process import SESSION
 from coupons.runtime.signal_event import SignalEvent
 from coupons.runtime.text import make_visible
 
@@ -32,6 +33,8 @@ class CouponCommand(BaseCommand, ABC):
     """A command parses, calls one function and prints. --help ends with `examples`."""
 
     examples = ""
+    needs_session = False
+    """The command relies on what it has set for its sessions of PostgreSQL: a pooler must not stand between."""
     # Only the checks of the settings run. Django's own checks import the URLs, the admin and the API, which no command
     # uses; that would take a third of a consumer's start.
     requires_system_checks = ["coupons"]
@@ -41,6 +44,8 @@ class CouponCommand(BaseCommand, ABC):
         return super().create_parser(prog_name, subcommand, formatter_class=_ExamplesFormatter, epilog=epilog, **kwargs)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if self.needs_session:
+            self.check(tags=[SESSION], include_deployment_checks=True)
         try:
             self.run(**options)
         except OperatorError as error:

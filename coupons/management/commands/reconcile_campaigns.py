@@ -16,6 +16,7 @@ from coupons.runtime.text import make_visible
 
 
 class Command(CouponCommand):
+    needs_session = True
     help = (
         "Check the ledger of campaigns: compare tickets (Redis), messages (topic), coupons and failed events "
         "(PostgreSQL) user by user. Lists every difference with its meaning, and either when it heals by itself or the "

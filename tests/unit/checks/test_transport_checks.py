@@ -79,6 +79,14 @@ def test_a_host_among_the_url_s_parameters_is_checked(settings: LazySettings, mo
     assert all_found() == [("coupons.W011", "DATABASE_URL")]
 
 
+def test_a_direct_url_is_checked_as_well(settings: LazySettings) -> None:
+    settings.WEB_DATABASE = {"HOST": "", "OPTIONS": {}}
+    settings.BEHIND_POOLER = True
+    database(settings, "db.example.test")
+
+    assert all_found() == [("coupons.W011", "COUPON_DATABASE_DIRECT_URL")]
+
+
 def test_redis_in_plain_text(settings: LazySettings) -> None:
     redis(settings, REDIS.replace("rediss", "redis"))
 
