@@ -7,7 +7,7 @@ class CouponsConfig(AppConfig):
     verbose_name = "Coupons"
 
     def ready(self) -> None:
-        from coupons.checks import configuration, exposure, transport  # noqa: F401  registers the system checks
+        from coupons.checks import configuration, exposure, session, transport  # noqa: F401  registers the system checks
         from coupons.runtime.db_timeouts import limit_waits
         from coupons.runtime.failpoints import reason_against, switch_on
 

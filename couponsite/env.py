@@ -54,6 +54,10 @@ def _given(name: str, *, default: str = "") -> str:
     return os.environ.get(name, default).strip()
 
 
+def is_set(name: str) -> bool:
+    return bool(_given(name))
+
+
 def required(name: str, *, default: str = "", hint: str = "") -> str:
     value = _given(name, default=default)
     if not value:

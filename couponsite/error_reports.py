@@ -39,7 +39,9 @@ def known_secrets() -> Iterator[str]:
     yield from [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     yield from settings.API_KEYS
     yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())
-    yield from (str(database.get("PASSWORD") or "") for database in settings.DATABASES.values())
+    yield from (
+        str(database.get("PASSWORD") or "") for database in [settings.WEB_DATABASE, *settings.DATABASES.values()]
+    )
     redis = urlsplit(settings.REDIS_URL)
     yield from [unquote(redis.password or ""), *parse_qs(redis.query).get("sentinel_password", [])]
     yield from (value for name, value in settings.KAFKA_CLIENT_CONFIG.items() if SECRET_OF_KAFKA.search(name))

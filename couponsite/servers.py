@@ -1,15 +1,16 @@
 """What DATABASE_URL and REDIS_URL say, checked at the start: their clients would find a misspelt parameter only with
 the first request, and answer it with an error that nothing waits for."""
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from psycopg2 import ProgrammingError
-from psycopg2.extensions import make_dsn
+from psycopg2.extensions import parse_dsn
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -21,8 +22,18 @@ from couponsite.env import required, url
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 FILES_OF_REDIS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 FILES_OF_POSTGRESQL = ("sslrootcert", "sslcert", "sslkey")
-OPTIONS_OF_DJANGO = ("isolation_level", "assume_role")
 SENTINEL_PORT = 26379
+PARTS_OF_DJANGO = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+# Where the URL is silent libpq reads these, and so the checks of the way to PostgreSQL must know them.
+VARIABLES_OF_LIBPQ = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "service": "PGSERVICE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+}
+SEVERAL_HOSTS = "coupons.runtime.several_hosts"
 CONNECT_TIMEOUT_SEC = 3
 # A server that is cut off without a reset is noticed in about 10 s instead of the kernel's 2 hours.
 NOTICES_A_SERVER_THAT_HAS_GONE = {
@@ -129,28 +140,76 @@ def _sentinel_parts(value: str) -> tuple[str, list[tuple[str, int]], dict[str, A
 
 
 def database_config(name: str, *, time_outs_ms: Mapping[str, int]) -> dict[str, Any]:
-    """The URL as an entry of Django's DATABASES; its parameters are libpq's, and win over those that are set here.
+    """The URL as an entry of Django's DATABASES, read as libpq reads it. Its parameters are libpq's, and win over those
+    that are set here. The errors never repeat a part that may be of the password.
 
     `time_outs_ms` are settings of PostgreSQL for each session.
     """
-    config: dict[str, Any] = environ.Env().db_url_config(url(name, schemes=("postgres", "postgresql")))
-    given = config.get("OPTIONS", {})
-    try:
-        make_dsn(**{key: value for key, value in given.items() if key not in OPTIONS_OF_DJANGO})
-    except ProgrammingError as error:
-        reason = str(error).strip()
-        raise ImproperlyConfigured(f"{name} has a parameter that PostgreSQL's client refuses: {reason}.") from None
+    given = _parse_as_libpq(name, required(name, hint="postgres://..."))
+    config = {key: given.pop(parameter, "") for key, parameter in PARTS_OF_DJANGO.items()}
+    _check_hosts(name, config["HOST"], config["PORT"])
+    if not config["NAME"] and "service" not in given:
+        raise ImproperlyConfigured(f"{name} names no database: postgres://user:password@host:5432/database.")
     mode = given.get("sslmode")
     if mode is not None and mode not in SSL_MODES:
         raise ImproperlyConfigured(f"{name}: sslmode={mode} is not one of {', '.join(SSL_MODES)}.")
     _check_files(name, given, FILES_OF_POSTGRESQL)
-    config["OPTIONS"] = {"connect_timeout": CONNECT_TIMEOUT_SEC, **NOTICES_A_SERVER_THAT_HAS_GONE, **given}
-    connect_timeout = config["OPTIONS"]["connect_timeout"]
-    if not isinstance(connect_timeout, int) or connect_timeout < 1:
+    connect_timeout = given.get("connect_timeout", str(CONNECT_TIMEOUT_SEC))
+    if not re.fullmatch(r"0*[1-9][0-9]*", connect_timeout):
         raise ImproperlyConfigured(f"{name}: connect_timeout is no whole number of seconds from 1 up.")
     session = [f"-c {key}={value}" for key, value in {**time_outs_ms, **NOTICES_A_CLIENT_THAT_HAS_GONE}.items()]
-    config["OPTIONS"]["options"] = " ".join([*session, str(given.get("options", ""))]).strip()  # the last -c wins
-    return config
+    options: dict[str, Any] = {**NOTICES_A_SERVER_THAT_HAS_GONE, **given, "connect_timeout": int(connect_timeout)}
+    options["options"] = " ".join([*session, given.get("options", "")]).strip()  # the last -c wins
+    several = "," in config["HOST"]
+    return {
+        **config,
+        "ENGINE": SEVERAL_HOSTS if several else "django.db.backends.postgresql",
+        "OPTIONS": options,
+        "SESSION": dict(re.findall(r"-c\s*(\w+)=(\S+)", options["options"])),  # for coupons/checks/session.py
+    }
+
+
+def through_pooler(config: dict[str, Any]) -> dict[str, Any]:
+    """The same for a pooler in transaction mode: it refuses startup options, or drops them, and gives a cursor of the
+    server's to whoever comes next. The role's own settings take the options' place (docs/deploy/pgbouncer.md)."""
+    options = {key: value for key, value in config["OPTIONS"].items() if key != "options"}
+    return {**config, "OPTIONS": options, "DISABLE_SERVER_SIDE_CURSORS": True}
+
+
+def _parse_as_libpq(name: str, value: str) -> dict[str, str]:
+    """Returns the parameters of the URL, and those of libpq's own variables that fill in what it leaves out."""
+    if not value.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured(f"{name} is no URL that starts with postgres:// or postgresql://.")
+    scheme, _, rest = value.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in path.partition("?")[0]:
+        raise ImproperlyConfigured(f"{name} has an @ behind a /: in a user's name or a password, / is written %2F.")
+    credentials, at, hosts = authority.rpartition("@")
+    # Outside the characters that libpq wants to have encoded, these two are taken as they are.
+    credentials = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", credentials.replace("@", "%40"))
+    try:
+        given: dict[str, str] = parse_dsn(f"{scheme}://{credentials}{at}{hosts}{slash}{path}")
+    except ProgrammingError as error:
+        parameter = re.search(r'URI query parameter: "(\w+)"', str(error))
+        if parameter and parameter[1] in value.rpartition("@")[2]:
+            text = f'{name} has a parameter that PostgreSQL\'s client refuses: "{parameter[1]}".'
+        else:
+            text = f"{name} is refused by PostgreSQL's client: write postgres://user:password@host:5432/database."
+        raise ImproperlyConfigured(text) from None
+    if "host" not in given and given.get("dbname", "").startswith("/"):  # postgres:////run/postgresql/coupons
+        given["host"], _, given["dbname"] = given["dbname"].rpartition("/")
+    if "service" not in given:
+        given = {key: os.environ[env] for key, env in VARIABLES_OF_LIBPQ.items() if os.environ.get(env)} | given
+    return given
+
+
+def _check_hosts(name: str, hosts: str, ports: str) -> None:
+    """libpq would find these errors with the first connection."""
+    numbers = ports.split(",")
+    if not all(re.fullmatch(r"0*[1-9][0-9]{0,4}|", port) and int(port or 1) <= 65535 for port in numbers):
+        raise ImproperlyConfigured(f"{name}: a port is no number from 1 to 65535.")
+    if len(numbers) not in (1, len(hosts.split(","))):
+        raise ImproperlyConfigured(f"{name} has another number of ports than of hosts.")
 
 
 def _check_files(name: str, parameters: dict[str, Any], of_files: tuple[str, ...]) -> None:

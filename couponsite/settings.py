@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from couponsite import env
-from couponsite.servers import database_config, redis_cache, redis_url
+from couponsite.servers import database_config, redis_cache, redis_url, through_pooler
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -132,21 +132,21 @@ DB_ANSWER_TIMEOUT_MS = DB_STATEMENT_TIMEOUT_MS * 6 // 5
 # A process that stands still (SIGSTOP, a host that hangs) loses what it holds in PostgreSQL: a consumer between its
 # insert and its commit the campaign's row, a keeper the right to rebuild.
 WORK_LOCK_IDLE_MS = DB_STATEMENT_TIMEOUT_MS * 2
-DATABASES = {
-    "default": {
-        **database_config(
-            "DATABASE_URL",
-            time_outs_ms={
-                "statement_timeout": DB_STATEMENT_TIMEOUT_MS,
-                "lock_timeout": DB_STATEMENT_TIMEOUT_MS // 2,
-                "idle_in_transaction_session_timeout": DB_STATEMENT_TIMEOUT_MS * 2,
-            },
-        ),
-        # Below the minute after which balancers drop a silent connection, which would cost the next query its time-out.
-        "CONN_MAX_AGE": 20,
-        "CONN_HEALTH_CHECKS": True,
-    }
+_of_a_session = {
+    "statement_timeout": DB_STATEMENT_TIMEOUT_MS,
+    "lock_timeout": DB_STATEMENT_TIMEOUT_MS // 2,
+    "idle_in_transaction_session_timeout": DB_STATEMENT_TIMEOUT_MS * 2,
 }
+# Below the minute after which balancers drop a silent connection, which would cost the next query its time-out.
+_of_django = {"CONN_MAX_AGE": 20, "CONN_HEALTH_CHECKS": True}
+# Web processes use DATABASE_URL. It may lead through a pooler in transaction mode where the others, which need sessions
+# of their own, have a URL that does not; bin/web puts WEB_DATABASE in the place of the default one.
+WEB_DATABASE = database_config("DATABASE_URL", time_outs_ms=_of_a_session) | _of_django
+DATABASES = {"default": WEB_DATABASE}
+BEHIND_POOLER = env.is_set("COUPON_DATABASE_DIRECT_URL")
+if BEHIND_POOLER:
+    DATABASES["default"] = database_config(name="COUPON_DATABASE_DIRECT_URL", time_outs_ms=_of_a_session) | _of_django
+    WEB_DATABASE = through_pooler(WEB_DATABASE)
 DB_CONNECT_TIMEOUT_SEC = DATABASES["default"]["OPTIONS"]["connect_timeout"]
 
 # --- Redis: admission lives here, nothing else does ----------------------------------------------------------------

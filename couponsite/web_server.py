@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 
-from coupons.runtime.process import STOP_TIMEOUT_SEC, freeze_imported_objects, refuse_bad_settings
+from coupons.runtime.process import STOP_TIMEOUT_SEC, freeze_imported_objects, refuse_bad_settings, use_web_database
 from couponsite.terminal import make_printing_harmless
 
 
@@ -56,6 +56,7 @@ def prepare() -> None:
     if folder is not None:
         remove_ended_processes_files(folder)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus_client reads it when it is imported
+    use_web_database()
     django.setup()
     refuse_bad_settings()
     from django.db import connections

@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
 
-from coupons.runtime.process import end_with_parent, freeze_imported_objects, refuse_bad_settings
+from coupons.runtime.process import end_with_parent, freeze_imported_objects, refuse_bad_settings, use_web_database
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
 logger = logging.getLogger("coupons.web")
@@ -79,6 +79,7 @@ if IS_WORKER:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent("web", partial(os.kill, os.getpid(), signal.SIGTERM), parent_pid=os.getppid())
 
+use_web_database()
 application: WSGIApplication = refuse_chunked_bodies(take_prefix_off(get_wsgi_application()))
 if not IS_WORKER:
     from coupons.admission.scripts import refuse_cluster

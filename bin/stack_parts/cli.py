@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from . import docker, envfile, packages, settings, vegeta
 from .errors import StackError
@@ -20,12 +21,17 @@ from .postgres import Postgres
 from .redis import Redis
 from .server import Server
 
-SERVERS: dict[str, type[Server]] = {"postgres": Postgres, "redis": Redis, "kafka": Kafka}
+SERVERS: dict[str, Callable[[Home], Server]] = {
+    "postgres": Postgres,
+    "redis": Redis,
+    **{name: partial(Kafka, number=number) for number, name in enumerate(settings.BROKERS, start=1)},
+}
 
 _EPILOG = """\
 examples:
   bin/stack up                        the three servers, ready to use
   bin/stack kill redis                SIGKILL, as in a crash; `bin/stack start redis` brings it back
+  bin/stack up --brokers 3            three brokers: kafka, kafka-2 and kafka-3
   bin/stack pause kafka postgres      SIGSTOP: both hang; `bin/stack resume kafka postgres`
   bin/stack exec -- python manage.py shell
   STACK_HOME=.stack/test bin/stack status
@@ -65,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "status": "show each server's state; exit 0 only when all three answer",
         "env": "print the settings as KEY=value lines; a variable that is already set wins",
     }.items():
-        verbs.add_parser(verb, help=text)
+        sub = verbs.add_parser(verb, help=text)
+        if verb == "up":
+            sub.add_argument("--brokers", type=int, choices=[1, 3], help="of Kafka; the stack keeps their number")
     for verb, text in {
         "start": "start a server and wait until it answers; resume a paused one",
         "stop": "stop a server cleanly, even a paused one",
@@ -76,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "logs": "show the end of the log",
     }.items():
         sub = verbs.add_parser(verb, help=text)
-        sub.add_argument("parts", nargs="+", choices=settings.PARTS, metavar="PART", help=", ".join(settings.PARTS))
+        sub.add_argument("parts", nargs="+", choices=SERVERS, metavar="PART", help=", ".join(SERVERS))
         if verb == "logs":
             sub.add_argument("-n", "--lines", type=int, default=50, help="number of lines (default 50)")
             sub.add_argument("-f", "--follow", action="store_true", help="follow the log until Ctrl-C")
@@ -101,11 +109,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     home = Home.current()
+    parts = _parts(home, options)
     match options.verb:
         case "up" | "start":
-            start(home, getattr(options, "parts", list(settings.PARTS)))
+            start(home, parts)
         case "down" | "stop":
-            stop(home, getattr(options, "parts", list(settings.PARTS)))
+            stop(home, parts)
         case "status":
             return status(home)
         case "env":
@@ -125,6 +134,16 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _parts(home: Home, options: argparse.Namespace) -> list[str]:
+    """The parts that were named, or all of the stack."""
+    if getattr(options, "brokers", None):
+        home.set_brokers(options.brokers)
+    parts: list[str] = getattr(options, "parts", home.parts)
+    if not set(parts) <= set(home.parts):
+        raise StackError("this stack has one broker; `bin/stack up --brokers 3` makes one with three")
+    return parts
+
+
 def say(part: str, text: str) -> None:
     """Prints a line of progress to standard error, so that standard output has only the command's own output."""
     print(f"{part:<9} {text}", file=sys.stderr, flush=True)
@@ -141,6 +160,8 @@ def mode(home: Home) -> str:
 def start(home: Home, parts: list[str]) -> None:
     """Starts the servers concurrently and waits until all answer. Reports every failure."""
     if mode(home) == "docker" or not _can_run_natively(home, parts):
+        if home.state().brokers > 1:
+            raise StackError("three brokers run natively alone; unset STACK, or use one broker")
         docker.start(home, parts)
         home.set_mode("docker")
         return
@@ -197,7 +218,7 @@ def status(home: Home) -> int:
     """Prints one line per server. Returns 0 only when all three answer."""
     if home.root.exists() and mode(home) == "docker":
         return 0 if docker.show_status(home) else 1
-    states = {part: SERVERS[part](home).state() for part in settings.PARTS}
+    states = {part: SERVERS[part](home).state() for part in home.parts}
     for part, state in states.items():
         server = SERVERS[part](home)
         record = server.record()
@@ -258,7 +279,7 @@ def _run_with_stacks(homes: list[Home], command: list[str]) -> int:
 def _for_each(homes: list[Home], act: Callable[[Home, list[str]], None]) -> None:
     """Handles the stacks concurrently and reports every failure."""
     with ThreadPoolExecutor(len(homes)) as pool:
-        _raise_failures([pool.submit(act, home, list(settings.PARTS)) for home in homes])
+        _raise_failures([pool.submit(act, home, home.parts) for home in homes])
 
 
 def _wait_for(command: list[str], environment: dict[str, str]) -> int:
@@ -276,7 +297,7 @@ def _install_packages(home: Home, which: str) -> None:
     if which in ("servers", "tests"):
         packages.ensure([packages.CURL, *([packages.COMPILER] if which == "tests" else [])])
         if mode(home) == "native":
-            _can_run_natively(home, list(settings.PARTS))
+            _can_run_natively(home, home.parts)
     elif which == "system-tests":
         packages.ensure_apt(settings.APT_PACKAGES_SYSTEM_TESTS)
     else:

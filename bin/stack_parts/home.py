@@ -88,6 +88,24 @@ class Home:
             self._save_state(state)
             return state.ports[name]
 
+    @property
+    def parts(self) -> list[str]:
+        """The servers of this stack; of one that was never started, the usual three."""
+        brokers = self.state().brokers if self.state_file.exists() else 1
+        return [part for part in settings.PARTS if part != "kafka"] + list(settings.BROKERS[:brokers])
+
+    def set_brokers(self, brokers: int) -> None:
+        with self.lock("state"):
+            state = self._load_state()
+            if state.brokers != brokers and self.data("kafka").exists():
+                names = " ".join(settings.BROKERS[: state.brokers])
+                raise StackError(
+                    f"this stack's Kafka was made with another number of brokers ({state.brokers}); "
+                    f"`bin/stack down`, `bin/stack wipe {names}`, then try again"
+                )
+            state.brokers = brokers
+            self._save_state(state)
+
     def set_mode(self, mode: str) -> None:
         with self.lock("state"):
             state = self._load_state()
@@ -106,7 +124,9 @@ class Home:
         return state
 
     def _save_state(self, state: State) -> None:
-        envfile.write_private(self.state_file, json.dumps(vars(state), indent=1) + "\n")
+        # an older checkout, which knows no number of brokers, goes on with the file of one
+        document = {name: value for name, value in vars(state).items() if (name, value) != ("brokers", 1)}
+        envfile.write_private(self.state_file, json.dumps(document, indent=1) + "\n")
         header = "# Written by bin/stack at each start: put changes into .env or the environment.\n"
         envfile.write_private(self.env_file, header + envfile.render(self.settings_of(state)))
 
@@ -114,10 +134,13 @@ class Home:
         """The settings of a service that uses this stack."""
         port, secret, host = state.ports, state.secrets, ports.LOOPBACK
         user, database = settings.DATABASE_USER, settings.DATABASE
+        brokers = settings.BROKERS[: state.brokers]
+        replicated = {"COUPON_TOPIC_REPLICATION": "3", "COUPON_TOPIC_MIN_INSYNC_REPLICAS": "2"}
         return {
             "DATABASE_URL": f"postgres://{user}:{secret['postgres']}@{host}:{port['postgres']}/{database}",
             "REDIS_URL": f"redis://{host}:{port['redis']}/0",
-            "KAFKA_BOOTSTRAP_SERVERS": f"{host}:{port['kafka']}",
+            "KAFKA_BOOTSTRAP_SERVERS": ",".join(f"{host}:{port[broker]}" for broker in brokers),
+            **(replicated if state.brokers == 3 else {}),
             "DJANGO_SECRET_KEY": secret["django"],
             "DJANGO_DEBUG": "false",
             "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost,[::1]",
@@ -158,6 +181,7 @@ class State:
     """`native`, or `docker` when a container engine runs the servers."""
     ports: dict[str, int]
     secrets: dict[str, str]
+    brokers: int = 1
 
 
 def new_secrets() -> dict[str, str]:

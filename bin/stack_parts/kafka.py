@@ -1,4 +1,4 @@
-"""Runs Apache Kafka from the project's own jars: one node that is broker and controller."""
+"""Runs Apache Kafka from the project's own jars: one node that is broker and controller, or one of three."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import packages, probes, settings
 from .errors import StackError
-from .home import CHECKOUT
+from .home import CHECKOUT, Home
 from .ports import LOOPBACK
 from .server import Command, Server
 
@@ -20,10 +20,14 @@ POM = CHECKOUT / "bin" / "kafka-pom.xml"
 
 
 class Kafka(Server):
-    name = "kafka"
     program = "java"
-    # without kafka_proxy: a test's proxy may listen there while the broker restarts
-    port_names = ("kafka", "kafka_controller", "kafka_proxied")
+
+    def __init__(self, home: Home, *, number: int = 1) -> None:
+        super().__init__(home)
+        self.number = number
+        self.name = settings.BROKERS[number - 1]
+        # without kafka_proxy: a test's proxy may listen there while the broker restarts
+        self.port_names = (self.name, f"{self.name}_controller", *(["kafka_proxied"] if number == 1 else []))
 
     def needs(self) -> list[packages.Need]:
         return [packages.JAVA, *([] if self._jars_are_current() else [packages.MAVEN])]
@@ -43,14 +47,23 @@ class Kafka(Server):
         # The broker unpacks its codecs here. Killed, it leaves them behind, 230 KiB each time.
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
-        ports = self.home.state().ports
-        listeners = {"PLAINTEXT": "kafka", "CONTROLLER": "kafka_controller", "PROXIED": "kafka_proxied"}
-        advertised = {"PLAINTEXT": "kafka", "PROXIED": "kafka_proxy"}
+        ports, is_one_of_three = self.home.state().ports, self._is_one_of_three
+        listeners = {"PLAINTEXT": self.name, "CONTROLLER": f"{self.name}_controller"}
+        advertised = {"PLAINTEXT": self.name}
+        if not is_one_of_three:
+            listeners["PROXIED"], advertised["PROXIED"] = "kafka_proxied", "kafka_proxy"
+        controllers = [f"{LOOPBACK}:{ports[f'{broker}_controller']}" for broker in settings.BROKERS]
+        voters = ",".join(f"{number}@{address}" for number, address in enumerate(controllers, start=1))
         own = {
+            "node.id": str(self.number),
             "listeners": ",".join(f"{name}://{LOOPBACK}:{ports[port]}" for name, port in listeners.items()),
             "advertised.listeners": ",".join(f"{name}://{LOOPBACK}:{ports[port]}" for name, port in advertised.items()),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
-            "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{ports['kafka_controller']}",
+            **(
+                {"controller.quorum.voters": voters, **settings.SETTINGS_OF_THREE_BROKERS}
+                if is_one_of_three
+                else {"controller.quorum.bootstrap.servers": controllers[0]}
+            ),
             # relative to the working directory: a comma in an absolute path would split it in two
             "log.dirs": "data",
         }
@@ -60,9 +73,10 @@ class Kafka(Server):
             self._format(data)
 
     def command(self) -> Command:
+        heap = settings.HEAP_OF_THREE_BROKERS if self._is_one_of_three else settings.KAFKA_HEAP
         return self._java(
-            f"-Xms{settings.KAFKA_HEAP}",
-            f"-Xmx{settings.KAFKA_HEAP}",
+            f"-Xms{heap}",
+            f"-Xmx{heap}",
             "-Djava.awt.headless=true",
             *_LOGGING,
             "kafka.Kafka",
@@ -71,6 +85,10 @@ class Kafka(Server):
 
     def answers(self) -> bool:
         return probes.kafka_answers(self.port())
+
+    @property
+    def _is_one_of_three(self) -> bool:
+        return self.home.state().brokers == 3
 
     def _java(self, *words: str) -> Command:
         data = self.home.data(self.name)
@@ -81,11 +99,14 @@ class Kafka(Server):
         return Command([java, self.marker, scratch, "-cp", f"{jars}/*", *words], cwd=data, env=os.environ)
 
     def _format(self, data: Path) -> None:
-        """Makes the data folder of a new one-node cluster, completely or not at all."""
+        """Makes the data folder of a new cluster's node, completely or not at all."""
         shutil.rmtree(data / "data", ignore_errors=True)
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # three nodes are formatted one by one, with the same id; one that has lost its disk comes back to the others
+        new = uuid.uuid5(uuid.NAMESPACE_URL, str(self.home.root)) if self._is_one_of_three else uuid.uuid4()
+        cluster = urlsafe_b64encode(new.bytes).decode().rstrip("=")
         # the tool would read a separate id that starts with a dash as an option
-        words = ["kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}"]
+        words = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
+        words += [] if self._is_one_of_three else ["--standalone"]
         command = self._java("-Xmx256m", *_LOGGING, *words, "--config=server.properties")
         done = subprocess.run(
             command.words,

@@ -75,6 +75,20 @@ KAFKA_SETTINGS: Final = {
 
 KAFKA_HEAP: Final = "512m"
 
+BROKERS: Final = ("kafka", "kafka-2", "kafka-3")
+"""The parts that `bin/stack up --brokers 3` has in the place of the one broker; each is controller, too."""
+SETTINGS_OF_THREE_BROKERS: Final = {
+    # losing one of them stops nothing
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+    # a follower that hangs holds acknowledgements back for so long
+    "replica.lag.time.max.ms": "4000",
+}
+HEAP_OF_THREE_BROKERS: Final = "256m"
+
 PORT_RANGES: Final = {
     # below Linux's ephemeral ports (from 32768), so no outgoing connection takes the port of a stopped server
     "postgres": (25000, 1000),
@@ -84,11 +98,15 @@ PORT_RANGES: Final = {
     # a third listener that advertises another port: a test's proxy listens there and forwards to this one
     "kafka_proxied": (29000, 1000),
     "kafka_proxy": (30000, 1000),
+    "kafka-2": (20000, 1000),
+    "kafka-2_controller": (21000, 1000),
+    "kafka-3": (22000, 1000),
+    "kafka-3_controller": (23000, 1000),
     "web": (8000, 1000),
 }
 
-START_DEADLINE_SEC: Final = {"postgres": 60, "redis": 60, "kafka": 120}
-STOP_DEADLINE_SEC: Final = {"postgres": 60, "redis": 30, "kafka": 60}
+START_DEADLINE_SEC: Final = {"postgres": 60, "redis": 60, **dict.fromkeys(BROKERS, 120)}
+STOP_DEADLINE_SEC: Final = {"postgres": 60, "redis": 30, **dict.fromkeys(BROKERS, 60)}
 
 APT_PACKAGES: Final = {
     # the first name for which apt has a package is used
@@ -117,4 +135,5 @@ APT_PACKAGES_SYSTEM_TESTS: Final = (
     "iproute2",
     "iptables",
     "mount",
+    "pgbouncer",
 )

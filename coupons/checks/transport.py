@@ -4,8 +4,9 @@
 """
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
+from itertools import zip_longest
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,14 +59,28 @@ def _check_redis() -> Iterator[CheckMessage]:
 
 
 def _check_postgresql() -> Iterator[CheckMessage]:
-    options = settings.DATABASES["default"]["OPTIONS"]
+    yield from _check_database("DATABASE_URL", settings.WEB_DATABASE)
+    if settings.BEHIND_POOLER:
+        yield from _check_database("COUPON_DATABASE_DIRECT_URL", settings.DATABASES["default"])
+
+
+def _check_database(name: str, database: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    options = database["OPTIONS"]
     default = "verify-full" if options.get("sslrootcert") == "system" else "prefer"  # libpq's defaults
     mode = options.get("sslmode", default)
     if mode in ("disable", "allow", "prefer"):
-        for host in settings.DATABASES["default"]["HOST"].split(","):
-            yield from _plain_text("DATABASE_URL", host)
+        for host in _hosts_of_postgresql(database["HOST"], options):
+            yield from _plain_text(name, host)
     elif mode in ("require", "verify-ca"):
-        yield _unverified("DATABASE_URL", f"sslmode is {mode}")
+        yield _unverified(name, f"sslmode is {mode}")
+
+
+def _hosts_of_postgresql(names: str, options: Mapping[str, Any]) -> list[str]:
+    """Where libpq connects to: an address wins over the name beside it. A service's file may name any host."""
+    if "service" in options:
+        return [f"the host of service {options['service']}"]
+    pairs = zip_longest(names.split(","), options.get("hostaddr", "").split(","), fillvalue="")
+    return [address or name for name, address in pairs]
 
 
 def _check_kafka() -> Iterator[CheckMessage]:

@@ -18,6 +18,7 @@ from django.utils.timezone import is_naive
 
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater, one_line
 from coupons.models import Campaign
+from coupons.runtime.process import SESSION
 from coupons.runtime.signal_event import SignalEvent
 from coupons.runtime.text import make_visible
 
@@ -34,6 +35,8 @@ class CouponCommand(BaseCommand, ABC):
 
     examples = ""
     uses_redis = True
+    needs_session = False
+    """The command relies on what it has set for its sessions of PostgreSQL: a pooler must not stand between."""
     # Only the checks of the settings run. Django's own checks import the URLs, the admin and the API, which no command
     # uses; that would take a third of a consumer's start.
     requires_system_checks = ["coupons"]
@@ -43,6 +46,8 @@ class CouponCommand(BaseCommand, ABC):
         return super().create_parser(prog_name, subcommand, formatter_class=_ExamplesFormatter, epilog=epilog, **kwargs)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if self.needs_session:
+            self.check(tags=[SESSION], include_deployment_checks=True)
         try:
             if self.uses_redis:
                 from coupons.admission.scripts import refuse_cluster  # other commands start faster without it

@@ -2,7 +2,7 @@
 
 PostgreSQL drops them with the session, however this process ends. Each statement is its own transaction: a longer one
 would hold back vacuum in the whole database, and idle_in_transaction_session_timeout would end it during the reading of
-Kafka or Redis. So there must be no pooler in transaction mode in between; the locks of recovery need the same.
+Kafka or Redis. So there must be no pooler in transaction mode in between (docs/deploy/pgbouncer.md).
 
 Inserts pass arrays: psycopg2 refuses COPY beside the callback that limits every wait (runtime/db_timeouts.py).
 """

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 
@@ -16,12 +17,19 @@ PARENT_WATCH_SEC = 0.5
 STOP_TIMEOUT_SEC = 15
 """What a web worker has in hand may take so long; couponsite/web_server.py tells granian the same."""
 EXIT_HANGS: Final = 71
+SESSION: Final = "session"
+"""The tag of the check that compares PostgreSQL's session with what was asked for (coupons/checks/session.py)."""
+
+
+def use_web_database() -> None:
+    """Gives this process the database of web processes. Call it before the first connection is made."""
+    settings.DATABASES["default"] = settings.WEB_DATABASE
 
 
 def refuse_bad_settings() -> None:
     """Runs the system checks, which Django runs for commands but not for a web server. Logs the warnings, and raises
     ImproperlyConfigured with the first error."""
-    for message in run_checks(tags=["coupons"]):
+    for message in [*run_checks(tags=["coupons"]), *run_checks(tags=[SESSION], include_deployment_checks=True)]:
         if message.is_serious():
             raise ImproperlyConfigured(f"{message.id}: {message.msg} {message.hint}")
         logger.warning("web.check id=%s text=%s hint=%s", message.id, message.msg, message.hint)

@@ -15,7 +15,7 @@ FOLDER = "/etc/coupons"
 def acl() -> str:
     """What the document puts into redis.conf."""
     (block,) = re.findall(r"^```redis\n(.*?)\n```", TEXT, flags=re.DOTALL | re.MULTILINE)
-    return _replaced(block, {"PASSWORD": PASSWORD})
+    return replaced(block, {"PASSWORD": PASSWORD})
 
 
 def with_password(folder: Path, addresses: Mapping[str, str]) -> dict[str, str]:
@@ -29,12 +29,12 @@ def with_certificate(folder: Path, addresses: Mapping[str, str]) -> dict[str, st
 def _settings(number: int, folder: Path, addresses: Mapping[str, str]) -> dict[str, str]:
     """`addresses`: host:port of the document -> ours."""
     block = re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)[number]
-    replaced = _replaced(block, {**addresses, FOLDER: str(folder), "PASSWORD": PASSWORD})
-    assert "example.test" not in replaced
-    return parse(replaced)
+    settings = replaced(block, {**addresses, FOLDER: str(folder), "PASSWORD": PASSWORD})
+    assert "example.test" not in settings
+    return parse(settings)
 
 
-def _replaced(text: str, words: Mapping[str, str]) -> str:
+def replaced(text: str, words: Mapping[str, str]) -> str:
     for old, new in words.items():
         assert old in text, f"the document no longer says {old}"
         text = text.replace(old, new)

@@ -1,5 +1,7 @@
 """The topic of a test: made for it, or the one that the test before has left as it was."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 from confluent_kafka import KafkaException
@@ -43,6 +45,15 @@ def keep_topic(settings: LazySettings, topic: str) -> bool:
     if is_kept:
         _left_as_it_was.append(topic)
     return is_kept
+
+
+@contextmanager
+def on_another_cluster() -> Iterator[None]:
+    """What was kept stays with its cluster; what is kept meanwhile ends with the other one."""
+    kept = _left_as_it_was.copy()
+    _left_as_it_was.clear()
+    yield
+    _left_as_it_was[:] = kept
 
 
 def delete_topic(topic: str) -> None:

@@ -29,6 +29,7 @@ ORPHAN_TIMEOUT_SEC = 30
 
 
 class Command(CouponCommand):
+    needs_session = True
     help = (
         "Read tickets from Kafka and write them to PostgreSQL as coupons, at the pace that PostgreSQL can take. "
         "The first SIGTERM or Ctrl-C finishes the batch, commits and leaves the group; the second stops at once. "

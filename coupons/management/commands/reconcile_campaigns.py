@@ -20,6 +20,7 @@ UNLOADED = ", by the rows of PostgreSQL alone: it is unloaded, and compared with
 
 
 class Command(CouponCommand):
+    needs_session = True
     help = (
         "Check the ledger of campaigns: compare tickets (Redis), messages (topic), coupons and failed events "
         "(PostgreSQL) user by user. Lists every difference with its meaning, and either when it heals by itself or the "

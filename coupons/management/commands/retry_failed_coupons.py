@@ -7,6 +7,7 @@ from coupons.management.job_runs import record_run
 
 
 class Command(CouponCommand):
+    needs_session = True
     help = (
         "Retry the failed events that are due: FAIL -> PROCESSING -> SUCCESS, or back to FAIL with the new error. "
         "Crontab runs it every 5 minutes; concurrent runs share the work. The admin shows the last run under "

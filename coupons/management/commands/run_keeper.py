@@ -10,6 +10,7 @@ from coupons.runtime.signal_event import SignalEvent
 
 
 class Command(CouponCommand):
+    needs_session = True
     help = (
         "Keep the campaigns healthy until it is stopped: rebuild a stale Redis state, push operators' changes that did "
         "not reach Redis, and publish again pending tickets that have no message on the way. Several keepers may run. "

@@ -7,6 +7,7 @@ import pytest
 from django.conf import LazySettings
 
 from coupons.checks.transport import check_kafka_client, check_transport
+from couponsite.servers import database_config
 from tests.support.process import ROOT
 
 REDIS = "rediss://coupons:hunter2@redis.example.test:6380/0"
@@ -53,6 +54,37 @@ def test_postgresql_in_plain_text(settings: LazySettings, options: dict[str, str
     database(settings, **options)
 
     assert all_found() == [("coupons.W011", "DATABASE_URL")]
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "told"),
+    [
+        ("127.0.0.1,10.0.0.7", {}, "10.0.0.7"),
+        ("localhost", {"hostaddr": "10.0.0.7"}, "10.0.0.7"),
+        ("localhost,localhost", {"hostaddr": ",10.0.0.7"}, "10.0.0.7"),
+        ("", {"service": "shop"}, "the host of service shop"),
+    ],
+)
+def test_one_far_postgresql_is_enough(settings: LazySettings, host: str, options: dict[str, str], told: str) -> None:
+    database(settings, host, **options)
+
+    (message,) = check_transport(None)
+    assert f" {told} " in message.msg
+
+
+def test_a_host_among_the_url_s_parameters_is_checked(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_URL", "postgres://coupons:hunter2@127.0.0.1/coupons?host=db.example.test")
+    settings.DATABASES["default"] |= database_config("SOME_URL", time_outs_ms={})
+
+    assert all_found() == [("coupons.W011", "DATABASE_URL")]
+
+
+def test_a_direct_url_is_checked_as_well(settings: LazySettings) -> None:
+    settings.WEB_DATABASE = {"HOST": "", "OPTIONS": {}}
+    settings.BEHIND_POOLER = True
+    database(settings, "db.example.test")
+
+    assert all_found() == [("coupons.W011", "COUPON_DATABASE_DIRECT_URL")]
 
 
 def test_redis_in_plain_text(settings: LazySettings) -> None:

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
-from stack_parts import envfile
 
 from consumers.registry import handler_of
 from coupons.api.health import PROBES
 from coupons.runtime.process import STOP_TIMEOUT_SEC
+from couponsite.env_file import read_env_file
 from tests.support.process import ROOT
 
 FOLDER = ROOT / "docs" / "deploy" / "kubernetes"
@@ -91,7 +91,7 @@ def test_each_command_is_the_product_s(name: str) -> None:
 
 def test_each_variable_is_a_setting() -> None:
     files = [FOLDER / "settings.env", FOLDER / "secrets.env.example"]
-    named = {name for file in files for name in envfile.parse(file.read_text())}
+    named = {name for file in files for name in read_env_file(file)}
     named |= {name for container in CONTAINERS.values() for name in given_to(container)}
 
     assert len(named) > 12
@@ -99,9 +99,7 @@ def test_each_variable_is_a_setting() -> None:
 
 
 def test_a_variable_is_set_in_one_place() -> None:
-    names = [
-        name for file in ("settings.env", "secrets.env.example") for name in envfile.parse((FOLDER / file).read_text())
-    ]
+    names = [name for file in ("settings.env", "secrets.env.example") for name in read_env_file(FOLDER / file)]
     names += given_to(CONTAINERS["web/web"])
 
     assert len(names) == len(set(names))
@@ -111,7 +109,7 @@ def test_what_the_product_requires_is_given() -> None:
     required = {"DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "DJANGO_SECRET_KEY", "DJANGO_ALLOWED_HOSTS"}
     files = [FOLDER / "settings.env", FOLDER / "secrets.env.example"]
 
-    assert required <= {name for file in files for name in envfile.parse(file.read_text())}
+    assert required <= {name for file in files for name in read_env_file(file)}
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -212,7 +210,7 @@ def test_failed_events_are_retried_as_by_crontab() -> None:
 def test_keda_looks_at_the_product_s_group() -> None:
     (scaled,) = of_kind("ScaledObject").values()
     (trigger,) = scaled["spec"]["triggers"]
-    given = envfile.parse((FOLDER / "settings.env").read_text())
+    given = read_env_file(FOLDER / "settings.env")
 
     assert scaled["spec"]["scaleTargetRef"]["name"] in of_kind("Deployment")
     assert "replicas" not in of_kind("Deployment")["consumer"]["spec"]

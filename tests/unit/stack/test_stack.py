@@ -80,6 +80,26 @@ def test_an_older_stack_gets_newly_added_ports(home: Home) -> None:
     assert home.state().ports == before
 
 
+def test_three_brokers_are_parts_and_settings_of_their_stack(home: Home) -> None:
+    assert home.parts == ["postgres", "redis", "kafka"]
+    home.set_brokers(3)
+
+    assert home.parts == ["postgres", "redis", "kafka", "kafka-2", "kafka-3"]
+    own = home.settings_of(home.state())
+    assert len(set(own["KAFKA_BOOTSTRAP_SERVERS"].split(","))) == 3
+    assert (own["COUPON_TOPIC_REPLICATION"], own["COUPON_TOPIC_MIN_INSYNC_REPLICAS"]) == ("3", "2")
+
+
+def test_the_number_of_brokers_is_kept_with_their_data(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.state()
+    home.data("kafka").mkdir()
+
+    assert cli.main(["up", "--brokers", "3"]) == 1
+    assert "bin/stack wipe kafka`" in capsys.readouterr().err
+    assert cli.main(["kill", "kafka-2"]) == 1
+    assert "this stack has one broker" in capsys.readouterr().err
+
+
 def test_a_stack_moves_only_a_taken_port(home: Home) -> None:
     before = dict(home.state().ports)
     assert home.state().ports == before

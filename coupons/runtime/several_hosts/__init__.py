@@ -1,0 +1,1 @@
+"""A database backend of Django's for a DATABASE_URL with several hosts."""
