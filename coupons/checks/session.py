@@ -56,7 +56,7 @@ def _differences(session: BaseDatabaseWrapper) -> Sequence[CheckMessage]:
 
 
 def _error(found: str, statements: str = "") -> CheckMessage:
-    return Error(f"{_variable()}: {found}", hint=_remedy(statements), id="coupons.E021")
+    return Error(f"{_variable()}: {found}", hint=_remedy(statements), id="coupons.E023")
 
 
 def _variable() -> str:

@@ -65,7 +65,7 @@ def test_nothing_starts_where_its_options_are_refused(service: Service, pooler: 
 
     for process in (web, keeper):
         assert process.wait() == 1
-        assert "coupons.E021" in process.output
+        assert "coupons.E023" in process.output
         assert "DATABASE_URL: a pooler refuses the options of PostgreSQL's sessions." in process.output
         assert "COUPON_DATABASE_DIRECT_URL" in process.output
 

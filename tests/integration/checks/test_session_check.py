@@ -18,7 +18,7 @@ def test_what_a_session_lacks_is_named(transactional_db: None, monkeypatch: pyte
 
     (error,) = check_session(None)
 
-    assert error.id == "coupons.E021"
+    assert error.id == "coupons.E023"
     assert error.msg.endswith("session: statement_timeout is 10s, not 3s.")
     assert error.hint is not None
     assert "COUPON_DATABASE_DIRECT_URL" in error.hint
