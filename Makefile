@@ -10,6 +10,7 @@ ARGS ?=
 MINUTES ?= 10
 RESULT ?=
 SEED ?=
+BROKERS ?=
 WORKERS ?= 3
 
 PYTHON_HERE := .venv/bin/python
@@ -71,10 +72,11 @@ fuzz: venv ## send fuzzed requests and messages for longer: FUZZ_ROUNDS=20 FUZZ_
 FUZZED = attacks-of-fuzz
 
 .PHONY: soak
-soak: venv ## inject concurrent faults by a seeded schedule: MINUTES=10 SEED=... ARGS=--kills
+soak: venv ## inject concurrent faults by a seeded schedule: MINUTES=10 SEED=... BROKERS=3 ARGS=--kills
 	@bin/stack packages tests
-	@$(subst .stack/test,.stack/soak,$(TEST_STACK)) PYTHONPATH=bin bin/stack run -- $(PYTHON_HERE) -m faults.soak \
-		--minutes $(MINUTES) --seed "$(SEED)" $(ARGS)
+	@if [ -n "$(BROKERS)" ]; then $(SOAK_STACK) bin/stack up --brokers $(BROKERS); fi
+	@$(SOAK_STACK) PYTHONPATH=bin bin/stack run -- $(PYTHON_HERE) -m faults.soak --minutes $(MINUTES) --seed "$(SEED)" $(ARGS)
+SOAK_STACK = $(subst .stack/test,.stack/soak$(BROKERS),$(TEST_STACK))
 
 .PHONY: up
 up: ## set up packages, .venv, the three servers, database, migrations and topic: ready to use

@@ -7,6 +7,11 @@ from stack_parts.home import Home
 VARIABLES = {"redis": "REDIS_URL", "kafka": "KAFKA_BOOTSTRAP_SERVERS", "postgres": "DATABASE_URL"}
 
 
+def brokers() -> list[str]:
+    """The stack's brokers: one, or three."""
+    return [part for part in Home.current().parts if part.startswith("kafka")]
+
+
 def server_ports(part: str) -> tuple[int, int]:
     """The server's port, and the port where its proxy must listen; 0 = any port.
 

@@ -2,8 +2,9 @@
 
 The soak runs in rounds: users apply and faults are injected for 90 s, then all faults end, and reconciliation and the
 history checker check every promise. It stops at the first unexplained finding and puts all evidence into one folder.
-The same seed gives the same schedule. --kills is another schedule: SIGKILL to each process and server in turn, one
-every ten seconds for five minutes, while 70 users a second apply for 20,000 coupons.
+The same seed gives the same schedule. With BROKERS=3 brokers are lost one by one. --kills is another schedule: SIGKILL
+to each process and server in turn, one every ten seconds for five minutes, while 70 users a second apply for 20,000
+coupons.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from django.core.management import call_command
 from psycopg2 import sql
 
 from couponsite.terminal import make_printing_harmless
-from faults.soak.schedule import KINDS, kill_each, make_round
+from faults.links import brokers
+from faults.soak.schedule import KINDS, kill_each, kinds_with, make_round
 from faults.visits import Habits
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ def _rounds(options: argparse.Namespace, began: float) -> Iterator["Round"]:
     while time.monotonic() - began < options.minutes * 60:
         number += 1
         habits = Habits(users_per_sec=options.users_per_sec or 40, connections=32, seed=number, give_up_after_sec=600)
-        kinds = [kind for kind in KINDS if not options.only or kind.name in options.only]
+        kinds = [kind for kind in kinds_with(brokers()) if not options.only or kind.name in options.only]
         steps = make_round(options.seed, number, seconds=options.round_sec, every_sec=EVERY_SEC, kinds=kinds)
         yield Round(number, options.round_sec, steps, [100, 600, 10_000], habits)
 
@@ -168,7 +170,7 @@ def _write(options: argparse.Namespace, rounds: list[dict[str, Any]], *, minutes
     kind = "kills" if options.kills else "soak"
     now = datetime.now(UTC)
     document = {
-        "kind": kind,
+        "kind": kind if len(brokers()) == 1 else f"{kind}, {len(brokers())} brokers",
         "seed": options.seed,
         "ended_at": now.isoformat(timespec="seconds"),
         "minutes": round(minutes, 1),

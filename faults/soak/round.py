@@ -21,6 +21,7 @@ from faults.crowd import Crowd
 from faults.history import HistoryWriter, read_history
 from faults.history_check import check_files
 from faults.ledgers import is_at_rest, reconcile
+from faults.links import brokers
 from faults.soak.deployment import API_KEY, Deployment
 from faults.soak.injection import Injection
 from faults.soak.schedule import Step
@@ -29,7 +30,6 @@ from faults.visits import Habits
 
 QUIET_SEC = 120.0
 LAST_ANSWERS_SEC = 60.0
-PARTS = ("postgres", "redis", "kafka")
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
 
 
 def _heal(deployment: Deployment) -> None:
-    for part in PARTS:
+    for part in ("postgres", "redis", *brokers()):
         deployment.stack("start", part)  # resumes a paused server and does nothing to a running one
     for proxy in deployment.proxies.values():
         proxy.let_pass()

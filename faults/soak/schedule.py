@@ -113,6 +113,16 @@ KINDS: Final = (
 )
 
 
+def kinds_with(brokers: Sequence[str]) -> Sequence[Fault]:
+    """Returns the kinds of faults for a stack with these brokers. Of several each may be lost alone, for as long as the
+    others take to lead its partitions; their logs are not lost, and no proxy is before them."""
+    if len(brokers) == 1:
+        return KINDS
+    left = [kind for kind in KINDS if kind.part not in (KAFKA, f"link to {KAFKA}")]
+    lost = [Fault(how, KAFKA, broker, 2, 15, weight=2) for how in ("killed", "hanging") for broker in brokers]
+    return [*left, *lost]
+
+
 def make_round(
     seed: str, number: int, *, seconds: float, every_sec: float, kinds: Sequence[Fault] = KINDS
 ) -> list[Step]:

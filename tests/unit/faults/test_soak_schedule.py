@@ -13,6 +13,7 @@ from faults.soak.schedule import (
     KINDS,
     Step,
     kill_each,
+    kinds_with,
     make_round,
 )
 
@@ -85,6 +86,14 @@ def test_every_kind_of_fault_comes_and_can_be_injected() -> None:
     assert all(callable(getattr(Injection, f"_{name}")) for name in names)
     assert {kind.name for kind in KINDS if kind.part.startswith("link to ")} == set(schedule.LINKS)
     assert set(FAILPOINTS) <= POINTS
+
+
+def test_of_three_brokers_one_is_lost_at_a_time() -> None:
+    kinds = kinds_with(["kafka", "kafka-2", "kafka-3"])
+
+    assert {kind.target for kind in kinds if kind.part == "kafka"} == {"kafka", "kafka-2", "kafka-3"}
+    assert not [kind for kind in kinds if kind.loses == "kafka" or kind.part == "link to kafka"]
+    assert kinds_with(["kafka"]) == KINDS
 
 
 def test_kills_come_one_at_a_time_in_turn() -> None:
