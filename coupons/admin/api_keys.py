@@ -68,6 +68,7 @@ class KeyForm(ActingForm):
 class ApiKeyAdmin(OperatorAdmin):
     acting_form = KeyForm
     actions = ("revoke_keys",)
+    final_actions = ("revoke_keys",)
     list_display = ("name", "prefix", "state", "may", "limited_to", "expires_at", "last_used_at")
     ordering = ("-id",)
     search_fields = ("name__icontains", "prefix__exact")

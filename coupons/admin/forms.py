@@ -4,8 +4,6 @@ import re
 from typing import Any
 
 from django import forms
-from django.contrib import messages
-from django.contrib.admin.helpers import ActionForm
 from django.http import HttpRequest
 
 from coupons.audit import MAX_REASON
@@ -13,6 +11,10 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 
 EXPECTED = (OperatorError, RetryLater, *DATABASE_DOWN)  # an operator gets a message, and no error page
 REASON_REQUIRED = "Give a reason. The audit keeps it with your action."
+UNSAVED = (
+    "Nothing was done: this page has edits that are not saved. Save them first, or reload the page to drop them, and "
+    "press the button again."
+)
 
 
 class ReasonField(forms.CharField):
@@ -25,27 +27,8 @@ class ReasonField(forms.CharField):
         return text.replace("\r\n", "\n") if isinstance(text, str) else text  # browsers send CRLF
 
 
-class ReasonActionForm(ActionForm):
-    """Shows a reason field beside a list's actions. It is optional here: some actions ask for it on a page of their
-    own (pages.py, `confirm`)."""
-
-    reason = forms.CharField(
-        required=False,
-        label="Reason:",
-        widget=forms.TextInput(attrs={"size": 30, "maxlength": MAX_REASON, "placeholder": "kept in the audit"}),
-    )
-
-
-def read_reason(request: HttpRequest) -> str:
-    """Reads the reason beside a button or an action. If it is empty, shows an error; the caller must do nothing."""
-    reason = " ".join(request.POST.get("reason", "").split())[:MAX_REASON]
-    if not reason:
-        messages.error(request, f"{REASON_REQUIRED} Nothing was changed.")
-    return reason
-
-
 class ConfirmationForm(forms.Form):
-    """Asks for the reason of an action that cannot be undone. It is valid once its page was submitted with a reason."""
+    """Asks for the reason of an action. It is valid once its page was submitted with a reason."""
 
     confirmed = forms.CharField(widget=forms.HiddenInput, initial="yes")
     reason = ReasonField(rows=4)
@@ -66,11 +49,22 @@ class ActingForm(forms.ModelForm):  # type: ignore[type-arg]  # takes no paramet
     """pages.OperatorAdmin sets it."""
     warning = ""
     """`act` sets it: what the operator is to know about a change that was made."""
+    pressed = False
+    """pages.OperatorAdmin sets it: another button than Save was pressed while the form had edits."""
+
+    @property
+    def edits(self) -> set[str]:
+        """The fields that the operator has changed on the page."""
+        return set(self.changed_data) - {"reason", "shown_revision"}
 
     def act(self) -> None:
         """Makes the change with `cleaned_data`. Raises OperatorError, RetryLater or a database error if it cannot."""
 
     def is_valid(self) -> bool:
+        if self.pressed:
+            self.errors.clear()
+            self.add_error(None, UNSAVED)
+            return False
         if not super().is_valid():
             return False
         try:

@@ -1,7 +1,7 @@
 """Django's pages for users and groups, with a required reason in the audit. Users are deactivated, never deleted."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
@@ -11,14 +11,13 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.views import PasswordChangeView
-from django.db import transaction
-from django.db.models import Model
+from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 
 from coupons import audit
 from coupons.admin.forms import ReasonField
-from coupons.admin.pages import AuditedHistory, actor_of
+from coupons.admin.pages import AuditedHistory, actor_of, show_as_stored
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -50,6 +49,12 @@ class _Audited(AuditedHistory):
         audit.record(actor=actor_of(request), row=obj, what=what, reason=request.POST["reason"])
 
     log_addition = log_change
+
+    def render_change_form(
+        self: Any, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        show_as_stored(context)
+        return cast("HttpResponse", super().render_change_form(request, context, *args, **kwargs))  # type: ignore[misc]
 
 
 @admin.register(User)
@@ -96,7 +101,7 @@ class OwnPasswordView(PasswordChangeView):
             return super().form_valid(form)
 
 
-def _describe_rights(row: Model) -> str:
+def _describe_rights(row: models.Model) -> str:
     """Describes the permissions after the change: Django's message names only the changed fields."""
     if isinstance(row, Group):
         return f"May now: {', '.join(sorted(row.permissions.values_list('codename', flat=True))) or 'nothing'}."
