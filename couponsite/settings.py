@@ -39,7 +39,7 @@ DEFAULT_EXCEPTION_REPORTER = "couponsite.error_reports.ErrorReport"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # urls.py finds the pages, so that commands do not import them
+    "couponsite.apps.OperatorAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

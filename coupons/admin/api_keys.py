@@ -13,6 +13,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from coupons.admin.forms import ActingForm, ConfirmationForm, ReasonField
+from coupons.admin.one_time import keep
 from coupons.admin.pages import NOTHING, OperatorAdmin, actor_of, badge, campaign_link, errors_as_messages
 from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.models import ApiKey, Campaign, CampaignState, Scope
@@ -93,10 +94,10 @@ class ApiKeyAdmin(OperatorAdmin):
         return [(None, {"fields": self.list_display}), ("History", {"fields": history})]
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """Shows the key. Its digest alone is stored."""
+        """Shows the key. Its digest alone is stored; a double click or F5 shows it again (one_time.py)."""
         response = self.show_page(request, "apikey/made.html", title=f"API key of {obj.name}", row=obj)
         add_never_cache_headers(response)
-        return response
+        return keep(response)
 
     # --- revoke ---------------------------------------------------------------------------------------
     def buttons(self, row: ApiKey) -> dict[str, str]:

@@ -5,7 +5,10 @@ from typing import Any
 
 from django import forms
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
+from coupons.admin.one_time import FIELD, new_form_id
 from coupons.audit import MAX_REASON
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 
@@ -17,9 +20,17 @@ UNSAVED = (
 )
 
 
+class _ReasonWidget(forms.Textarea):
+    """Shows the form's one-time id too: every form that does something asks for a reason (one_time.py)."""
+
+    def render(self, *args: Any, **kwargs: Any) -> SafeString:
+        hidden = format_html('<input type="hidden" name="{}" value="{}" autocomplete="off">', FIELD, new_form_id())
+        return super().render(*args, **kwargs) + hidden
+
+
 class ReasonField(forms.CharField):
     def __init__(self, *, rows: int = 2, **kwargs: Any) -> None:
-        widget = forms.Textarea(attrs={"rows": rows, "cols": 80})
+        widget = _ReasonWidget(attrs={"rows": rows, "cols": 80})
         super().__init__(max_length=MAX_REASON, widget=widget, error_messages={"required": REASON_REQUIRED}, **kwargs)
 
     def to_python(self, value: Any) -> Any:

@@ -101,6 +101,7 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
 
     class Media:
         css: ClassVar = {"all": ["coupons/admin.css"]}
+        js: ClassVar = ["coupons/form-ids.js"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return self.changelist

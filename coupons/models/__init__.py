@@ -2,7 +2,7 @@
 
 from coupons.models.campaigns import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign, CampaignState, Coupon
 from coupons.models.failed_events import GIVEN_UP, HELD_CODES, EventStatus, FailAttempt, FailCode, FailEventHistory
-from coupons.models.operations import ApiKey, AuditEntry, JobRun, LogInCount, PartitionOffset, Scope
+from coupons.models.operations import ApiKey, AuditEntry, GivenAnswer, JobRun, LogInCount, PartitionOffset, Scope
 
 __all__ = [
     "GIVEN_UP",
@@ -18,6 +18,7 @@ __all__ = [
     "FailAttempt",
     "FailCode",
     "FailEventHistory",
+    "GivenAnswer",
     "JobRun",
     "LogInCount",
     "PartitionOffset",
