@@ -252,6 +252,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 if HTTPS:  # a browser takes cookies with this prefix from this very host alone, and over TLS alone
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 CSRF_COOKIE_HTTPONLY = True  # forms carry the token, no script needs it
+CSRF_FAILURE_VIEW = "coupons.admin.logged_out.csrf_failure"
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     MIDDLEWARE.insert(0, "couponsite.middleware.TrustedProxyMiddleware")

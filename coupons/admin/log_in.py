@@ -12,12 +12,13 @@ import threading
 from typing import Any, cast
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth import get_user_model
 from django.core import signing
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from coupons.admin.log_in_counts import TooManyAttempts, count_attempt, give_back
 from coupons.api.client_address import Address, client_address
@@ -68,6 +69,9 @@ class LogInForm(AdminAuthenticationForm):
 def log_in(request: HttpRequest) -> HttpResponse:
     """Runs Django's view; answers 429 beyond a limit, and remembers a browser in which a user logged in."""
     response: HttpResponse = admin.site.login(request)
+    if isinstance(response, TemplateResponse):
+        # What is shown here is shown again on the page after the log-in: above all, that nothing was done.
+        response.add_post_render_callback(lambda _: setattr(messages.get_messages(request), "used", False))
     if request.method != "POST":
         return response
     form = (getattr(response, "context_data", None) or {}).get("form")
