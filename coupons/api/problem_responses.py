@@ -3,18 +3,27 @@
 import json
 import logging
 import math
+import sys
 import time
 from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from coupons.api.problems import CONTENT_TYPE, KINDS, RETRY_SOON_SEC, Code, Problem, retry_after
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
+from coupons.errors import (
+    DATABASE_DOWN,
+    DatabaseUnavailable,
+    OperatorError,
+    RetryLater,
+    Unconfirmed,
+    one_line,
+)
 
 logger = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at each call
@@ -67,7 +76,24 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return problem_response(Problem(Code.INTERNAL)) if _is_api(request) else defaults.server_error(request)
+    if _is_api(request):
+        return problem_response(Problem(Code.INTERNAL))
+    error = sys.exc_info()[1]  # Django calls its error pages while it handles the exception
+    return unavailable(error) if isinstance(error, (RetryLater, *DATABASE_DOWN)) else defaults.server_error(request)
+
+
+def unavailable(error: Exception) -> HttpResponse:
+    """Answers a page of the admin that no server could be asked for, with one line in the log instead of a traceback.
+
+    The page is made without the session and the user, which are in PostgreSQL.
+    """
+    part = "PostgreSQL" if isinstance(error, (DatabaseUnavailable, *DATABASE_DOWN)) else "A server"
+    logger.warning("admin.unavailable error=%s", one_line(error))
+    page = render_to_string("coupons/unavailable.html", {"part": part})
+    headers = {"Retry-After": str(RETRY_SOON_SEC), "Cache-Control": "no-store"}
+    response = HttpResponse(page, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 class _OutageLog:
