@@ -4,7 +4,7 @@ import json
 from typing import Any, cast
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminPasswordChangeForm as OwnPasswordForm
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -70,6 +70,14 @@ class CouponUserAdmin(_Audited, UserAdmin):  # type: ignore[type-arg]
         if obj is None or not self.has_change_permission(request, obj):
             return fieldsets
         return [*fieldsets, (None, {"fields": ("reason",)})]
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        user: User = form.instance
+        if not user.is_staff and (user.groups.exists() or user.user_permissions.exists() or user.is_superuser):
+            messages.warning(
+                request, f"{user} cannot log in here: tick “Staff status”, whatever the groups and rights."
+            )
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():  # Django opens one for its other user pages, but not for this one
