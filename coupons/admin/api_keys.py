@@ -12,7 +12,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from coupons.admin.forms import ActingForm, ConfirmationForm, ReasonField
+from coupons.admin.forms import ActingForm, ConfirmationForm, ReasonField, VisibleTextField
 from coupons.admin.one_time import keep
 from coupons.admin.pages import NOTHING, OperatorAdmin, actor_of, badge, campaign_link, errors_as_messages
 from coupons.auth.api_keys import create_api_key, revoke_api_key
@@ -22,7 +22,7 @@ MAX_CAMPAIGNS = 200  # the newest ones, on the form and on a key's page
 
 
 class KeyForm(ActingForm):
-    name = forms.CharField(max_length=100, widget=AdminTextInputWidget, help_text="The service that uses the key.")
+    name = VisibleTextField(max_length=100, widget=AdminTextInputWidget, help_text="The service that uses the key.")
     scopes = forms.MultipleChoiceField(
         choices=[
             (Scope.APPLY, "apply: for any user"),

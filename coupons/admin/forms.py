@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from coupons.admin.one_time import FIELD, new_form_id
 from coupons.audit import MAX_REASON
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
+from coupons.runtime.text import compose, read_visible
 
 EXPECTED = (OperatorError, RetryLater, *DATABASE_DOWN)  # an operator gets a message, and no error page
 REASON_REQUIRED = "Give a reason. The audit keeps it with your action."
@@ -28,7 +29,15 @@ class _ReasonWidget(forms.Textarea):
         return super().render(*args, **kwargs) + hidden
 
 
-class ReasonField(forms.CharField):
+class VisibleTextField(forms.CharField):
+    """Takes text back as it was stored: pages show invisible characters as ⟨U+202E⟩. Composes what is typed anew."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return compose(read_visible(text)) if isinstance(text, str) else text
+
+
+class ReasonField(VisibleTextField):
     def __init__(self, *, rows: int = 2, **kwargs: Any) -> None:
         widget = _ReasonWidget(attrs={"rows": rows, "cols": 80})
         super().__init__(max_length=MAX_REASON, widget=widget, error_messages={"required": REASON_REQUIRED}, **kwargs)

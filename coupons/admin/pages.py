@@ -26,6 +26,7 @@ from django.views.decorators.csrf import csrf_protect
 
 from coupons.admin.forms import EXPECTED, ActingForm, explain
 from coupons.models import AuditEntry, Campaign
+from coupons.runtime.text import compose, read_visible
 
 MAX_LISTED = 10_000  # of up to ten million rows
 MAX_HISTORY = 200  # entries on an object's page
@@ -83,6 +84,9 @@ class AuditedHistory:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_search_results(self: Any, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        return super().get_search_results(request, queryset, as_stored(search_term))  # type: ignore[misc]
 
 
 class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]  # takes no parameters at runtime
@@ -226,8 +230,13 @@ class ReadOnlyAdmin(ReadOnly, OperatorAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip()
+        term = as_stored(search_term)
         return queryset.filter(self.matches(term)) if term else queryset, False
+
+
+def as_stored(term: str) -> str:
+    """Returns a search term in the form in which names and reasons are stored."""
+    return compose(read_visible(term)).strip()
 
 
 def show_as_stored(context: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 
 from coupons import audit
-from coupons.admin.forms import ReasonField
+from coupons.admin.forms import ReasonField, VisibleTextField
 from coupons.admin.pages import AuditedHistory, actor_of, show_as_stored
 
 admin.site.unregister(User)
@@ -42,6 +42,8 @@ class _GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 
 class _Audited(AuditedHistory):
     """Django calls `log_addition` and `log_change` inside the transaction of the change."""
+
+    formfield_overrides: Any = {models.CharField: {"form_class": VisibleTextField}}
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         sentence = LogEntry(change_message=json.dumps(message)).get_change_message()

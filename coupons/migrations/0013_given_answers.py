@@ -1,11 +1,42 @@
-"""The answers to requests that must not be done twice (docs/decisions/0032)."""
+"""The answers to requests that must not be done twice (docs/decisions/0032), and composed names.
+
+Names were stored as they were typed. A search composes its term by now, and would not find a name in the decomposed form
+that a Mac sends.
+"""
+
+import unicodedata
 
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+NAMED = [
+    ("coupons", "Campaign", "name"),
+    ("coupons", "ApiKey", "name"),
+    ("auth", "Group", "name"),
+    ("auth", "User", "first_name"),
+    ("auth", "User", "last_name"),
+]
+
+
+def compose_names(apps, schema_editor):
+    """Leaves out a name that would become too long, and a group's that another group has."""
+    for label, model, field in NAMED:
+        rows = apps.get_model(label, model).objects.order_by()
+        longest = rows.model._meta.get_field(field).max_length
+        is_unique = rows.model._meta.get_field(field).unique
+        for pk, name in list(rows.values_list("pk", field)):
+            composed = unicodedata.normalize("NFC", name)
+            if composed == name or len(composed) > longest:
+                continue
+            if is_unique and rows.filter(**{field: composed}).exists():
+                continue
+            rows.filter(pk=pk).update(**{field: composed})
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("coupons", "0010_plain_help_texts"),
+        ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
     operations = [
@@ -27,4 +58,5 @@ class Migration(migrations.Migration):
             ],
             options={"verbose_name": "given answer"},
         ),
+        migrations.RunPython(compose_names, migrations.RunPython.noop),
     ]

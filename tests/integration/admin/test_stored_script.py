@@ -28,7 +28,7 @@ from coupons.campaigns import lifecycle
 from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
 from tests.support.commands import run
 from tests.support.http import Api
-from tests.support.operators import CAMPAIGNS, EVENTS, campaign_page, confirm, press, run_action, values_of
+from tests.support.operators import CAMPAIGNS, EVENTS, campaign_page, confirm, form_on, press, run_action, values_of
 from tests.support.service import Service
 
 SCRIPT = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>"
@@ -155,13 +155,17 @@ def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campa
 
 
 def test_saving_a_page_keeps_invisible_characters(operator: Client, campaign: Campaign) -> None:
-    shown = operator.get(campaign_page(campaign)).context["adminform"].form["name"].value()
-    assert "⟨U+202E⟩" in shown
+    shown = form_on(operator.get(campaign_page(campaign)))
+    assert "⟨U+202E⟩" in shown["name"][0]
 
-    operator.post(campaign_page(campaign), values_of(operator, campaign, quantity=11))
+    operator.post(campaign_page(campaign), {**shown, "quantity": "11", "reason": "x"})
 
     saved = Campaign.objects.get(pk=campaign.pk)
     assert (saved.quantity, saved.name) == (11, EVIL)
+    operator.post(
+        campaign_page(campaign), form_on(operator.get(campaign_page(campaign)), name=f"{shown['name'][0]}!", reason="x")
+    )
+    assert Campaign.objects.get(pk=campaign.pk).name == f"{EVIL}!"
 
 
 @pytest.mark.usefixtures("long_timeouts")
