@@ -128,9 +128,10 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, OperatorError):
         return Problem(Code.CONFLICT, str(error))
     if isinstance(error, exceptions.APIException):
-        wait_sec = getattr(error, "wait", None)  # of Throttled
+        wait_sec = getattr(error, "wait", None)  # of Throttled and KeyInUse
+        code = getattr(error, "problem", None) or _CODE_OF_STATUS[error.status_code]
         retry_after_sec = None if wait_sec is None else retry_after(wait_sec)
-        return Problem(_CODE_OF_STATUS[error.status_code], str(error.detail), retry_after_sec)
+        return Problem(code, str(error.detail), retry_after_sec)
     return None
 
 
