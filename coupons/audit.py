@@ -7,6 +7,7 @@ from django.db.models import Model
 
 from coupons.models import AuditEntry
 from coupons.runtime.id_sequences import heal_id_sequences, is_id_taken
+from coupons.runtime.text import compose
 
 MAX_REASON = 2_000
 
@@ -24,7 +25,7 @@ def record_all(*, actor: str, rows: Iterable[Model], what: str, reason: str) -> 
             object_id=str(row.pk),
             object_name=str(row)[:250],
             what=what,
-            reason=reason.strip(),
+            reason=compose(reason.strip()),
         )
         for row in rows
     ]

@@ -44,7 +44,7 @@ DEFAULT_EXCEPTION_REPORTER = "couponsite.error_reports.ErrorReport"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # the largest good body of this API is under 1 KiB
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # urls.py finds the pages, so that commands do not import them
+    "couponsite.apps.OperatorAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -263,6 +263,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 COOKIE_PREFIX = ("__Host-" if HTTPS else "") + f"{PATH_PREFIX.replace('/', '-')}-"[1:]
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid", f"{COOKIE_PREFIX}csrftoken"
 CSRF_COOKIE_HTTPONLY = True  # forms carry the token, no script needs it
+CSRF_FAILURE_VIEW = "coupons.admin.logged_out.csrf_failure"
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     MIDDLEWARE.insert(0, "couponsite.middleware.TrustedProxyMiddleware")

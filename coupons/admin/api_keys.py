@@ -12,7 +12,8 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from coupons.admin.forms import ActingForm, ConfirmationForm, ReasonField
+from coupons.admin.forms import ActingForm, ConfirmationForm, ReasonField, VisibleTextField
+from coupons.admin.one_time import keep
 from coupons.admin.pages import NOTHING, OperatorAdmin, actor_of, badge, campaign_link, errors_as_messages
 from coupons.auth.api_keys import create_api_key, revoke_api_key
 from coupons.models import ApiKey, Campaign, CampaignState, Scope
@@ -21,7 +22,7 @@ MAX_CAMPAIGNS = 200  # the newest ones, on the form and on a key's page
 
 
 class KeyForm(ActingForm):
-    name = forms.CharField(max_length=100, widget=AdminTextInputWidget, help_text="The service that uses the key.")
+    name = VisibleTextField(max_length=100, widget=AdminTextInputWidget, help_text="The service that uses the key.")
     scopes = forms.MultipleChoiceField(
         choices=[
             (Scope.APPLY, "apply: for any user"),
@@ -68,6 +69,7 @@ class KeyForm(ActingForm):
 class ApiKeyAdmin(OperatorAdmin):
     acting_form = KeyForm
     actions = ("revoke_keys",)
+    final_actions = ("revoke_keys",)
     list_display = ("name", "prefix", "state", "may", "limited_to", "expires_at", "last_used_at")
     ordering = ("-id",)
     search_fields = ("name__icontains", "prefix__exact")
@@ -92,10 +94,10 @@ class ApiKeyAdmin(OperatorAdmin):
         return [(None, {"fields": self.list_display}), ("History", {"fields": history})]
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """Shows the key. Its digest alone is stored."""
+        """Shows the key. Its digest alone is stored; a double click or F5 shows it again (one_time.py)."""
         response = self.show_page(request, "apikey/made.html", title=f"API key of {obj.name}", row=obj)
         add_never_cache_headers(response)
-        return response
+        return keep(response)
 
     # --- revoke ---------------------------------------------------------------------------------------
     def buttons(self, row: ApiKey) -> dict[str, str]:

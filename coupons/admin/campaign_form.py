@@ -7,12 +7,11 @@ from django.contrib.admin.widgets import AdminIntegerFieldWidget, AdminSplitDate
 from django.utils import timezone
 from django.utils.formats import localize
 
-from coupons.admin.forms import ActingForm, ReasonField
+from coupons.admin.forms import ActingForm, ReasonField, VisibleTextField
 from coupons.campaigns import lifecycle
 from coupons.campaigns.lifecycle import CampaignChanges
 from coupons.errors import PushDidNotArrive
 from coupons.models import MAX_QUANTITY, Campaign
-from coupons.runtime.text import make_visible
 
 EDITABLE = ("name", "quantity", "opens_at", "closes_at")
 
@@ -20,7 +19,7 @@ EDITABLE = ("name", "quantity", "opens_at", "closes_at")
 class CampaignForm(ActingForm):
     """`shown_revision` is the revision that the page showed. The form refuses to overwrite a newer change with it."""
 
-    name = forms.CharField(max_length=200, widget=AdminTextInputWidget)
+    name = VisibleTextField(max_length=200, widget=AdminTextInputWidget)
     quantity = forms.IntegerField(min_value=1, max_value=MAX_QUANTITY, widget=AdminIntegerFieldWidget)
     opens_at = forms.SplitDateTimeField(widget=AdminSplitDateTime)
     closes_at = forms.SplitDateTimeField(widget=AdminSplitDateTime, required=False)
@@ -48,7 +47,6 @@ class CampaignForm(ActingForm):
             self.fields["opens_at"].help_text += " Leave empty to admit users as soon as the campaign is opened."
         else:
             self.initial["shown_revision"] = self.instance.revision
-            self.initial["name"] = make_visible(self.instance.name)  # as the page shows it, or saving would rename it
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data

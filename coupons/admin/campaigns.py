@@ -1,7 +1,7 @@
 """The campaigns' pages: create, edit, open, pause, resume and close, always through lifecycle, and show live counts."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -15,7 +15,7 @@ from django.utils.timezone import localtime
 
 from coupons.admin import live_state
 from coupons.admin.campaign_form import EDITABLE, CampaignForm
-from coupons.admin.forms import ConfirmationForm, read_reason
+from coupons.admin.forms import ConfirmationForm
 from coupons.admin.live_state import LiveState
 from coupons.admin.pages import OperatorAdmin, OperatorChangeList, actor_of, badge, errors_as_messages, number
 from coupons.campaigns import lifecycle
@@ -24,11 +24,39 @@ from coupons.models import Campaign, CampaignState
 
 # The buttons on a campaign's page. lifecycle checks the state under the row's lock.
 BUTTONS = {
-    CampaignState.DRAFT: {"open_campaigns": "Open"},
-    CampaignState.OPEN: {"pause_campaigns": "Pause", "close_campaigns": "Close …"},
-    CampaignState.PAUSED: {"resume_campaigns": "Resume", "close_campaigns": "Close …"},
+    CampaignState.DRAFT: {"open_campaigns": "Open …"},
+    CampaignState.OPEN: {"pause_campaigns": "Pause …", "close_campaigns": "Close …"},
+    CampaignState.PAUSED: {"resume_campaigns": "Resume …", "close_campaigns": "Close …"},
     CampaignState.CLOSED: {},
 }
+
+
+class Step(NamedTuple):
+    """One of the four steps of a campaign's life, and what its page says."""
+
+    change: Callable[..., Campaign]
+    verb: str
+    done: str
+    effect: str
+
+
+OPEN = Step(
+    lifecycle.open_campaign, "Open", "opened", "An opened campaign admits users as soon as its window has begun."
+)
+PAUSE = Step(
+    lifecycle.pause_campaign,
+    "Pause",
+    "paused",
+    "A paused campaign admits no users until you resume it. Users who are already admitted still get their coupons.",
+)
+RESUME = Step(lifecycle.resume_campaign, "Resume", "resumed", "A resumed campaign admits users again.")
+CLOSE = Step(
+    lifecycle.close_campaign,
+    "Close for good",
+    "closed",
+    "A closed campaign cannot be opened again and admits no more users. Users who are already admitted still get their "
+    "coupons.",
+)
 _STATE_KINDS = {CampaignState.DRAFT: "plain", CampaignState.OPEN: "good", CampaignState.PAUSED: "warn"}
 
 
@@ -48,6 +76,7 @@ class CampaignAdmin(OperatorAdmin):
     acting_form = CampaignForm
     changelist = CampaignChangeList
     actions = ("open_campaigns", "pause_campaigns", "resume_campaigns", "close_campaigns")
+    final_actions = ("close_campaigns",)
     list_display = (
         "name", "state_badge", "redis", "window", "admitted", "pending", "issued", "open_events",
     )  # fmt: skip
@@ -89,60 +118,46 @@ class CampaignAdmin(OperatorAdmin):
     def buttons(self, row: Campaign) -> dict[str, str]:
         return BUTTONS[CampaignState(row.state)]
 
-    @admin.action(permissions=["operate"], description="Open the selected campaigns")
-    def open_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> None:
-        self._change_each(request, chosen, lifecycle.open_campaign, "opened")
+    @admin.action(permissions=["operate"], description="Open the selected campaigns …")
+    def open_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> HttpResponse | None:
+        return self._take_step(request, chosen, OPEN)
 
-    @admin.action(permissions=["operate"], description="Pause the selected campaigns")
-    def pause_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> None:
-        self._change_each(request, chosen, lifecycle.pause_campaign, "paused")
+    @admin.action(permissions=["operate"], description="Pause the selected campaigns …")
+    def pause_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> HttpResponse | None:
+        return self._take_step(request, chosen, PAUSE)
 
-    @admin.action(permissions=["operate"], description="Resume the selected campaigns")
-    def resume_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> None:
-        self._change_each(request, chosen, lifecycle.resume_campaign, "resumed")
+    @admin.action(permissions=["operate"], description="Resume the selected campaigns …")
+    def resume_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> HttpResponse | None:
+        return self._take_step(request, chosen, RESUME)
 
     @admin.action(permissions=["operate"], description="Close the selected campaigns …")
     def close_campaigns(self, request: HttpRequest, chosen: QuerySet[Campaign]) -> HttpResponse | None:
-        form = ConfirmationForm(request)
-        if form.is_valid():
-            self._change_each(request, chosen, lifecycle.close_campaign, "closed", form.cleaned_data["reason"])
-            return None
-        rows = self.take(request, chosen)
-        seen = live_state.read_live_states(rows)
-        campaigns = [(campaign, seen[campaign.pk]) for campaign in rows]
-        return self.show_page(
-            request, "campaign/close.html", title="Close for good?", form=form, rows=rows, campaigns=campaigns
-        )
+        return self._take_step(request, chosen, CLOSE)
 
-    def _change_each(
-        self,
-        request: HttpRequest,
-        chosen: QuerySet[Campaign],
-        change: Callable[..., Campaign],
-        done: str,
-        reason: str = "",
-    ) -> None:
-        """Changes each campaign by itself: a refusal for one does not stop the others."""
-        reason = reason or read_reason(request)
-        if not reason:
-            return
-        for campaign in self.take(request, chosen):
+    def _take_step(self, request: HttpRequest, chosen: QuerySet[Campaign], step: Step) -> HttpResponse | None:
+        """Asks, then changes each campaign by itself: a refusal for one does not stop the others."""
+        rows, form = self.take(request, chosen), ConfirmationForm(request)
+        if not form.is_valid():
+            seen = live_state.read_live_states(rows)
+            campaigns = [(campaign, seen[campaign.pk]) for campaign in rows]
+            what = f"{step.verb}: {_count(rows)}?"
+            return self.show_page(
+                request, "campaign/step.html", title=what, form=form, rows=rows, campaigns=campaigns, step=step
+            )
+        reason = form.cleaned_data["reason"]
+        for campaign in rows:
             with errors_as_messages(request, about=campaign.name):
                 try:
-                    change(campaign_id=campaign.pk, actor=actor_of(request), reason=reason)
+                    step.change(campaign_id=campaign.pk, actor=actor_of(request), reason=reason)
                 except PushDidNotArrive as error:
-                    messages.warning(request, f"{campaign.name} is {done}. {error}")
+                    messages.warning(request, f"{campaign.name} is {step.done}. {error}")
                 else:
-                    messages.success(request, f"{campaign.name} is {done}.")
+                    messages.success(request, f"{campaign.name} is {step.done}.")
+        return None
 
     # --- display --------------------------------------------------------------------------------------
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        if campaign := context["original"]:
-            context["live"] = live_state.read_live_states([campaign])[campaign.pk]
-            context["state_badge"] = self.state_badge(campaign)
-        return super().render_change_form(request, context, *args, **kwargs)
+    def panel(self, row: Campaign) -> dict[str, Any]:
+        return {"live": live_state.read_live_states([row])[row.pk], "state_badge": self.state_badge(row)}
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, campaign: Campaign) -> SafeString:
@@ -182,6 +197,10 @@ class CampaignAdmin(OperatorAdmin):
     def redis(self, campaign: Campaign) -> SafeString:
         seen = _live(campaign)
         return badge(seen.redis, seen.kind)
+
+
+def _count(campaigns: Sequence[Campaign]) -> str:
+    return campaigns[0].name if len(campaigns) == 1 else f"{len(campaigns)} campaigns"
 
 
 def _live(campaign: Any) -> LiveState:

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from coupons.admin import jobs
 from coupons.admin.filters import CampaignFilter, StatusFilter
-from coupons.admin.forms import ConfirmationForm, read_reason
+from coupons.admin.forms import ConfirmationForm
 from coupons.admin.pages import NOTHING, ReadOnly, ReadOnlyAdmin, actor_of, badge, campaign_link, errors_as_messages
 from coupons.issuing.failed_events import give_up_events
 from coupons.issuing.retry import retry_events_now
@@ -45,6 +45,7 @@ class Attempts(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # take
 @admin.register(FailEventHistory)
 class FailedEventAdmin(ReadOnlyAdmin):
     actions = ("retry_selected", "give_up_selected")
+    final_actions = ("give_up_selected",)
     max_at_once = 500  # a retry takes a few milliseconds, and the operator waits for all of them
     inlines = (Attempts,)
     list_display = ("position", "status", "code", "campaign_name", "user_id", "sequence", "created_at")
@@ -74,14 +75,16 @@ class FailedEventAdmin(ReadOnlyAdmin):
 
     # --- actions ----------------------------------------------------------------------------------------
     def buttons(self, row: FailEventHistory) -> dict[str, str]:
-        return {"retry_selected": "Retry now", "give_up_selected": "Give up …"} if _is_open(row) else {}
+        return {"retry_selected": "Retry now …", "give_up_selected": "Give up …"} if _is_open(row) else {}
 
-    @admin.action(permissions=["retry"], description="Retry the selected events now")
-    def retry_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> None:
-        reason, events = read_reason(request), self.take(request, chosen)
-        if not reason:
-            return
+    @admin.action(permissions=["retry"], description="Retry the selected events …")
+    def retry_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse | None:
+        events, form = self.take(request, chosen), ConfirmationForm(request)
+        if not form.is_valid():
+            rows = [event for event in events if _is_open(event)]
+            return self.show_page(request, "faileventhistory/retry.html", title="Retry?", form=form, rows=rows)
         with errors_as_messages(request, about="Retry"):
+            reason = form.cleaned_data["reason"]
             report = retry_events_now(event_ids=_ids(events), actor=actor_of(request), reason=reason)
             if report.succeeded:
                 messages.success(request, f"Retried: {_count(report.succeeded)} succeeded.")
@@ -89,8 +92,9 @@ class FailedEventAdmin(ReadOnlyAdmin):
                 text = f"Retried: {_count(report.failed)} failed again. Each event's page shows the error."
                 messages.warning(request, text)
             _report_skipped(request, events, done=report.succeeded + report.failed)
+        return None
 
-    @admin.action(permissions=["give_up"], description="Give up the selected events, with a reason …")
+    @admin.action(permissions=["give_up"], description="Give up the selected events …")
     def give_up_selected(self, request: HttpRequest, chosen: QuerySet[FailEventHistory]) -> HttpResponse | None:
         events, form = self.take(request, chosen), ConfirmationForm(request)
         if not form.is_valid():

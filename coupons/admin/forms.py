@@ -4,20 +4,42 @@ import re
 from typing import Any
 
 from django import forms
-from django.contrib import messages
-from django.contrib.admin.helpers import ActionForm
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
+from coupons.admin.one_time import FIELD, new_form_id
 from coupons.audit import MAX_REASON
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
+from coupons.runtime.text import compose, read_visible
 
 EXPECTED = (OperatorError, RetryLater, *DATABASE_DOWN)  # an operator gets a message, and no error page
 REASON_REQUIRED = "Give a reason. The audit keeps it with your action."
+UNSAVED = (
+    "Nothing was done: this page has edits that are not saved. Save them first, or reload the page to drop them, and "
+    "press the button again."
+)
 
 
-class ReasonField(forms.CharField):
+class _ReasonWidget(forms.Textarea):
+    """Shows the form's one-time id too: every form that does something asks for a reason (one_time.py)."""
+
+    def render(self, *args: Any, **kwargs: Any) -> SafeString:
+        hidden = format_html('<input type="hidden" name="{}" value="{}" autocomplete="off">', FIELD, new_form_id())
+        return super().render(*args, **kwargs) + hidden
+
+
+class VisibleTextField(forms.CharField):
+    """Takes text back as it was stored: pages show invisible characters as ⟨U+202E⟩. Composes what is typed anew."""
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return compose(read_visible(text)) if isinstance(text, str) else text
+
+
+class ReasonField(VisibleTextField):
     def __init__(self, *, rows: int = 2, **kwargs: Any) -> None:
-        widget = forms.Textarea(attrs={"rows": rows, "cols": 80})
+        widget = _ReasonWidget(attrs={"rows": rows, "cols": 80})
         super().__init__(max_length=MAX_REASON, widget=widget, error_messages={"required": REASON_REQUIRED}, **kwargs)
 
     def to_python(self, value: Any) -> Any:
@@ -25,27 +47,8 @@ class ReasonField(forms.CharField):
         return text.replace("\r\n", "\n") if isinstance(text, str) else text  # browsers send CRLF
 
 
-class ReasonActionForm(ActionForm):
-    """Shows a reason field beside a list's actions. It is optional here: some actions ask for it on a page of their
-    own (pages.py, `confirm`)."""
-
-    reason = forms.CharField(
-        required=False,
-        label="Reason:",
-        widget=forms.TextInput(attrs={"size": 30, "maxlength": MAX_REASON, "placeholder": "kept in the audit"}),
-    )
-
-
-def read_reason(request: HttpRequest) -> str:
-    """Reads the reason beside a button or an action. If it is empty, shows an error; the caller must do nothing."""
-    reason = " ".join(request.POST.get("reason", "").split())[:MAX_REASON]
-    if not reason:
-        messages.error(request, f"{REASON_REQUIRED} Nothing was changed.")
-    return reason
-
-
 class ConfirmationForm(forms.Form):
-    """Asks for the reason of an action that cannot be undone. It is valid once its page was submitted with a reason."""
+    """Asks for the reason of an action. It is valid once its page was submitted with a reason."""
 
     confirmed = forms.CharField(widget=forms.HiddenInput, initial="yes")
     reason = ReasonField(rows=4)
@@ -66,11 +69,22 @@ class ActingForm(forms.ModelForm):  # type: ignore[type-arg]  # takes no paramet
     """pages.OperatorAdmin sets it."""
     warning = ""
     """`act` sets it: what the operator is to know about a change that was made."""
+    pressed = False
+    """pages.OperatorAdmin sets it: another button than Save was pressed while the form had edits."""
+
+    @property
+    def edits(self) -> set[str]:
+        """The fields that the operator has changed on the page."""
+        return set(self.changed_data) - {"reason", "shown_revision"}
 
     def act(self) -> None:
         """Makes the change with `cleaned_data`. Raises OperatorError, RetryLater or a database error if it cannot."""
 
     def is_valid(self) -> bool:
+        if self.pressed:
+            self.errors.clear()
+            self.add_error(None, UNSAVED)
+            return False
         if not super().is_valid():
             return False
         try:

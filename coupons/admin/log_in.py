@@ -1,8 +1,8 @@
 """Django's log-in with limits on attempts (docs/decisions/0018).
 
-A wrong name, a wrong password, a user who is not staff and one who is not active all get the same answer after one
-hash, so the answer does not reveal which names exist. Beyond a limit the answer is 429 before any hash: guessing takes
-no CPU from admission.
+A wrong name, a wrong password and a user who is not active all get the same answer after one hash, so the answer does
+not reveal which names exist. Only with the right password does it say that a user lacks the staff status. Beyond a
+limit the answer is 429 before any hash: guessing takes no CPU from admission.
 """
 
 import logging
@@ -12,12 +12,13 @@ import threading
 from typing import Any, cast
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth import get_user_model
 from django.core import signing
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from coupons.admin.log_in_counts import TooManyAttempts, count_attempt, give_back
 from coupons.api.client_address import Address, client_address
@@ -25,6 +26,10 @@ from coupons.api.client_address import Address, client_address
 logger = logging.getLogger(__name__)
 SALT = "coupons: a browser in which this user has logged in"
 BROWSER_COOKIE_MAX_AGE_SEC = 365 * 24 * 3600
+NOT_STAFF = (
+    "Your password is right, but your account may not use these pages: it lacks the “Staff status”. Ask whoever "
+    "manages the users to tick it; a group such as operators is not enough."
+)
 # A hash keeps a core busy for half a second, so at most two threads of a process hash at once.
 _hash_slots = threading.BoundedSemaphore(2)
 
@@ -32,6 +37,12 @@ _hash_slots = threading.BoundedSemaphore(2)
 class LogInForm(AdminAuthenticationForm):
     retry_after_sec = 0
     """How long the browser should wait; 0 when no limit was reached."""
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        """Django calls it after the password was right."""
+        if user.is_active and not user.is_staff:
+            raise ValidationError(NOT_STAFF, code="not_staff")
+        super().confirm_login_allowed(user)
 
     def clean(self) -> dict[str, Any]:
         name = self.cleaned_data.get("username")
@@ -68,6 +79,9 @@ class LogInForm(AdminAuthenticationForm):
 def log_in(request: HttpRequest) -> HttpResponse:
     """Runs Django's view; answers 429 beyond a limit, and remembers a browser in which a user logged in."""
     response: HttpResponse = admin.site.login(request)
+    if isinstance(response, TemplateResponse):
+        # What is shown here is shown again on the page after the log-in: above all, that nothing was done.
+        response.add_post_render_callback(lambda _: setattr(messages.get_messages(request), "used", False))
     if request.method != "POST":
         return response
     form = (getattr(response, "context_data", None) or {}).get("form")

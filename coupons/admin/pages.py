@@ -1,7 +1,8 @@
 """Base classes and helpers of the operators' pages: no deletes, bounded lists, errors as messages, history.
 
 Everything that operators do to a row, except editing it, is an action of its list (Django's admin actions). The row's
-page offers the same actions as buttons, which post to the list (templates/admin/coupons/change_form.html).
+page offers the same actions as buttons (templates/admin/coupons/change_form.html). Each action first shows a page that
+names the rows and asks for the reason, and acts when that page is submitted.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -24,8 +24,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_protect
 
-from coupons.admin.forms import EXPECTED, ActingForm, ReasonActionForm, explain
+from coupons.admin.forms import EXPECTED, ActingForm, explain
 from coupons.models import AuditEntry, Campaign
+from coupons.runtime.text import compose, read_visible
 
 MAX_LISTED = 10_000  # of up to ten million rows
 MAX_HISTORY = 200  # entries on an object's page
@@ -84,15 +85,18 @@ class AuditedHistory:
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_search_results(self: Any, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        return super().get_search_results(request, queryset, as_stored(search_term))  # type: ignore[misc]
+
 
 class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]  # takes no parameters at runtime
     """`lookups` are the only query parameters that may filter the list: others would read the whole table."""
 
     acting_form: type[ActingForm] | None = None  # creates a row, and changes one where that is allowed
-    action_form = ReasonActionForm
     changelist: type[ChangeList] = OperatorChangeList
     lookups: tuple[str, ...] = ()
     max_at_once = 100  # rows that one action takes
+    final_actions: tuple[str, ...] = ()  # those that cannot be undone
     paginator = BoundedPaginator
     empty_value_display = NOTHING
     show_full_result_count = False
@@ -101,6 +105,7 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
 
     class Media:
         css: ClassVar = {"all": ["coupons/admin.css"]}
+        js: ClassVar = ["coupons/form-ids.js"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return self.changelist
@@ -110,16 +115,22 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
 
     # --- actions --------------------------------------------------------------------------------------
     def buttons(self, row: Any) -> dict[str, str]:
-        """Returns the actions that the row's page offers, with their labels. "…" ends the label of one that asks
-        before it acts. Only those appear that the user may run."""
+        """Returns the actions that the row's page offers, with their labels. Those that the user may run appear."""
+        return {}
+
+    def panel(self, row: Any) -> dict[str, Any]:
+        """Returns what the row's page shows above its fields."""
         return {}
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
+        show_as_stored(context)
         if row := context["original"]:
+            context.update(self.panel(row))
             allowed = self.get_actions(request)
             context["buttons"] = {name: label for name, label in self.buttons(row).items() if name in allowed}
+            context["final_actions"] = self.final_actions
         return super().render_change_form(request, context, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -128,13 +139,26 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         return super().changelist_view(request, extra_context)
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Runs an action, and returns to where its button was: the row's page or the list."""
-        response = super().response_action(request, queryset)
-        if "from_page" in request.POST and isinstance(response, HttpResponseRedirect):
-            page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-            return HttpResponseRedirect(reverse(page, args=[quote(request.POST[ACTION_CHECKBOX_NAME])]))
-        return response
+    def press(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Runs the action of a button on the row's page, and returns to that page.
+
+        The page's fields come with the button. If they have edits, nothing is done, and the page shows them again with
+        a sentence: neither does the action save them, nor does it drop them.
+        """
+        act = self.get_actions(request).get(request.POST["action"])
+        row = self.get_object(request, unquote(object_id))
+        if act is None or row is None:
+            raise PermissionDenied
+        if self.has_edits(request, row):
+            return cast("HttpResponse", self._changeform_view(request, object_id, "", None))  # type: ignore[attr-defined]
+        chosen = self.get_queryset(request).filter(pk=row.pk)
+        answer = cast("HttpResponse | None", act[0](self, request, chosen))
+        return answer or HttpResponseRedirect(request.get_full_path())
+
+    def has_edits(self, request: HttpRequest, row: Any) -> bool:
+        if "shown_revision" not in request.POST or not self.has_change_permission(request, row):
+            return False  # the page has no fields
+        return bool(self.get_form(request, row, change=True)(request.POST, instance=row).edits)
 
     def take(self, request: HttpRequest, chosen: QuerySet[Any]) -> list[Any]:
         """Returns the rows of an action, at most `max_at_once`, with a message if there are more."""
@@ -146,6 +170,7 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def show_page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
         shared = {**self.admin_site.each_context(request), "opts": self.opts, "media": self.media}
+        shared["final_actions"] = self.final_actions
         return TemplateResponse(request, f"admin/coupons/{template}", {**shared, **context})
 
     # --- forms ----------------------------------------------------------------------------------------
@@ -158,11 +183,14 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Runs Django's view without its transaction: the functions that make the changes commit their own."""
+        if object_id is not None and request.POST.get("action"):
+            return self.press(request, object_id)
         return cast("HttpResponse", self._changeform_view(request, object_id, form_url, extra_context))  # type: ignore[attr-defined]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if self.acting_form and (obj is None or self.has_change_permission(request, obj)):
-            return type(self.acting_form.__name__, (self.acting_form,), {"actor": actor_of(request)})
+            own = {"actor": actor_of(request), "pressed": bool(request.POST.get("action"))}
+            return type(self.acting_form.__name__, (self.acting_form,), own)
         return super().get_form(request, obj, change, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -202,8 +230,22 @@ class ReadOnlyAdmin(ReadOnly, OperatorAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip()
+        term = as_stored(search_term)
         return queryset.filter(self.matches(term)) if term else queryset, False
+
+
+def as_stored(term: str) -> str:
+    """Returns a search term in the form in which names and reasons are stored."""
+    return compose(read_visible(term)).strip()
+
+
+def show_as_stored(context: dict[str, Any]) -> None:
+    """Lets a page whose form was refused show the row as it is. The form has set its own values on it, which were never
+    saved: a page would show them in its title, and compare them with Redis."""
+    row = context["original"]
+    if row is not None and context["errors"]:
+        row.refresh_from_db()
+        context["subtitle"] = str(row)
 
 
 def actor_of(request: HttpRequest) -> str:

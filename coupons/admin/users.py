@@ -2,24 +2,23 @@
 
 import json
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminPasswordChangeForm as OwnPasswordForm
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.views import PasswordChangeView
-from django.db import transaction
-from django.db.models import Model
+from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse_lazy
 
 from coupons import audit
-from coupons.admin.forms import ReasonField
-from coupons.admin.pages import AuditedHistory, actor_of
+from coupons.admin.forms import ReasonField, VisibleTextField
+from coupons.admin.pages import AuditedHistory, actor_of, show_as_stored
 from coupons.auth.revocations import remember_rights, rights_of
 
 admin.site.unregister(User)
@@ -46,6 +45,8 @@ class _GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 class _Audited(AuditedHistory):
     """Django calls `log_addition` and `log_change` inside the transaction of the change."""
 
+    formfield_overrides: Any = {models.CharField: {"form_class": VisibleTextField}}
+
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         sentence = LogEntry(change_message=json.dumps(message)).get_change_message()
         what = f"{sentence} {_describe_rights(obj)}".strip()
@@ -54,6 +55,12 @@ class _Audited(AuditedHistory):
             transaction.on_commit(partial(remember_rights, obj))
 
     log_addition = log_change
+
+    def render_change_form(
+        self: Any, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        show_as_stored(context)
+        return cast("HttpResponse", super().render_change_form(request, context, *args, **kwargs))  # type: ignore[misc]
 
 
 @admin.register(User)
@@ -69,6 +76,14 @@ class CouponUserAdmin(_Audited, UserAdmin):  # type: ignore[type-arg]
         if obj is None or not self.has_change_permission(request, obj):
             return fieldsets
         return [*fieldsets, (None, {"fields": ("reason",)})]
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        user: User = form.instance
+        if not user.is_staff and (user.groups.exists() or user.user_permissions.exists() or user.is_superuser):
+            messages.warning(
+                request, f"{user} cannot log in here: tick “Staff status”, whatever the groups and rights."
+            )
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():  # Django opens one for its other user pages, but not for this one
@@ -100,7 +115,7 @@ class OwnPasswordView(PasswordChangeView):
             return super().form_valid(form)
 
 
-def _describe_rights(row: Model) -> str:
+def _describe_rights(row: models.Model) -> str:
     """Describes the permissions after the change: Django's message names only the changed fields."""
     if isinstance(row, Group):
         return f"May now: {', '.join(sorted(row.permissions.values_list('codename', flat=True))) or 'nothing'}."

@@ -3,18 +3,27 @@
 import json
 import logging
 import math
+import sys
 import time
 from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from coupons.api.problems import CONTENT_TYPE, KINDS, RETRY_SOON_SEC, SEND_CREDENTIALS, Code, Problem, retry_after
-from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, Unconfirmed
+from coupons.errors import (
+    DATABASE_DOWN,
+    DatabaseUnavailable,
+    OperatorError,
+    RetryLater,
+    Unconfirmed,
+    one_line,
+)
 
 logger = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at each call
@@ -67,7 +76,24 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return problem_response(Problem(Code.INTERNAL)) if _is_api(request) else defaults.server_error(request)
+    if _is_api(request):
+        return problem_response(Problem(Code.INTERNAL))
+    error = sys.exc_info()[1]  # Django calls its error pages while it handles the exception
+    return unavailable(error) if isinstance(error, (RetryLater, *DATABASE_DOWN)) else defaults.server_error(request)
+
+
+def unavailable(error: Exception) -> HttpResponse:
+    """Answers a page of the admin that no server could be asked for, with one line in the log instead of a traceback.
+
+    The page is made without the session and the user, which are in PostgreSQL.
+    """
+    part = "PostgreSQL" if isinstance(error, (DatabaseUnavailable, *DATABASE_DOWN)) else "A server"
+    logger.warning("admin.unavailable error=%s", one_line(error))
+    page = render_to_string("coupons/unavailable.html", {"part": part})
+    headers = {"Retry-After": str(RETRY_SOON_SEC), "Cache-Control": "no-store"}
+    response = HttpResponse(page, status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 class _OutageLog:
@@ -102,10 +128,11 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, OperatorError):
         return Problem(Code.CONFLICT, str(error))
     if isinstance(error, exceptions.APIException):
-        wait_sec = getattr(error, "wait", None)  # of Throttled
+        wait_sec = getattr(error, "wait", None)  # of Throttled and KeyInUse
+        code = getattr(error, "problem", None) or _CODE_OF_STATUS[error.status_code]
         retry_after_sec = None if wait_sec is None else retry_after(wait_sec)
         detail = SEND_CREDENTIALS if isinstance(error, exceptions.NotAuthenticated) else str(error.detail)
-        return Problem(_CODE_OF_STATUS[error.status_code], detail, retry_after_sec)
+        return Problem(code, detail, retry_after_sec)
     return None
 
 

@@ -26,6 +26,8 @@ class Code(StrEnum):
     FORBIDDEN = "forbidden"
     INVALID = "invalid"
     CONFLICT = "conflict"
+    KEY_IN_USE = "key-in-use"
+    KEY_REUSED = "key-reused"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_ACCEPTABLE = "not-acceptable"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
@@ -73,6 +75,16 @@ KINDS: dict[Code, Kind] = {
         400, "The request is not valid", "`errors` names the fields. The same request will be refused again."
     ),
     Code.CONFLICT: Kind(409, "The campaign's state does not allow this", "`detail` says what to do instead."),
+    Code.KEY_IN_USE: Kind(
+        409,
+        "A request with this Idempotency-Key is being answered",
+        "Repeat the same request after `Retry-After`, and get its answer.",
+    ),
+    Code.KEY_REUSED: Kind(
+        422,
+        "This Idempotency-Key belongs to another request",
+        "Nothing was done. Use a new key for each new campaign, and the same one only for a repeat.",
+    ),
     Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed", "`Allow` lists the methods of this address."),
     Code.NOT_ACCEPTABLE: Kind(406, "Only JSON can be sent back", "Accept `application/json`."),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, "Only JSON is understood", "Send `Content-Type: application/json`."),

@@ -16,6 +16,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse, extend_schema
 
 from coupons.api import serializers, views
+from coupons.api.idempotency import KEY
 from coupons.api.parsers import MAX_LIMIT, MAX_OFFSET
 from coupons.api.problems import CONTENT_TYPE, KINDS, Code, Problem
 
@@ -55,6 +56,12 @@ HEADERS = [_header("Retry-After", 409, 429, 503), _header("WWW-Authenticate", 40
 LOCATION = _header("Location", 200, 201, 202)
 CAMPAIGN_ID = OpenApiParameter("campaign_id", UUID, OpenApiParameter.PATH)
 ACTION = OpenApiParameter("action", str, OpenApiParameter.PATH, enum=list(views.CampaignActionView.actions))
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "pattern": KEY.pattern},
+    OpenApiParameter.HEADER,
+    description="A repeat with the same key and body gets the first answer, for a day, and creates nothing.",
+)
 LIMIT = OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 50})
 OFFSET = OpenApiParameter("offset", {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0})
 
@@ -120,7 +127,8 @@ _declare(
 )
 _declare(
     views.CampaignListView.post, "create_campaign", "A new campaign, a draft", {201: serializers.CampaignDocument},
-    *WITH_BODY, Code.CONFLICT, parameters=(LOCATION,), request=serializers.CampaignSerializer,
+    *WITH_BODY, Code.CONFLICT, Code.KEY_IN_USE, Code.KEY_REUSED,
+    parameters=(IDEMPOTENCY_KEY, LOCATION), request=serializers.CampaignSerializer,
 )
 _declare(views.CampaignView.get, "campaign", "One campaign", {200: serializers.CampaignDocument}, Code.NOT_FOUND)
 CHANGED = {200: serializers.CampaignDocument, 202: serializers.NotPushedDocument}

@@ -12,6 +12,7 @@ from coupons.api.problems import Code
 from coupons.messaging.messages import USER_ID, is_user_id
 from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign, CampaignState
 from coupons.runtime.clock import moment_of
+from coupons.runtime.text import compose
 
 MAX_NAME_LENGTH = 200
 
@@ -71,12 +72,13 @@ class MomentField(serializers.DateTimeField):
 
 
 class NameField(serializers.CharField):
-    """Accepts what the schema does: only a string, whose length counts before the blanks around it are removed."""
+    """Accepts what the schema does: only a string, whose length counts before the blanks around it are removed, and
+    also once it is composed, which makes a few characters several."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        if len(data) > MAX_NAME_LENGTH:
+        if max(len(data), len(compose(data))) > MAX_NAME_LENGTH:
             self.fail("max_length", max_length=MAX_NAME_LENGTH)
         return super().to_internal_value(data)
 

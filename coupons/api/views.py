@@ -16,6 +16,7 @@ from coupons.admission.campaign_store import Description, describe_each
 from coupons.api.accept import accept, counted_application, promise
 from coupons.api.authentication import must_act_for
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
+from coupons.api.idempotency import answer_once, read_idempotency_key
 from coupons.api.parsers import StrictPagination
 from coupons.api.problem_responses import json_response, problem_response
 from coupons.api.problems import refusal
@@ -86,9 +87,16 @@ class CampaignListView(LimitedView):
             raise PermissionDenied("This API key is for certain campaigns; a new one is none of them.")
         serializer = CampaignSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        campaign = lifecycle.create_campaign(**serializer.validated_data, actor=_actor(self.caller))
-        location = reverse("campaign", args=[campaign.pk])
-        return Response(_present(campaign), status=201, headers={"Location": location})
+        document = answer_once(
+            caller=_actor(self.caller),
+            key=read_idempotency_key(request.META),
+            asked=request.data,
+            answer=lambda: self._create(serializer.validated_data),
+        )
+        return Response(document, status=201, headers={"Location": reverse("campaign", args=[document["id"]])})
+
+    def _create(self, values: dict[str, Any]) -> dict[str, Any]:
+        return _present(lifecycle.create_campaign(**values, actor=_actor(self.caller)))
 
 
 class CampaignView(LimitedView):

@@ -15,6 +15,7 @@ from coupons import audit
 from coupons.errors import OperatorError
 from coupons.models import ApiKey, Campaign, Scope
 from coupons.runtime.id_sequences import heals_id_sequences
+from coupons.runtime.text import compose
 
 logger = logging.getLogger(__name__)
 MARK = "coupon"  # the prefix by which people and secret scanners recognise a key
@@ -46,7 +47,7 @@ def create_api_key(
     prefix, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     key = f"{MARK}_{prefix}_{secret}"
     row = ApiKey(
-        name=name.strip(),
+        name=compose(name.strip()),
         prefix=prefix,
         digest=digest_of(key.encode()),
         scopes=sorted(set(scopes)),
@@ -76,7 +77,7 @@ def revoke_api_key(*, prefix: str, actor: str, reason: str) -> ApiKey:
             raise OperatorError(f"There is no API key {prefix}; the admin lists them by their prefix.")
         if row.revoked_at is not None:
             raise OperatorError(f"API key {prefix} was revoked at {row.revoked_at.isoformat()} by {row.revoked_by}.")
-        row.revoked_at, row.revoked_by, row.revoked_reason = timezone.now(), actor, reason.strip()
+        row.revoked_at, row.revoked_by, row.revoked_reason = timezone.now(), actor, compose(reason.strip())
         row.save(update_fields=["revoked_at", "revoked_by", "revoked_reason"])
         audit.record(actor=actor, row=row, what="Revoked", reason=reason)
     logger.info("api_key.revoked prefix=%s actor=%s", prefix, actor)

@@ -20,6 +20,7 @@ from coupons.campaigns.redis_sync import load_in_redis, lower_in_redis, push_cha
 from coupons.errors import OperatorError
 from coupons.models import MAX_QUANTITY, Campaign, CampaignState
 from coupons.runtime.clock import database_now
+from coupons.runtime.text import compose
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def create_campaign(
     reason: str = "",
 ) -> Campaign:
     """Creates a draft, which admits no user yet. Without `opens_at` the window begins now."""
-    campaign = Campaign(name=name.strip(), quantity=quantity, opens_at=opens_at or database_now(), closes_at=closes_at)
+    name = compose(name.strip())
+    campaign = Campaign(name=name, quantity=quantity, opens_at=opens_at or database_now(), closes_at=closes_at)
     check_new_values(campaign)
     with transaction.atomic():
         campaign.save(force_insert=True)
@@ -94,6 +96,8 @@ def change_campaign(*, campaign_id: UUID, changes: CampaignChanges, actor: str, 
     """
     if not changes:
         raise OperatorError("Nothing to change.")
+    if "name" in changes:
+        changes = {**changes, "name": compose(changes["name"])}
     lowers = False
     try:
         with transaction.atomic(durable=True):

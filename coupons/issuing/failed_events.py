@@ -19,6 +19,7 @@ from coupons.errors import OperatorError, RetryLater, one_line
 from coupons.issuing.retry import retry_delay_sec
 from coupons.models import MAX_USER_ID_LENGTH, Campaign, Coupon, EventStatus, FailCode, FailEventHistory
 from coupons.runtime.clock import from_now
+from coupons.runtime.text import compose
 
 logger = logging.getLogger(__name__)
 MAX_ERROR_TEXT = 2_000
@@ -137,7 +138,11 @@ def give_up_events(*, event_ids: Sequence[int], actor: str, reason: str) -> int:
         )
         events = list(chosen.filter(~Exists(coupon)))
         FailEventHistory.objects.filter(pk__in=[event.pk for event in events]).update(
-            given_up_at=Now(), given_up_by=actor, given_up_reason=reason, next_attempt_at=None, updated_at=Now()
+            given_up_at=Now(),
+            given_up_by=actor,
+            given_up_reason=compose(reason),
+            next_attempt_at=None,
+            updated_at=Now(),
         )
         audit.record_all(actor=actor, rows=events, what="Given up", reason=reason)
     logger.info("retry.given_up count=%d actor=%s", len(events), actor)

@@ -2,7 +2,16 @@
 
 from coupons.models.campaigns import LOADED, MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign, CampaignState, Coupon
 from coupons.models.failed_events import GIVEN_UP, HELD_CODES, EventStatus, FailAttempt, FailCode, FailEventHistory
-from coupons.models.operations import ApiKey, AuditEntry, Heartbeat, JobRun, LogInCount, PartitionOffset, Scope
+from coupons.models.operations import (
+    ApiKey,
+    AuditEntry,
+    GivenAnswer,
+    Heartbeat,
+    JobRun,
+    LogInCount,
+    PartitionOffset,
+    Scope,
+)
 
 __all__ = [
     "GIVEN_UP",
@@ -19,6 +28,7 @@ __all__ = [
     "FailAttempt",
     "FailCode",
     "FailEventHistory",
+    "GivenAnswer",
     "Heartbeat",
     "JobRun",
     "LogInCount",

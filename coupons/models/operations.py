@@ -125,6 +125,24 @@ class Heartbeat(models.Model):
         return f"{self.program} at {self.beat_at:%H:%M:%S}"
 
 
+class GivenAnswer(models.Model):
+    """The answer to a request that must not be done twice, for a day (coupons/runtime/given_answers.py).
+
+    `answer` is NULL while the first request is at work, and stays NULL if its process is killed meanwhile.
+    """
+
+    key = models.CharField(max_length=64, primary_key=True, help_text="SHA-256 of the caller and the request's own id")
+    request = models.CharField(max_length=64, help_text="SHA-256 of what was asked for")
+    answer = models.BinaryField(null=True)
+    at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    class Meta:
+        verbose_name = "given answer"
+
+    def __str__(self) -> str:
+        return self.key[:8]
+
+
 class JobRun(models.Model):
     """The last run of a scheduled job, one row per job. cron swallows output and exit codes, so this row keeps them."""
 

@@ -18,8 +18,9 @@ def test_an_operator_opens_and_closes_a_campaign_in_a_browser(service: Service, 
     with browser() as page:
         log_in(page, live_server.url)
         page.open(live_server.url + campaign_page(campaign))
-        page.type_into("#action-reason", "it is ten")
         page.click(".coupon-buttons button[value='open_campaigns']")
+        page.type_into("#id_reason", "it is ten")
+        page.click("input[value='Open']")
 
         assert page.text(".messagelist .success") == "Test is opened."
         assert re.search(r"Admitted\s+0\s+Remaining\s+100", page.text(".coupon-panel"))

@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from html.parser import HTMLParser
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
@@ -36,9 +37,9 @@ def event_page(event: FailEventHistory) -> str:
     return reverse("admin:coupons_faileventhistory_change", args=[event.pk])
 
 
-def run_action(client: Client, page: str, action: str, *rows: Any, reason: str = REASON) -> Any:
+def run_action(client: Client, page: str, action: str, *rows: Any, reason: str = REASON, **values: str) -> Any:
     """Tick these rows of a list and run an action on them, as the list's form does."""
-    form = {"action": action, "_selected_action": [str(row.pk) for row in rows], "reason": reason}
+    form = {"action": action, "_selected_action": [str(row.pk) for row in rows], "reason": reason, **values}
     return client.post(reverse(page), form, follow=True)
 
 
@@ -60,15 +61,73 @@ def history_of(row: Campaign | FailEventHistory | ApiKey) -> list[str]:
 
 
 def press(client: Client, row: Any, action: str, *, reason: str = REASON, **values: str) -> Any:
-    """Press a button of the row's page, with the reason that stands beside it."""
-    page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist")
-    form = {"action": action, "_selected_action": str(row.pk), "from_page": "yes", "reason": reason, **values}
-    return client.post(page, form, follow=True)
+    """Press a button of the row's page, which asks."""
+    page = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return client.post(page, {"action": action, "reason": reason, **values}, follow=True)
 
 
 def confirm(client: Client, row: Any, action: str, *, reason: str = REASON) -> Any:
     """Submit the page that asks after such a button was pressed."""
     return press(client, row, action, reason=reason, confirmed="yes")
+
+
+class _Forms(HTMLParser):
+    """The forms of a page, each with its fields as a browser would send them, and its buttons in the page's order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[dict[str, list[str]]] = []
+        self.buttons: list[list[str]] = []
+        self._ids: dict[str, int] = {}
+        self._waiting: list[tuple[str, str]] = []  # buttons of a form that comes later
+        self._text: str | None = None
+        self._select: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        own = {name: value or "" for name, value in attrs}
+        name = own.get("name", "")
+        is_button = tag == "button" or own.get("type") == "submit"
+        if tag == "form":
+            self._ids[own.get("id", "")] = len(self.forms)
+            self.forms.append({})
+            self.buttons.append([button for form, button in self._waiting if form == own.get("id")])
+        elif is_button and own.get("form"):
+            self._waiting.append((own["form"], f"{name}={own.get('value', '')}"))
+        elif not self.forms:
+            return
+        elif is_button and own.get("type") != "button":
+            self.buttons[-1].append(f"{name}={own.get('value', '')}")
+        elif tag == "input" and (own.get("type") not in ("checkbox", "radio") or "checked" in own):
+            self.forms[-1].setdefault(name, []).append(own.get("value", ""))
+        elif tag == "textarea":
+            self.forms[-1].setdefault(name, []).append("")
+            self._text = name
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and self._select and "selected" in own:
+            self.forms[-1].setdefault(self._select, []).append(own.get("value", ""))
+
+    def handle_data(self, data: str) -> None:
+        if self._text is not None:
+            self.forms[-1][self._text][-1] += data.removeprefix("\n")  # a browser drops the first line end
+
+    def handle_endtag(self, tag: str) -> None:
+        self._text = None if tag == "textarea" else self._text
+        self._select = None if tag == "select" else self._select
+
+
+def form_on(page: Any, field: str = "reason", **typed: Any) -> dict[str, Any]:
+    """What a browser sends of the page's form that has this field, after these values were typed."""
+    forms = _Forms()
+    forms.feed(page.content.decode())
+    return {**next(form for form in forms.forms if field in form), **typed}
+
+
+def buttons_on(page: Any, field: str = "reason") -> list[str]:
+    """The buttons of that form, NAME=VALUE; Enter in one of its fields presses the first."""
+    forms = _Forms()
+    forms.feed(page.content.decode())
+    return next(forms.buttons[number] for number, form in enumerate(forms.forms) if field in form)
 
 
 def values_of(client: Client, campaign: Campaign, **changed: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A browser to click with: Debian's chromium, driven by chromedriver over the W3C WebDriver protocol.
 
-https://www.w3.org/TR/webdriver2/ is a few JSON requests; the tests need seven of them, so no package is needed.
+https://www.w3.org/TR/webdriver2/ is a few JSON requests; the tests need a dozen of them, so no package is needed.
 """
 
 import base64
@@ -64,6 +64,23 @@ class Browser:
 
     def click(self, selector: str) -> None:
         self._call("POST", f"/element/{self._find(selector)}/click", {})
+
+    def double_click(self, selector: str) -> None:
+        element = {_ELEMENT: self._find(selector)}
+        move = {"type": "pointerMove", "origin": element, "x": 0, "y": 0}
+        click = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+        mouse = {"type": "pointer", "id": "mouse", "actions": [move, *click, *click]}
+        self._call("POST", "/actions", {"actions": [mouse]})
+
+    def press_enter(self, selector: str) -> None:
+        self._call("POST", f"/element/{self._find(selector)}/value", {"text": "\ue007"})
+
+    def back(self) -> None:
+        self._call("POST", "/back", {})
+
+    def reload(self) -> None:
+        """F5; sends a form again without a question."""
+        self._call("POST", "/refresh", {})
 
     def type_into(self, selector: str, text: str) -> None:
         element = self._find(selector)

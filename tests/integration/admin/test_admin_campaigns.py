@@ -60,7 +60,7 @@ def test_a_new_campaign_is_a_draft_that_can_be_opened(operator: Client) -> None:
     campaign = Campaign.objects.get()
     assert (campaign.name, campaign.quantity, campaign.state) == ("Ten sharp", 100, CampaignState.DRAFT)
     assert page.context["original"] == campaign
-    assert page.context["buttons"] == {"open_campaigns": "Open"}
+    assert page.context["buttons"] == {"open_campaigns": "Open …"}
     assert history_of(campaign) == ["Created as a draft with quantity 100: spring"]
 
 
@@ -78,7 +78,7 @@ def test_a_window_ending_before_it_begins_is_a_field_error(operator: Client) -> 
 def test_a_button_opens_the_campaign_in_postgresql_and_redis(service: Service, operator: Client) -> None:
     campaign = service.campaign(opened=False)
 
-    page = press(operator, campaign, "open_campaigns")
+    page = confirm(operator, campaign, "open_campaigns")
 
     assert state_of(campaign) == CampaignState.OPEN
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == "open"
@@ -92,7 +92,7 @@ def test_a_button_pauses_and_resumes(service: Service, operator: Client, step: s
     if step == "resume":
         lifecycle.pause_campaign(campaign_id=campaign.pk, actor="test")
 
-    press(operator, campaign, f"{step}_campaigns")
+    confirm(operator, campaign, f"{step}_campaigns")
 
     assert campaign_store.describe(campaign_id=campaign.pk, epoch=1).settings.state == state == state_of(campaign)
 
@@ -102,7 +102,7 @@ def test_closing_asks_first_and_changes_nothing_until_it_is_confirmed(service: S
 
     page = press(operator, campaign, "close_campaigns")
 
-    assert "Close for good?" in text_of(page)
+    assert "Close for good: test?" in text_of(page)
     assert state_of(campaign) == CampaignState.OPEN
 
 
@@ -152,7 +152,7 @@ def test_a_step_is_offered_exactly_where_lifecycle_allows_it(service: Service, n
 def test_an_action_of_the_list_takes_each_campaign_by_itself(service: Service, operator: Client) -> None:
     draft, opened = service.campaign(opened=False), service.campaign()
 
-    page = run_action(operator, CAMPAIGNS, "pause_campaigns", draft, opened)
+    page = run_action(operator, CAMPAIGNS, "pause_campaigns", draft, opened, confirmed="yes")
 
     assert (state_of(draft), state_of(opened)) == (CampaignState.DRAFT, CampaignState.PAUSED)
     assert sorted(messages_of(page)) == [
@@ -166,7 +166,7 @@ def test_the_list_s_close_action_asks_first_too(service: Service, operator: Clie
 
     page = run_action(operator, CAMPAIGNS, "close_campaigns", campaign)
 
-    assert "Close for good?" in text_of(page)
+    assert "Close for good: test?" in text_of(page)
     assert state_of(campaign) == CampaignState.OPEN
 
 
@@ -224,7 +224,7 @@ def test_a_failed_push_warns_and_saves_the_change(service: Service, operator: Cl
     campaign = service.campaign()
     service.stack("stop", "redis")
 
-    page = press(operator, campaign, "pause_campaigns")
+    page = confirm(operator, campaign, "pause_campaigns")
 
     assert state_of(campaign) == CampaignState.PAUSED
     (message,) = messages_of(page)

@@ -121,7 +121,7 @@ def test_retry_now_issues_the_coupon_and_says_so(service: Service) -> None:
     campaign = service.campaign()
     event = held(campaign, "42")
 
-    page = press(sign_in(*OPERATE), event, "retry_selected")
+    page = confirm(sign_in(*OPERATE), event, "retry_selected")
 
     assert Coupon.objects.get().user_id == "42"
     assert messages_of(page) == ["success: Retried: 1 event succeeded."]
@@ -133,7 +133,7 @@ def test_retry_now_from_the_list_tells_who_failed_again(service: Service) -> Non
     campaign = service.campaign()
     good, forged = held(campaign, "42", 1), failed(2, campaign=campaign, user_id="mallory", sequence=9)
 
-    page = run_action(sign_in(*OPERATE), EVENTS, "retry_selected", good, forged)
+    page = run_action(sign_in(*OPERATE), EVENTS, "retry_selected", good, forged, confirmed="yes")
 
     assert messages_of(page)[:2] == [  # the third says that the scheduled job has never run
         "success: Retried: 1 event succeeded.",
@@ -147,7 +147,7 @@ def test_a_retry_without_redis_shows_a_message_and_loses_nothing(service: Servic
     client = sign_in(*OPERATE)
     service.stack("stop", "redis")
 
-    page = press(client, event, "retry_selected")
+    page = confirm(client, event, "retry_selected")
 
     assert page.status_code == 200
     (message,) = messages_of(page)
@@ -160,7 +160,7 @@ def test_a_retry_without_redis_shows_a_message_and_loses_nothing(service: Servic
 def test_what_succeeded_is_left_alone(db: None) -> None:
     event = succeeded(0)
 
-    page = press(sign_in(*OPERATE), event, "retry_selected")
+    page = confirm(sign_in(*OPERATE), event, "retry_selected")
 
     (message,) = messages_of(page)
     assert message.startswith("info: Skipped: 1 event")

@@ -28,7 +28,6 @@ from tests.support.operators import (
     confirm,
     event_page,
     history_of,
-    press,
     run_action,
     sign_in,
     text_of,
@@ -52,12 +51,15 @@ def change(client: Client, campaign: Campaign, reason: str) -> Any:
 
 
 CAMPAIGN_ACTS: dict[str, tuple[str, Callable[[Client, Campaign, str], Any]]] = {
-    "Opened": ("draft", lambda c, row, why: press(c, row, "open_campaigns", reason=why)),
-    "Paused": ("open", lambda c, row, why: press(c, row, "pause_campaigns", reason=why)),
-    "Resumed": ("paused", lambda c, row, why: press(c, row, "resume_campaigns", reason=why)),
+    "Opened": ("draft", lambda c, row, why: confirm(c, row, "open_campaigns", reason=why)),
+    "Paused": ("open", lambda c, row, why: confirm(c, row, "pause_campaigns", reason=why)),
+    "Resumed": ("paused", lambda c, row, why: confirm(c, row, "resume_campaigns", reason=why)),
     "Closed": ("open", lambda c, row, why: confirm(c, row, "close_campaigns", reason=why)),
     "Changed quantity from 10 to 25": ("open", change),
-    "Paused ": ("open", lambda c, row, why: run_action(c, CAMPAIGNS, "pause_campaigns", row, reason=why)),
+    "Paused ": (
+        "open",
+        lambda c, row, why: run_action(c, CAMPAIGNS, "pause_campaigns", row, reason=why, confirmed="yes"),
+    ),
 }
 
 
@@ -102,13 +104,13 @@ def test_a_retry_needs_a_reason_from_button_and_list(service: Service) -> None:
     one, other = held(campaign, "42", 1), held(campaign, "43", 2)
     client = sign_in(*OPERATE)
 
-    assert "Give a reason" in text_of(press(client, one, "retry_selected", reason=""))
-    assert "Give a reason" in text_of(run_action(client, EVENTS, "retry_selected", other, reason=" "))
+    assert "Give a reason" in text_of(confirm(client, one, "retry_selected", reason=""))
+    assert "Give a reason" in text_of(run_action(client, EVENTS, "retry_selected", other, reason=" ", confirmed="yes"))
     assert entries() == []
     assert set(FailEventHistory.objects.values_list("attempts", flat=True)) == {0}
 
-    press(client, one, "retry_selected", reason="rebuilt")
-    run_action(client, EVENTS, "retry_selected", other, reason="rebuilt too")
+    confirm(client, one, "retry_selected", reason="rebuilt")
+    run_action(client, EVENTS, "retry_selected", other, reason="rebuilt too", confirmed="yes")
     assert (history_of(one), history_of(other)) == (
         ["Retried now: issued: rebuilt"],
         ["Retried now: issued: rebuilt too"],
@@ -302,7 +304,7 @@ def test_a_superuser_can_only_look(admin_client: Client) -> None:
 def test_history_and_list_show_actor_act_and_reason(service: Service) -> None:
     campaign = service.campaign(opened=False)
     client = sign_in(*OPERATE, "view_auditentry")
-    press(client, campaign, "open_campaigns", reason="it is <ten>")
+    confirm(client, campaign, "open_campaigns", reason="it is <ten>")
 
     history = client.get(reverse("admin:coupons_campaign_history", args=[campaign.pk]))
     assert "op Opened it is <ten>" in text_of(history)

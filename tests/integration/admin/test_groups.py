@@ -20,7 +20,6 @@ from tests.support.operators import (
     campaign_page,
     confirm,
     event_page,
-    press,
     run_action,
     sign_in,
     text_of,
@@ -66,11 +65,11 @@ def every_act(client: Client, rows: dict[str, Any]) -> dict[str, Any]:
     """Each button, each form and each action of the admin, as somebody would send it who knows the addresses."""
     page, why = reverse, {"reason": "mine"}
     steps = {
-        name: press(client, rows["draft" if name == "open" else "campaign"], f"{name}_campaigns")
+        name: confirm(client, rows["draft" if name == "open" else "campaign"], f"{name}_campaigns")
         for name in ("open", "pause", "resume")
     }
     lists = {
-        f"{name} from the list": run_action(client, where, name, rows[row])
+        f"{name} from the list": run_action(client, where, name, rows[row], confirmed="yes")
         for where, name, row in (
             (CAMPAIGNS, "open_campaigns", "draft"),
             (CAMPAIGNS, "pause_campaigns", "campaign"),
@@ -100,7 +99,7 @@ def every_act(client: Client, rows: dict[str, Any]) -> dict[str, Any]:
         "close": confirm(client, rows["campaign"], "close_campaigns"),
         "create": client.post(page("admin:coupons_campaign_add"), {"name": "x", "quantity": 1, **why}),
         "edit": client.post(campaign_page(rows["campaign"]), {"name": "x", "quantity": 99, **why}),
-        "retry": press(client, rows["event"], "retry_selected"),
+        "retry": confirm(client, rows["event"], "retry_selected"),
         "give up": confirm(client, rows["event"], "give_up_selected"),
         "edit an event": client.post(event_page(rows["event"]), {"error_message": "x"}),
         "make a key": client.post(page("admin:coupons_apikey_add"), {"name": "x", "scopes": ["read"], **why}),

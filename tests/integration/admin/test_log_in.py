@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth import hashers
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
 from coupons.admin import log_in_counts
 from coupons.models import LogInCount
-from tests.support.operators import text_of
+from tests.support.operators import form_on, messages_of, text_of
 
 LOG_IN = reverse("admin:login")
 RIGHT = "correct horse battery"
@@ -154,7 +154,31 @@ def test_nothing_tells_which_names_there_are(monkeypatch: pytest.MonkeyPatch) ->
 
     wrong = answer("kim", "wrong")
     assert wrong[:2] == (200, 1)
-    assert answer("nobody", RIGHT) == answer("shopper", RIGHT) == answer("gone", RIGHT) == wrong
+    assert answer("nobody", RIGHT) == answer("shopper", "wrong") == answer("gone", RIGHT) == wrong
+    assert answer("shopper", RIGHT)[:2] == wrong[:2], "who knows the password is told why, after one hash as well"
+
+
+@pytest.mark.parametrize("group", ["operators", "auditors"])
+def test_a_group_member_without_staff_status_is_told_so(group: str) -> None:
+    User.objects.create_user("shopper", password=RIGHT).groups.add(Group.objects.get_or_create(name=group)[0])
+
+    told = guess(RIGHT, name="shopper")
+
+    assert "Your password is right" in text_of(told)
+    assert "Staff status" in text_of(told)
+    assert "_auth_user_id" not in told.client.session
+    assert "Staff status" not in text_of(guess("wrong", name="shopper"))
+
+
+def test_saving_a_user_with_rights_and_no_staff_status_warns() -> None:
+    admin, group = Client(), Group.objects.get_or_create(name="operators")[0]
+    admin.force_login(User.objects.get(username="kim"))
+    user = User.objects.create_user("shopper", password=RIGHT)
+    page = reverse("admin:auth_user_change", args=[user.pk])
+
+    saved = admin.post(page, form_on(admin.get(page), groups=[group.pk], reason="new here"), follow=True)
+
+    assert "warning: shopper cannot log in here: tick “Staff status”" in messages_of(saved)[0]
 
 
 def test_a_hash_is_not_made_once_a_limit_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:

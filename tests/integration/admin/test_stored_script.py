@@ -28,7 +28,7 @@ from coupons.campaigns import lifecycle
 from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
 from tests.support.commands import run
 from tests.support.http import Api
-from tests.support.operators import CAMPAIGNS, EVENTS, campaign_page, press, run_action, values_of
+from tests.support.operators import CAMPAIGNS, EVENTS, campaign_page, confirm, form_on, press, run_action, values_of
 from tests.support.service import Service
 
 SCRIPT = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>"
@@ -131,13 +131,17 @@ def test_no_admin_page_runs_or_hides_outside_text(operator: Client, campaign: Ca
 def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campaign: Campaign) -> None:
     event, key = FailEventHistory.objects.order_by("pk")[0], ApiKey.objects.get(revoked_at=None)
     pages = {
-        "pause": press(operator, campaign, "pause_campaigns", reason=EVIL),
-        "open, refused": press(operator, campaign, "open_campaigns", reason=EVIL),
-        "resume from the list": run_action(operator, CAMPAIGNS, "resume_campaigns", campaign, reason=EVIL),
+        "pause, asked": press(operator, campaign, "pause_campaigns", reason=EVIL),
+        "pause": confirm(operator, campaign, "pause_campaigns", reason=EVIL),
+        "open, refused": confirm(operator, campaign, "open_campaigns", reason=EVIL),
+        "resume from the list": run_action(
+            operator, CAMPAIGNS, "resume_campaigns", campaign, reason=EVIL, confirmed="yes"
+        ),
         "close, asked": run_action(operator, CAMPAIGNS, "close_campaigns", campaign, reason=EVIL),
         "give up, asked": run_action(operator, EVENTS, "give_up_selected", event, reason=EVIL),
         "revoke, asked": press(operator, key, "revoke_keys", reason=EVIL),
-        "retry": press(operator, event, "retry_selected", reason=EVIL),
+        "retry, asked": press(operator, event, "retry_selected", reason=EVIL),
+        "retry": confirm(operator, event, "retry_selected", reason=EVIL),
         "edit, refused": operator.post(campaign_page(campaign), values_of(operator, campaign, name=EVIL, quantity=0)),
         "a key, refused": operator.post(reverse("admin:coupons_apikey_add"), {"name": EVIL, "scopes": [EVIL]}),
         "a key": operator.post(
@@ -151,13 +155,17 @@ def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campa
 
 
 def test_saving_a_page_keeps_invisible_characters(operator: Client, campaign: Campaign) -> None:
-    shown = operator.get(campaign_page(campaign)).context["adminform"].form["name"].value()
-    assert "⟨U+202E⟩" in shown
+    shown = form_on(operator.get(campaign_page(campaign)))
+    assert "⟨U+202E⟩" in shown["name"][0]
 
-    operator.post(campaign_page(campaign), values_of(operator, campaign, quantity=11))
+    operator.post(campaign_page(campaign), {**shown, "quantity": "11", "reason": "x"})
 
     saved = Campaign.objects.get(pk=campaign.pk)
     assert (saved.quantity, saved.name) == (11, EVIL)
+    operator.post(
+        campaign_page(campaign), form_on(operator.get(campaign_page(campaign)), name=f"{shown['name'][0]}!", reason="x")
+    )
+    assert Campaign.objects.get(pk=campaign.pk).name == f"{EVIL}!"
 
 
 @pytest.mark.usefixtures("long_timeouts")
