@@ -8,9 +8,9 @@ from datetime import timedelta
 from hashlib import sha256
 
 from django.db import connection
-from django.utils import timezone
 
 from coupons.models import GivenAnswer
+from coupons.runtime.clock import from_now
 
 KEPT = timedelta(days=1)
 
@@ -22,7 +22,7 @@ def digest(*parts: str) -> str:
 
 def delete_expired() -> None:
     """Each use calls it, so the table holds a day's answers."""
-    GivenAnswer.objects.filter(at__lt=timezone.now() - KEPT).delete()
+    GivenAnswer.objects.filter(at__lt=from_now(-KEPT.total_seconds())).delete()
 
 
 def try_lock(key: str) -> bool:

@@ -31,6 +31,7 @@ def another_request(key: str) -> Iterator[None]:
         assert given_answers.try_lock(given_answers.digest(caller(), key))
 
     def release() -> None:
+        connection.rollback()
         connection.close()
 
     with ThreadPoolExecutor(1) as thread:
