@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -83,6 +84,16 @@ class Process:
             self.kill()
             raise AssertionError(f"{self.name} did not end on SIGTERM:\n{self.output}") from None
 
+    def _stacks(self) -> str:
+        """Where each process of its group hangs."""
+        members = subprocess.run(["pgrep", "-g", str(self.pid)], capture_output=True, text=True, check=False)
+        dumps = [
+            [str(Path(sys.executable).with_name("py-spy")), "dump", "--native", "--pid", pid]
+            for pid in members.stdout.split()
+        ]
+        done = [subprocess.run(dump, capture_output=True, text=True, timeout=30, check=False) for dump in dumps]
+        return "\n".join(each.stdout + each.stderr for each in done)
+
     def ask_to_end(self) -> None:
         """It and all that it has started; also who stands still."""
         if self.exit_code is None:
@@ -92,8 +103,9 @@ class Process:
 
     def close(self) -> None:
         try:
-            self.wait(within_sec=15)
+            self.wait(within_sec=12)
         except subprocess.TimeoutExpired:
+            print(self._stacks())
             self._process.kill()
             self._process.wait(10)
         # Captured by pytest, which shows it when the test failed.
