@@ -106,10 +106,10 @@ def test_web_names_what_its_role_lacks(service: Service, pooler: PgBouncer, role
 def test_one_process_at_a_time_holds_a_lock(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a pooler as well, should one be there: sessions are given to whoever comes next, with their locks."""
     pooler = PgBouncer(service, more="ignore_startup_parameters = options")
-    for name, value in {"HOST": "127.0.0.1", "PORT": str(pooler.port)}.items():
-        monkeypatch.setitem(connections.settings["default"], name, value)
+    with monkeypatch.context() as patch:
+        patch.setitem(connections.settings["default"], "PORT", str(pooler.port))
 
-    with work_lock(Work.REBUILD) as first, work_lock(Work.REBUILD) as second:
-        assert (first, second) == (True, False)
-    with work_lock(Work.REBUILD) as after:
-        assert after
+        with work_lock(Work.REBUILD) as first, work_lock(Work.REBUILD) as second:
+            assert (first, second) == (True, False)
+        with work_lock(Work.REBUILD) as after:
+            assert after

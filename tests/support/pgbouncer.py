@@ -1,5 +1,6 @@
 """Debian's PgBouncer before the test's database, as docs/deploy/pgbouncer.md has it. Run as root, it becomes nobody."""
 
+import atexit
 import re
 import shutil
 import tempfile
@@ -22,7 +23,8 @@ class PgBouncer:
     def __init__(self, service: Service, *, more: str = "") -> None:
         """`more` are lines of its section [pgbouncer]."""
         self._service = service
-        self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))  # not in pytest's, which is root's alone
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
         self.port = free_port()
         database = connection.settings_dict
         (self._folder / "userlist.txt").write_text(f'"{database["USER"]}" "{database["PASSWORD"]}"\n')

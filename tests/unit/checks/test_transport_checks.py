@@ -74,7 +74,8 @@ def test_one_far_postgresql_is_enough(settings: LazySettings, host: str, options
 
 def test_a_host_among_the_url_s_parameters_is_checked(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_URL", "postgres://coupons:hunter2@127.0.0.1/coupons?host=db.example.test")
-    settings.DATABASES["default"] |= database_config("SOME_URL", time_outs_ms={})
+    parts = database_config("SOME_URL", time_outs_ms={})
+    database(settings, parts["HOST"], **parts["OPTIONS"])
 
     assert all_found() == [("coupons.W011", "DATABASE_URL")]
 
