@@ -25,6 +25,6 @@ def pytest_load_initial_conftests() -> Generator[None]:
 def _take(home: Path) -> None:
     file = home / "env"
     if not file.is_file():
-        raise pytest.UsageError(f"No stack in {home} for this worker: `make test WORKERS=3` starts one for each.")
+        raise pytest.UsageError(f"No stack in {home} for this worker: `make test` starts one for each.")
     os.environ |= read_env_file(file)
     os.environ |= {"STACK_HOME": str(home), "COUPON_ENV_FILE": str(file)}
