@@ -198,14 +198,13 @@ class Worker:
         self._stop.wait(MAX_WAIT_SEC)  # no busy loop while the cause persists
 
     def _wait_or_retry(self) -> None:
-        wait_sec = self._retry_at - self._clock()
-        if wait_sec > 0:
-            # All partitions are paused, so this returns events of the group and no messages.
-            message = self._poll()
-            if message is not None:
-                self._to_received(message)  # raises if the error is fatal
-            return
-        self._handle(self._kept)
+        # All partitions are paused: this returns events of the group and no messages. It comes before each try, since a
+        # try may take long, and the group waits for a poll.
+        message = self._poll()
+        if message is not None:
+            self._to_received(message)  # raises if the error is fatal
+        if self._kept and self._clock() >= self._retry_at:  # a revocation may have taken it
+            self._handle(self._kept)
 
     def _resume(self) -> None:
         self._kept = []

@@ -157,6 +157,21 @@ def test_a_redis_that_refuses_writes_is_unavailable(service: Service) -> None:
     assert parts["redis"].startswith("refuses writes (")
 
 
+def test_a_primary_without_its_replicas_is_unavailable(service: Service, api: Api) -> None:
+    """With `min-replicas-to-write`, one that is cut off from them refuses writes."""
+    campaign = service.campaign(10)
+    admission_redis().config_set("min-replicas-to-write", 1)
+    try:
+        assert api.apply(campaign).status_code == 503
+        status, word, parts = ready()
+    finally:
+        admission_redis().config_set("min-replicas-to-write", 0)
+
+    assert (status, word) == (503, "unavailable")
+    assert parts["redis"].startswith("refuses writes (")
+    assert api.apply(campaign).status_code == 202
+
+
 def test_too_few_replicas_in_sync_is_unavailable(service: Service, settings: LazySettings) -> None:
     settings.TOPIC_MIN_INSYNC_REPLICAS = 2
 

@@ -70,15 +70,16 @@ def test_naive_check_then_act_gives_one_user_two_places(service: Service) -> Non
     redis = admission_redis()
     together = threading.Barrier(THREADS)
 
-    def apply(_: int) -> int | None:
+    def apply(user: int) -> int | None:
         together.wait()
-        if redis.hget("naive", "42"):
+        if redis.hget("naive", str(user)):
             return None
         sequence = int(redis.incr("naive-sequence"))
-        redis.hset("naive", "42", sequence)
+        redis.hset("naive", str(user), sequence)
         return sequence
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        sequences = {sequence for sequence in pool.map(apply, range(THREADS)) if sequence}
+    def places_of(user: int) -> int:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return len({sequence for sequence in pool.map(apply, [user] * THREADS) if sequence})
 
-    assert len(sequences) > 1
+    assert any(places_of(user) > 1 for user in range(20)), "on a busy machine the threads may run one after another"
