@@ -11,7 +11,7 @@ MINUTES ?= 10
 RESULT ?=
 SEED ?=
 BROKERS ?=
-WORKERS ?= 4
+WORKERS ?= 3
 
 PYTHON_HERE := .venv/bin/python
 MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
@@ -35,7 +35,7 @@ demo: up ## set everything up, let USERS=1000 on THREADS=32 apply for QUANTITY=1
 	@bin/stack exec -- $(PYTHON_HERE) -m benchmarks.demo --users $(USERS) --quantity $(QUANTITY) --threads $(THREADS)
 
 .PHONY: test
-test: venv ## set everything up and run the test suite on WORKERS=4 stacks; ARGS="-k word" for pytest
+test: venv ## set everything up and run the test suite on WORKERS=3 stacks; ARGS="-k word" for pytest
 	@bin/stack packages tests
 	@$(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) -m "not system" $(ARGS)
 # one stack a worker, since tests stop servers (tests/support/own_stack.py); one test at a time, in the order of tests/conftest.py
