@@ -214,6 +214,7 @@ class Proxy:
             task = self._loop.create_task(self._serve(client))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
+            task.add_done_callback(lambda done: client.close() if done.cancelled() else None)  # before it began
 
     async def _serve(self, client: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=client, limit=CHUNK_BYTES)

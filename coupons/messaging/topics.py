@@ -262,16 +262,22 @@ def _missing() -> LogUnavailable:
 
 
 def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-    """Asks again while a partition has no leader, for the time of one request."""
+    """Asks again while a partition has no leader, or one that hangs, for the time of one request."""
     deadline = time.monotonic() + _timeout_sec()
     while True:
         with _asking(f"offsets of topic {settings.TOPIC}") as client:
             futures = client.list_offsets(dict.fromkeys(partitions, spec), request_timeout=_timeout_sec())
             try:
-                return {partition.partition: future.result().offset for partition, future in futures.items()}
+                found = {partition.partition: future.result().offset for partition, future in futures.items()}
             except KafkaException as error:
                 if error.args[0].code() not in LEADER_PENDING or time.monotonic() > deadline:
                     raise
+            else:
+                if all(offset >= 0 for offset in found.values()):
+                    return found
+                # -1001 and no error: the partition's leader has not answered. Taken for an end, the log would be cut.
+                if time.monotonic() > deadline:
+                    raise LogUnavailable(f"Kafka, offsets of topic {settings.TOPIC}: a leader does not answer.")
         time.sleep(0.1)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import PartitionMetadata  # type: ignore[attr-defined]  # re-exported without __all__
 from django.conf import LazySettings, settings
 from stack_parts import settings as stack_settings
@@ -75,7 +76,12 @@ class ThreeBrokers:
         return all(len(partition.isrs) == 3 for partition in _partitions().values())
 
     def leader(self, partition: int) -> int:
-        return int(_partitions()[partition].leader)
+        """-1 for none, also while the broker that was asked hangs."""
+        try:
+            return int(_partitions()[partition].leader)
+        except KafkaException:
+            topics.administrator.reset()
+            return -1
 
 
 def _partitions() -> dict[int, PartitionMetadata]:

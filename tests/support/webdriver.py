@@ -7,6 +7,7 @@ import base64
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,8 +53,14 @@ class Browser:
         return str(self._call("GET", "/url"))
 
     def text(self, selector: str = "body") -> str:
-        """What a person reads there, after the browser's rendering."""
-        return str(self._call("GET", f"/element/{self._find(selector)}/text"))
+        """What a person reads there, after the browser's rendering. A page that is just being left is read again."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return str(self._call("GET", f"/element/{self._find(selector)}/text"))
+            except AssertionError as error:
+                if "stale element" not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def count(self, selector: str) -> int:
         return int(self.evaluate(f"document.querySelectorAll({selector!r}).length"))
