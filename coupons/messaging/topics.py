@@ -218,8 +218,8 @@ def partition_lags() -> dict[int, PartitionLag]:
     read = read_offsets.next_offsets()
     partitions = [TopicPartition(settings.TOPIC, number) for number in range(_existing_partition_count())]
     try:
-        starts = _offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        ends = _offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        starts = log_offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = log_offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     except LogUnavailable:
         # For a topic that is deleted meanwhile, librdkafka reports many errors, and none says what to do.
         _existing_partition_count()
@@ -261,7 +261,7 @@ def _missing() -> LogUnavailable:
     return LogUnavailable(f"Kafka has no topic {settings.TOPIC}; `manage.py create_topic` makes it.")
 
 
-def _offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+def log_offsets(partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
     """Asks again while a partition has no leader, or one that hangs, for the time of one request."""
     deadline = time.monotonic() + _timeout_sec()
     while True:
