@@ -1,5 +1,6 @@
 """An older version's processes beside the new ones, under load: each understands what the other has written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,9 @@ def older(tmp_path: Path) -> Path:
 def start_older(service: Service, folder: Path) -> list[Process]:
     """Web, consumer and keeper."""
     port = free_port()
-    web = service.start("older web", [str(folder / "bin" / "web")], WEB_PORT=str(port), COUPON_WEB_WORKERS="1")
+    file = str(ROOT / os.environ["COUPON_ENV_FILE"])  # bin/web goes to its own folder
+    of_web = {"WEB_PORT": str(port), "COUPON_WEB_WORKERS": "1", "COUPON_ENV_FILE": file}
+    web = service.start("older web", [str(folder / "bin" / "web")], **of_web)
     manage = [sys.executable, str(folder / "manage.py")]
     consumer = service.start("older consumer", [*manage, "run_coupon_consumer", "--solo"])
     keeper = service.start("older keeper", [*manage, "run_keeper", "--interval-ms", "300"])
