@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -12,13 +11,12 @@ from django.utils.timesince import timesince
 
 from coupons.admin.pages import ReadOnlyAdmin, badge
 from coupons.models import JobRun
-from coupons.runtime.heartbeats import JOBS, SILENT_AFTER
+from coupons.runtime.heartbeats import JOBS, SILENT_AFTER, job_names
 
 
 def warnings(*, now: datetime) -> list[str]:
     runs = {run.name: run for run in JobRun.objects.all()}
-    commands = [entry[2][0] for entry in settings.CRONJOBS if entry[1].endswith("call_command")]
-    found = [_warning(name, runs.get(name), now) for name in commands]
+    found = [_warning(name, runs.get(name), now) for name in job_names()]
     return [text for text in found if text]
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
@@ -55,9 +56,20 @@ class Pulse:
             connection.close()
 
 
+def job_names() -> list[str]:
+    """Returns the commands of CRONJOBS. An earlier version may have left rows of others."""
+    return [entry[2][0] for entry in settings.CRONJOBS if entry[1].endswith("call_command")]
+
+
 def ages() -> dict[str, timedelta | None]:
     """Returns how long ago each program last beat, None if it never has. That of the jobs is the start of the job that
-    has waited longest. Raises a database error."""
+    has waited longest, None if one has never run. Raises a database error."""
     beats = dict(Heartbeat.objects.values_list("program", Now() - F("beat_at")))
-    starts = JobRun.objects.order_by("started_at").values_list(Now() - F("started_at"), flat=True)
-    return {KEEPER: beats.get(KEEPER), CONSUMER: beats.get(CONSUMER), JOBS: starts.first()}
+    starts = dict(JobRun.objects.values_list("name", Now() - F("started_at")))
+    jobs = [starts.get(name) for name in job_names()]
+    started = [age for age in jobs if age is not None]
+    return {
+        KEEPER: beats.get(KEEPER),
+        CONSUMER: beats.get(CONSUMER),
+        JOBS: None if len(started) < len(jobs) else max(started, default=timedelta()),
+    }
