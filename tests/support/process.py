@@ -106,6 +106,8 @@ class Process:
             self.wait(within_sec=12)
         except subprocess.TimeoutExpired:
             print(self._stacks())
+            with suppress(subprocess.TimeoutExpired):
+                self.wait(within_sec=3)
             self._process.kill()
             self._process.wait(10)
         # Captured by pytest, which shows it when the test failed.
