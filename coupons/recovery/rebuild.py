@@ -71,10 +71,11 @@ def rebuild_campaigns(
     failures: CampaignFailures | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[RebuildReport] | None:
-    """Rebuilds these campaigns in one pass, current ones too. Returns None when another rebuilder is at work.
+    """Rebuilds these campaigns, current ones too, in one pass or two (`in_order_of_need`). Returns None when another
+    rebuilder is at work.
 
-    Until the end they answer 503. `only_stale` skips those that another rebuilder has made current meanwhile.
-    `whole_topic` also reads messages that were read already, for rows that PostgreSQL has lost.
+    Until the end of their pass they answer 503. `only_stale` skips those that another rebuilder has made current
+    meanwhile. `whole_topic` also reads messages that were read already, for rows that PostgreSQL has lost.
 
     Raises RetryLater when Redis or Kafka does not answer: the campaigns stay closed, and the next rebuild starts from
     the beginning. So does a campaign that fails for a reason of its own, while the others open: another rebuilder has
@@ -113,32 +114,27 @@ def _rebuild(
             return []
         check_log_ends()  # after a cut the read offset is void; and without Kafka no rebuild begins
         reports = []
-        for part in in_order_of_need(ids):
-            reports += _rebuild_part(
-                part, stale, failures, whole_topic=whole_topic, forged_keys=forged_keys, sleep=sleep
-            )
-        for report in reports:  # after all campaigns are open again
-            with failures.of(report.campaign_id):
-                correct_issued_count(report.campaign_id)
+        for chosen in in_order_of_need(ids):
+            reports += _run_pass(chosen, stale, failures, whole_topic=whole_topic, forged_keys=forged_keys, sleep=sleep)
         return reports
 
 
 def in_order_of_need(campaign_ids: Collection[UUID]) -> list[list[UUID]]:
-    """Returns the campaigns in two parts, the second of which is begun when the first one is open again: those that
-    have ended may have millions of tickets, and nobody waits for them. In the first part those that can admit users
-    come first, by their opening, then the paused and the sold-out ones."""
+    """Returns the campaigns of each pass. The second pass, over campaigns that have ended, begins when those of the
+    first are open again: ended ones may have millions of tickets, and nobody waits for them. In the first pass those
+    that can admit users come first, by their opening, then the paused and the sold-out ones."""
     now = database_now()
-    parts: tuple[list[tuple[int, datetime, UUID]], ...] = ([], [])
+    passes: tuple[list[tuple[int, datetime, UUID]], ...] = ([], [])
     for campaign in Campaign.objects.filter(pk__in=campaign_ids).defer("log_ends"):
         has_ended = campaign.closes_at is not None and campaign.closes_at <= now
         is_over = has_ended or campaign.state == CampaignState.CLOSED
         is_sold_out = campaign.issued_count >= campaign.quantity
         rank = 0 if campaign.state == CampaignState.OPEN and not is_sold_out else 1
-        parts[is_over].append((rank, campaign.opens_at, campaign.pk))
-    return [[campaign_id for _, _, campaign_id in sorted(part)] for part in parts if part]
+        passes[is_over].append((rank, campaign.opens_at, campaign.pk))
+    return [[campaign_id for _, _, campaign_id in sorted(chosen)] for chosen in passes if chosen]
 
 
-def _rebuild_part(
+def _run_pass(
     ids: Sequence[UUID],
     stale: Collection[UUID],
     failures: CampaignFailures,
@@ -165,6 +161,9 @@ def _rebuild_part(
             report = RebuildReport(campaign_id, len(state.tickets), len(state.pending), time.monotonic() - started)
             reports.append(report)
             logger.info("rebuild.done epoch=%d %s", campaign.epoch, report)
+    for report in reports:  # after all campaigns of the pass are open again
+        with failures.of(report.campaign_id):
+            correct_issued_count(report.campaign_id)
     return reports
 
 
