@@ -8,8 +8,9 @@ worker commits the offsets of the batch. It must be idempotent, and it records a
 - anything else: a defect. The worker process ends without committing, and is started again.
 
 A handler with such a record also has a function `start_at`: it gets the group's committed offset of each assigned
-partition (None: there is none), and returns the partitions that must start at another offset. And the worker calls its
-function `beat` in each step, to show that it does not stand still.
+partition (None: there is none), and returns the partitions that must start at another offset.
+
+The worker calls a handler's function `beat`, if it has one, in each step. It may tell others that the worker goes on.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -57,7 +57,7 @@ NOTICES_A_CLIENT_THAT_HAS_GONE = {
 def redis_url(name: str) -> str:
     """The URL itself, whose parameters redis-py takes. The errors show no value but a file's name."""
     value = required(name, hint="redis://...")
-    if is_sentinel(value):
+    if _is_sentinel(value):
         try:
             of_server, sentinels, _ = _sentinel_parts(value)
             is_whole = all(host for host, _ in sentinels) and urlsplit(of_server).hostname
@@ -79,22 +79,15 @@ def redis_url(name: str) -> str:
     return value
 
 
-def is_sentinel(value: str) -> bool:
+def _is_sentinel(value: str) -> bool:
     return value.partition("://")[0] in ("redis+sentinel", "rediss+sentinel")
-
-
-def sentinels_of(value: str) -> list[tuple[str, int]]:
-    """Returns host and port of each Sentinel that the URL names. Raises ValueError for a port that is none."""
-    hosts = urlsplit(value).netloc.rpartition("@")[2]
-    each = [urlsplit(f"//{host}") for host in hosts.split(",")]
-    return [(parts.hostname or "", parts.port or SENTINEL_PORT) for parts in each]
 
 
 def redis_cache(location: str, *, timeout_ms: int, max_connections: int) -> dict[str, Any]:
     """An entry of Django's CACHES, also for coupons.runtime.redis_connections.loop_client."""
     of_server = location
     more: dict[str, Any] = {"CONNECTION_POOL_CLASS": "coupons.runtime.redis_connections.Pool"}
-    if is_sentinel(location):
+    if _is_sentinel(location):
         of_server, sentinels, of_sentinels = _sentinel_parts(location)
         timeouts = {"socket_timeout": timeout_ms / 1000, "socket_connect_timeout": timeout_ms / 1000}
         more = {
@@ -124,9 +117,11 @@ def redis_cache(location: str, *, timeout_ms: int, max_connections: int) -> dict
 
 def _sentinel_parts(value: str) -> tuple[str, list[tuple[str, int]], dict[str, Any]]:
     """Takes `redis+sentinel://user:password@host:port,host:port/service/0?...` apart: a URL whose host is the service,
-    the Sentinels, and redis-py's parameters for connections to them."""
+    the Sentinels, and redis-py's parameters for connections to them. Raises ValueError for a port that is none."""
     parts = urlsplit(value)
-    user, at, _ = parts.netloc.rpartition("@")
+    user, at, hosts = parts.netloc.rpartition("@")
+    addresses = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    sentinels = [(address.hostname or "", address.port or SENTINEL_PORT) for address in addresses]
     service, _, database = parts.path.strip("/").partition("/")
     query = parse_qs(parts.query)
     of_sentinels: dict[str, Any] = {
@@ -136,7 +131,7 @@ def _sentinel_parts(value: str) -> tuple[str, list[tuple[str, int]], dict[str, A
     if scheme == "rediss":
         of_sentinels |= {"ssl": True, **{name: found[0] for name, found in query.items() if name.startswith("ssl_")}}
     of_server = urlunsplit((scheme, f"{user}{at}{service}", f"/{database or 0}", urlencode(query, doseq=True), ""))
-    return of_server, sentinels_of(value), of_sentinels
+    return of_server, sentinels, of_sentinels
 
 
 def database_config(name: str, *, time_outs_ms: Mapping[str, int]) -> dict[str, Any]:

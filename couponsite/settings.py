@@ -149,7 +149,7 @@ if BEHIND_POOLER:
     WEB_DATABASE = through_pooler(WEB_DATABASE)
 DB_CONNECT_TIMEOUT_SEC = DATABASES["default"]["OPTIONS"]["connect_timeout"]
 
-# --- Redis: admission lives here, nothing else does ----------------------------------------------------------------
+# --- Redis: for admission, and for what a restored database must not forget (coupons/auth/revocations.py) -------------
 REDIS_URL = redis_url("REDIS_URL")
 REDIS_SOCKET_TIMEOUT_MS = env.integer("COUPON_REDIS_SOCKET_TIMEOUT_MS", default=500, least=50, most=30_000)
 REDIS_MAX_CONNECTIONS = env.integer("COUPON_REDIS_MAX_CONNECTIONS", default=64, least=1, most=10_000)  # a process

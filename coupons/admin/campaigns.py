@@ -140,7 +140,7 @@ class CampaignAdmin(OperatorAdmin):
         if not form.is_valid():
             seen = live_state.read_live_states(rows)
             campaigns = [(campaign, seen[campaign.pk]) for campaign in rows]
-            what = f"{step.verb}: {_count(rows)}?"
+            what = f"{step.verb}: {_named(rows)}?"
             return self.show_page(
                 request, "campaign/step.html", title=what, form=form, rows=rows, campaigns=campaigns, step=step
             )
@@ -199,7 +199,7 @@ class CampaignAdmin(OperatorAdmin):
         return badge(seen.redis, seen.kind)
 
 
-def _count(campaigns: Sequence[Campaign]) -> str:
+def _named(campaigns: Sequence[Campaign]) -> str:
     return campaigns[0].name if len(campaigns) == 1 else f"{len(campaigns)} campaigns"
 
 

@@ -39,9 +39,9 @@ class CachedCampaign:
 
     epoch: int
     opens_at: datetime
-    closes_at: datetime | None = None
-    state: str = CampaignState.OPEN
-    is_unloaded: bool = False
+    closes_at: datetime | None
+    state: str
+    is_unloaded: bool
 
     @property
     def is_loaded(self) -> bool:

@@ -14,7 +14,7 @@ from coupons.admission.keys import CampaignKeys, campaign_keys, rebuilder_key
 from coupons.admission.scripts import admission_redis
 from coupons.errors import Unconfirmed
 from coupons.messaging.positions import Position
-from coupons.models import Campaign
+from coupons.models import Campaign, CampaignState
 
 HOUR_MS = 3_600_000
 
@@ -75,7 +75,8 @@ class Gate:
 
 def admit_user(*, campaign_id: UUID, epoch: int, user_id: str) -> Admission:
     """What the gate says to a process that knows this epoch."""
-    return scripts.ask(admit_call(campaign_id, CachedCampaign(epoch, datetime.now(UTC)), user_id))
+    known = CachedCampaign(epoch, datetime.now(UTC), closes_at=None, state=CampaignState.OPEN, is_unloaded=False)
+    return scripts.ask(admit_call(campaign_id, known, user_id))
 
 
 def in_redis(campaign: Campaign) -> CampaignSettings:
