@@ -18,17 +18,17 @@ def test_an_operator_opens_and_closes_a_campaign_in_a_browser(service: Service, 
     with browser() as page:
         log_in(page, live_server.url)
         page.open(live_server.url + campaign_page(campaign))
-        page.click(".coupon-buttons button[value='open_campaigns']")
+        page.submit(".coupon-buttons button[value='open_campaigns']")
         page.type_into("#id_reason", "it is ten")
-        page.click("input[value='Open']")
+        page.submit("input[value='Open']")
 
         assert page.text(".messagelist .success") == "Test is opened."
         assert re.search(r"Admitted\s+0\s+Remaining\s+100", page.text(".coupon-panel"))
         assert page.text(".coupon-panel-head .coupon-badge") == "open"
 
-        page.click(".coupon-buttons .coupon-danger")
+        page.submit(".coupon-buttons .coupon-danger")
         page.type_into("#id_reason", "all are gone")
-        page.click("input.coupon-danger")
+        page.submit("input.coupon-danger")
 
         assert page.text(".messagelist .success") == "Test is closed."
         assert page.count(".coupon-buttons") == 0

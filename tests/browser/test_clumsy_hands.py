@@ -52,7 +52,7 @@ def test_f5_on_a_new_key_makes_no_other(service: Service, live_server: Any) -> N
     with browser() as page:
         log_in(page, live_server.url)
         fill_in_key(page, live_server.url)
-        page.click("input[name=_save]")
+        page.submit("input[name=_save]")
         key = page.text("#api-key")
 
         page.reload()
@@ -66,13 +66,13 @@ def test_back_and_save_again_makes_no_other_campaign(service: Service, live_serv
     with browser() as page:
         log_in(page, live_server.url)
         fill_in_campaign(page, live_server.url)
-        page.click("input[name=_save]")
+        page.submit("input[name=_save]")
         page.text(".coupon-panel")
 
         page.back()
         if typed == "another quantity":
             page.type_into("#id_quantity", "200")
-        page.click("input[name=_save]")
+        page.submit("input[name=_save]")
 
         assert "This form had been sent before" in page.text(".messagelist")
         assert Campaign.objects.get().quantity == 100
@@ -82,11 +82,11 @@ def test_back_from_a_new_key_makes_no_other(service: Service, live_server: Any) 
     with browser() as page:
         log_in(page, live_server.url)
         fill_in_key(page, live_server.url)
-        page.click("input[name=_save]")
+        page.submit("input[name=_save]")
         key = page.text("#api-key")
 
         page.back()
-        page.click("input[name=_save]")
+        page.submit("input[name=_save]")
 
         assert page.text("#api-key") == key
         assert ApiKey.objects.count() == 1
@@ -117,7 +117,7 @@ def test_a_double_click_on_pause_pauses_once(service: Service, live_server: Any)
     with browser() as page:
         log_in(page, live_server.url)
         page.open(live_server.url + campaign_page(campaign))
-        page.click(".coupon-buttons button[value='pause_campaigns']")
+        page.submit(".coupon-buttons button[value='pause_campaigns']")
         page.type_into("#id_reason", "stop")
 
         page.double_click("input[value='Pause']")
@@ -134,7 +134,7 @@ def test_unsaved_edits_survive_a_press_on_pause(service: Service, live_server: A
         page.open(live_server.url + campaign_page(campaign))
         page.type_into("#id_quantity", "250")
 
-        page.click(".coupon-buttons button[value='pause_campaigns']")
+        page.submit(".coupon-buttons button[value='pause_campaigns']")
 
         assert "this page has edits that are not saved" in page.text(".errornote + .errorlist")
         assert page.evaluate("document.querySelector('#id_quantity').value") == "250"

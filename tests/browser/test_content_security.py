@@ -56,7 +56,7 @@ def test_no_page_of_the_admin_needs_what_the_policy_forbids(service: Service, li
         for path in pages_of_the_admin(service):
             assert (path, complaints(page, live_server.url + path)) == (path, [])
             if page.count(".coupon-danger"):  # leads to a page that asks first
-                page.click(".coupon-danger")
+                page.submit(".coupon-danger")
                 page.text("#id_reason")
                 assert [text for text in page.console() if "favicon.ico" not in text] == [], path
 

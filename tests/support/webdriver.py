@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,11 @@ _FLAGS = [
 
 
 class Browser:
-    """One session. Elements are found by CSS selector; `click` and `type_into` need exactly the first one."""
+    """One session. Elements are found by CSS selector, the first one is taken.
+
+    What leads to another page is `submit`, `double_click`, `press_enter`, `back`, `reload` or `open`: each returns when
+    the page before is gone, so that nothing is typed into it.
+    """
 
     def __init__(self, port: int, profile: str) -> None:
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(60), retries=False)
@@ -53,14 +57,8 @@ class Browser:
         return str(self._call("GET", "/url"))
 
     def text(self, selector: str = "body") -> str:
-        """What a person reads there, after the browser's rendering. A page that is just being left is read again."""
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                return str(self._call("GET", f"/element/{self._find(selector)}/text"))
-            except AssertionError as error:
-                if "stale element" not in str(error) or time.monotonic() > deadline:
-                    raise
+        """What a person reads there, after the browser's rendering."""
+        return str(self._call("GET", f"/element/{self._find(selector)}/text"))
 
     def count(self, selector: str) -> int:
         return int(self.evaluate(f"document.querySelectorAll({selector!r}).length"))
@@ -70,24 +68,36 @@ class Browser:
         return self._call("POST", "/execute/sync", {"script": f"return {expression}", "args": []})
 
     def click(self, selector: str) -> None:
+        """For what stays on the page."""
         self._call("POST", f"/element/{self._find(selector)}/click", {})
+
+    def submit(self, selector: str) -> None:
+        """Clicks a button or link that leads to another page."""
+        with self._leaving():
+            self.click(selector)
 
     def double_click(self, selector: str) -> None:
         element = {_ELEMENT: self._find(selector)}
         move = {"type": "pointerMove", "origin": element, "x": 0, "y": 0}
         click = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
         mouse = {"type": "pointer", "id": "mouse", "actions": [move, *click, *click]}
-        self._call("POST", "/actions", {"actions": [mouse]})
+        with self._leaving():
+            self._call("POST", "/actions", {"actions": [mouse]})
 
     def press_enter(self, selector: str) -> None:
-        self._call("POST", f"/element/{self._find(selector)}/value", {"text": "\ue007"})
+        """Sends the form of a field; in a text area it is one more line."""
+        in_a_line = not self.evaluate(f"document.querySelector({selector!r}).matches('textarea')")
+        with self._leaving() if in_a_line else nullcontext():
+            self._call("POST", f"/element/{self._find(selector)}/value", {"text": "\ue007"})
 
     def back(self) -> None:
-        self._call("POST", "/back", {})
+        with self._leaving():
+            self._call("POST", "/back", {})
 
     def reload(self) -> None:
         """F5; sends a form again without a question."""
-        self._call("POST", "/refresh", {})
+        with self._leaving():
+            self._call("POST", "/refresh", {})
 
     def type_into(self, selector: str, text: str) -> None:
         element = self._find(selector)
@@ -104,6 +114,16 @@ class Browser:
 
     def close(self) -> None:
         self._call("DELETE", "")
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """Waits for the end of the page that is shown at the beginning."""
+        page = self._find("html")
+        yield
+        deadline = time.monotonic() + 10
+        while self._pool.request("GET", f"{self._url}/element/{page}/name").status == 200:
+            assert time.monotonic() < deadline, "the page was not left within 10 s"
+            time.sleep(0.01)
 
     def _find(self, selector: str) -> str:
         found = self._call("POST", "/element", {"using": "css selector", "value": selector})
@@ -140,7 +160,7 @@ def log_in(page: Browser, url: str) -> None:
     page.open(f"{url}/admin/")
     page.type_into("#id_username", "admin")
     page.type_into("#id_password", "correct horse")
-    page.click("input[type=submit]")
+    page.submit("input[type=submit]")
     page.text("#user-tools")
 
 
