@@ -14,11 +14,11 @@ from django.db.models import Max, Min
 
 from benchmarks.figures import Mark, median_ratio, number
 from benchmarks.workload import Run, admit_all, eight_digits, open_new, publish_all
-from coupons.issuing.insert_coupons import new_codes
 from coupons.messaging.kafka import client_config
 from coupons.messaging.messages import Ticket, decode
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
+from coupons.redemption.codes import former_code
 from harness import MANAGE, Services, unlimited_waits
 
 DEADLINE_SEC = 180.0
@@ -75,7 +75,7 @@ def _save_one_by_one(starts: dict[int, int], *, rows: int) -> float:
                 continue
             began = began or time.monotonic()
             ticket = decode(message.value())
-            (code,) = new_codes(1)
+            code = former_code()
             Coupon(campaign_id=campaign_id, user_id=ticket.user_id, sequence=ticket.sequence, code=code).save()
             saved += 1
         return saved / (time.monotonic() - began)
@@ -85,7 +85,7 @@ def _save_one_by_one(starts: dict[int, int], *, rows: int) -> float:
 
 def _copy(tickets: Sequence[Ticket]) -> float:
     """The upper limit of the tables with their indexes and trigger: COPY of prepared text in one transaction."""
-    campaign_id, codes = open_new("COPY", len(tickets)), new_codes(len(tickets))
+    campaign_id, codes = open_new("COPY", len(tickets)), [former_code() for _ in tickets]
     rows = zip(tickets, codes, strict=True)
     lines = (f"{campaign_id}\t{ticket.user_id}\t{ticket.sequence}\t{code}\n" for ticket, code in rows)
     text = io.StringIO("".join(lines))

@@ -64,6 +64,10 @@ class UnknownMessageKey(RetryLater):
     the text says how."""
 
 
+class UnknownCodeKey(RetryLater):
+    """A campaign's coupons need a code key that is not known here. An operator names it; the text says how."""
+
+
 class CampaignsFailed(RetryLater):
     """Some campaigns could not be worked on, each for a reason of its own; the others could."""
 

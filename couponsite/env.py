@@ -177,7 +177,7 @@ def secrets_by_id(name: str) -> dict[str, bytes]:
     return secrets
 
 
-def message_keys(named: Mapping[str, bytes], *, derived: Sequence[bytes]) -> dict[str, bytes]:
+def keys_with_fingerprints(named: Mapping[str, bytes], *, derived: Sequence[bytes]) -> dict[str, bytes]:
     """Lists the named keys, then the derived ones as `default`. Each id ends with its secret's fingerprint, e.g.
     `2026-1a2b3c4d`: so a reader tells an unknown key from a wrong signature, even if a name gets another secret."""
     keys = [*named.items(), *(("default", secret) for secret in derived)]

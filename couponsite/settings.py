@@ -165,9 +165,14 @@ KAFKA_BOOTSTRAP_SERVERS = env.required("KAFKA_BOOTSTRAP_SERVERS", hint="host:por
 KAFKA_CLIENT_CONFIG = env.key_value_pairs("COUPON_KAFKA_CLIENT_CONFIG")
 # The first key signs, all of them verify (coupons/messaging/signing.py). Those that are derived from Django's secrets
 # come last, so they sign only where no key is named.
-MESSAGE_KEYS = env.message_keys(
+MESSAGE_KEYS = env.keys_with_fingerprints(
     env.secrets_by_id("COUPON_MESSAGE_KEYS"),
     derived=[env.derived_secret(each, "coupons: messages in Kafka") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
+)
+# The codes of coupons (coupons/redemption/codes.py): campaigns get the first key when they open, and keep it.
+CODE_KEYS = env.keys_with_fingerprints(
+    env.secrets_by_id("COUPON_CODE_KEYS"),
+    derived=[env.derived_secret(each, "coupons: codes of coupons") for each in [SECRET_KEY, *SECRET_KEY_FALLBACKS]],
 )
 TOPIC = env.required("COUPON_TOPIC", default="coupon_create")
 TOPIC_PARTITIONS = env.integer("COUPON_TOPIC_PARTITIONS", default=8, least=1, most=1023)

@@ -24,6 +24,8 @@ from coupons.errors import (
     Unconfirmed,
     one_line,
 )
+from coupons.redemption.coupon_life import Obstacle
+from coupons.redemption.redeem import HoldEnded, NoSuchCoupon, NotRedeemable, RedemptionRefused
 
 logger = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one at each call
@@ -114,7 +116,8 @@ class _OutageLog:
 
 outages = _OutageLog()
 
-_CODE_OF_STATUS = {kind.status: code for code, kind in KINDS.items()}
+# For DRF's own exceptions: of several codes with one status, the first is the general one.
+_CODE_OF_STATUS = {kind.status: code for code, kind in reversed(KINDS.items())}
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -125,8 +128,8 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(Code.UNCONFIRMED, "Repeat the same request: you keep your place.", RETRY_SOON_SEC)
     if isinstance(error, (RetryLater, *DATABASE_DOWN)):
         return Problem(Code.UNAVAILABLE, "Repeat the same request in a moment.", RETRY_SOON_SEC)
-    if isinstance(error, OperatorError):
-        return Problem(Code.CONFLICT, str(error))
+    if isinstance(error, (OperatorError, RedemptionRefused)):
+        return _refused(error)
     if isinstance(error, exceptions.APIException):
         wait_sec = getattr(error, "wait", None)  # of Throttled and KeyInUse
         code = getattr(error, "problem", None) or _CODE_OF_STATUS[error.status_code]
@@ -134,6 +137,28 @@ def problem_of(error: Exception) -> Problem | None:
         detail = SEND_CREDENTIALS if isinstance(error, exceptions.NotAuthenticated) else str(error.detail)
         return Problem(code, detail, retry_after_sec)
     return None
+
+
+def _refused(error: OperatorError | RedemptionRefused) -> Problem:
+    if isinstance(error, OperatorError):
+        return Problem(Code.CONFLICT, str(error))
+    if isinstance(error, NoSuchCoupon):
+        return Problem(Code.NOT_FOUND, "There is no such coupon or redemption.")
+    if isinstance(error, NotRedeemable):
+        return _not_redeemable(error)
+    return Problem(Code.HOLD_ENDED if isinstance(error, HoldEnded) else Code.ORDER_RETURNED)
+
+
+def _not_redeemable(error: NotRedeemable) -> Problem:
+    """Tells only until when a coupon is held: the order that holds it is no other client's business."""
+    life, extra, wait_sec = error.life, None, None
+    if error.obstacle is Obstacle.HELD and life.live is not None and life.live.hold_until is not None:
+        wait_sec = retry_after((life.live.hold_until - life.now).total_seconds())
+    elif error.obstacle is Obstacle.NOT_VALID_YET and life.valid_from is not None:
+        extra = {"valid_from": life.valid_from.isoformat()}
+    elif error.obstacle is Obstacle.EXPIRED and life.valid_until is not None:
+        extra = {"valid_until": life.valid_until.isoformat()}
+    return Problem(Code(error.obstacle), retry_after_sec=wait_sec, extra=extra)
 
 
 def _invalid(error: exceptions.ValidationError) -> Problem:

@@ -28,6 +28,14 @@ class Code(StrEnum):
     CONFLICT = "conflict"
     KEY_IN_USE = "key-in-use"
     KEY_REUSED = "key-reused"
+    NOT_YOURS = "not-yours"
+    REVOKED = "revoked"
+    ALREADY_REDEEMED = "already-redeemed"
+    EXPIRED = "expired"
+    NOT_VALID_YET = "not-valid-yet"
+    HELD = "held"
+    ORDER_RETURNED = "order-returned"
+    HOLD_ENDED = "hold-ended"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_ACCEPTABLE = "not-acceptable"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
@@ -84,6 +92,26 @@ KINDS: dict[Code, Kind] = {
         422,
         "This Idempotency-Key belongs to another request",
         "Nothing was done. Use a new key for each new campaign, and the same one only for a repeat.",
+    ),
+    Code.NOT_YOURS: Kind(
+        403, "The coupon is another user's", "`user_id` is not the user whom the coupon was issued to."
+    ),
+    Code.REVOKED: Kind(410, "The coupon was revoked", "Final: this coupon can never be redeemed again."),
+    Code.ALREADY_REDEEMED: Kind(
+        409, "The coupon is redeemed already", "By another order. It is free again once that redemption is returned."
+    ),
+    Code.EXPIRED: Kind(410, "The coupon has expired", "`valid_until` says when."),
+    Code.NOT_VALID_YET: Kind(409, "The coupon is not valid yet", "`valid_from` says from when on."),
+    Code.HELD: Kind(
+        409, "Another order holds the coupon", "The hold ends after `Retry-After`, unless that order is confirmed."
+    ),
+    Code.ORDER_RETURNED: Kind(
+        409,
+        "This order has given the coupon back",
+        "Final, so that a late repeat redeems nothing. For another try of the same basket use a new `order_ref`.",
+    ),
+    Code.HOLD_ENDED: Kind(
+        409, "The hold has ended", "Redeem again for the same order; another order may have been faster."
     ),
     Code.METHOD_NOT_ALLOWED: Kind(405, "Method not allowed", "`Allow` lists the methods of this address."),
     Code.NOT_ACCEPTABLE: Kind(406, "Only JSON can be sent back", "Accept `application/json`."),

@@ -15,10 +15,11 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse, extend_schema
 
-from coupons.api import serializers, views
+from coupons.api import redemption_serializers, redemptions, serializers, views
 from coupons.api.idempotency import KEY
 from coupons.api.parsers import MAX_LIMIT, MAX_OFFSET
 from coupons.api.problems import CONTENT_TYPE, KINDS, Code, Problem
+from coupons.redemption.coupon_life import CouponStatus
 
 EVERYWHERE = (
     Code.INVALID, Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.METHOD_NOT_ALLOWED, Code.NOT_ACCEPTABLE,
@@ -44,7 +45,7 @@ class BearerExtension(OpenApiAuthenticationExtension):  # type: ignore[no-untype
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
         bearer = {"type": "http", "scheme": "bearer"}
         user = "A user's token. It applies for, and sees, that one user."
-        service = "A service's API key, with the scopes apply, read and manage."
+        service = "A service's API key, with the scopes apply, read, manage and redeem."
         return [{**bearer, "bearerFormat": "JWT", "description": user}, {**bearer, "description": service}]
 
 
@@ -139,5 +140,55 @@ _declare(
 _declare(
     views.CampaignActionView.post, "act_on_campaign", "Open, pause, resume or close a campaign", CHANGED,
     Code.LENGTH_REQUIRED, Code.NOT_FOUND, Code.CONFLICT, parameters=(CAMPAIGN_ID, ACTION),
+)
+CODE = "7Q2M-K0VX-94RT-D8HC"
+CHECK = OpenApiExample("a code", {"code": CODE, "user_id": "42"})
+REDEEM = OpenApiExample("redeem", {"code": CODE, "order_ref": "order-1001", "user_id": "42"})
+HOLD = OpenApiExample("hold for ten minutes", {"code": CODE, "order_ref": "order-1001", "hold_sec": 600})
+REASON = OpenApiExample("a reason", {"reason": "the customer cancelled"})
+OBSTACLES = (Code.NOT_YOURS, Code.REVOKED, Code.ALREADY_REDEEMED, Code.EXPIRED, Code.NOT_VALID_YET, Code.HELD)
+REDEMPTION_ID = OpenApiParameter("redemption_id", UUID, OpenApiParameter.PATH)
+_declare(
+    redemptions.CheckView.post, "check_coupon", "Whether a coupon can be redeemed now",
+    {200: redemption_serializers.CheckDocument}, *WITH_BODY, Code.NOT_FOUND, parameters=(),
+    request=OpenApiRequest(redemption_serializers.CheckSerializer, examples=[CHECK]),
+)
+_declare(
+    redemptions.RedemptionListView.post, "redeem", "Redeem or hold a coupon for an order",
+    {
+        201: OpenApiResponse(redemption_serializers.RedemptionDocument, description="Redeemed or held now."),
+        200: OpenApiResponse(redemption_serializers.RedemptionDocument, description="This order has it already."),
+    },
+    *WITH_BODY, Code.NOT_FOUND, *OBSTACLES, Code.ORDER_RETURNED,
+    parameters=(LOCATION,), request=OpenApiRequest(redemption_serializers.RedeemSerializer, examples=[REDEEM, HOLD]),
+)
+_declare(
+    redemptions.RedemptionView.get, "redemption", "One redemption", {200: redemption_serializers.RedemptionDocument},
+    Code.NOT_FOUND, parameters=(REDEMPTION_ID,),
+)
+_declare(
+    redemptions.ConfirmView.post, "confirm_redemption", "Make a hold final",
+    {200: redemption_serializers.RedemptionDocument},
+    Code.LENGTH_REQUIRED, Code.NOT_FOUND, Code.ORDER_RETURNED, Code.HOLD_ENDED, parameters=(REDEMPTION_ID,),
+)
+_declare(
+    redemptions.ReturnView.post, "return_redemption", "Give a redemption or a hold back",
+    {200: redemption_serializers.RedemptionDocument}, *WITH_BODY, Code.NOT_FOUND, parameters=(REDEMPTION_ID,),
+    request=OpenApiRequest(redemption_serializers.ReturnSerializer, examples=[REASON]),
+)
+_declare(
+    redemptions.RevokeView.post, "revoke_coupon", "Take a coupon from its user, for good",
+    {200: redemption_serializers.RevokedDocument}, *WITH_BODY, Code.NOT_FOUND, Code.ALREADY_REDEEMED, parameters=(),
+    request=OpenApiRequest(
+        redemption_serializers.RevokeSerializer, examples=[OpenApiExample("a code", {"code": CODE, "reason": "fraud"})]
+    ),
+)
+_declare(
+    redemptions.UserCouponsView.get, "user_coupons", "A user's coupons, newest first",
+    {200: redemption_serializers.CouponListDocument}, Code.NOT_FOUND,
+    parameters=(
+        OpenApiParameter("user_id", str, OpenApiParameter.PATH), LIMIT, OFFSET,
+        OpenApiParameter("status", str, enum=[str(each) for each in CouponStatus]),
+    ),
 )
 # fmt: on

@@ -10,7 +10,8 @@ from rest_framework import serializers
 from coupons.admission.campaign_store import Description
 from coupons.api.problems import Code
 from coupons.messaging.messages import USER_ID, is_user_id
-from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, Campaign, CampaignState
+from coupons.models import MAX_QUANTITY, MAX_USER_ID_LENGTH, MAX_VALID_DAYS, Campaign, CampaignState
+from coupons.redemption.coupon_life import CouponStatus
 from coupons.runtime.clock import moment_of
 from coupons.runtime.text import compose
 
@@ -83,7 +84,7 @@ class NameField(serializers.CharField):
         return super().to_internal_value(data)
 
 
-class QuantityField(serializers.IntegerField):
+class NumberField(serializers.IntegerField):
     """Accepts a JSON number, not a string that looks like one."""
 
     def to_internal_value(self, data: Any) -> int:
@@ -93,12 +94,22 @@ class QuantityField(serializers.IntegerField):
 
 
 class CampaignSerializer(serializers.Serializer[Any]):
-    """A new campaign, or with `partial=True` a change of its quantity and window."""
+    """A new campaign, or with `partial=True` a change of its values."""
 
     name = NameField(min_length=1, max_length=MAX_NAME_LENGTH)
-    quantity = QuantityField(min_value=1, max_value=MAX_QUANTITY)
+    quantity = NumberField(min_value=1, max_value=MAX_QUANTITY)
     opens_at = MomentField(required=False)
     closes_at = MomentField(required=False, allow_null=True)
+    valid_from = MomentField(required=False, allow_null=True, help_text="Coupons may be redeemed from then on.")
+    valid_until = MomentField(required=False, allow_null=True, help_text="Coupons expire then.")
+    valid_days = NumberField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=MAX_VALID_DAYS,
+        help_text="Or so many times 24 hours after each was issued.",
+    )
+    metadata = serializers.DictField(required=False, help_text="The shop's own, at most 4,096 bytes of JSON.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         unknown = set(self.initial_data) - set(self.fields)
@@ -124,6 +135,10 @@ class CampaignDocument(serializers.Serializer[Any]):
     issued = serializers.IntegerField()
     opens_at = MomentField()
     closes_at = MomentField(allow_null=True)
+    valid_from = MomentField(allow_null=True)
+    valid_until = MomentField(allow_null=True)
+    valid_days = serializers.IntegerField(allow_null=True)
+    metadata = serializers.DictField()
 
 
 class CampaignListDocument(serializers.Serializer[Any]):
@@ -143,6 +158,11 @@ class TicketDocument(serializers.Serializer[Any]):
     sequence = serializers.IntegerField(min_value=1, allow_null=True)
     code = serializers.CharField(required=False, help_text="issued: the coupon's code.")
     issued_at = MomentField(required=False)
+    valid_from = MomentField(required=False, allow_null=True, help_text="issued: null is no limit.")
+    valid_until = MomentField(required=False, allow_null=True)
+    coupon_status = serializers.ChoiceField(
+        required=False, choices=[str(each) for each in CouponStatus], help_text="issued: what has become of the coupon."
+    )
 
 
 # Every application makes one of the next two, so `applied` and `Problem.document` make them as plain dicts, which cost
@@ -177,6 +197,10 @@ def campaign_now(campaign: Campaign, description: Description | None) -> dict[st
         "issued": campaign.issued_count,
         "opens_at": campaign.opens_at,
         "closes_at": campaign.closes_at,
+        "valid_from": campaign.valid_from,
+        "valid_until": campaign.valid_until,
+        "valid_days": campaign.valid_days,
+        "metadata": campaign.metadata,
     }
     if description is not None:
         now = description.settings

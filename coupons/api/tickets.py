@@ -14,9 +14,12 @@ from coupons.admission.gate import EpochAhead, Held
 from coupons.api.circuit_breakers import asking_postgresql, asking_redis
 from coupons.errors import DATABASE_DOWN, DatabaseUnavailable, RetryLater, StateStale
 from coupons.models import HELD_CODES, Coupon, EventStatus, FailEventHistory
+from coupons.redemption.coupon_lists import with_status
 
 LEFT_AS_IT_IS = "!$&'()*+,;=/~:@"
 """RFC 3986 and Django's `reverse` do not quote these in a path."""
+
+ISSUED_FIELDS = ("sequence", "code", "issued_at", "campaign__valid_from", "valid_until", "status")
 
 
 @lru_cache(maxsize=1_024)
@@ -83,9 +86,17 @@ def _held(campaign_id: UUID, user_id: str) -> Held | None:
 
 
 def _written(campaign_id: UUID, user_id: str) -> dict[str, Any] | None:
-    coupon = Coupon.objects.filter(campaign_id=campaign_id, user_id=user_id).first()
+    coupon = with_status(Coupon.objects.filter(campaign_id=campaign_id, user_id=user_id)).values(*ISSUED_FIELDS).first()
     if coupon is not None:
-        return {"status": "issued", "sequence": coupon.sequence, "code": coupon.code, "issued_at": coupon.issued_at}
+        return {
+            "status": "issued",
+            "sequence": coupon["sequence"],
+            "code": coupon["code"],
+            "issued_at": coupon["issued_at"],
+            "valid_from": coupon["campaign__valid_from"],
+            "valid_until": coupon["valid_until"],
+            "coupon_status": coupon["status"],
+        }
     given_up = FailEventHistory.objects.filter(
         campaign_id=campaign_id, user_id=user_id, given_up_at__isnull=False, error_code__in=HELD_CODES
     ).exclude(event_status=EventStatus.SUCCESS)

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from coupons.api import views
+from coupons.api import redemptions, views
 
 urlpatterns = [
     path("campaigns/<str:campaign_id>/apply", views.ApplyView.as_view(), name="apply"),
@@ -12,4 +12,11 @@ urlpatterns = [
         views.CampaignActionView.as_view(),
         name="campaign-action",
     ),
+    path("coupons/check", redemptions.CheckView.as_view(), name="check"),
+    path("coupons/revoke", redemptions.RevokeView.as_view(), name="revoke"),
+    path("redemptions", redemptions.RedemptionListView.as_view(), name="redemptions"),
+    path("redemptions/<str:redemption_id>", redemptions.RedemptionView.as_view(), name="redemption"),
+    path("redemptions/<str:redemption_id>/confirm", redemptions.ConfirmView.as_view(), name="confirm"),
+    path("redemptions/<str:redemption_id>/return", redemptions.ReturnView.as_view(), name="return"),
+    path("users/<str:user_id>/coupons", redemptions.UserCouponsView.as_view(), name="user-coupons"),
 ]

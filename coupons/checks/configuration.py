@@ -8,8 +8,9 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from redis.exceptions import RedisError
 
 from coupons.admission.scripts import admission_redis, cluster_problem
-from coupons.errors import GateUnavailable, RetryLater
+from coupons.errors import DATABASE_DOWN, GateUnavailable, RetryLater
 from coupons.messaging import topics
+from coupons.redemption.codes import unknown_code_keys
 from coupons.runtime.failpoints import reason_against
 
 REDIS_SETTINGS = {
@@ -105,6 +106,17 @@ def check_message_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMess
     from coupons.recovery.unknown_keys import report_unknown_keys  # web processes do without recovery
 
     return report_unknown_keys()
+
+
+@register("coupons", deploy=True)
+def check_code_keys(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """Checks that the key of each campaign's codes is known. Other checks report outages."""
+    try:
+        text = unknown_code_keys()
+    except DATABASE_DOWN:
+        return []
+    hint = "Until then no consumer writes the coupons of these campaigns."
+    return [Error(text, hint=hint, id="coupons.E024")] if text else []
 
 
 @register("coupons", deploy=True)

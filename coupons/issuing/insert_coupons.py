@@ -1,17 +1,13 @@
 """Writes coupons, with the only statement that does."""
 
-from collections.abc import Sequence
-from secrets import token_bytes
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 from django.db import connection
 
+from coupons.redemption.codes import derive_code, former_code, secret_of
 from coupons.runtime.arrays import array, quoted_array
-
-CODE_LENGTH: Final = 26
-ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_LETTER_OF = bytes(ALPHABET[byte % len(ALPHABET)] for byte in range(256))  # 32 divides 256: each letter as likely
 
 # issued_at is the column's default. bulk_create is half as fast: it makes an object and a piece of SQL for each row
 # (docs/decisions/0007).
@@ -32,19 +28,26 @@ class IssuableTicket(Protocol):
     def sequence(self) -> int: ...
 
 
-def insert_coupons(tickets: Sequence[IssuableTicket]) -> None:
-    """Inserts all or none, in this order. Raises IntegrityError, DataError or ValueError (a NUL byte)."""
+def insert_coupons(tickets: Sequence[IssuableTicket], *, code_keys: Mapping[UUID, str]) -> None:
+    """Inserts all or none, in this order. `code_keys` has each campaign's code key; "" means random codes.
+
+    Raises IntegrityError, DataError or ValueError (a NUL byte), and UnknownCodeKey.
+    """
     columns = [
         array(str(ticket.campaign_id) for ticket in tickets),
         quoted_array([ticket.user_id for ticket in tickets]),
         array(str(ticket.sequence) for ticket in tickets),
-        array(new_codes(len(tickets))),
+        array(_codes(tickets, code_keys)),
     ]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, columns)
 
 
-def new_codes(count: int) -> list[str]:
-    """Returns random codes of 130 bits each, as 26 characters A-Z and 2-7."""
-    letters = token_bytes(CODE_LENGTH * count).translate(_LETTER_OF).decode()
-    return [letters[start : start + CODE_LENGTH] for start in range(0, len(letters), CODE_LENGTH)]
+def _codes(tickets: Sequence[IssuableTicket], code_keys: Mapping[UUID, str]) -> list[str]:
+    secrets = {campaign_id: secret_of(key_id) for campaign_id, key_id in code_keys.items() if key_id}
+    return [
+        former_code()
+        if (secret := secrets.get(each.campaign_id)) is None
+        else derive_code(secret, campaign_id=each.campaign_id, sequence=each.sequence, user_id=each.user_id)
+        for each in tickets
+    ]

@@ -45,22 +45,24 @@ class IssueResult(Generic[TicketT]):
     refused: list[Refusal[TicketT]] = field(default_factory=list)
     held: dict[UUID, list[str]] = field(default_factory=lambda: defaultdict(list))
     epochs: dict[UUID, int] = field(default_factory=dict)
+    code_keys: dict[UUID, str] = field(default_factory=dict)
 
 
 def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     """Writes the coupons of these tickets. Must run inside the caller's transaction, which also writes the FAIL rows.
 
-    Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate did not answer, or a rebuild
-    began) or django.db.OperationalError: the caller rolls back, keeps its offset and repeats the batch. Raises
-    IntegrityError when PostgreSQL chose an id that is taken (runtime/id_sequences.py). After the commit the caller
-    calls `settle_tickets`.
+    Idempotent: a ticket whose coupon exists is a duplicate. Raises RetryLater (the gate did not answer, a rebuild
+    began, or a campaign's code key is not known here) or django.db.OperationalError: the caller rolls back, keeps its
+    offset and repeats the batch. Raises IntegrityError when PostgreSQL chose an id that is taken
+    (runtime/id_sequences.py). After the commit the caller calls `settle_tickets`.
     """
     of_campaign: dict[UUID, list[TicketT]] = defaultdict(list)
     for ticket in tickets:
         of_campaign[ticket.campaign_id].append(ticket)
     opened = {campaign.pk: campaign for campaign in _opened(of_campaign.keys())}
     epochs = {campaign_id: campaign.epoch for campaign_id, campaign in opened.items() if campaign.is_loaded}
-    result: IssueResult[TicketT] = IssueResult(epochs=epochs)
+    code_keys = {campaign_id: opened[campaign_id].code_key for campaign_id in epochs}
+    result: IssueResult[TicketT] = IssueResult(epochs=epochs, code_keys=code_keys)
     known = {campaign_id: group for campaign_id, group in of_campaign.items() if campaign_id in result.epochs}
     held, unheld = _ask_gate(known, result)
     candidates, repeats = _first_of_each(held)
@@ -85,7 +87,7 @@ def settle_tickets(result: IssueResult[TicketT]) -> None:
 
 
 def _opened(campaign_ids: Collection[UUID]) -> QuerySet[Campaign]:
-    return Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).only("epoch", "unloaded_at")
+    return Campaign.objects.filter(pk__in=campaign_ids, epoch__gt=0).only("epoch", "unloaded_at", "code_key")
 
 
 def _ask_gate(known: Mapping[UUID, list[TicketT]], result: IssueResult[TicketT]) -> tuple[list[TicketT], list[TicketT]]:
@@ -124,7 +126,7 @@ def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
     inserted the same tickets and waits for such a row is in a deadlock with it; PostgreSQL breaks it, and the batch is
     tried again.
     """
-    refusal = _insert(tickets)
+    refusal = _insert(tickets, result.code_keys)
     if refusal is None:
         result.written += tickets
         return
@@ -139,13 +141,13 @@ def _write(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
         _write(in_order[half:], result)
 
 
-def _insert(tickets: Sequence[IssuableTicket]) -> tuple[FailCode, str] | None:
+def _insert(tickets: Sequence[IssuableTicket], code_keys: Mapping[UUID, str]) -> tuple[FailCode, str] | None:
     """Inserts all or none. Returns the reason if none."""
     if not tickets:
         return None
     try:
         with transaction.atomic():
-            insert_coupons(sorted(tickets, key=_WRITING_ORDER))
+            insert_coupons(sorted(tickets, key=_WRITING_ORDER), code_keys=code_keys)
     except IntegrityError as error:
         if is_id_taken(error):
             raise  # a fault of the table, not of these tickets

@@ -2,13 +2,15 @@
 
 import argparse
 import getpass
+import json
 import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,8 +18,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
+from coupons.campaigns.lifecycle import CouponTerms
 from coupons.errors import DATABASE_DOWN, OperatorError, PushDidNotArrive, RetryLater, one_line
-from coupons.models import Campaign
+from coupons.models import MAX_VALID_DAYS, Campaign
 from coupons.runtime.process import SESSION
 from coupons.runtime.signal_event import SignalEvent
 from coupons.runtime.text import make_visible
@@ -108,6 +111,33 @@ def operator() -> str:
 
 def add_reason(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", help="the reason; the audit keeps it with the operator and the action")
+
+
+def add_coupon_terms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--valid-from", type=moment, help="coupons may be redeemed from then on; ISO 8601 with offset")
+    parser.add_argument("--valid-until", type=moment, help="coupons expire then; ISO 8601 with offset")
+    parser.add_argument(
+        "--valid-days",
+        type=whole_number(1, MAX_VALID_DAYS),
+        help="or so many times 24 hours after each was issued",
+    )
+    parser.add_argument(
+        "--metadata", type=json_object, help="""the shop's own JSON object, for example '{"value": 5000}'"""
+    )
+
+
+def coupon_terms(options: dict[str, Any]) -> CouponTerms:
+    """Returns the terms that were given."""
+    given = {name: options[name] for name in CouponTerms.__annotations__ if options[name] is not None}
+    return cast("CouponTerms", given)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    with suppress(ValueError):
+        value = json.loads(text)
+        if isinstance(value, dict):
+            return value
+    raise argparse.ArgumentTypeError('it is no JSON object, like {"value": 5000}.')
 
 
 def campaign_id(text: str) -> UUID:

@@ -8,6 +8,8 @@ from django.db.models.functions import Now
 
 MAX_QUANTITY = 10_000_000
 MAX_USER_ID_LENGTH = 128
+MAX_VALID_DAYS = 36_500
+MAX_METADATA_BYTES = 4_096
 
 
 class CampaignState(models.TextChoices):
@@ -24,6 +26,10 @@ class Campaign(models.Model):
     `mended_epoch` follows when that rebuild has ended: a Redis with a lower epoch is an older copy. A trigger on the
     coupon table keeps `issued_count` (migration 0002), never this program. An unloaded campaign is closed and settled,
     and has left Redis for good (reconciliation/unload.py).
+
+    A coupon may be redeemed from `valid_from` until `valid_until`, or for `valid_days` times 24 hours after it was
+    issued; NULL is no limit. `metadata` is the shop's own. `code_key` names the key of the coupons' codes
+    (redemption/codes.py); it is empty before a campaign opens, and for good if a version without such keys opened it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -38,6 +44,11 @@ class Campaign(models.Model):
         db_default=0, editable=False, help_text="The epoch of the last rebuild that Redis has taken over"
     )
     issued_count = models.PositiveIntegerField(default=0, editable=False)
+    valid_from = models.DateTimeField(null=True, blank=True)
+    valid_until = models.DateTimeField(null=True, blank=True)
+    valid_days = models.PositiveIntegerField(null=True, blank=True)
+    metadata = models.JSONField(db_default=models.Value({}, output_field=models.JSONField()), blank=True, default=dict)
+    code_key = models.CharField(max_length=80, db_default="", blank=True, editable=False)
     log_ends = models.JSONField(
         db_default=models.Value({}, output_field=models.JSONField()),
         editable=False,
@@ -65,6 +76,20 @@ class Campaign(models.Model):
             models.CheckConstraint(
                 name="campaign_unloaded_is_closed",
                 condition=Q(unloaded_at__isnull=True) | Q(state=CampaignState.CLOSED),
+            ),
+            models.CheckConstraint(
+                name="campaign_valid_until_or_days",
+                condition=Q(valid_until__isnull=True) | Q(valid_days__isnull=True),
+                violation_error_message="valid_days: give either it or valid_until.",
+            ),
+            models.CheckConstraint(
+                name="campaign_valid_days_in_range",
+                condition=Q(valid_days__isnull=True) | Q(valid_days__gte=1, valid_days__lte=MAX_VALID_DAYS),
+            ),
+            models.CheckConstraint(
+                name="campaign_valid_until_after_from",
+                condition=Q(valid_from__isnull=True) | Q(valid_until__isnull=True) | Q(valid_until__gt=F("valid_from")),
+                violation_error_message="valid_until: it must be later than valid_from.",
             ),
         ]
         permissions = [("operate_campaign", "Can open, pause, resume, close and resize campaigns")]
@@ -100,7 +125,7 @@ class Coupon(models.Model):
             models.UniqueConstraint(fields=("campaign", "sequence"), name="coupon_one_per_sequence"),
             models.UniqueConstraint(fields=("code",), name="coupon_code_unique"),
         ]
-        permissions = [("see_code", "Can see the codes of coupons")]
+        permissions = [("see_code", "Can see the codes of coupons"), ("revoke_coupon", "Can revoke coupons")]
 
     def __str__(self) -> str:
         return f"{self.user_id} #{self.sequence}"

@@ -33,6 +33,7 @@ class Scope(models.TextChoices):
     APPLY = "apply"
     READ = "read"
     MANAGE = "manage"
+    REDEEM = "redeem"
 
 
 class ApiKey(models.Model):

@@ -7,7 +7,7 @@ from django.conf import LazySettings
 
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, FailEventHistory
-from couponsite.env import derived_secret, message_keys
+from couponsite.env import derived_secret, keys_with_fingerprints
 from faults.crowd import Crowd
 from tests.support.held_tickets import held_tickets
 from tests.support.matrix import MANY, Row
@@ -111,6 +111,6 @@ def know_all_keys(settings: LazySettings, new: dict[str, str]) -> None:
     text = new.get("COUPON_MESSAGE_KEYS", "")
     named = {text.partition("=")[0]: text.partition("=")[2].encode()} if text else {}
     former = [secret for secret in (new.get("DJANGO_SECRET_KEY"), settings.SECRET_KEY) if secret]
-    settings.MESSAGE_KEYS = message_keys(
+    settings.MESSAGE_KEYS = keys_with_fingerprints(
         named, derived=[derived_secret(secret, "coupons: messages in Kafka") for secret in former]
     )

@@ -18,6 +18,7 @@ from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, one_line
 from coupons.management.command import CouponCommand, stop_on_signals, whole_number
 from coupons.messaging.kafka import BrokersLost, ClientStatistics
 from coupons.recovery.unknown_keys import refuse_unknown_keys
+from coupons.redemption.codes import refuse_unknown_code_keys
 from coupons.runtime.process import end_with_parent, freeze_imported_objects
 from coupons.runtime.signal_event import SignalEvent
 
@@ -103,6 +104,7 @@ class Command(CouponCommand):
         if not options["patient"]:
             try:
                 refuse_unknown_keys()
+                refuse_unknown_code_keys()
             except (RetryLater, *DATABASE_DOWN) as error:
                 # An outage does not prevent the start: the worker waits for the part, and a rebuild checks the keys.
                 logger.info("consumer.keys_not_checked error=%s", one_line(error))

@@ -3,15 +3,25 @@ from typing import Any, cast
 
 from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
 from coupons.errors import OperatorError
-from coupons.management.command import CouponCommand, add_reason, campaign_id, moment, operator, whole_number
+from coupons.management.command import (
+    CouponCommand,
+    add_coupon_terms,
+    add_reason,
+    campaign_id,
+    coupon_terms,
+    moment,
+    operator,
+    whole_number,
+)
 from coupons.models import MAX_QUANTITY
 from coupons.runtime.text import make_visible
 
 
 class Command(CouponCommand):
     help = (
-        "Change a campaign's quantity, window or name. Either all changes are made or none. "
-        "The quantity cannot go below the number of admitted users."
+        "Change a campaign's quantity, window or name, or how long its coupons are good. Either all changes are made "
+        "or none. The quantity cannot go below the number of admitted users; once a campaign has opened, its coupons "
+        "can only become good for longer."
     )
     examples = """
   manage.py change_campaign 0198c7f2-5b1c-7d3e-9a41-3f6f0c2b7a10 --quantity 200
@@ -24,13 +34,14 @@ class Command(CouponCommand):
         parser.add_argument("--quantity", type=whole_number(1, MAX_QUANTITY), help=f"1 to {MAX_QUANTITY}")
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset")
+        add_coupon_terms(parser)
         add_reason(parser)
 
     def run(self, **options: Any) -> None:
         fields = ("name", "quantity", "opens_at", "closes_at")
-        changes = {name: options[name] for name in fields if options[name] is not None}
+        changes = {name: options[name] for name in fields if options[name] is not None} | coupon_terms(options)
         if not changes:
-            raise OperatorError("Nothing to change: give --name, --quantity, --opens-at or --closes-at.")
+            raise OperatorError("Nothing to change: give at least one option; --help lists them.")
         campaign = change_campaign(
             campaign_id=options["campaign"],
             changes=cast("CampaignChanges", changes),

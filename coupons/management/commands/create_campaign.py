@@ -2,7 +2,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
-from coupons.management.command import CouponCommand, add_reason, moment, operator, whole_number
+from coupons.management.command import (
+    CouponCommand,
+    add_coupon_terms,
+    add_reason,
+    coupon_terms,
+    moment,
+    operator,
+    whole_number,
+)
 from coupons.models import MAX_QUANTITY
 
 
@@ -24,6 +32,7 @@ class Command(CouponCommand):
         parser.add_argument("--opens-at", type=moment, help="ISO 8601 with offset; default: now")
         parser.add_argument("--closes-at", type=moment, help="ISO 8601 with offset; default: never")
         parser.add_argument("--open", action="store_true", help="open the campaign at once instead of leaving a draft")
+        add_coupon_terms(parser)
         add_reason(parser)
 
     def run(self, **options: Any) -> None:
@@ -32,6 +41,7 @@ class Command(CouponCommand):
             quantity=options["quantity"],
             opens_at=options["opens_at"],
             closes_at=options["closes_at"],
+            **coupon_terms(options),
             actor=operator(),
             reason=options["reason"],
         )

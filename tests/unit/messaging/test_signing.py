@@ -11,7 +11,7 @@ from coupons.messaging.kafka import Headers
 from coupons.messaging.messages import InvalidMessage, Ticket, encode
 from coupons.messaging.signing import HEADER, UnknownKey, open_message, sign
 from coupons.models import FailCode
-from couponsite.env import derived_secret, message_keys, secrets_by_id
+from couponsite.env import derived_secret, keys_with_fingerprints, secrets_by_id
 from tests.support.tickets import TICKET
 
 OLD, NEW = b"an old secret of thirty-two bytes!", b"a new secret of thirty-two bytes!!"
@@ -50,9 +50,9 @@ def test_the_first_key_signs_and_every_key_verifies(settings: LazySettings) -> N
 
 def test_an_unknown_key_is_told_from_a_wrong_signature(settings: LazySettings) -> None:
     """Also where a secret has changed under its name. What such a message says can be looked at, unverified."""
-    settings.MESSAGE_KEYS = message_keys({"2026": OLD}, derived=[])
+    settings.MESSAGE_KEYS = keys_with_fingerprints({"2026": OLD}, derived=[])
     before = sign(PAYLOAD)
-    settings.MESSAGE_KEYS = message_keys({"2026": NEW}, derived=[])
+    settings.MESSAGE_KEYS = keys_with_fingerprints({"2026": NEW}, derived=[])
     after = sign(PAYLOAD)
 
     unknown = unknown_key(PAYLOAD, before)
@@ -66,19 +66,19 @@ def test_an_unknown_key_is_told_from_a_wrong_signature(settings: LazySettings) -
 def test_derived_keys_verify_beside_named_ones_and_former_ones_too(settings: LazySettings) -> None:
     """A message key for the first time, another Django secret, and a derived key that was written down."""
     today, former = (derived_secret(key, "x") for key in ("today", "former"))
-    settings.MESSAGE_KEYS = message_keys({}, derived=[former])
+    settings.MESSAGE_KEYS = keys_with_fingerprints({}, derived=[former])
     by_former = sign(PAYLOAD)
     text = former.decode()
 
     for keys in (
-        message_keys({"2026": NEW}, derived=[former]),
-        message_keys({"2026": NEW}, derived=[today, former]),
-        message_keys({"2026": NEW, "default": text.encode()}, derived=[today]),
+        keys_with_fingerprints({"2026": NEW}, derived=[former]),
+        keys_with_fingerprints({"2026": NEW}, derived=[today, former]),
+        keys_with_fingerprints({"2026": NEW, "default": text.encode()}, derived=[today]),
     ):
         settings.MESSAGE_KEYS = keys
         assert sign(PAYLOAD) != by_former
         assert open_message(PAYLOAD, by_former) == TICKET
-    settings.MESSAGE_KEYS = message_keys({"2026": NEW}, derived=[today])
+    settings.MESSAGE_KEYS = keys_with_fingerprints({"2026": NEW}, derived=[today])
     assert unknown_key(PAYLOAD, by_former).ticket == TICKET
 
 
@@ -87,7 +87,7 @@ def test_a_signature_without_fingerprint_is_of_an_unknown_key(settings: LazySett
     settings.MESSAGE_KEYS = {"2026": OLD}
     by_old_version = sign(PAYLOAD)
 
-    settings.MESSAGE_KEYS = message_keys({"2026": OLD}, derived=[])
+    settings.MESSAGE_KEYS = keys_with_fingerprints({"2026": OLD}, derived=[])
     assert unknown_key(PAYLOAD, by_old_version).ticket == TICKET
 
 
@@ -168,7 +168,7 @@ def test_the_setting_names_what_is_wrong_and_no_secret(monkeypatch: pytest.Monke
 
 
 def test_the_named_keys_come_first() -> None:
-    keys = message_keys({"b": NEW, "a": NEW}, derived=[b"today", b"former"])
+    keys = keys_with_fingerprints({"b": NEW, "a": NEW}, derived=[b"today", b"former"])
 
     assert [key_id.rpartition("-")[0] for key_id in keys] == ["b", "a", "default", "default"]
     assert list(keys.values()) == [NEW, NEW, b"today", b"former"]
