@@ -20,7 +20,7 @@ MANAGE := bin/stack exec -- $(PYTHON_HERE) manage.py
 # variables, so these variables are unset first. Their Kafka lives for minutes: the second compiler of the JVM never pays
 # for itself there.
 TEST_STACK := env $(foreach name,DATABASE_URL REDIS_URL KAFKA_BOOTSTRAP_SERVERS DJANGO_SECRET_KEY DJANGO_DEBUG \
-	DJANGO_SECRET_KEY_FALLBACKS COUPON_MESSAGE_KEYS \
+	DJANGO_SECRET_KEY_FALLBACKS COUPON_MESSAGE_KEYS COUPON_CODE_KEYS \
 	DJANGO_ALLOWED_HOSTS DJANGO_SETTINGS_MODULE WEB_PORT COUPON_API_KEYS COUPON_METRICS_DIR \
 	PYTHONDONTWRITEBYTECODE, -u $(name)) JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1 \
 	STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env

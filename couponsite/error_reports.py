@@ -38,7 +38,11 @@ def known_secrets() -> Iterator[str]:
     """Yields the secrets among this process's settings."""
     yield from [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     yield from settings.API_KEYS
-    yield from (secret.decode("utf-8", "replace") for secret in settings.MESSAGE_KEYS.values())
+    yield from (
+        secret.decode("utf-8", "replace")
+        for keys in (settings.MESSAGE_KEYS, settings.CODE_KEYS)
+        for secret in keys.values()
+    )
     yield from (
         str(database.get("PASSWORD") or "") for database in [settings.WEB_DATABASE, *settings.DATABASES.values()]
     )

@@ -164,6 +164,10 @@ class TicketDocument(serializers.Serializer[Any]):
         required=False, choices=[str(each) for each in CouponStatus], help_text="issued: what has become of the coupon."
     )
 
+    def to_representation(self, instance: dict[str, Any]) -> dict[str, Any]:
+        # DRF writes null for a member that may be null and is missing.
+        return {name: value for name, value in super().to_representation(instance).items() if name in instance}
+
 
 # Every application makes one of the next two, so `applied` and `Problem.document` make them as plain dicts, which cost
 # less than a serializer. tests/unit/api/test_documents.py compares them.

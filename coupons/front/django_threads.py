@@ -1,7 +1,7 @@
 """Runs Django on threads, and limits how many requests wait for a thread and for how long.
 
-The probes and the pages have separate threads, so that load balancers get answers and operators can pause a campaign
-while all threads of the API are busy.
+The probes, the pages and the checkout have separate threads, so that load balancers get answers, operators can pause a
+campaign and customers can pay while all other threads of the API are busy.
 """
 
 from collections.abc import Iterable
@@ -18,17 +18,22 @@ from coupons.front.request import Request, Send
 
 SIDE_THREADS, SIDE_WAITING = 2, 4
 """For the probes, and the same for the pages."""
+CHECKOUT = ("/api/v1/redemptions", "/api/v1/coupons/")
+CHECKOUT_THREADS, CHECKOUT_WAITING = 4, 32
 
 
 class DjangoThreads:
     def __init__(self, django: WSGIApplication) -> None:
         self._api = _ThreadPool("api", django, threads=settings.WEB_THREADS, waiting=settings.WEB_QUEUE)
+        self._checkout = _ThreadPool("checkout", django, threads=CHECKOUT_THREADS, waiting=CHECKOUT_WAITING)
         self._probes = _ThreadPool("probes", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
         self._pages = _ThreadPool("pages", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
 
     async def __call__(self, request: Request, send: Send) -> None:
         """Expects that the request's body has been read."""
-        if request.path.startswith("/api/v1/"):
+        if request.path.startswith(CHECKOUT):
+            await self._checkout(request, send)
+        elif request.path.startswith("/api/v1/"):
             await self._api(request, send)
         elif request.path in PROBES:
             await self._probes(request, send)

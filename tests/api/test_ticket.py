@@ -27,6 +27,9 @@ def test_a_ticket_is_pending_and_then_issued_with_its_code(api: Api, service: Se
         "sequence": 1,
         "code": coupon.code,
         "issued_at": coupon.issued_at.isoformat(),
+        "valid_from": None,
+        "valid_until": None,
+        "coupon_status": "unused",
     }
     assert api.apply(campaign).status_code == 200, "a repeat after the issue keeps its place"
 

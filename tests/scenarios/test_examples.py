@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
-from coupons.models import Campaign
+from coupons.models import Campaign, Coupon
 from tests.support.process import ROOT, Process
 from tests.support.service import API_KEY, Service
-from tests.support.tickets import held
+from tests.support.tickets import admit, held, issue, ticket
 from tests.support.waiting import hold
 
 EXAMPLES = ROOT / "docs" / "examples"
+REDEEM = {"py": [sys.executable, "redeem.py"], "mjs": ["node", "redeem.mjs"]}
 PROGRAMS = {"sh": ["sh", "apply.sh"], "py": [sys.executable, "apply.py"], "mjs": ["node", "apply.mjs"]}
 
 
@@ -29,6 +30,12 @@ def start(service: Service, kind: str, campaign: Campaign, user: str) -> Process
     assert shutil.which(interpreter) or Path(interpreter).is_file(), f"{interpreter} is missing"
     more = {"API": f"{service.url}/api/v1", "TOKEN": API_KEY}
     return service.start(f"example {kind}", [interpreter, str(EXAMPLES / file), str(campaign.pk), user], **more)
+
+
+def redeem(service: Service, kind: str, code: str, order: str) -> Process:
+    interpreter, file = REDEEM[kind]
+    more = {"API": f"{service.url}/api/v1", "KEY": API_KEY}
+    return service.start(f"redeem {kind}", [interpreter, str(EXAMPLES / file), code, order], **more)
 
 
 def succeeded(processes: dict[str, Process]) -> dict[str, dict[str, object]]:
@@ -75,3 +82,26 @@ def test_an_example_waits_for_opening_and_resumption(service: Service, kinds: tu
 
     for group in early:
         assert {place["sequence"] for place in succeeded(group).values()} == set(range(1, len(kinds) + 1))
+
+
+@BY_WHAT_RUNS_THEM
+def test_a_redeeming_example_takes_one_order(service: Service, kinds: tuple[str, ...]) -> None:
+    service.web()
+    campaign = service.campaign(len(kinds))
+    for kind, sequence in zip(kinds, admit(campaign, *kinds), strict=True):
+        issue(ticket(campaign, kind, sequence))
+    codes = dict(Coupon.objects.values_list("user_id", "code"))
+
+    def run(order: str) -> dict[str, Process]:
+        return {kind: redeem(service, kind, codes[kind], order) for kind in kinds if kind in REDEEM}
+
+    service.stack("pause", "postgres")
+    waiting = run("1001")
+    hold(2, lambda: all(process.exit_code is None for process in waiting.values()), "all repeat")
+    service.stack("resume", "postgres")
+    redeemed = succeeded(waiting)
+    assert {each["status"] for each in redeemed.values()} == {"redeemed"}
+    assert succeeded(run("1001")) == redeemed
+    for refused in run("1002").values():
+        assert refused.wait() == 1, refused.output
+        assert '"already-redeemed"' in refused.output

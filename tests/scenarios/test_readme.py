@@ -50,7 +50,7 @@ def test_the_demo_ends_as_the_readme_shows(service: Service) -> None:
 def test_the_readme_s_session_with_curl_works(service: Service) -> None:
     service.web(**LONG_TIMEOUTS)
     service.consumer()
-    prepare, apply, ticket, reconcile = _session()
+    prepare, apply, ticket, redeem, give_back, reconcile = _session()
     prepare = "\n".join(line for line in prepare.splitlines() if "make -s env" not in line)
 
     applied = _run(service, f"{prepare}\n{apply}")
@@ -59,7 +59,15 @@ def test_the_readme_s_session_with_curl_works(service: Service) -> None:
 
     prepare = prepare.replace(re.findall(r"ID=.*", prepare)[0], f"ID={Campaign.objects.get().pk}")
     shown = wait_until(lambda: '"issued"' in (found := _run(service, f"{prepare}\n{ticket}")) and found)
-    assert json.loads(str(shown)).keys() == {"status", "sequence", "code", "issued_at"}
+    assert json.loads(str(shown)).keys() >= {"status", "sequence", "code", "issued_at"}
+    with_code = f"{prepare}\n{{ {ticket}\n}} >&2\n{redeem}"
+    redeemed = json.loads(_run(service, with_code))
+    assert (redeemed["status"], redeemed["order_ref"]) == ("redeemed", "1001")
+    assert json.loads(_run(service, with_code)) == redeemed
+    assert json.loads(_run(service, f"{prepare}\n{{ {ticket}\n{redeem}\n}} >&2\n{give_back}")) == {
+        **redeemed,
+        "status": "returned",
+    }
     assert "tickets 1 = issued 1 + failed 0 + pending 0 (quantity 100): closes" in _run(
         service, f"{prepare}\n{reconcile}"
     )
