@@ -119,7 +119,7 @@ def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> in
     done: list[dict[str, Any]] = []
     findings: list[str] = []
     began = time.monotonic()
-    with Deployment(folder, topic=topic, database=DATABASE, failpoints=failpoints) as deployment:
+    with Deployment(folder, topic=topic, failpoints=failpoints) as deployment:
         for task in _rounds(options, began):
             run_round(task, deployment, folder=folder, database=DATABASE, url=url, say=_say)
             done.append(task.figures)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 from faults.links import VARIABLES, brokers, server_ports, with_address
 from faults.proxy import Proxy
@@ -45,14 +44,13 @@ class Program:
 class Deployment:
     """A context manager. A thread restarts processes; `unexplained` lists exits that the soak did not cause."""
 
-    def __init__(self, folder: Path, *, topic: str, database: str, failpoints: Path) -> None:
+    def __init__(self, folder: Path, *, topic: str, failpoints: Path) -> None:
         self.folder = folder
         self.failpoints = failpoints
         self.unexplained: list[str] = []
         self.proxies: dict[str, Proxy] = {}
         self.expected_exits = ExpectedExits()
         self._topic = topic
-        self._database = database
         self._services = Services(log_folder=folder / "log")
         self._lock = threading.RLock()
         self._stopped = threading.Event()
@@ -176,7 +174,7 @@ class Deployment:
         own = {
             "REDIS_URL": os.environ["REDIS_URL"],
             "KAFKA_BOOTSTRAP_SERVERS": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
-            "DATABASE_URL": urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self._database}")),
+            "DATABASE_URL": os.environ["DATABASE_URL"],
         }
         through = {
             VARIABLES[part]: with_address(own[VARIABLES[part]], proxy.address) for part, proxy in self.proxies.items()
