@@ -4,7 +4,8 @@ Any of the two may be promoted, as often as you like: the old primary becomes th
 
 Replication is synchronous, so a promotion loses nothing that was committed: a commit returns when the standby has it,
 too. Without that a killed primary would take the last commits with it. One gap is left, and `wait_until_in_step` closes
-it: PostgreSQL ends the wait of a commit that takes longer than statement_timeout, and keeps the commit.
+it: a primary that was killed, or a session that was ended, while a commit waited for the standby keeps the commit, and
+shows it to everybody from then on.
 """
 
 import json
@@ -19,15 +20,16 @@ from stack_parts.home import Home
 from stack_parts.postgres import SYSTEM_USER, Postgres
 from stack_parts.settings import DATABASE_USER
 
+from faults.links import with_address
 from faults.proxy import LOOPBACK
 from tests.support.waiting import wait_until
 
 STANDBY: Final = "standby"
 RELOAD: Final = "SELECT pg_reload_conf()"
+FORGET: Final = "ALTER SYSTEM RESET ALL"
 # A standby that was cut off for a while must still find the WAL that it lacks.
 KEEP_WAL: Final = "ALTER SYSTEM SET wal_keep_size = '256MB'"
 WAIT_FOR_STANDBY: Final = f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'"
-WAIT_FOR_NOBODY: Final = "ALTER SYSTEM RESET synchronous_standby_names"
 IN_STEP: Final = (
     "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync' AND flush_lsn >= '{}'"
 )
@@ -45,12 +47,17 @@ class PostgresPair:
         self.standby = Postgres(home)
         self.ports = (self.primary.port(), self.standby.port())
 
+    def url(self, url: str) -> str:
+        """The URL with both servers in place of its host. Clients take the one that writes."""
+        hosts = ",".join(f"{LOOPBACK}:{port}" for port in self.ports)
+        return f"{with_address(url, hosts)}?target_session_attrs=read-write"
+
     def follow(self, *, through: str = "", synchronous: bool = True) -> None:
         """Makes the standby a copy of the primary; returns when it streams. `through` is a proxy before the primary."""
         if self.standby.record() is not None:
             self.standby.kill()
         # A soak that was killed may have left the stack's own server as a standby, or waiting for one.
-        execute(self.primary, "SELECT pg_promote() WHERE pg_is_in_recovery()", WAIT_FOR_NOBODY, KEEP_WAL, RELOAD)
+        execute(self.primary, "SELECT pg_promote() WHERE pg_is_in_recovery()", FORGET, KEEP_WAL, RELOAD)
         self._copy_primary(through or f"{LOOPBACK}:{self.primary.port()}")
         self.standby.start()
         wait_until(self._streams, what="the standby streams")
@@ -80,7 +87,7 @@ class PostgresPair:
             self.follow()
             self.primary.stop()
             self.promote()
-        execute(self.primary, WAIT_FOR_NOBODY, "ALTER SYSTEM RESET wal_keep_size", RELOAD)
+        execute(self.primary, FORGET, RELOAD)
         if self.standby.record() is not None:
             self.standby.kill()
         self.standby.home.remove_data(self.standby.name)

@@ -22,8 +22,9 @@ from coupons.models import Campaign
 from faults import failpoints
 from faults.crowd import Crowd
 from faults.history import STOPPED_ADDRESS
+from faults.proxy import Proxy
 from faults.soak.deployment import API_KEY, Deployment
-from faults.soak.failovers import hand_redis_over
+from faults.soak.failovers import hand_redis_over, lose_primary_of_postgresql
 from faults.soak.log_faults import cut_a_log, join_and_commit_to_the_end, set_offsets
 from faults.soak.operators import change_quantity, resume
 from faults.soak.refused_ticket import RefusedTicket
@@ -91,7 +92,8 @@ class Injection:
         return no_undo
 
     def _failed_over(self, fault: Fault, chance: random.Random) -> Undo:
-        return hand_redis_over(self._deployment.proxies["redis"])
+        [link] = self._deployment.proxies["redis"]
+        return hand_redis_over(link)
 
     def _wiped(self, fault: Fault, chance: random.Random) -> Undo:
         for verb in ("kill", "wipe", "start"):
@@ -121,6 +123,9 @@ class Injection:
             for name in CONSUMERS:
                 self._deployment.start_again(name)
         return no_undo
+
+    def _standby_promoted(self, fault: Fault, chance: random.Random) -> Undo:
+        return lose_primary_of_postgresql(self._deployment, fault.target, self._campaigns)
 
     def _connections_ended(self, fault: Fault, chance: random.Random) -> Undo:
         self._sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._database])
@@ -154,16 +159,22 @@ class Injection:
     # --- links ---
 
     def _link(self, fault: Fault) -> Undo:
-        proxy = self._deployment.proxies[fault.target]
-        rules: dict[str, Callable[[], object]] = {
-            "delayed": lambda: proxy.delay(150, jitter_ms=100),
-            "held": proxy.hold,
-            "swallowed": proxy.blackhole,
-            "reset": proxy.reset,
-            "cut": lambda: proxy.cut_after(3_000),
+        proxies = self._deployment.proxies[fault.target]
+        rules: dict[str, Callable[[Proxy], object]] = {
+            "delayed": lambda proxy: proxy.delay(150, jitter_ms=100),
+            "held": Proxy.hold,
+            "swallowed": Proxy.blackhole,
+            "reset": Proxy.reset,
+            "cut": lambda proxy: proxy.cut_after(3_000),
         }
-        rules[fault.name]()
-        return proxy.let_pass
+        for proxy in proxies:
+            rules[fault.name](proxy)
+
+        def undo() -> None:
+            for proxy in proxies:
+                proxy.let_pass()
+
+        return undo
 
     # --- processes ---
 

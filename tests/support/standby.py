@@ -28,7 +28,6 @@ class Standby:
         self._folder = Path(tempfile.mkdtemp(prefix="standby-"))
         self._pair = PostgresPair(self._folder)
         self._server = self._pair.standby
-        self._ports = ",".join(map(str, self._pair.ports))
 
     def __enter__(self) -> Self:
         self._pair.follow(through=self.link.address, synchronous=self._synchronous)
@@ -44,14 +43,13 @@ class Standby:
     def url(self) -> str:
         """Both hosts, of which the one is taken that writes."""
         database = connection.settings_dict
-        hosts = ",".join(f"{LOOPBACK}:{port}" for port in self._ports.split(","))
         user = f"{quote(database['USER'])}:{quote(database['PASSWORD'])}"
-        return f"postgres://{user}@{hosts}/{database['NAME']}?target_session_attrs=read-write"
+        return self._pair.url(f"postgres://{user}@{LOOPBACK}/{database['NAME']}")
 
     def take_over_here(self, patch: pytest.MonkeyPatch) -> None:
         """This process, too, uses whichever writes."""
         database: dict[str, Any] = connection.settings_dict
-        patch.setitem(database, "PORT", self._ports)
+        patch.setitem(database, "PORT", ",".join(map(str, self._pair.ports)))
         patch.setitem(database, "HOST", f"{LOOPBACK},{LOOPBACK}")
         patch.setitem(database["OPTIONS"], "target_session_attrs", "read-write")
         connection.close()
