@@ -97,6 +97,7 @@ class PostgresPair:
         return bool(value_of(self.primary, count.format(STANDBY)) == 1)
 
     def _copy_primary(self, address: str) -> None:
+        """A whole copy takes a second or two here. pg_rewind would need wal_log_hints, and a user other than root."""
         self.standby.home.remove_data(self.standby.name)
         folder = self.standby.home.data(self.standby.name)
         source = f"postgres://{DATABASE_USER}:{self.primary.password}@{address}/?application_name={STANDBY}"

@@ -2,9 +2,9 @@
 
 The soak runs in rounds: users apply and faults are injected for 90 s, then all faults end, and reconciliation and the
 history checker check every promise. It stops at the first unexplained finding and puts all evidence into one folder.
-The same seed gives the same schedule. With BROKERS=3 brokers are lost one by one. --kills is another schedule: SIGKILL
-to each process and server in turn, one every ten seconds for five minutes, while 70 users a second apply for 20,000
-coupons.
+The same seed gives the same schedule. PostgreSQL has a standby, which may be promoted. With BROKERS=3 brokers are lost
+one by one. --kills is another schedule: SIGKILL to each process and server in turn, one every ten seconds for five
+minutes, while 70 users a second apply for 20,000 coupons.
 """
 
 import argparse
