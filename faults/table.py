@@ -97,6 +97,13 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         "seconds. *p99* covers all answers; *settled after* is the time from the last answer until no ticket was",
         "pending. Both columns show the worst round.",
         "",
+        "In a soak PostgreSQL has a synchronous standby, and each process names both servers in its `DATABASE_URL`,",
+        "with `target_session_attrs=read-write`. The fault `standby_promoted` kills, stops or pauses the primary,",
+        "promotes the standby some seconds later, and makes the old primary its standby. A coupon that was committed",
+        "before and that the new primary lacks is unexplained, also if it came back: it has another code then. The",
+        "fault `failed_over` hands Redis over to a replica and back. With `BROKERS=3` one of three brokers is lost at",
+        "a time.",
+        "",
         "| run | seed | ended | minutes | rounds | faults | requests | promised | p99 | settled after | unexplained |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -2,9 +2,9 @@
 
 The soak runs in rounds: users apply and faults are injected for 90 s, then all faults end, and reconciliation and the
 history checker check every promise. It stops at the first unexplained finding and puts all evidence into one folder.
-The same seed gives the same schedule. With BROKERS=3 brokers are lost one by one. --kills is another schedule: SIGKILL
-to each process and server in turn, one every ten seconds for five minutes, while 70 users a second apply for 20,000
-coupons.
+The same seed gives the same schedule. PostgreSQL has a standby, which may be promoted. With BROKERS=3 brokers are lost
+one by one. --kills is another schedule: SIGKILL to each process and server in turn, one every ten seconds for five
+minutes, while 70 users a second apply for 20,000 coupons.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,11 @@ import django
 import psycopg2
 from django.core.management import call_command
 from psycopg2 import sql
+from stack_parts.home import Home
 
 from couponsite.terminal import make_printing_harmless
 from faults.links import brokers
+from faults.postgres_pair import PostgresPair
 from faults.soak.schedule import KINDS, kill_each, kinds_with, make_round
 from faults.visits import Habits
 
@@ -56,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with _database(url) as topic:
-            return _soak(options, url, topic, folder)
+        with _postgres() as postgres, _database(postgres.url(url)) as topic:
+            return _soak(options, postgres.url(url), topic, folder, postgres)
     except KeyboardInterrupt:
         print("soak: interrupted; its processes have been stopped.", file=sys.stderr)
         return 130
@@ -79,6 +81,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.seed = options.seed or secrets.token_hex(4)
     return options
+
+
+@contextmanager
+def _postgres() -> Iterator[PostgresPair]:
+    """The stack's PostgreSQL with a standby, which faults promote."""
+    home = Home.current().root
+    with closing(PostgresPair(home.with_name(f"{home.name}-standby"))) as pair:
+        pair.follow()
+        yield pair
 
 
 @contextmanager
@@ -109,7 +120,7 @@ def _database(url: str) -> Iterator[str]:
     yield topic
 
 
-def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> int:
+def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path, postgres: PostgresPair) -> int:
     from faults.soak.deployment import Deployment
     from faults.soak.evidence import keep_evidence
     from faults.soak.round import run_round
@@ -119,7 +130,7 @@ def _soak(options: argparse.Namespace, url: str, topic: str, folder: Path) -> in
     done: list[dict[str, Any]] = []
     findings: list[str] = []
     began = time.monotonic()
-    with Deployment(folder, topic=topic, database=DATABASE, failpoints=failpoints) as deployment:
+    with Deployment(folder, topic=topic, failpoints=failpoints, postgres=postgres) as deployment:
         for task in _rounds(options, began):
             run_round(task, deployment, folder=folder, database=DATABASE, url=url, say=_say)
             done.append(task.figures)

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 from faults.links import VARIABLES, brokers, server_ports, with_address
+from faults.postgres_pair import PostgresPair
 from faults.proxy import Proxy
 from faults.soak.expected_exits import ExpectedExits
 from faults.soak.schedule import CLOCKS
@@ -45,14 +45,14 @@ class Program:
 class Deployment:
     """A context manager. A thread restarts processes; `unexplained` lists exits that the soak did not cause."""
 
-    def __init__(self, folder: Path, *, topic: str, database: str, failpoints: Path) -> None:
+    def __init__(self, folder: Path, *, topic: str, failpoints: Path, postgres: PostgresPair) -> None:
         self.folder = folder
         self.failpoints = failpoints
         self.unexplained: list[str] = []
-        self.proxies: dict[str, Proxy] = {}
+        self.postgres = postgres
+        self.proxies: dict[str, list[Proxy]] = {}  # of each part; PostgreSQL has two servers
         self.expected_exits = ExpectedExits()
         self._topic = topic
-        self._database = database
         self._services = Services(log_folder=folder / "log")
         self._lock = threading.RLock()
         self._stopped = threading.Event()
@@ -72,10 +72,8 @@ class Deployment:
 
     def __enter__(self) -> Self:
         for part in VARIABLES:
-            if part == "kafka" and len(brokers()) > 1:
-                continue  # three brokers have no proxied addresses
-            target, listen = server_ports(part)
-            self.proxies[part] = Proxy(HOST, target, listen_port=listen).start()
+            ports = self._ports(part)
+            self.proxies[part] = [Proxy(HOST, target, listen_port=listen).start() for target, listen in ports]
         for program in self.programs.values():
             self._start(program)
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -88,8 +86,9 @@ class Deployment:
         self._thread.join()
         self.resume_all()
         self._services.__exit__(None, None, None)
-        for proxy in self.proxies.values():
-            proxy.close()
+        for proxies in self.proxies.values():
+            for proxy in proxies:
+                proxy.close()
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SEC
@@ -164,22 +163,37 @@ class Deployment:
         )
 
     def stack(self, verb: str, part: str) -> None:
-        """Runs `bin/stack VERB PART`."""
+        """Runs `bin/stack VERB PART`; for PostgreSQL, on the primary."""
         if verb == "wipe":
             self.expected_exits.kafka_lost()
         command = [str(CHECKOUT / "bin" / "stack"), verb, part]
-        done = subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=STACK_SEC)
+        home = str(self.postgres.primary.home.root) if part == "postgres" else os.environ["STACK_HOME"]
+        done = subprocess.run(
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, "STACK_HOME": home},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=STACK_SEC,
+        )
         if done.returncode != 0:
             raise RuntimeError(f"bin/stack {verb} {part}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 
+    def _ports(self, part: str) -> list[tuple[int, int]]:
+        """The port of each server of the part, and that of its proxy; 0 = any port."""
+        if part == "postgres":
+            return [(port, 0) for port in self.postgres.ports]
+        if part == "kafka" and len(brokers()) > 1:
+            return []  # three brokers have no proxied addresses
+        return [server_ports(part)]
+
     def _environment(self) -> dict[str, str]:
-        own = {
-            "REDIS_URL": os.environ["REDIS_URL"],
-            "KAFKA_BOOTSTRAP_SERVERS": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
-            "DATABASE_URL": urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self._database}")),
-        }
+        own = {name: os.environ[name] for name in VARIABLES.values()}
         through = {
-            VARIABLES[part]: with_address(own[VARIABLES[part]], proxy.address) for part, proxy in self.proxies.items()
+            VARIABLES[part]: with_address(own[VARIABLES[part]], ",".join(proxy.address for proxy in proxies))
+            for part, proxies in self.proxies.items()
+            if proxies
         }
         return {
             **own,

@@ -1,10 +1,11 @@
 """Injects each fault of the schedule, and returns the function that ends it."""
 
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -21,15 +22,14 @@ from coupons.models import Campaign
 from faults import failpoints
 from faults.crowd import Crowd
 from faults.history import STOPPED_ADDRESS
-from faults.links import server_ports
-from faults.proxy import LOOPBACK
+from faults.proxy import Proxy
 from faults.soak.deployment import API_KEY, Deployment
+from faults.soak.failovers import hand_redis_over, lose_primary_of_postgresql
 from faults.soak.log_faults import cut_a_log, join_and_commit_to_the_end, set_offsets
 from faults.soak.operators import change_quantity, resume
 from faults.soak.refused_ticket import RefusedTicket
 from faults.soak.retrying import retry_until_true
 from faults.soak.schedule import CONSUMERS, Fault, Step
-from tests.support.replica import Replica, hand_over
 
 Undo = Callable[[], object]
 RAISE_BY, LOWER_BY = 40, 20
@@ -92,22 +92,8 @@ class Injection:
         return no_undo
 
     def _failed_over(self, fault: Fault, chance: random.Random) -> Undo:
-        """Hands over to a replica, as planned, and back at the end. The way to Redis turns for new connections alone,
-        so each process has to leave the old primary by itself."""
-        primary_port, link = server_ports("redis")[0], self._deployment.proxies["redis"]
-        replica = Replica(primary_port, direct=True)
-        with ExitStack() as closing:
-            closing.enter_context(replica)
-            link.redirect_new_to(LOOPBACK, replica.port)
-            hand_over(admission_redis(), replica.port)
-            whole = closing.pop_all()
-
-        def undo() -> None:
-            with whole:
-                link.redirect_new_to(LOOPBACK, primary_port)
-                hand_over(replica.redis, primary_port)
-
-        return undo
+        [link] = self._deployment.proxies["redis"]
+        return hand_redis_over(link)
 
     def _wiped(self, fault: Fault, chance: random.Random) -> Undo:
         for verb in ("kill", "wipe", "start"):
@@ -137,6 +123,9 @@ class Injection:
             for name in CONSUMERS:
                 self._deployment.start_again(name)
         return no_undo
+
+    def _standby_promoted(self, fault: Fault, chance: random.Random) -> Undo:
+        return lose_primary_of_postgresql(self._deployment, fault.target, self._campaigns)
 
     def _connections_ended(self, fault: Fault, chance: random.Random) -> Undo:
         self._sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self._database])
@@ -170,16 +159,22 @@ class Injection:
     # --- links ---
 
     def _link(self, fault: Fault) -> Undo:
-        proxy = self._deployment.proxies[fault.target]
-        rules: dict[str, Callable[[], object]] = {
-            "delayed": lambda: proxy.delay(150, jitter_ms=100),
-            "held": proxy.hold,
-            "swallowed": proxy.blackhole,
-            "reset": proxy.reset,
-            "cut": lambda: proxy.cut_after(3_000),
+        proxies = self._deployment.proxies[fault.target]
+        rules: dict[str, Callable[[Proxy], object]] = {
+            "delayed": lambda proxy: proxy.delay(150, jitter_ms=100),
+            "held": Proxy.hold,
+            "swallowed": Proxy.blackhole,
+            "reset": Proxy.reset,
+            "cut": lambda proxy: proxy.cut_after(3_000),
         }
-        rules[fault.name]()
-        return proxy.let_pass
+        for proxy in proxies:
+            rules[fault.name](proxy)
+
+        def undo() -> None:
+            for proxy in proxies:
+                proxy.let_pass()
+
+        return undo
 
     # --- processes ---
 
@@ -286,7 +281,7 @@ class Injection:
     @property
     def _database_url(self) -> str:
         """The URL of the soak's database. `url` names the server's own database, from which this one can be altered."""
-        return self._url.rpartition("/")[0] + f"/{self._database}"
+        return os.environ["DATABASE_URL"]
 
     def _sql(self, statement: str | sql.Composable, values: list[str] | None = None, *, url: str = "") -> None:
         """Runs the statement on the server itself, past every proxy. Raises psycopg2.Error during another fault."""

@@ -115,8 +115,9 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
 def _heal(deployment: Deployment) -> None:
     for part in ("postgres", "redis", *brokers()):
         deployment.stack("start", part)  # resumes a paused server and does nothing to a running one
-    for proxy in deployment.proxies.values():
-        proxy.let_pass()
+    for proxies in deployment.proxies.values():
+        for proxy in proxies:
+            proxy.let_pass()
     for point in POINTS:
         failpoints.disarm(deployment.failpoints, point)
     deployment.resume_all()

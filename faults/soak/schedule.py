@@ -89,6 +89,7 @@ KINDS: Final = (
     *(Fault("offsets_set", GROUP, where, needs=(KAFKA, *CONSUMERS), weight=2) for where in ("end", "beginning")),
     Fault("killed", POSTGRES, POSTGRES, 0.5, 5, weight=3),
     Fault("hanging", POSTGRES, POSTGRES, 2, 15, weight=2),
+    *(Fault("standby_promoted", POSTGRES, after, 1, 8) for after in ("kill", "stop", "pause")),
     Fault("connections_ended", POSTGRES, weight=2),
     Fault("table_locked", POSTGRES, "coupons_coupon", 2, 12),
     Fault("table_locked", POSTGRES, "coupons_campaign", 2, 12),

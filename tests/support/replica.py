@@ -17,6 +17,8 @@ from faults.proxy import LOOPBACK, Proxy
 from harness import free_port
 from tests.support.waiting import wait_until
 
+ONLINE_SEC = 20.0
+
 
 class Replica:
     """A context around one failover. What it hears of its primary comes through `link`, a proxy, unless it is `direct`:
@@ -73,9 +75,15 @@ def follow(redis: Redis, port: int) -> None:
 
 def hand_over(primary: Any, port: int) -> None:
     """Makes its `direct` replica the primary, and itself a replica of that one. Redis holds writes up until both agree,
-    so no moment has two primaries."""
+    so no moment has two primaries. It refuses a replica that has not acknowledged yet what it was sent."""
+    wait_until(lambda: _is_online(primary, port), within_sec=ONLINE_SEC, what="the primary's replica is online")
     primary.execute_command("FAILOVER", "TO", LOOPBACK, port)
     follows(primary)
+
+
+def _is_online(primary: Any, port: int) -> bool:
+    told = primary.info("replication").values()
+    return any((each["port"], each["state"]) == (port, "online") for each in told if isinstance(each, dict))
 
 
 def follows(redis: Redis) -> None:

@@ -88,6 +88,12 @@ def test_every_kind_of_fault_comes_and_can_be_injected() -> None:
     assert set(FAILPOINTS) <= POINTS
 
 
+def test_a_standby_is_promoted_after_every_way_to_lose_the_primary() -> None:
+    lost = {step.fault.target for steps in rounds() for step in steps if step.fault.name == "standby_promoted"}
+
+    assert lost == {"kill", "stop", "pause"}
+
+
 def test_of_three_brokers_one_is_lost_at_a_time() -> None:
     kinds = kinds_with(["kafka", "kafka-2", "kafka-3"])
 
