@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from uuid import UUID
 
 from django.db import connection
@@ -39,23 +40,23 @@ def lose_primary_of_postgresql(deployment: Deployment, verb: str, campaign_ids: 
 
     WAL is one log, so the standby that has the newest commit has them all: looking at coupons is enough.
     """
-    committed = _codes(campaign_ids)
+    committed = _coupons(campaign_ids)
     deployment.postgres.wait_until_in_step()
     deployment.stack(verb, "postgres")
 
     def undo() -> None:
         deployment.postgres.promote()
-        if lost := committed - _codes(campaign_ids):
+        if lost := committed - _coupons(campaign_ids):
             deployment.unexplained.append(f"a promotion lost {len(lost)} of {len(committed)} committed coupons")
         deployment.postgres.follow()
 
     return undo
 
 
-def _codes(campaign_ids: Sequence[UUID]) -> set[str]:
-    """The codes of all coupons. A coupon that is written again after a loss has another code."""
+def _coupons(campaign_ids: Sequence[UUID]) -> set[tuple[int, datetime]]:
+    """All coupons with their time of issue: one that is written again after a loss has another."""
     connection.close()
-    [codes] = retry_until_true(
-        lambda: [set(Coupon.objects.filter(campaign__in=campaign_ids).values_list("code", flat=True))]
+    [coupons] = retry_until_true(
+        lambda: [set(Coupon.objects.filter(campaign__in=campaign_ids).values_list("pk", "issued_at"))]
     )
-    return codes
+    return coupons

@@ -14,10 +14,10 @@ CAMPAIGN = UUID("0198c2a4-6f3e-7a51-9c0e-5d1f0b1c2d3e")
 
 
 class Servers:
-    """The primary's codes are the standby's, too, but for those that `lost` names. Notes what is asked, in order."""
+    """The primary's coupons are the standby's, too, but for those that `lost` names. Notes what is asked, in order."""
 
-    def __init__(self, codes: set[str], *, lost: set[str]) -> None:
-        self._codes, self._lost = codes, lost
+    def __init__(self, coupons: set[str], *, lost: set[str]) -> None:
+        self._coupons, self._lost = coupons, lost
         self.asked: list[str] = []
         self.unexplained: list[str] = []
         self.postgres = SimpleNamespace(
@@ -29,19 +29,19 @@ class Servers:
     def stack(self, verb: str, part: str) -> None:
         self.asked.append(f"{verb} {part}")
 
-    def codes(self, _: object) -> set[str]:
-        self.asked.append("read codes")
-        return set(self._codes)
+    def coupons(self, _: object) -> set[str]:
+        self.asked.append("read coupons")
+        return set(self._coupons)
 
     def _promote(self) -> None:
         self.asked.append("promote")
-        self._codes -= self._lost
+        self._coupons -= self._lost
 
 
 @pytest.fixture
 def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Servers], Callable[[], Any]]:
     def lose_primary(servers: Servers) -> Callable[[], Any]:
-        monkeypatch.setattr(failovers, "_codes", servers.codes)
+        monkeypatch.setattr(failovers, "_coupons", servers.coupons)
         return failovers.lose_primary_of_postgresql(cast("Deployment", servers), "pause", [CAMPAIGN])
 
     return lose_primary
@@ -51,10 +51,10 @@ def test_the_standby_has_what_was_read_before_the_primary_is_lost(lose: Callable
     servers = Servers({"A", "B"}, lost=set())
 
     undo = lose(servers)
-    assert servers.asked == ["read codes", "wait until in step", "pause postgres"]
+    assert servers.asked == ["read coupons", "wait until in step", "pause postgres"]
 
     undo()
-    assert servers.asked[3:] == ["promote", "read codes", "follow"]
+    assert servers.asked[3:] == ["promote", "read coupons", "follow"]
     assert not servers.unexplained
 
 
