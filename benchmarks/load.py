@@ -13,15 +13,15 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import percentile
 from harness import CHECKOUT, HOST, ServiceFailed, Services
 
-SCRIPT = Path(__file__).parent / "apply.lua"
+APPLY, POSTS = Path(__file__).parent / "apply.lua", Path(__file__).parent / "posts.lua"
 VEGETA = CHECKOUT / ".stack" / "tools" / "vegeta"
 MAX_WORKERS = 10_000
 """The limit of vegeta's workers. It starts another one while all of them wait, so no request waits for a connection."""
@@ -86,11 +86,48 @@ def run_closed_loop(endpoint: Endpoint, *, users: str, seconds: float, connectio
     with tempfile.NamedTemporaryFile("w", suffix=".bearers") as file:
         file.write("".join(f"{bearer}\n" for bearer in endpoint.bearers))
         file.flush()
-        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
-        command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{HOST}:{endpoint.port}", "--"]
-        output, cpu_sec, _ = _run([*command, endpoint.path, users, file.name])
+        return _run_wrk(APPLY, endpoint, [users, file.name], seconds=seconds, connections=connections)
+
+
+@contextmanager
+def running_closed_loop(endpoint: Endpoint, *, users: str, connections: int) -> Iterator[None]:
+    """Runs wrk meanwhile, for a minute at most. Raises ServiceFailed if it has ended before the block."""
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".bearers") as file,
+        tempfile.TemporaryDirectory() as folder,
+        Services(log_folder=Path(folder)) as services,
+    ):
+        file.write("".join(f"{bearer}\n" for bearer in endpoint.bearers))
+        file.flush()
+        command = _wrk(APPLY, endpoint, [users, file.name], seconds=60, connections=connections)
+        service = services.start("wrk", command)
+        yield
+        if service.process.poll() is not None:
+            raise ServiceFailed(service.tail())
+
+
+def post_bodies(endpoint: Endpoint, bodies: Sequence[str], *, seconds: float, connections: int) -> ClosedLoopResult:
+    """Runs wrk with these bodies, each of which should be sent once: it begins again when there are too few. Raises
+    ServiceFailed."""
+    with tempfile.NamedTemporaryFile("w", suffix=".bodies") as file:
+        file.write("".join(f"{body}\n" for body in bodies))
+        file.flush()
+        arguments = [endpoint.bearers[0], file.name]
+        return _run_wrk(POSTS, endpoint, arguments, seconds=seconds, connections=connections)
+
+
+def _run_wrk(
+    script: Path, endpoint: Endpoint, arguments: list[str], *, seconds: float, connections: int
+) -> ClosedLoopResult:
+    output, cpu_sec, _ = _run(_wrk(script, endpoint, arguments, seconds=seconds, connections=connections))
     found = json.loads(output.strip().splitlines()[-1])
     return ClosedLoopResult(**found, client_share=cpu_sec / found["seconds"])
+
+
+def _wrk(script: Path, endpoint: Endpoint, arguments: list[str], *, seconds: float, connections: int) -> list[str]:
+    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
+    command += ["--timeout", "10s", "--script", str(script), f"http://{HOST}:{endpoint.port}"]
+    return [*command, "--", endpoint.path, *arguments]
 
 
 def run_open_loop(

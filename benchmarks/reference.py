@@ -1,15 +1,15 @@
-"""The references of the comparison, as a WSGI application: a bare DRF view, and the design of a well-known blog post.
+"""The references of the comparison: bare DRF views, and the design of a well-known blog post (reference_server.py).
 
-The bare view reads the same body and answers with a small one, without middleware, credentials or database. The blog's
-design is as literal as Django allows: INCR, and up to the quantity a message without waiting for its acknowledgement.
-It checks no credentials, stores no users and can lose what it promised, so it is a reference for speed alone.
+The bare view reads the same body and answers with a small one, without middleware, credentials or database; two more
+insert or read one row. The blog's design is as literal as Django allows: INCR, and up to the quantity a message without
+waiting for its acknowledgement. It checks no credentials, stores no users and can lose what it promised, so it is a
+reference for speed alone.
 """
 
 import os
 from functools import cache
 
 from confluent_kafka import Producer
-from django.core.wsgi import get_wsgi_application
 from django.urls import path
 from redis import Redis
 from rest_framework.request import Request
@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from benchmarks import BLOG_COUNT
+from benchmarks.models import BareCoupon, Row
 
 
 @cache
@@ -49,10 +50,22 @@ class BlogView(APIView):
         return Response({"status": "accepted"})
 
 
+class InsertView(APIView):
+    def post(self, request: Request) -> Response:
+        row = Row.objects.create(code=request.data["code"], order_ref=request.data["order_ref"])
+        return Response({"id": row.pk, "status": "redeemed"}, status=201)
+
+
+class ReadView(APIView):
+    def post(self, request: Request) -> Response:
+        coupon = BareCoupon.objects.get(code=request.data["code"])
+        return Response({"redeemable": True, "user_id": coupon.user_id})
+
+
 urlpatterns = [
+    path("bare/rows", InsertView.as_view()),
+    path("bare/coupon", ReadView.as_view()),
     path("readyz", BareView.as_view()),
     path("bare/campaigns/<int:campaign_id>/apply", BareView.as_view()),
     path("blog/campaigns/<int:quantity>/apply", BlogView.as_view()),
 ]
-
-application = get_wsgi_application()

@@ -188,9 +188,10 @@ def start_parts(
 def _start_references(services: Services, topic: str) -> dict[str, Target]:
     """Starts one server for all references. `topic` is for the blog's messages, which no consumer reads."""
     port = free_port()
-    command = [sys.executable, "-m", "granian", "benchmarks.reference:application", "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", "granian", "benchmarks.reference_server:application", *GRANIAN.split()]
+    command += ["--host", HOST, "--port", str(port)]
     own = {"COUPON_TOPIC": topic, "DJANGO_SETTINGS_MODULE": "benchmarks.reference_settings"}
-    service = services.start("bench-reference", [*command, *GRANIAN.split()], own)
+    service = services.start("bench-reference", command, own)
     ready = f"http://{HOST}:{port}/readyz"
     services.wait("The references", lambda: answers_ok(ready), deadline_sec=READY_SEC, service=service)
 
