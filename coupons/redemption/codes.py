@@ -1,4 +1,4 @@
-"""Makes and reads the codes of coupons: `7Q2M-K0VX-94RT-D8HC`, 15 symbols of 5 bits and a check symbol.
+"""Makes and reads the codes of coupons: `7Q2M-K0VX-94RT-D8HA`, 15 symbols of 5 bits and a check symbol.
 
 A code is derived from its ticket with the campaign's code key, so a coupon that is written again after a restore has
 the same code. The alphabet is Crockford's (https://www.crockford.com/base32.html): people may type O for 0, and I or L
@@ -29,6 +29,8 @@ _SYMBOL_OF = bytes(ord(ALPHABET[byte % 32]) for byte in range(256))  # 32 divide
 _FORMER_SYMBOL_OF = bytes(ord(FORMER_ALPHABET[byte % 32]) for byte in range(256))
 _VALUE_OF = {symbol: value for value, symbol in enumerate(ALPHABET)}
 _MISREAD = str.maketrans("OIL", "011")
+_IGNORED = {"Pd", "Cf"}  # Unicode's categories of dashes, and of what nobody sees
+_MINUS = "\u2212"
 _FORMER = re.compile(rf"[A-Z2-7]{{{FORMER_LENGTH}}}")
 # Multiplies by x in the field of 32 elements (x^5 + x^2 + 1): each place of a code has a factor of its own, so a wrong
 # symbol, and two symbols that changed places, always show.
@@ -58,9 +60,10 @@ def read_code(typed: str) -> str:
     """Returns the code as it is stored. Raises InvalidCode, for each code with one typing error and most with more."""
     if len(typed) > MAX_TYPED:
         raise InvalidCode(f"It is longer than {MAX_TYPED} characters.")
-    # NFKC: an input method may send full-width letters. Editors turn hyphens into other dashes.
+    # NFKC: an input method may send full-width letters. Editors turn hyphens into other dashes, and what is copied from
+    # a page may have characters that nobody sees.
     normal = unicodedata.normalize("NFKC", typed).upper()
-    plain = "".join(each for each in normal if not each.isspace() and unicodedata.category(each) != "Pd")
+    plain = "".join(each for each in normal if not _is_ignored(each))
     if _FORMER.fullmatch(plain):
         return plain
     if len(plain) != SYMBOLS:
@@ -108,6 +111,10 @@ def _unknown(keys: str) -> str:
         f"The codes of coupons are derived with the key {keys}, which is not known here. Name it in COUPON_CODE_KEYS, "
         'or the former Django secret in DJANGO_SECRET_KEY_FALLBACKS (docs/runbook.md, "Change a key").'
     )
+
+
+def _is_ignored(character: str) -> bool:
+    return character.isspace() or character == _MINUS or unicodedata.category(character) in _IGNORED
 
 
 def _with_hyphens(plain: str) -> str:

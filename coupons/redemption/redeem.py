@@ -1,8 +1,9 @@
 """Redeems, holds, returns and revokes coupons: the only writer of Redemption and CouponEvent.
 
 Every function is one transaction. It locks the coupon's row first and reads state and time after that, so that of two
-requests for one coupon the second sees what the first has done; PostgreSQL's unique constraints back that. Each is
-idempotent by what it names: a repeat after a lost answer changes nothing and returns the same.
+requests for one coupon the second sees what the first has done; PostgreSQL's unique constraints back that, and what
+they refuse is tried again (overtaken.py). Each is idempotent by what it names: a repeat after a lost answer changes
+nothing and returns the same.
 
 A redemption needs PostgreSQL alone. It gives no place back to the gate, neither does a return.
 """
@@ -14,11 +15,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from coupons import audit
 from coupons.models import Coupon, CouponEvent, EventKind, Redemption, RedemptionState
 from coupons.redemption.coupon_life import CouponLife, Obstacle, OrderUse, life_of_code, life_of_redemption
+from coupons.redemption.overtaken import Overtaken, repeats_if_overtaken
 from coupons.runtime.failpoints import REDEMPTION_COMMITTED, REDEMPTION_WRITTEN, failpoint
 from coupons.runtime.id_sequences import heals_id_sequences
 
@@ -26,6 +29,12 @@ logger = logging.getLogger(__name__)
 
 MAX_HOLD_SEC = 86_400
 TIDY_BATCH = 1_000
+
+_LOCK = """
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL lock_timeout = {wait_ms};
+    SELECT FROM coupons_coupon WHERE {condition} FOR NO KEY UPDATE
+"""
 
 MayTouch = Callable[[UUID], bool]
 """Says whether the caller may touch a campaign. A coupon of another one does not exist for the caller."""
@@ -66,6 +75,7 @@ class RedemptionResult:
 
 
 @heals_id_sequences
+@repeats_if_overtaken
 def redeem(
     *,
     code: str,
@@ -103,6 +113,7 @@ def redeem(
 
 
 @heals_id_sequences
+@repeats_if_overtaken
 def confirm_hold(*, redemption_id: UUID, actor: str, may_touch: MayTouch) -> RedemptionResult:
     """Makes a hold final. Raises NoSuchCoupon, OrderReturned or HoldEnded."""
     with transaction.atomic(durable=True):
@@ -121,6 +132,7 @@ def confirm_hold(*, redemption_id: UUID, actor: str, may_touch: MayTouch) -> Red
 
 
 @heals_id_sequences
+@repeats_if_overtaken
 def return_redemption(
     *, redemption_id: UUID, reason: str, actor: str, may_touch: MayTouch, audited: bool = False
 ) -> RedemptionResult:
@@ -139,6 +151,7 @@ def return_redemption(
 
 
 @heals_id_sequences
+@repeats_if_overtaken
 def revoke_coupon(*, code: str, reason: str, actor: str, may_touch: MayTouch) -> CouponLife:
     """Takes a coupon from its user for good, and ends a hold of it. Returns its life from before.
 
@@ -176,14 +189,21 @@ def tidy_lapsed_holds(*, actor: str) -> int:
                 life, use = _locked_use(redemption_id, lambda campaign_id: True)
                 if use.state == RedemptionState.HELD and not life.is_held_by(use):
                     _end(life, use, RedemptionState.LAPSED, actor, "")
+                    failpoint(REDEMPTION_WRITTEN)
                     count += 1
     return count
 
 
 def _lock(condition: str, values: list[Any]) -> None:
-    """Serialises everything that changes this coupon's life. Does not collide with the foreign keys' locks."""
+    """Serialises everything that changes this coupon's life. Does not collide with the foreign keys' locks.
+
+    Whatever the role's default is, the statements that follow see what others have committed by then. A coupon whose
+    lock a process keeps that stands still is no PostgreSQL that hangs: the wait ends before the API's own, which would
+    open the circuit breaker to all coupons.
+    """
+    wait_ms = settings.API_DATABASE_TIMEOUT_MS // 2
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT FROM coupons_coupon WHERE {condition} FOR NO KEY UPDATE", values)
+        cursor.execute(_LOCK.format(wait_ms=wait_ms, condition=condition), values)
 
 
 def _locked_use(redemption_id: UUID, may_touch: MayTouch) -> tuple[CouponLife, OrderUse]:
@@ -248,7 +268,7 @@ def _change(before: OrderUse, after: OrderUse, *, ended_at: datetime | None) -> 
         state=after.state, hold_until=after.hold_until, redeemed_at=after.redeemed_at, ended_at=ended_at
     )
     if changed != 1:
-        raise RuntimeError(f"redemption {before.id} was changed without the lock of its coupon")
+        raise Overtaken(f"redemption {before.id} was changed without the lock of its coupon")
 
 
 def _record(life: CouponLife, use: OrderUse | None, kind: EventKind, actor: str, reason: str) -> None:

@@ -1,33 +1,14 @@
 """The checkout: check, redeem, hold, confirm, return, revoke, and a user's own coupons."""
 
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
-from coupons.models import Campaign, Coupon, CouponEvent, Redemption
+from coupons.models import Coupon, Redemption
 from coupons.runtime.clock import database_now
+from tests.support.checkout import coupon_of, kinds
 from tests.support.http import Api, assert_problem, json_of
 from tests.support.issuer import Issuer
 from tests.support.service import Service
-from tests.support.tickets import admit, issue, ticket
-
-
-def coupon_of(service: Service, user_id: str = "42", **terms: Any) -> Coupon:
-    campaign = service.campaign(10)
-    (sequence,) = admit(campaign, user_id)
-    issue(ticket(campaign, user_id, sequence))
-    set_terms(campaign, **terms)
-    return Coupon.objects.get(campaign=campaign, user_id=user_id)
-
-
-def set_terms(campaign: Campaign, **terms: Any) -> None:
-    """Whatever an operator might: tests need coupons that are expired by now."""
-    if terms:
-        Campaign.objects.filter(pk=campaign.pk).update(**terms)
-
-
-def kinds(coupon: Coupon) -> list[str]:
-    return list(CouponEvent.objects.filter(coupon=coupon).order_by("id").values_list("kind", flat=True))
 
 
 def test_a_coupon_is_checked_redeemed_and_returned(api: Api, service: Service) -> None:

@@ -180,6 +180,9 @@ class Service(Injection):
     def post(self, path: str) -> urllib3.BaseHTTPResponse:
         return self._pool.request("POST", f"{self.url}/api/v1/{path}", headers=HEADERS)
 
+    def post_json(self, path: str, body: object) -> urllib3.BaseHTTPResponse:
+        return self._pool.request("POST", f"{self.url}/api/v1/{path}", json=body, headers=HEADERS)
+
     def patch(self, path: str, body: object) -> urllib3.BaseHTTPResponse:
         return self._pool.request("PATCH", f"{self.url}/api/v1/{path}", json=body, headers=HEADERS)
 
