@@ -4,10 +4,12 @@ They ask PostgreSQL alone. A code comes in a body, never in a URL, which proxies
 """
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -16,12 +18,11 @@ from rest_framework.response import Response
 from coupons.api.authentication import must_act_for
 from coupons.api.circuit_breakers import asking_postgresql
 from coupons.api.parsers import StrictPagination
+from coupons.api.problem_responses import json_response
 from coupons.api.redemption_serializers import (
-    CheckDocument,
     CheckSerializer,
     CouponDocument,
     RedeemSerializer,
-    RedemptionDocument,
     ReturnSerializer,
     RevokedDocument,
     RevokeSerializer,
@@ -32,7 +33,7 @@ from coupons.auth.caller import Caller
 from coupons.messaging.messages import is_user_id
 from coupons.models import Coupon, Scope
 from coupons.redemption import redeem
-from coupons.redemption.coupon_life import life_of_code, life_of_redemption
+from coupons.redemption.coupon_life import CouponLife, life_of_code, life_of_redemption
 from coupons.redemption.coupon_lists import list_coupons
 from coupons.redemption.redeem import RedemptionResult
 
@@ -45,23 +46,13 @@ class CheckView(LimitedView):
 
     scopes = {"POST": "redeem"}
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         asked = CheckSerializer(data=request.data).checked()
         with asking_postgresql():
             life = life_of_code(asked["code"])
         if life is None or not self.caller.may_touch(life.campaign_id):
             raise NotFound(NO_SUCH_COUPON)
-        obstacles = life.obstacles(user_id=asked.get("user_id"))
-        document = {
-            "redeemable": not obstacles,
-            "reasons": obstacles,
-            "campaign": life.campaign_id,
-            "status": life.status,
-            "valid_from": life.valid_from,
-            "valid_until": life.valid_until,
-            "metadata": life.metadata,
-        }
-        return Response(CheckDocument(document).data)
+        return json_response(check_document(life, user_id=asked.get("user_id")), 200)
 
 
 class RedemptionListView(LimitedView):
@@ -69,7 +60,7 @@ class RedemptionListView(LimitedView):
 
     scopes = {"POST": "redeem"}
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         asked = RedeemSerializer(data=request.data).checked()
         with asking_postgresql():
             result = redeem.redeem(
@@ -81,7 +72,7 @@ class RedemptionListView(LimitedView):
                 may_touch=self.caller.may_touch,
             )
         location = {"Location": reverse("redemption", args=[result.use.id])}
-        return Response(_present(result), status=201 if result.is_new else 200, headers=location)
+        return json_response(document_of(result), 201 if result.is_new else 200, location)
 
 
 class RedemptionView(LimitedView):
@@ -89,12 +80,12 @@ class RedemptionView(LimitedView):
 
     scopes = {"GET": "redeem"}
 
-    def get(self, request: Request, redemption_id: str) -> Response:
+    def get(self, request: Request, redemption_id: str) -> HttpResponse:
         with asking_postgresql():
             life = life_of_redemption(_parse_id(redemption_id))
         if life is None or life.asked is None or not self.caller.may_touch(life.campaign_id):
             raise NotFound(NO_SUCH_REDEMPTION)
-        return Response(_present(RedemptionResult(life, life.asked, is_new=False)))
+        return json_response(document_of(RedemptionResult(life, life.asked, is_new=False)), 200)
 
 
 class ConfirmView(LimitedView):
@@ -102,13 +93,13 @@ class ConfirmView(LimitedView):
 
     scopes = {"POST": "redeem"}
 
-    def post(self, request: Request, redemption_id: str) -> Response:
+    def post(self, request: Request, redemption_id: str) -> HttpResponse:
         found = _parse_id(redemption_id)
         with asking_postgresql():
             result = redeem.confirm_hold(
                 redemption_id=found, actor=actor_of(self.caller), may_touch=self.caller.may_touch
             )
-        return Response(_present(result))
+        return json_response(document_of(result), 200)
 
 
 class ReturnView(LimitedView):
@@ -116,14 +107,14 @@ class ReturnView(LimitedView):
 
     scopes = {"POST": "redeem"}
 
-    def post(self, request: Request, redemption_id: str) -> Response:
+    def post(self, request: Request, redemption_id: str) -> HttpResponse:
         found = _parse_id(redemption_id)
         reason = ReturnSerializer(data=request.data).checked()["reason"]
         with asking_postgresql():
             result = redeem.return_redemption(
                 redemption_id=found, reason=reason, actor=actor_of(self.caller), may_touch=self.caller.may_touch
             )
-        return Response(_present(result))
+        return json_response(document_of(result), 200)
 
 
 class RevokeView(LimitedView):
@@ -131,7 +122,7 @@ class RevokeView(LimitedView):
 
     scopes = {"POST": "manage"}
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         asked = RevokeSerializer(data=request.data).checked()
         with asking_postgresql():
             life = redeem.revoke_coupon(**asked, actor=actor_of(self.caller), may_touch=self.caller.may_touch)
@@ -176,18 +167,37 @@ def _parse_id(text: str) -> UUID:
     raise NotFound(NO_SUCH_REDEMPTION)
 
 
-def _present(result: RedemptionResult) -> dict[str, Any]:
+# A checkout waits for these, so they are plain dicts, as the answers to applications are (serializers.py).
+def document_of(result: RedemptionResult) -> dict[str, Any]:
+    """Returns a RedemptionDocument."""
     life, use = result.life, result.use
-    values = {
-        "id": use.id,
+    return {
+        "id": str(use.id),
         "status": use.state,
         "order_ref": use.order_ref,
-        "hold_until": use.hold_until,
-        "redeemed_at": use.redeemed_at,
-        "campaign": life.campaign_id,
+        "hold_until": _written(use.hold_until),
+        "redeemed_at": _written(use.redeemed_at),
+        "campaign": str(life.campaign_id),
         "user_id": life.user_id,
         "sequence": life.sequence,
-        "valid_until": life.valid_until,
+        "valid_until": _written(life.valid_until),
         "metadata": life.metadata,
     }
-    return dict(RedemptionDocument(values).data)
+
+
+def check_document(life: CouponLife, *, user_id: str | None) -> dict[str, Any]:
+    """Returns a CheckDocument."""
+    obstacles = life.obstacles(user_id=user_id)
+    return {
+        "redeemable": not obstacles,
+        "reasons": obstacles,
+        "campaign": str(life.campaign_id),
+        "status": life.status,
+        "valid_from": _written(life.valid_from),
+        "valid_until": _written(life.valid_until),
+        "metadata": life.metadata,
+    }
+
+
+def _written(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

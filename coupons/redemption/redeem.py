@@ -36,6 +36,14 @@ _LOCK = """
     SELECT FROM coupons_coupon WHERE {condition} FOR NO KEY UPDATE
 """
 
+_INSERT = """
+    WITH inserted AS (
+        INSERT INTO coupons_redemption (id, coupon_id, order_ref, state, hold_until, redeemed_at, created_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
+    )
+    INSERT INTO coupons_couponevent (coupon_id, redemption_id, kind, at, actor, reason) VALUES (%s, %s, %s, %s, %s, '')
+"""
+
 MayTouch = Callable[[UUID], bool]
 """Says whether the caller may touch a campaign. A coupon of another one does not exist for the caller."""
 
@@ -233,19 +241,18 @@ def _begin(life: CouponLife, order_ref: str, hold_sec: int | None, actor: str) -
         redeemed_at=life.now if hold_sec is None else None,
     )
     if asked is None:
-        Redemption.objects.create(
-            id=use.id,
-            coupon_id=life.id,
-            order_ref=order_ref,
-            state=use.state,
-            hold_until=use.hold_until,
-            redeemed_at=use.redeemed_at,
-            created_at=life.now,
-        )
+        _insert(life, use, actor)
     else:
         _change(asked, use, ended_at=None)
-    _record(life, use, EventKind(use.state), actor, "")
+        _record(life, use, EventKind(use.state), actor, "")
     return use
+
+
+def _insert(life: CouponLife, use: OrderUse, actor: str) -> None:
+    """Writes a redemption and its event in one round trip: two of the ORM's take a third of a redemption's time."""
+    values: list[Any] = [use.id, life.id, use.order_ref, use.state, use.hold_until, use.redeemed_at, life.now]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, [*values, life.id, use.id, use.state, life.now, actor])
 
 
 def _confirm(life: CouponLife, use: OrderUse, actor: str) -> OrderUse:
