@@ -19,7 +19,7 @@ from coupons.front.request import Request, Send
 SIDE_THREADS, SIDE_WAITING = 2, 4
 """For the probes, and the same for the pages."""
 CHECKOUT = ("/api/v1/redemptions", "/api/v1/coupons/")
-CHECKOUT_THREADS, CHECKOUT_WAITING = 4, 128
+CHECKOUT_THREADS, CHECKOUT_WAITING = 16, 128
 
 
 class DjangoThreads:
