@@ -25,7 +25,7 @@ from harness import log_folder
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 3
 """The version of the JSON file's format. Raise it when a reader of the old format would misread the new one."""
-PARTS = ("web", "waits", "redemptions", "consumer", "memory", "ledger", "growth")
+PARTS = ("web", "waits", "redemptions", "consumer", "memory", "ledger", "export", "growth")
 """The parts in the order of their run: the last ones leave a million rows. Each is a module with `measure(run)`, which
 returns figures and marks."""
 EXIT_FAILED, EXIT_MARK_MISSED, EXIT_INTERRUPTED = 1, 3, 130

@@ -15,6 +15,7 @@ from django.utils.timezone import localtime
 
 from coupons.admin import live_state
 from coupons.admin.campaign_form import EDITABLE, CampaignForm
+from coupons.admin.export import NAME, export_urls
 from coupons.admin.forms import ConfirmationForm
 from coupons.admin.live_state import LiveState
 from coupons.admin.pages import OperatorAdmin, OperatorChangeList, actor_of, badge, errors_as_messages, number
@@ -100,6 +101,10 @@ class CampaignAdmin(OperatorAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return self.has_operate_permission(request) or super().has_view_permission(request, obj)
 
+    # --- export ---------------------------------------------------------------------------------------
+    def get_urls(self) -> list[Any]:
+        return [*export_urls(self), *super().get_urls()]
+
     # --- create and edit ------------------------------------------------------------------------------
     def get_fieldsets(self, request: HttpRequest, obj: Campaign | None = None) -> Any:
         if obj is None:
@@ -157,7 +162,9 @@ class CampaignAdmin(OperatorAdmin):
 
     # --- display --------------------------------------------------------------------------------------
     def panel(self, row: Campaign) -> dict[str, Any]:
-        return {"live": live_state.read_live_states([row])[row.pk], "state_badge": self.state_badge(row)}
+        export_url = reverse(f"admin:{NAME}", args=[row.pk])
+        live = live_state.read_live_states([row])[row.pk]
+        return {"live": live, "state_badge": self.state_badge(row), "export_url": export_url}
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, campaign: Campaign) -> SafeString:

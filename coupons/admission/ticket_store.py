@@ -64,6 +64,13 @@ def mark_unpublished(*, campaign_id: UUID, epoch: int, partition: int) -> int:
     return count
 
 
+def erase(*, campaign_id: UUID, former_epoch: int, epoch: int, user_id: str, pseudonym: str) -> bool:
+    """Gives the user's ticket to the pseudonym, and takes over the epoch that PostgreSQL has raised for that. Returns
+    whether there was one. Idempotent; when it raises, a rebuild does the same (recovery/gather.py)."""
+    reply = gate.run("erase", campaign_id, former_epoch, [epoch, user_id, pseudonym])
+    return bool(reply[0] == "ERASED")
+
+
 def pending_between(*, campaign_id: UUID, epoch: int, min_score: int, max_score: int, limit: int) -> list[Held]:
     """Returns at most `limit` (<= 1,000) pending tickets by score, lowest first."""
     _, *values = gate.run("pending_range", campaign_id, epoch, [min_score, max_score, limit])

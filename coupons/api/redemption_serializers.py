@@ -1,5 +1,6 @@
 """Checks what a checkout sends, and makes the documents that it gets."""
 
+from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
@@ -79,6 +80,20 @@ def read_status(request: Request) -> str | None:
     if len(given) > 1 or given[0] not in list(CouponStatus):
         raise serializers.ValidationError({"status": [f"Give one of {', '.join(CouponStatus)}."]})
     return given[0]
+
+
+def read_since(request: Request) -> datetime | None:
+    """Returns the time from which on coupons are exported. Raises ValidationError."""
+    given = request.query_params.getlist("since")
+    if not given:
+        return None
+    if len(given) > 1:
+        raise serializers.ValidationError({"since": ["Give one time."]})
+    try:
+        since: datetime = MomentField().run_validation(given[0])
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({"since": error.detail}) from None
+    return since
 
 
 # The answers' documents. These classes have no docstrings, as drf-spectacular shows docstrings to clients.

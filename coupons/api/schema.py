@@ -13,9 +13,10 @@ from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse, extend_schema
 
-from coupons.api import redemption_serializers, redemptions, serializers, views
+from coupons.api import export, redemption_serializers, redemptions, serializers, views
 from coupons.api.idempotency import KEY
 from coupons.api.parsers import MAX_LIMIT, MAX_OFFSET
 from coupons.api.problems import CONTENT_TYPE, KINDS, Code, Problem
@@ -71,7 +72,7 @@ def _declare(
     handler: Callable[..., object],
     operation_id: str,
     summary: str,
-    good: Mapping[int, Any],
+    good: Mapping[Any, Any],
     *codes: Code,
     parameters: tuple[OpenApiParameter, ...] = (CAMPAIGN_ID,),
     request: object = None,
@@ -183,12 +184,25 @@ _declare(
         redemption_serializers.RevokeSerializer, examples=[OpenApiExample("a code", {"code": CODE, "reason": "fraud"})]
     ),
 )
+STATUS = OpenApiParameter("status", str, enum=[str(each) for each in CouponStatus])
+_declare(
+    export.CouponsFileView.get, "export_coupons", "All coupons of a campaign as a CSV file",
+    {(200, export.CSV): OpenApiResponse(
+        OpenApiTypes.STR,
+        description="UTF-8 with a byte order mark. A cell that a spreadsheet would run begins with `'`: drop one "
+        "`'` at the start of a cell to get its exact value. `code` is empty without the scope redeem.",
+    )},
+    Code.NOT_FOUND,
+    parameters=(
+        CAMPAIGN_ID, STATUS,
+        OpenApiParameter("since", OpenApiTypes.DATETIME, description="Only coupons that were issued then or later."),
+    ),
+)
 _declare(
     redemptions.UserCouponsView.get, "user_coupons", "A user's coupons, newest first",
     {200: redemption_serializers.CouponListDocument}, Code.NOT_FOUND,
     parameters=(
-        OpenApiParameter("user_id", str, OpenApiParameter.PATH), LIMIT, OFFSET,
-        OpenApiParameter("status", str, enum=[str(each) for each in CouponStatus]),
+        OpenApiParameter("user_id", str, OpenApiParameter.PATH), LIMIT, OFFSET, STATUS,
     ),
 )
 # fmt: on

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from coupons.api import redemptions, views
+from coupons.api import export, redemptions, views
 
 urlpatterns = [
     path("campaigns/<str:campaign_id>/apply", views.ApplyView.as_view(), name="apply"),
@@ -12,6 +12,7 @@ urlpatterns = [
         views.CampaignActionView.as_view(),
         name="campaign-action",
     ),
+    path("campaigns/<str:campaign_id>/coupons.csv", export.CouponsFileView.as_view(), name="coupons-file"),
     path("coupons/check", redemptions.CheckView.as_view(), name="check"),
     path("coupons/revoke", redemptions.RevokeView.as_view(), name="revoke"),
     path("redemptions", redemptions.RedemptionListView.as_view(), name="redemptions"),

@@ -17,6 +17,7 @@ JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", CONTENT_TYPE.encode())
 NO_STORE = (b"cache-control", b"no-store")
 ALLOW = (b"allow", b"POST, OPTIONS")
+RETRY_EXPORT_SEC = 5
 
 
 class Answer(NamedTuple):
@@ -46,6 +47,13 @@ def refuse_overload(line: str, reason: str) -> Answer:
     QUEUE_REFUSALS.labels(line, reason).inc()
     problem_responses.outages.log("overload", f"the line of the {line} is {reason}")
     return _overloaded()
+
+
+def refuse_export(line: str, reason: str) -> Answer:
+    """As `refuse_overload`; but the places of exports are free again after seconds, not after a moment."""
+    refuse_overload(line, reason)
+    detail = "Other exports are being sent, and few may be at once. Repeat the same request after Retry-After."
+    return refused(Problem(Code.UNAVAILABLE, detail, RETRY_EXPORT_SEC))
 
 
 @cache

@@ -1,7 +1,8 @@
 """Runs Django on threads, and limits how many requests wait for a thread and for how long.
 
 The probes, the pages and the checkout have separate threads, so that load balancers get answers, operators can pause a
-campaign and customers can pay while all other threads of the API are busy.
+campaign and customers can pay while all other threads of the API are busy. So have the exports, which take seconds to
+minutes each, whoever asks for them.
 """
 
 from collections.abc import Iterable
@@ -12,14 +13,19 @@ from a2wsgi import WSGIMiddleware
 from django.conf import settings
 
 from coupons.api.health import PROBES
-from coupons.front.answers import NO_STORE, refuse_overload, send_answer
+from coupons.front.answers import NO_STORE, Answer, refuse_export, refuse_overload, send_answer
+from coupons.front.client_stream import ClientStream
 from coupons.front.overload import Line
 from coupons.front.request import Request, Send
 
 SIDE_THREADS, SIDE_WAITING = 2, 4
-"""For the probes, and the same for the pages."""
+"""For the probes, the same for the pages, and for the exports."""
 CHECKOUT = ("/api/v1/redemptions", "/api/v1/coupons/")
 CHECKOUT_THREADS, CHECKOUT_WAITING = 16, 128
+"""A redemption waits for PostgreSQL's commit most of the time."""
+EXPORTS = "/coupons.csv"
+"""Their addresses end so: the API's (coupons/api/urls.py) and the admin's (coupons/admin/export.py)."""
+CLIENT = "coupons.client"
 
 
 class DjangoThreads:
@@ -28,11 +34,14 @@ class DjangoThreads:
         self._checkout = _ThreadPool("checkout", django, threads=CHECKOUT_THREADS, waiting=CHECKOUT_WAITING)
         self._probes = _ThreadPool("probes", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
         self._pages = _ThreadPool("pages", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
+        self._exports = _ExportThreads("exports", django, threads=SIDE_THREADS, waiting=SIDE_WAITING)
 
     async def __call__(self, request: Request, send: Send) -> None:
         """Expects that the request's body has been read."""
         if request.path.startswith(CHECKOUT):
             await self._checkout(request, send)
+        elif request.path.endswith(EXPORTS):
+            await self._exports(request, send)
         elif request.path.startswith("/api/v1/"):
             await self._api(request, send)
         elif request.path in PROBES:
@@ -54,20 +63,41 @@ class _ThreadPool:
     async def __call__(self, request: Request, send: Send) -> None:
         refusal = await self._line.enter()
         if refusal:
-            await send_answer(send, refuse_overload(self._name, refusal), NO_STORE)
+            await send_answer(send, self._refuse(refusal), NO_STORE)
             return
         try:
-            await self._django(_django_scope(request), request.replay_body, send)
+            await self._run(_django_scope(request), request, send)
         finally:
             self._line.leave()
+
+    def _refuse(self, reason: str) -> Answer:
+        return refuse_overload(self._name, reason)
+
+    async def _run(self, scope: Any, request: Request, send: Send) -> None:
+        await self._django(scope, request.replay_body, send)
+
+
+class _ExportThreads(_ThreadPool):
+    """Stops an answer whose client has gone: its thread and its connection to PostgreSQL are for the next one."""
+
+    def _refuse(self, reason: str) -> Answer:
+        return refuse_export(self._name, reason)
+
+    async def _run(self, scope: Any, request: Request, send: Send) -> None:
+        client = ClientStream(request.receive, send)
+        try:
+            await self._django({**scope, CLIENT: client}, request.replay_body, client.send)
+        finally:
+            client.close()
 
 
 def _hide_scope(django: WSGIApplication) -> WSGIApplication:
     """Removes the ASGI scope that a2wsgi adds: Django's debug page would show the credentials in it."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ.pop("asgi.scope", None)
-        return django(environ, start_response)
+        client: ClientStream | None = environ.pop("asgi.scope", {}).get(CLIENT)
+        answer = django(environ, start_response)
+        return answer if client is None else client.chunks_of(answer)
 
     return application
 

@@ -41,7 +41,8 @@ class BodyRefused(Exception):
 
 
 class Request:
-    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`)."""
+    """`headers` have lower-case names, and one value of a repeated header (`has_repeated_headers`). `receive` is the
+    server's own."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -50,7 +51,7 @@ class Request:
         self.path = scope["path"] = without_prefix(scope["path"])
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.has_repeated_headers = len(self.headers) != len(scope["headers"])
-        self._receive = receive
+        self.receive = receive
         self._max_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         self._body: bytes | None = None
 
@@ -100,7 +101,7 @@ class Request:
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
         try:
             while len(body) < end:
-                message = await self._receive()
+                message = await self.receive()
                 if message["type"] != "http.request":
                     raise BodyRefused(Problem(Code.INVALID, "body: the connection ended before the body did."))
                 body += message.get("body", b"")

@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 
 from coupons.admission import ticket_store
 from coupons.errors import StateStale, one_line
+from coupons.issuing.erased import erased_users
 from coupons.issuing.insert_coupons import IssuableTicket, insert_coupons
 from coupons.models import GIVEN_UP, HELD_CODES, Campaign, Coupon, FailCode, FailEventHistory
 from coupons.runtime.id_sequences import is_id_taken
@@ -35,7 +36,8 @@ class Refusal(NamedTuple, Generic[TicketT]):
 class IssueResult(Generic[TicketT]):
     """The result of a batch. Each ticket is in exactly one of the four lists.
 
-    `given_up` lists tickets whose failed event an operator gave up: they need no further event. `held` lists all users
+    `duplicates` have their row, also under a pseudonym when their user was erased since. `given_up` lists tickets whose
+    failed event an operator gave up: they need no further event. `held` lists all users
     whose ticket the gate held, by campaign: each has a coupon or a FAIL row once the caller commits.
     """
 
@@ -75,6 +77,7 @@ def issue_coupons(tickets: Sequence[TicketT]) -> IssueResult[TicketT]:
     _sort_given_up(result)
     _sort_repeats(repeats, result)
     _sort_unheld(unheld, result)
+    _sort_erased(result)
     if result.written:
         _check_epochs(result)
     return result
@@ -228,6 +231,24 @@ def _sort_unheld(tickets: list[TicketT], result: IssueResult[TicketT]) -> None:
         else:
             reason = "the gate does not hold this ticket: it came too late, or was never admitted"
             result.refused.append(Refusal(ticket, FailCode.NOT_ADMITTED, reason))
+
+
+def _sort_erased(result: IssueResult[TicketT]) -> None:
+    """Moves tickets of users who were erased out of `refused`: their rows are there, under a pseudonym, and a failed
+    event would name the user again.
+
+    Looks after the refusal: the pseudonym's row, which may be its reason, is committed together with what is read here.
+    """
+    if not result.refused:
+        return
+    erased = erased_users({refusal.ticket.campaign_id for refusal in result.refused})
+    refused, result.refused = result.refused, []
+    for refusal in refused:
+        users = erased.get(refusal.ticket.campaign_id)
+        if users is not None and refusal.ticket.user_id in users:
+            result.duplicates.append(refusal.ticket)
+        else:
+            result.refused.append(refusal)
 
 
 def _existing_sequences(tickets: Sequence[IssuableTicket]) -> dict[tuple[UUID, str], int]:

@@ -14,6 +14,7 @@ from coupons.models.failed_events import GIVEN_UP, HELD_CODES, EventStatus, Fail
 from coupons.models.operations import (
     ApiKey,
     AuditEntry,
+    ErasedTicket,
     GivenAnswer,
     Heartbeat,
     JobRun,
@@ -46,6 +47,7 @@ __all__ = [
     "CampaignState",
     "Coupon",
     "CouponEvent",
+    "ErasedTicket",
     "EventKind",
     "EventStatus",
     "FailAttempt",

@@ -108,7 +108,7 @@ LOADED = Q(epoch__gt=0, unloaded_at__isnull=True)
 
 
 class Coupon(models.Model):
-    """One issued coupon. Rows are never changed or deleted.
+    """One issued coupon. Rows are never deleted, and changed only where a user is erased (coupons/erasing/).
 
     The index of `coupon_one_per_user` starts with the user, so it also serves an operator's search by user.
     """

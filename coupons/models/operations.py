@@ -5,6 +5,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from coupons.models.campaigns import MAX_USER_ID_LENGTH, Campaign
+
 
 class PartitionOffset(models.Model):
     """How far the consumers have read a partition: every message below `next_offset` is a coupon or a failed event.
@@ -76,8 +78,8 @@ class ApiKey(models.Model):
 class AuditEntry(models.Model):
     """One act of an operator: actor, act, time and reason. Written in the transaction of the act (coupons/audit.py).
 
-    Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE (migration 0007). They name their object without a
-    foreign key, so that they outlive it.
+    Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE (migration 0007), except that a user's id becomes a
+    pseudonym when the user is erased (0016). They name their object without a foreign key, so that they outlive it.
     """
 
     at = models.DateTimeField(db_default=Now())
@@ -98,6 +100,27 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.what} ({self.object_name})"
+
+
+class ErasedTicket(models.Model):
+    """A ticket whose user was erased (coupons/erasing/). It recognises the user's id, without storing it, in what may
+    still come: a message of the topic, or an older copy of Redis.
+
+    `digest` is an HMAC of campaign and user id with a code key (issuing/erased.py).
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, db_index=False)
+    digest = models.CharField(max_length=64)
+    code_key = models.CharField(max_length=80)
+    pseudonym = models.CharField(max_length=MAX_USER_ID_LENGTH)
+    erased_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = "erased ticket"
+        constraints = [models.UniqueConstraint(fields=("campaign", "digest"), name="erasedticket_one_per_user")]
+
+    def __str__(self) -> str:
+        return self.pseudonym
 
 
 class LogInCount(models.Model):

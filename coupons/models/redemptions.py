@@ -70,7 +70,8 @@ class EventKind(models.TextChoices):
 
 
 class CouponEvent(models.Model):
-    """One step in a coupon's life: who, when, what, why. Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE.
+    """One step in a coupon's life: who, when, what, why. Rows are final: a trigger refuses UPDATE, DELETE and TRUNCATE,
+    except that a user's id becomes a pseudonym when the user is erased (migration 0016).
 
     Written in the transaction of the step. The one event that revokes a coupon is the only record of it.
     """

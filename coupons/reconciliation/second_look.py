@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from coupons.admission import ticket_store
 from coupons.admission.gate import Held
+from coupons.issuing.erased import erased_users
 from coupons.messaging.topics import PartitionLag, partition_lags
 from coupons.models import HELD_CODES, Campaign, Coupon, EventStatus, FailEventHistory
 
@@ -46,6 +47,9 @@ class SecondLook:
         events = FailEventHistory.objects.filter(campaign=campaign, user_id__in=users, sequence__isnull=False)
         failed = events.exclude(event_status=EventStatus.SUCCESS).filter(error_code__in=HELD_CODES)
         coupons = Coupon.objects.filter(campaign=campaign, user_id__in=users)
+        # Their tickets and rows are a pseudonym's by now; a message that the topic still has names them all the same.
+        erased = erased_users([campaign.pk]).get(campaign.pk, ())
+        self._erased = {user_id for user_id in users if user_id in erased}
         self._events = set(events.values_list("user_id", "sequence"))
         self._failed = set(failed.values_list("user_id", "sequence"))
         self._coupons = set(coupons.values_list("user_id", "sequence"))
@@ -57,7 +61,7 @@ class SecondLook:
 
     def is_lost(self, suspect: Suspect) -> bool:
         held = self._held.get(suspect.user_id)
-        return not (held and held.pending) and not self._is_written(suspect)
+        return not (held and held.pending) and not self._is_written(suspect) and not self._is_erased(suspect)
 
     def is_stuck(self, suspect: Suspect) -> bool:
         held = self._held.get(suspect.user_id)
@@ -76,13 +80,17 @@ class SecondLook:
         return held is None or held.sequence != suspect.sequence
 
     def has_no_trace(self, suspect: Suspect) -> bool:
-        return self.is_not_held(suspect) and suspect not in self._coupons and suspect not in self._events
+        is_unwritten = suspect not in self._coupons and suspect not in self._events
+        return self.is_not_held(suspect) and is_unwritten and not self._is_erased(suspect)
 
     def has_no_coupon(self, suspect: Suspect) -> bool:
         return suspect not in self._coupons
 
     def _is_written(self, suspect: Suspect) -> bool:
         return suspect in self._coupons or suspect in self._failed
+
+    def _is_erased(self, suspect: Suspect) -> bool:
+        return suspect.user_id in self._erased
 
     def _is_on_its_way(self, held: Held) -> bool:
         """Whether the consumers may still read its message: it was unread at the start, and the topic still has it."""

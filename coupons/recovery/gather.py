@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from coupons.admission.gate import Held
 from coupons.admission.rebuild import BuiltState, Rebuilding
 from coupons.admission.ticket_store import scan_held
+from coupons.issuing.erased import ErasedUsers, erased_users
 from coupons.issuing.ticket_rows import failed_tickets, issued_tickets, refused_payloads
 from coupons.messaging.log import LoggedMessage, read_log
 from coupons.messaging.messages import Ticket
@@ -57,6 +60,7 @@ def read_logged_tickets(
     former = {campaign.pk: campaign.log_ends for campaign in campaigns}
     ranges = {partition: (lag.start if whole_topic else lag.next_offset, lag.end) for partition, lag in lags.items()}
     refused = {campaign.pk: refused_payloads(campaign.pk) for campaign in campaigns}
+    erased = erased_users(former)
     for message in read_log(ranges):
         ticket, key_id = read_ticket(message.payload, message.headers)
         if ticket is None or ticket.campaign_id not in log.tickets:
@@ -69,11 +73,17 @@ def read_logged_tickets(
             continue
         if came_after or _is_refused(message, refused[campaign_id]):
             continue
+        ticket = _under_its_pseudonym(ticket, erased.get(campaign_id))
         if key_id is None:
             log.add(ticket, message.position)
         elif not is_forged(key_id, forged_keys):
             log.unverified[campaign_id].append(Unverified(key_id, ticket, message.position))
     return log
+
+
+def _under_its_pseudonym(ticket: Ticket, erased: ErasedUsers | None) -> Ticket:
+    """Returns the ticket as PostgreSQL has it: a user who was erased must not come back from the topic."""
+    return ticket if erased is None else replace(ticket, user_id=erased.current_id(ticket.user_id))
 
 
 def _is_refused(message: LoggedMessage, refused: set[str]) -> bool:
@@ -95,10 +105,12 @@ def build_state(campaign: Campaign, rebuilding: Rebuilding, logged: Logged) -> B
         logger.warning(
             "rebuild.older_copy campaign=%s epoch=%d rebuilt=%d", campaign_id, rebuilding.epoch, campaign.mended_epoch
         )
+    erased = erased_users([campaign_id]).get(campaign_id)
     for ticket in () if is_older_copy else scan_held(campaign_id):
-        known = logged.get(ticket.user_id)
+        user_id = ticket.user_id if erased is None else erased.current_id(ticket.user_id)
+        known = logged.get(user_id)
         score = known[1] if known and known[0] == ticket.sequence else _unlogged_score(ticket)
-        state.add_pending(ticket.user_id, ticket.sequence, score)
+        state.add_pending(user_id, ticket.sequence, score)
     for row in failed_tickets(campaign_id):
         state.add_settled(row.user_id, row.sequence)
     for row in issued_tickets(campaign_id):

@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Djang
 
 from coupons.admission.ticket_store import scan_tickets
 from coupons.errors import DATABASE_DOWN, OperatorError, RetryLater, UnknownMessageKey
+from coupons.issuing.erased import erased_users
 from coupons.issuing.ticket_rows import written_sequences
 from coupons.messaging.log import read_log
 from coupons.messaging.messages import Ticket
@@ -45,8 +46,10 @@ class Unverified(NamedTuple):
 
 def unaccounted(campaign_id: UUID, messages: Sequence[Unverified]) -> list[Unverified]:
     """Returns messages that may be a lost promise: the user has neither a coupon nor a failed event that holds the
-    ticket, and no operator has given up the failed event of the message."""
+    ticket, was not erased, and no operator has given up the failed event of the message."""
     left: list[Unverified] = []
+    erased = erased_users([campaign_id]).get(campaign_id, ())
+    messages = [each for each in messages if each.ticket.user_id not in erased]
     for start in range(0, len(messages), CHUNK):
         chunk = messages[start : start + CHUNK]
         written = written_sequences(campaign_id, [each.ticket.user_id for each in chunk])

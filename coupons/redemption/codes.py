@@ -15,7 +15,7 @@ from uuid import UUID
 from django.conf import settings
 
 from coupons.errors import OperatorError, UnknownCodeKey
-from coupons.models import LOADED, Campaign
+from coupons.models import LOADED, Campaign, ErasedTicket
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 SYMBOLS: Final = 16
@@ -96,7 +96,9 @@ def secret_of(key_id: str) -> bytes:
 def unknown_code_keys() -> str:
     """Says which keys campaigns need that are not known here, and what to do; "" if none is missing."""
     unknown = Campaign.objects.filter(LOADED).exclude(code_key="").exclude(code_key__in=settings.CODE_KEYS)
-    found = sorted(set(unknown.order_by().values_list("code_key", flat=True)))
+    erased_with = ErasedTicket.objects.exclude(code_key__in=settings.CODE_KEYS)
+    named = [rows.order_by().values_list("code_key", flat=True).distinct() for rows in (unknown, erased_with)]
+    found = sorted({*named[0], *named[1]})
     return _unknown(", ".join(found)) if found else ""
 
 

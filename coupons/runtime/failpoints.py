@@ -42,6 +42,7 @@ PUSH_COMMITTED: Final = "push.committed"  # PostgreSQL has an operator's change,
 PUSH_LOWERED: Final = "push.lowered"  # Redis stops at a lower quantity, PostgreSQL has not committed it
 REDEMPTION_WRITTEN: Final = "redemption.written"  # a step of a coupon's life is written, the transaction is open
 REDEMPTION_COMMITTED: Final = "redemption.committed"  # PostgreSQL has committed the step, the client has no answer
+ERASURE_COMMITTED: Final = "erasure.committed"  # PostgreSQL has the pseudonym, Redis the user's id
 RELAY_PUBLISHED: Final = "relay.published"  # Kafka has acknowledged, the tickets are not marked
 
 POINTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and "." in str(value))

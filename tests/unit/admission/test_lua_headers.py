@@ -25,6 +25,7 @@ KNOWN: dict[str, set[str]] = {
     "refusal_state": {"CURRENT", *REFUSALS},
     "load": {"LOADED", "EXISTS"},
     "push": {code for code in PushResult if code is not PushResult.LOWERING},
+    "erase": {"ERASED", "NO_TICKET"},
     "lower": {PushResult.LOWERING, PushResult.SUPERSEDED, PushResult.BELOW_ADMITTED},
     "begin_rebuild": {"BEGUN"},
     "finish_rebuild": {"REBUILT", "NOT_THE_REBUILDER", "INCOMPLETE"},
