@@ -27,7 +27,8 @@ class KeyForm(ActingForm):
         choices=[
             (Scope.APPLY, "apply: for any user"),
             (Scope.READ, "read: campaigns, any user's ticket and code"),
-            (Scope.MANAGE, "manage: create, open, change and close campaigns"),
+            (Scope.MANAGE, "manage: create, open, change and close campaigns, revoke coupons"),
+            (Scope.REDEEM, "redeem: check, redeem, hold and return coupons, see codes"),
         ],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Select at least one scope."},

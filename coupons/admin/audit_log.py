@@ -20,7 +20,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     def matches(self, term: str) -> Q:
         """Compares exactly, so that two indexes serve the search."""
-        kinds = ["coupons.campaign", "coupons.faileventhistory", "coupons.apikey", "auth.user", "auth.group"]
+        kinds = ["coupons.campaign", "coupons.coupon", "coupons.faileventhistory", "coupons.apikey"]
+        kinds += ["auth.user", "auth.group"]
         return Q(actor=term) | Q(kind__in=kinds, object_id=term)
 
     @admin.display

@@ -8,17 +8,16 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 
 from coupons.admin import live_state
-from coupons.admin.campaign_form import EDITABLE, CampaignForm
+from coupons.admin.campaign_coupons import read_coupon_panel
+from coupons.admin.campaign_form import EDITABLE, SALE, CampaignForm
 from coupons.admin.export import NAME, export_urls
 from coupons.admin.forms import ConfirmationForm
 from coupons.admin.live_state import LiveState
-from coupons.admin.pages import OperatorAdmin, OperatorChangeList, actor_of, badge, errors_as_messages, number
+from coupons.admin.pages import OperatorAdmin, OperatorChangeList, actor_of, badge, errors_as_messages, moment, number
 from coupons.campaigns import lifecycle
 from coupons.errors import PushDidNotArrive
 from coupons.models import Campaign, CampaignState
@@ -95,8 +94,8 @@ class CampaignAdmin(OperatorAdmin):
         return request.user.has_perm("coupons.operate_campaign")
 
     def has_change_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
-        """Operators may edit a campaign until it is closed."""
-        return self.has_operate_permission(request) and (obj is None or obj.state != CampaignState.CLOSED)
+        """Also of a closed campaign: its coupons may become valid for longer (get_readonly_fields)."""
+        return self.has_operate_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Campaign | None = None) -> bool:
         return self.has_operate_permission(request) or super().has_view_permission(request, obj)
@@ -112,6 +111,10 @@ class CampaignAdmin(OperatorAdmin):
         can_change = self.has_change_permission(request, obj)
         fields = (*EDITABLE, "reason", "shown_revision") if can_change else EDITABLE
         return [(None, {"fields": fields}), ("Record", {"fields": self.readonly_fields})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Campaign | None = None) -> Any:
+        closed = obj is not None and obj.state == CampaignState.CLOSED
+        return (*self.readonly_fields, *SALE) if closed else self.readonly_fields
 
     def response_post_save_add(self, request: HttpRequest, obj: Campaign) -> HttpResponseRedirect:
         """Redirects to the new campaign's page, where it can be opened."""
@@ -161,10 +164,13 @@ class CampaignAdmin(OperatorAdmin):
         return None
 
     # --- display --------------------------------------------------------------------------------------
-    def panel(self, row: Campaign) -> dict[str, Any]:
-        export_url = reverse(f"admin:{NAME}", args=[row.pk])
-        live = live_state.read_live_states([row])[row.pk]
-        return {"live": live, "state_badge": self.state_badge(row), "export_url": export_url}
+    def panel(self, request: HttpRequest, row: Campaign) -> dict[str, Any]:
+        return {
+            "live": live_state.read_live_states([row])[row.pk],
+            "state_badge": self.state_badge(row),
+            "export_url": reverse(f"admin:{NAME}", args=[row.pk]),
+            "coupons": read_coupon_panel(row, asked="count" in request.GET),
+        }
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, campaign: Campaign) -> SafeString:
@@ -172,8 +178,8 @@ class CampaignAdmin(OperatorAdmin):
 
     @admin.display(description=f"window ({settings.TIME_ZONE})", ordering="opens_at")
     def window(self, campaign: Campaign) -> SafeString:
-        closes_at = localize(localtime(campaign.closes_at)) if campaign.closes_at else "no end"
-        return format_html("{}<br>{}", localize(localtime(campaign.opens_at)), closes_at)
+        closes_at = moment(campaign.closes_at) if campaign.closes_at else "no end"
+        return format_html("{}<br>{}", moment(campaign.opens_at), closes_at)
 
     @admin.display
     def admitted(self, campaign: Campaign) -> SafeString:

@@ -7,6 +7,7 @@ names the rows and asks for the reason, and acts when that page is submitted.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from django.contrib import admin, messages
@@ -19,9 +20,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.formats import localize
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from django.views.decorators.csrf import csrf_protect
 
 from coupons.admin.forms import EXPECTED, ActingForm, explain
@@ -50,7 +53,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # takes no paramet
     def _counted(self) -> int:
         # The LIMIT ends the scan. In the list's order, the index of that order serves it; in none, PostgreSQL may scan
         # the table from its start and reach a recent campaign's rows only at the end.
-        return int(self.object_list[: MAX_LISTED + 1].count())
+        return int(self.object_list.values("pk")[: MAX_LISTED + 1].count())  # without what is computed for each row
 
 
 class OperatorChangeList(ChangeList):
@@ -118,7 +121,7 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
         """Returns the actions that the row's page offers, with their labels. Those that the user may run appear."""
         return {}
 
-    def panel(self, row: Any) -> dict[str, Any]:
+    def panel(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Returns what the row's page shows above its fields."""
         return {}
 
@@ -127,7 +130,7 @@ class OperatorAdmin(AuditedHistory, admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         show_as_stored(context)
         if row := context["original"]:
-            context.update(self.panel(row))
+            context.update(self.panel(request, row))
             allowed = self.get_actions(request)
             context["buttons"] = {name: label for name, label in self.buttons(row).items() if name in allowed}
             context["final_actions"] = self.final_actions
@@ -268,6 +271,11 @@ def badge(text: str, kind: str) -> SafeString:
 
 def number(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
+
+
+def moment(value: datetime) -> str:
+    """Writes a time as forms and lists do. The page names the zone beside it."""
+    return localize(localtime(value))
 
 
 def campaign_link(campaign: Campaign | None) -> SafeString | str:

@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from coupons.auth.api_keys import create_api_key
 from coupons.models import FailCode, FailEventHistory
+from tests.support.coupons import coupon_in, use
 from tests.support.operators import campaign_page, event_page
 from tests.support.service import Service
 from tests.support.webdriver import Browser, browser, log_in
@@ -28,6 +29,8 @@ def pages_of_the_admin(service: Service) -> list[str]:
         payload_hash=sha256(payload).hexdigest(),
     )
     key, _ = create_api_key(name="shop", scopes=["read"], actor="test")
+    coupon = coupon_in(campaign)
+    use(coupon, hold_sec=600)
     lists = [f"coupons_{name}" for name in ("campaign", "coupon", "faileventhistory", "jobrun", "apikey", "auditentry")]
     return [
         reverse("admin:index"),
@@ -36,6 +39,8 @@ def pages_of_the_admin(service: Service) -> list[str]:
         campaign_page(campaign),
         reverse("admin:coupons_campaign_history", args=[campaign.pk]),
         event_page(event),
+        reverse("admin:coupons_coupon_change", args=[coupon.pk]),
+        reverse("admin:coupons_coupon_history", args=[coupon.pk]),
         reverse("admin:coupons_apikey_add"),
         reverse("admin:coupons_apikey_change", args=[key.pk]),
         reverse("admin:auth_user_add"),

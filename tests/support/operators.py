@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from coupons.models import ApiKey, AuditEntry, Campaign, FailEventHistory
+from coupons.models import ApiKey, AuditEntry, Campaign, Coupon, FailEventHistory
 
 VIEW = ("view_campaign", "view_coupon", "view_faileventhistory", "view_jobrun")
 OPERATE = (*VIEW, "add_campaign", "operate_campaign", "retry_failed_event", "give_up_failed_event")
@@ -54,7 +54,7 @@ def messages_of(page: Any) -> list[str]:
     return [f"{message.level_tag}: {message.message}" for message in page.context["messages"]]
 
 
-def history_of(row: Campaign | FailEventHistory | ApiKey) -> list[str]:
+def history_of(row: Campaign | Coupon | FailEventHistory | ApiKey) -> list[str]:
     """What people did with this row in the admin and why, oldest first: "Opened: it is ten"."""
     entries = AuditEntry.objects.filter(kind=row._meta.label_lower, object_id=str(row.pk)).exclude(actor="test")
     return [f"{entry.what}: {entry.reason}" for entry in entries.order_by("pk")]

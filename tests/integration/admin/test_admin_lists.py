@@ -51,10 +51,6 @@ def test_coupons_are_found_by_the_whole_user_id_only(coupons: list[Coupon]) -> N
     assert listed(sign_in(*VIEW), q=" 4 ") == ["CODESECOND2", "CODEFIRST2"]
 
 
-def test_a_coupon_is_found_by_its_code_in_lower_case(coupons: list[Coupon]) -> None:
-    assert listed(sign_in(*VIEW), q="codefirst3") == ["CODEFIRST3"]
-
-
 def test_the_campaign_filter_keeps_the_search(coupons: list[Coupon]) -> None:
     assert listed(sign_in(*VIEW), q="42", campaign__id__exact=str(coupons[0].campaign_id)) == ["CODEFIRST1"]
 

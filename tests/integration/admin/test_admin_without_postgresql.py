@@ -7,7 +7,8 @@ from django.test import Client
 from django.urls import reverse
 
 from coupons.models import Campaign, CampaignState
-from tests.support.operators import CAMPAIGNS, OPERATE, campaign_page, press, sign_in, text_of
+from tests.support.coupons import coupon_in
+from tests.support.operators import CAMPAIGNS, COUPONS, OPERATE, campaign_page, confirm, press, sign_in, text_of
 from tests.support.service import Service
 
 
@@ -22,6 +23,7 @@ def test_each_page_says_that_postgresql_is_down(
     service: Service, operator: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     campaign = service.campaign()
+    coupon = coupon_in(campaign)
     service.stack("stop", "postgres")
     caplog.clear()
 
@@ -29,6 +31,9 @@ def test_each_page_says_that_postgresql_is_down(
         operator.get(reverse("admin:index")),
         operator.get(reverse(CAMPAIGNS)),
         press(operator, campaign, "pause_campaigns"),
+        operator.get(reverse("admin:coupons_coupon_change", args=[coupon.pk])),
+        confirm(operator, coupon, "revoke_coupons"),
+        operator.post(reverse(COUPONS), {"search": coupon.code}),
         Client(raise_request_exception=False).post(reverse("admin:login"), {"username": "op", "password": "x"}),
     ]
 
@@ -36,6 +41,7 @@ def test_each_page_says_that_postgresql_is_down(
         assert page.status_code == 503
         assert "PostgreSQL does not answer" in text_of(page)
         assert int(page["Retry-After"]) >= 1
+    assert coupon.code not in caplog.text
     logged = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage().split(" ")[0] for record in logged] == ["admin.unavailable"] * len(pages)
     assert [record for record in logged if record.exc_info] == []

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from coupons.auth.api_keys import create_api_key
 from coupons.models import ApiKey, Campaign, CampaignState, GivenAnswer
+from tests.support.coupons import coupon_in, use
 from tests.support.failed_events import held
 from tests.support.operators import (
     CAMPAIGNS,
@@ -179,6 +180,8 @@ def test_an_outcome_that_is_not_known_is_said(operator: Client, monkeypatch: pyt
 def test_each_form_carries_an_id_of_its_own(service: Service, operator: Client) -> None:
     campaign, (key, _) = service.campaign(), create_api_key(name="shop", scopes=["read"], actor="test")
     event = held(campaign, "42")
+    coupon, other = coupon_in(campaign), coupon_in(campaign, "43", 2)
+    use(coupon)
     root = Client()
     user = User.objects.create_superuser("root")
     root.force_login(user)
@@ -194,6 +197,8 @@ def test_each_form_carries_an_id_of_its_own(service: Service, operator: Client) 
         press(root, event, "retry_selected"),
         press(root, event, "give_up_selected"),
         run_action(root, CAMPAIGNS, "close_campaigns", campaign),
+        press(root, coupon, "return_redemptions"),
+        press(root, other, "revoke_coupons"),
     ]
 
     ids = [form_on(page)["form_id"] for page in [*map(root.get, addresses), *asking]]

@@ -25,7 +25,17 @@ from django.utils import timezone
 from coupons import audit
 from coupons.auth.api_keys import create_api_key
 from coupons.campaigns import lifecycle
-from coupons.models import ApiKey, Campaign, Coupon, FailAttempt, FailCode, FailEventHistory, JobRun
+from coupons.models import (
+    ApiKey,
+    Campaign,
+    Coupon,
+    CouponEvent,
+    FailAttempt,
+    FailCode,
+    FailEventHistory,
+    JobRun,
+    Redemption,
+)
 from tests.support.commands import run
 from tests.support.http import Api
 from tests.support.operators import CAMPAIGNS, EVENTS, campaign_page, confirm, form_on, press, run_action, values_of
@@ -58,7 +68,10 @@ def fill(campaign: Campaign) -> None:
             given_up_reason=EVIL if number else "",
         )
         FailAttempt.objects.create(event=event, started_at=timezone.now(), actor=EVIL, error_message=EVIL)
-    Coupon.objects.create(campaign=campaign, user_id=EVIL, sequence=1, code=f"<b>{UNSEEN}")
+    coupon = Coupon.objects.create(campaign=campaign, user_id=EVIL, sequence=1, code=f"<b>{UNSEEN}")
+    used = Redemption.objects.create(coupon=coupon, order_ref=EVIL, state="redeemed", redeemed_at=timezone.now())
+    CouponEvent.objects.create(coupon=coupon, redemption=used, kind="redeemed", actor=EVIL, reason=EVIL)
+    Campaign.objects.filter(pk=campaign.pk).update(metadata={EVIL.replace("\0", ""): EVIL})
     key, _ = create_api_key(
         name=f"{SCRIPT}\u202e", scopes=["read"], campaign_ids=[campaign.pk], actor=EVIL, reason=EVIL
     )
@@ -130,6 +143,8 @@ def test_no_admin_page_runs_or_hides_outside_text(operator: Client, campaign: Ca
 
 def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campaign: Campaign) -> None:
     event, key = FailEventHistory.objects.order_by("pk")[0], ApiKey.objects.get(revoked_at=None)
+    coupon, found = Coupon.objects.get(), reverse("admin:coupons_coupon_changelist")
+    returning = press(operator, coupon, "return_redemptions", reason=EVIL)
     pages = {
         "pause, asked": press(operator, campaign, "pause_campaigns", reason=EVIL),
         "pause": confirm(operator, campaign, "pause_campaigns", reason=EVIL),
@@ -142,6 +157,16 @@ def test_no_message_and_no_page_after_an_act_does_either(operator: Client, campa
         "revoke, asked": press(operator, key, "revoke_keys", reason=EVIL),
         "retry, asked": press(operator, event, "retry_selected", reason=EVIL),
         "retry": confirm(operator, event, "retry_selected", reason=EVIL),
+        "return, asked": returning,
+        "revoke a coupon, refused": press(operator, coupon, "revoke_coupons", reason=EVIL),
+        "return": operator.post(
+            reverse("admin:coupons_coupon_change", args=[coupon.pk]), form_on(returning, "confirmed"), follow=True
+        ),
+        "revoke a coupon": confirm(operator, coupon, "revoke_coupons", reason=EVIL),
+        "search": operator.post(found, {"search": EVIL}, follow=True),
+        "metadata, refused": operator.post(
+            campaign_page(campaign), values_of(operator, campaign, metadata=f"{{{EVIL}", quantity=0)
+        ),
         "edit, refused": operator.post(campaign_page(campaign), values_of(operator, campaign, name=EVIL, quantity=0)),
         "a key, refused": operator.post(reverse("admin:coupons_apikey_add"), {"name": EVIL, "scopes": [EVIL]}),
         "a key": operator.post(
