@@ -18,7 +18,8 @@ from coupons.campaigns.redis_sync import settings_of
 from coupons.messaging.positions import PARTITION_STEP
 from coupons.messaging.topics import PartitionLag
 from coupons.models import HELD_CODES, Campaign
-from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Ledger
 from coupons.reconciliation.second_look import SecondLook, Suspect
 from coupons.reconciliation.temporary_tables import TemporaryTables
 

@@ -1,13 +1,9 @@
 """Names each kind of difference between Redis, the topic and PostgreSQL, its meaning, and what heals it and when."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from uuid import UUID
 
 from django.conf import settings
-
-EXAMPLES = 10
 
 
 class Kind(StrEnum):
@@ -150,108 +146,3 @@ def healed_by(kind: Kind) -> str:
     """Returns what heals the difference by itself, and when; empty if an operator must."""
     push_sec = 2 * settings.KEEPER_INTERVAL_MS / 1000
     return EXPLANATIONS[kind].heals.format(push_sec=push_sec, relay_sec=settings.RELAY_AFTER_MS / 1000 + push_sec)
-
-
-@dataclass(slots=True)
-class Difference:
-    kind: Kind
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, example: str) -> None:
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-
-
-@dataclass(slots=True)
-class TopicLedger:
-    """Counts the messages that the topic still has.
-
-    An `unrecorded` message was read by the consumers, names no ticket of a known campaign and left no failed event.
-    Its examples are positions, partition@offset.
-    """
-
-    messages: int = 0
-    unread: int = 0
-    unrecorded: Difference = field(default_factory=lambda: Difference(Kind.UNRECORDED))
-
-    @property
-    def closes(self) -> bool:
-        return self.unrecorded.count == 0
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "messages": self.messages,
-            "unread": self.unread,
-            "unrecorded": {
-                "count": self.unrecorded.count,
-                "examples": self.unrecorded.examples,
-                "meaning": UNRECORDED,
-            },
-            "closes": self.closes,
-        }
-
-
-@dataclass(slots=True)
-class Ledger:
-    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer.
-
-    An unloaded campaign's has the number of its rows, and nothing was compared.
-    """
-
-    campaign_id: UUID
-    name: str
-    quantity: int
-    tickets: int = 0
-    issued: int = 0
-    failed: int = 0
-    pending: int = 0
-    coupons: int = 0
-    unread: int = 0
-    first_sequence: int | None = None
-    last_sequence: int | None = None
-    unloaded: bool = False
-    differences: dict[Kind, Difference] = field(default_factory=dict)
-
-    @property
-    def closes(self) -> bool:
-        """Whether every ticket is accounted for. A difference that heals by itself does not count against it."""
-        balanced = self.tickets == self.issued + self.failed + self.pending
-        return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
-
-    def found(self, kind: Kind, example: str) -> None:
-        self.differences.setdefault(kind, Difference(kind)).add(example)
-
-    def command(self, kind: Kind) -> str:
-        """Returns the command that an operator types against this kind; empty when it heals by itself."""
-        least_quantity = max(self.tickets, self.coupons)
-        return EXPLANATIONS[kind].command.format(id=self.campaign_id, least_quantity=least_quantity)
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "campaign_id": str(self.campaign_id),
-            "name": self.name,
-            "quantity": self.quantity,
-            "tickets": self.tickets,
-            "issued": self.issued,
-            "failed": self.failed,
-            "pending": self.pending,
-            "unread": self.unread,
-            "first_sequence": self.first_sequence,
-            "last_sequence": self.last_sequence,
-            "closes": self.closes,
-            "unloaded": self.unloaded,
-            "differences": [self._describe(found) for found in self.differences.values()],
-        }
-
-    def _describe(self, found: Difference) -> dict[str, Any]:
-        return {
-            "kind": str(found.kind),
-            "count": found.count,
-            "examples": found.examples,
-            "meaning": EXPLANATIONS[found.kind].meaning,
-            "heals_by_itself": found.kind in HEALS_BY_ITSELF,
-            "heals": healed_by(found.kind) or None,
-            "command": self.command(found.kind) or None,
-        }

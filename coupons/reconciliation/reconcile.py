@@ -17,7 +17,7 @@ from coupons.admission import campaign_store
 from coupons.messaging.topics import partition_lags
 from coupons.models import LOADED, Campaign
 from coupons.reconciliation.compare import Comparison
-from coupons.reconciliation.differences import Ledger, TopicLedger
+from coupons.reconciliation.ledger import Ledger, TopicLedger
 from coupons.reconciliation.sources import TopicReader, read_redis
 from coupons.reconciliation.temporary_tables import TemporaryTables
 

@@ -11,7 +11,8 @@ from coupons.errors import GateUnavailable, StateStale
 from coupons.issuing.ticket_rows import failed_tickets
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import LOADED, Campaign
-from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger, healed_by
+from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, healed_by
+from coupons.reconciliation.ledger import Ledger, TopicLedger
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.temporary_tables import TemporaryTablesRefused
 from coupons.runtime.text import make_visible
