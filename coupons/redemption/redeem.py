@@ -231,8 +231,9 @@ def _seen(life: CouponLife | None, may_touch: MayTouch) -> CouponLife:
 def _begin(life: CouponLife, order_ref: str, hold_sec: int | None, actor: str) -> OrderUse:
     """Makes this order's redemption live; one whose hold has lapsed becomes live again."""
     asked, live = life.asked, life.live
-    if live is not None and live != asked:
-        _end(life, live, RedemptionState.LAPSED, actor, "")
+    if live is not None:  # its time is over, also if it is this order's own
+        ended = _end(life, live, RedemptionState.LAPSED, actor, "")
+        asked = ended if live == asked else asked
     use = OrderUse(
         id=asked.id if asked is not None else uuid4(),
         order_ref=order_ref,
