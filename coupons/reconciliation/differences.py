@@ -26,6 +26,17 @@ class Kind(StrEnum):
     USER_TWICE = "two-for-one-user"
     SEQUENCE_TWICE = "two-for-one-sequence"
     OTHER_SEQUENCE = "other-sequence"
+    # A coupon's life: its redemptions and events.
+    TWO_LIVE = "two-live-redemptions"
+    ORDER_TWICE = "two-for-one-order"
+    LIVE_THOUGH_REVOKED = "live-though-revoked"
+    OUTSIDE_VALIDITY = "redeemed-outside-validity"
+    EVENT_WITHOUT_STATE = "event-without-state"
+    WITHOUT_EVENT = "redemption-without-event"
+    OTHERS_EVENT = "event-of-another-coupon"
+    EVENT_WITHOUT_REDEMPTION = "event-without-redemption"
+    WITHOUT_COUPON = "redemption-without-coupon"
+    EVENT_WITHOUT_COUPON = "event-without-coupon"
     # Counts, settings and unfinished work.
     BEYOND_QUANTITY = "beyond-quantity"
     COUNT_WRONG = "count-wrong"
@@ -46,6 +57,7 @@ class Explanation:
 
 
 REBUILD = "manage.py rebuild_admission {id}"
+BY_HAND = "manage.py dbshell"
 PUBLISHED_AGAIN = "the keeper publishes it again within {relay_sec:.0f} s"
 EXPLANATIONS = {
     Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=PUBLISHED_AGAIN),
@@ -99,7 +111,7 @@ EXPLANATIONS = {
     ),
     Kind.USER_TWICE: Explanation(
         "two coupons of one user: the constraint coupon_one_per_user is gone. Decide which one stays, then restore it",
-        command="manage.py dbshell",
+        command=BY_HAND,
     ),
     Kind.SEQUENCE_TWICE: Explanation(
         "one sequence for two users. The command leaves it to the one who has a row and gives the other the next one",
@@ -107,6 +119,56 @@ EXPLANATIONS = {
     ),
     Kind.OTHER_SEQUENCE: Explanation(
         "ticket and coupon of a user differ in the sequence. The command takes the coupon's", command=REBUILD
+    ),
+    Kind.TWO_LIVE: Explanation(
+        "two orders use one coupon: the constraint redemption_one_live is gone. Return one of them in the admin, then "
+        "restore the constraint",
+        command=BY_HAND,
+    ),
+    Kind.ORDER_TWICE: Explanation(
+        "one order has two redemptions of one coupon: the constraint redemption_one_per_order is gone. Return the one "
+        "that the shop does not know, give its row another order_ref, and restore the constraint",
+        command=BY_HAND,
+    ),
+    Kind.LIVE_THOUGH_REVOKED: Explanation(
+        "an order uses a coupon that is revoked: another program wrote one of the two. Return the redemption in the "
+        "admin, and tell the shop",
+        command=BY_HAND,
+    ),
+    Kind.OUTSIDE_VALIDITY: Explanation(
+        "an order uses a coupon and began to before it was valid or after it had expired: another program wrote the "
+        "redemption, or the campaign's dates. Return the redemption in the admin, or correct the dates",
+        command=BY_HAND,
+    ),
+    Kind.EVENT_WITHOUT_STATE: Explanation(
+        "a redemption whose state does not follow from its events: another program wrote it. Events are final, so "
+        "give the redemption the state of its last event",
+        command=BY_HAND,
+    ),
+    Kind.WITHOUT_EVENT: Explanation(
+        "a redemption of which no event tells: another program wrote it, or its events were deleted. Return it in the "
+        "admin, or insert the event of its state if the shop has the order",
+        command=BY_HAND,
+    ),
+    Kind.OTHERS_EVENT: Explanation(
+        "an event of a coupon names a redemption of another coupon: another program wrote one of the two. Ask the shop "
+        "which coupon the order used, and correct the other row",
+        command=BY_HAND,
+    ),
+    Kind.EVENT_WITHOUT_REDEMPTION: Explanation(
+        "an event of a redemption that is not there: a row was deleted. Take it from a backup, in the state of its "
+        "last event",
+        command=BY_HAND,
+    ),
+    Kind.WITHOUT_COUPON: Explanation(
+        "a redemption whose coupon is not there: a row was deleted. Take the coupon from a backup, with its id, before "
+        "a rebuild issues it anew",
+        command=BY_HAND,
+    ),
+    Kind.EVENT_WITHOUT_COUPON: Explanation(
+        "an event whose coupon is not there: a row was deleted. Take the coupon from a backup, with its id, before a "
+        "rebuild issues it anew",
+        command=BY_HAND,
     ),
     Kind.BEYOND_QUANTITY: Explanation(
         "more tickets or coupons than the quantity. The command raises it to what was given, so that each is issued",

@@ -1,10 +1,11 @@
-"""One campaign's ledger, the topic's, and that of redemptions without a coupon: numbers, differences, verdict."""
+"""The ledgers of a campaign, of the topic and of redemptions without a coupon: numbers, differences, verdict."""
 
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from coupons.reconciliation.differences import EXPLANATIONS, HEALS_BY_ITSELF, UNRECORDED, Kind, healed_by
+from coupons.redemption.coupon_life import CouponStatus
 
 EXAMPLES = 10
 
@@ -52,9 +53,10 @@ class TopicLedger:
 
 @dataclass(slots=True)
 class Ledger:
-    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer.
+    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer, `statuses`
+    the coupons that are issued, as of the moment at which they were counted.
 
-    An unloaded campaign's has the number of its rows, and nothing was compared.
+    An unloaded campaign's has the number of its rows, and its tickets were compared with nothing.
     """
 
     campaign_id: UUID
@@ -69,12 +71,15 @@ class Ledger:
     first_sequence: int | None = None
     last_sequence: int | None = None
     unloaded: bool = False
+    statuses: dict[CouponStatus, int] = field(default_factory=lambda: dict.fromkeys(CouponStatus, 0))
     differences: dict[Kind, Difference] = field(default_factory=dict)
 
     @property
     def closes(self) -> bool:
-        """Whether every ticket is accounted for. A difference that heals by itself does not count against it."""
+        """Whether every ticket and every coupon is accounted for. A difference that heals by itself does not count
+        against it."""
         balanced = self.tickets == self.issued + self.failed + self.pending
+        balanced &= self.issued == sum(self.statuses.values())
         return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
 
     def found(self, kind: Kind, example: str) -> None:
@@ -97,18 +102,43 @@ class Ledger:
             "unread": self.unread,
             "first_sequence": self.first_sequence,
             "last_sequence": self.last_sequence,
+            "statuses": self.statuses,
             "closes": self.closes,
             "unloaded": self.unloaded,
-            "differences": [self._describe(found) for found in self.differences.values()],
+            "differences": [_describe(found, self.command(found.kind)) for found in self.differences.values()],
         }
 
-    def _describe(self, found: Difference) -> dict[str, Any]:
+
+@dataclass(slots=True)
+class OrphanLedger:
+    """Redemptions and events whose coupon is not there, so that they are of no campaign."""
+
+    differences: dict[Kind, Difference] = field(default_factory=dict)
+
+    @property
+    def closes(self) -> bool:
+        return not self.differences
+
+    def found(self, kind: Kind, example: str) -> None:
+        self.differences.setdefault(kind, Difference(kind)).add(example)
+
+    def command(self, kind: Kind) -> str:
+        return EXPLANATIONS[kind].command
+
+    def document(self) -> dict[str, Any]:
         return {
-            "kind": str(found.kind),
-            "count": found.count,
-            "examples": found.examples,
-            "meaning": EXPLANATIONS[found.kind].meaning,
-            "heals_by_itself": found.kind in HEALS_BY_ITSELF,
-            "heals": healed_by(found.kind) or None,
-            "command": self.command(found.kind) or None,
+            "differences": [_describe(found, self.command(found.kind)) for found in self.differences.values()],
+            "closes": self.closes,
         }
+
+
+def _describe(found: Difference, command: str) -> dict[str, Any]:
+    return {
+        "kind": str(found.kind),
+        "count": found.count,
+        "examples": found.examples,
+        "meaning": EXPLANATIONS[found.kind].meaning,
+        "heals_by_itself": found.kind in HEALS_BY_ITSELF,
+        "heals": healed_by(found.kind) or None,
+        "command": command or None,
+    }

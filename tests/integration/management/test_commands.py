@@ -204,10 +204,12 @@ def test_reconcile_as_json_is_one_document(service: Service) -> None:
         "unread": 0,
         "first_sequence": 1,
         "last_sequence": 1,
+        "statuses": {"unused": 1, "held": 0, "redeemed": 0, "revoked": 0, "expired": 0},
         "closes": True,
         "unloaded": False,
         "differences": [],
     }
+    assert document["orphans"] == {"differences": [], "closes": True}
 
 
 def test_reconcile_of_an_unknown_campaign_could_not_look(service: Service) -> None:
