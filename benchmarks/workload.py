@@ -40,6 +40,24 @@ INSERT INTO coupons_coupon (campaign_id, user_id, sequence, code)
 SELECT %s, (%s + n)::text, n, md5(%s::text || n) FROM generate_series(%s, %s) AS n
 """
 
+# Of four, two are redeemed, one is returned and one held.
+REDEEM = """
+INSERT INTO coupons_redemption (id, coupon_id, order_ref, state, hold_until, redeemed_at, ended_at)
+SELECT gen_random_uuid(), id, 'order ' || sequence, state, CASE WHEN state = 'held' THEN now() + interval '1 day' END,
+    CASE WHEN state <> 'held' THEN now() END, CASE WHEN state = 'returned' THEN now() END
+FROM (
+    SELECT id, sequence, (ARRAY['redeemed', 'returned', 'redeemed', 'held'])[1 + sequence % 4] AS state
+    FROM coupons_coupon WHERE campaign_id = %s AND sequence <= %s
+) AS used
+"""
+RECORD_EVENTS = """
+INSERT INTO coupons_couponevent (coupon_id, redemption_id, kind, actor, reason)
+SELECT coupon.id, used.id, unnest(CASE state WHEN 'returned' THEN ARRAY['redeemed', state] ELSE ARRAY[state] END),
+    'benchmark', ''
+FROM coupons_redemption AS used JOIN coupons_coupon AS coupon ON coupon.id = used.coupon_id
+WHERE coupon.campaign_id = %s
+"""
+
 Item = TypeVar("Item")
 
 
@@ -133,6 +151,14 @@ def insert_coupons(campaign_id: UUID, count: int) -> None:
         cursor.execute("SET statement_timeout = 0")
         for first in range(1, count + 1, ROWS):
             cursor.execute(INSERT, [campaign_id, FIRST_USER - 1, campaign_id, first, min(first + ROWS - 1, count)])
+
+
+def use_coupons(campaign_id: UUID, count: int) -> None:
+    """Lets orders redeem, hold and return the coupons with the first `count` sequences."""
+    with unlimited_waits(), connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        cursor.execute(REDEEM, [campaign_id, count])
+        cursor.execute(RECORD_EVENTS, [campaign_id])
 
 
 def make_campaigns(count: int) -> None:

@@ -278,7 +278,9 @@ CONTENT_SECURITY_POLICY = (
 )
 
 # --- Scheduled jobs (django-crontab; `make jobs` runs the same list where there is no cron daemon) -------------------
-CRONJOBS = [("*/5 * * * *", "django.core.management.call_command", ["retry_failed_coupons"])]
+CRONJOBS = [
+    ("*/5 * * * *", "django.core.management.call_command", [job]) for job in ("retry_failed_coupons", "tidy_holds")
+]
 CRONTAB_LOCK_JOBS = False  # its lock is a file per host; the rows' own locks make two runs harmless
 CRONTAB_COMMENT = f"coupons in {BASE_DIR}"  # two checkouts must not remove each other's lines
 # Quoted for the shell that cron starts: a folder may have a space in its name.

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from uuid import UUID
 
-from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Ledger
 from coupons.reconciliation.reconcile import Reconciliation
 
 

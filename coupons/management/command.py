@@ -6,8 +6,8 @@ import json
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from types import FrameType
 from typing import Any, cast
@@ -98,6 +98,21 @@ def stop_on_signals(stop: SignalEvent) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+
+
+@contextmanager
+def stopping_at_signals() -> Iterator[None]:
+    """Sets `stop_requested` at the first signal, for a job that cron has started. Under `run_jobs` that is done."""
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    if before[0] is not signal.SIG_DFL:
+        yield
+        return
+    stop_on_signals(stop_requested)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 def operator() -> str:

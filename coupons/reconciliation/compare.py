@@ -18,7 +18,9 @@ from coupons.campaigns.redis_sync import settings_of
 from coupons.messaging.positions import PARTITION_STEP
 from coupons.messaging.topics import PartitionLag
 from coupons.models import HELD_CODES, Campaign
-from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Ledger
+from coupons.reconciliation.lives import compare_lives, read_lives
 from coupons.reconciliation.second_look import SecondLook, Suspect
 from coupons.reconciliation.temporary_tables import TemporaryTables
 
@@ -148,9 +150,11 @@ class Comparison:
         self._highest_sequence = 0
 
     def compare_entries(self) -> None:
-        self._tables.run("TRUNCATE entry")
-        self._tables.run(ENTRIES, self._values)
         ledger = self.ledger
+        self._tables.run("TRUNCATE entry, life")
+        with self._tables.one_moment():  # or a coupon that is issued now would be in one of the two sums
+            self._tables.run(ENTRIES, self._values)
+            read_lives(self._tables, self._campaign.pk, ledger)
         ledger.tickets, ledger.issued, ledger.failed, ledger.pending, *others = self._tables.row(NUMBERS)
         ledger.first_sequence, ledger.last_sequence, ledger.unread, self._highest_sequence = others
         for check in CHECKS:
@@ -160,6 +164,7 @@ class Comparison:
         for kind, query in (*EXAMPLES.items(), (holes, HOLES)):
             for (example,) in self._tables.rows(query, self._values):
                 ledger.found(kind, example)
+        compare_lives(self._tables, ledger)
 
     def _look_again(self, check: Check) -> None:
         query = f"SELECT user_id, coalesce(sequence, 0) FROM entry WHERE {check.condition}"  # noqa: S608  a constant

@@ -1,13 +1,9 @@
 """Names each kind of difference between Redis, the topic and PostgreSQL, its meaning, and what heals it and when."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from uuid import UUID
 
 from django.conf import settings
-
-EXAMPLES = 10
 
 
 class Kind(StrEnum):
@@ -30,6 +26,17 @@ class Kind(StrEnum):
     USER_TWICE = "two-for-one-user"
     SEQUENCE_TWICE = "two-for-one-sequence"
     OTHER_SEQUENCE = "other-sequence"
+    # A coupon's life: its redemptions and events.
+    TWO_LIVE = "two-live-redemptions"
+    ORDER_TWICE = "two-for-one-order"
+    LIVE_THOUGH_REVOKED = "live-though-revoked"
+    OUTSIDE_VALIDITY = "redeemed-outside-validity"
+    EVENT_WITHOUT_STATE = "event-without-state"
+    WITHOUT_EVENT = "redemption-without-event"
+    OTHERS_EVENT = "event-of-another-coupon"
+    EVENT_WITHOUT_REDEMPTION = "event-without-redemption"
+    WITHOUT_COUPON = "redemption-without-coupon"
+    EVENT_WITHOUT_COUPON = "event-without-coupon"
     # Counts, settings and unfinished work.
     BEYOND_QUANTITY = "beyond-quantity"
     COUNT_WRONG = "count-wrong"
@@ -50,6 +57,7 @@ class Explanation:
 
 
 REBUILD = "manage.py rebuild_admission {id}"
+BY_HAND = "manage.py dbshell"
 PUBLISHED_AGAIN = "the keeper publishes it again within {relay_sec:.0f} s"
 EXPLANATIONS = {
     Kind.UNPUBLISHED: Explanation("a pending ticket, and no message of it is in the topic", heals=PUBLISHED_AGAIN),
@@ -103,7 +111,7 @@ EXPLANATIONS = {
     ),
     Kind.USER_TWICE: Explanation(
         "two coupons of one user: the constraint coupon_one_per_user is gone. Decide which one stays, then restore it",
-        command="manage.py dbshell",
+        command=BY_HAND,
     ),
     Kind.SEQUENCE_TWICE: Explanation(
         "one sequence for two users. The command leaves it to the one who has a row and gives the other the next one",
@@ -111,6 +119,56 @@ EXPLANATIONS = {
     ),
     Kind.OTHER_SEQUENCE: Explanation(
         "ticket and coupon of a user differ in the sequence. The command takes the coupon's", command=REBUILD
+    ),
+    Kind.TWO_LIVE: Explanation(
+        "two orders use one coupon: the constraint redemption_one_live is gone. Return one of them in the admin, then "
+        "restore the constraint",
+        command=BY_HAND,
+    ),
+    Kind.ORDER_TWICE: Explanation(
+        "one order has two redemptions of one coupon: the constraint redemption_one_per_order is gone. Return the one "
+        "that the shop does not know, give its row another order_ref, and restore the constraint",
+        command=BY_HAND,
+    ),
+    Kind.LIVE_THOUGH_REVOKED: Explanation(
+        "an order uses a coupon that is revoked: another program wrote one of the two. Return the redemption in the "
+        "admin, and tell the shop",
+        command=BY_HAND,
+    ),
+    Kind.OUTSIDE_VALIDITY: Explanation(
+        "an order uses a coupon and began to before it was valid or after it had expired: another program wrote the "
+        "redemption, or the campaign's dates. Return the redemption in the admin, or correct the dates",
+        command=BY_HAND,
+    ),
+    Kind.EVENT_WITHOUT_STATE: Explanation(
+        "a redemption whose state does not follow from its events: another program wrote it. Events are final, so "
+        "give the redemption the state of its last event",
+        command=BY_HAND,
+    ),
+    Kind.WITHOUT_EVENT: Explanation(
+        "a redemption of which no event tells: another program wrote it, or its events were deleted. Return it in the "
+        "admin, or insert the event of its state if the shop has the order",
+        command=BY_HAND,
+    ),
+    Kind.OTHERS_EVENT: Explanation(
+        "an event of a coupon names a redemption of another coupon: another program wrote one of the two. Ask the shop "
+        "which coupon the order used, and correct the other row",
+        command=BY_HAND,
+    ),
+    Kind.EVENT_WITHOUT_REDEMPTION: Explanation(
+        "an event of a redemption that is not there: a row was deleted. Take it from a backup, in the state of its "
+        "last event",
+        command=BY_HAND,
+    ),
+    Kind.WITHOUT_COUPON: Explanation(
+        "a redemption whose coupon is not there: a row was deleted. Take the coupon from a backup, with its id, before "
+        "a rebuild issues it anew",
+        command=BY_HAND,
+    ),
+    Kind.EVENT_WITHOUT_COUPON: Explanation(
+        "an event whose coupon is not there: a row was deleted. Take the coupon from a backup, with its id, before a "
+        "rebuild issues it anew",
+        command=BY_HAND,
     ),
     Kind.BEYOND_QUANTITY: Explanation(
         "more tickets or coupons than the quantity. The command raises it to what was given, so that each is issued",
@@ -150,108 +208,3 @@ def healed_by(kind: Kind) -> str:
     """Returns what heals the difference by itself, and when; empty if an operator must."""
     push_sec = 2 * settings.KEEPER_INTERVAL_MS / 1000
     return EXPLANATIONS[kind].heals.format(push_sec=push_sec, relay_sec=settings.RELAY_AFTER_MS / 1000 + push_sec)
-
-
-@dataclass(slots=True)
-class Difference:
-    kind: Kind
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, example: str) -> None:
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-
-
-@dataclass(slots=True)
-class TopicLedger:
-    """Counts the messages that the topic still has.
-
-    An `unrecorded` message was read by the consumers, names no ticket of a known campaign and left no failed event.
-    Its examples are positions, partition@offset.
-    """
-
-    messages: int = 0
-    unread: int = 0
-    unrecorded: Difference = field(default_factory=lambda: Difference(Kind.UNRECORDED))
-
-    @property
-    def closes(self) -> bool:
-        return self.unrecorded.count == 0
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "messages": self.messages,
-            "unread": self.unread,
-            "unrecorded": {
-                "count": self.unrecorded.count,
-                "examples": self.unrecorded.examples,
-                "meaning": UNRECORDED,
-            },
-            "closes": self.closes,
-        }
-
-
-@dataclass(slots=True)
-class Ledger:
-    """One campaign's ledger, in tickets. `unread` counts messages of its tickets that wait for a consumer.
-
-    An unloaded campaign's has the number of its rows, and nothing was compared.
-    """
-
-    campaign_id: UUID
-    name: str
-    quantity: int
-    tickets: int = 0
-    issued: int = 0
-    failed: int = 0
-    pending: int = 0
-    coupons: int = 0
-    unread: int = 0
-    first_sequence: int | None = None
-    last_sequence: int | None = None
-    unloaded: bool = False
-    differences: dict[Kind, Difference] = field(default_factory=dict)
-
-    @property
-    def closes(self) -> bool:
-        """Whether every ticket is accounted for. A difference that heals by itself does not count against it."""
-        balanced = self.tickets == self.issued + self.failed + self.pending
-        return balanced and HEALS_BY_ITSELF.issuperset(self.differences)
-
-    def found(self, kind: Kind, example: str) -> None:
-        self.differences.setdefault(kind, Difference(kind)).add(example)
-
-    def command(self, kind: Kind) -> str:
-        """Returns the command that an operator types against this kind; empty when it heals by itself."""
-        least_quantity = max(self.tickets, self.coupons)
-        return EXPLANATIONS[kind].command.format(id=self.campaign_id, least_quantity=least_quantity)
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "campaign_id": str(self.campaign_id),
-            "name": self.name,
-            "quantity": self.quantity,
-            "tickets": self.tickets,
-            "issued": self.issued,
-            "failed": self.failed,
-            "pending": self.pending,
-            "unread": self.unread,
-            "first_sequence": self.first_sequence,
-            "last_sequence": self.last_sequence,
-            "closes": self.closes,
-            "unloaded": self.unloaded,
-            "differences": [self._describe(found) for found in self.differences.values()],
-        }
-
-    def _describe(self, found: Difference) -> dict[str, Any]:
-        return {
-            "kind": str(found.kind),
-            "count": found.count,
-            "examples": found.examples,
-            "meaning": EXPLANATIONS[found.kind].meaning,
-            "heals_by_itself": found.kind in HEALS_BY_ITSELF,
-            "heals": healed_by(found.kind) or None,
-            "command": self.command(found.kind) or None,
-        }

@@ -1,6 +1,7 @@
 """Makes the ledger: compares tickets (Redis), messages (topic), coupons and failed events (PostgreSQL) user by user.
 
-PostgreSQL compares, so the memory of this process does not grow with the campaign.
+PostgreSQL compares, so the memory of this process does not grow with the campaign. What became of the coupons since is
+compared there, too, with their redemptions and events (lives.py).
 
 The service goes on meanwhile, and a healthy service under load raises no alarm, because of the order of reading: first
 the read offsets (messaging/read_offsets.py) and the topic, then the tickets, then the pending users, then coupons and
@@ -14,10 +15,12 @@ from typing import Self
 from uuid import UUID
 
 from coupons.admission import campaign_store
+from coupons.issuing.ticket_rows import failed_tickets
 from coupons.messaging.topics import partition_lags
 from coupons.models import LOADED, Campaign
 from coupons.reconciliation.compare import Comparison
-from coupons.reconciliation.differences import Ledger, TopicLedger
+from coupons.reconciliation.ledger import Ledger, OrphanLedger, TopicLedger
+from coupons.reconciliation.lives import compare_lives, find_orphans, read_lives
 from coupons.reconciliation.sources import TopicReader, read_redis
 from coupons.reconciliation.temporary_tables import TemporaryTables
 
@@ -54,6 +57,21 @@ class Reconciliation:
     @property
     def topic(self) -> TopicLedger:
         return self._topic.ledger
+
+    def find_orphans(self) -> OrphanLedger:
+        """Names the redemptions and events whose coupon is not there."""
+        return find_orphans(self._tables)
+
+    def rows_of(self, campaign: Campaign) -> Ledger:
+        """Returns the ledger of a draft, which has no tickets, or of an unloaded campaign, whose tickets are rows."""
+        ledger = Ledger(campaign.pk, campaign.name, campaign.quantity, unloaded=campaign.unloaded_at is not None)
+        ledger.issued = ledger.coupons = campaign.issued_count
+        ledger.failed = sum(1 for _ in failed_tickets(campaign.pk))
+        ledger.tickets = ledger.issued + ledger.failed
+        self._tables.run("TRUNCATE life")
+        read_lives(self._tables, campaign.pk, ledger)
+        compare_lives(self._tables, ledger)
+        return ledger
 
     def ledger_of(self, campaign: Campaign) -> Ledger:
         """Raises StateStale also when a rebuild ran meanwhile: the caller repeats."""

@@ -13,7 +13,8 @@ from coupons.messaging.positions import Position
 from coupons.messaging.signing import read_ticket
 from coupons.messaging.topics import PartitionLag
 from coupons.models import Campaign, FailEventHistory
-from coupons.reconciliation.differences import Difference, Kind, TopicLedger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Difference, TopicLedger
 from coupons.reconciliation.temporary_tables import INSERT_MESSAGES, INSERT_PENDING, INSERT_TICKETS, TemporaryTables
 from coupons.recovery.late import came_late
 from coupons.recovery.unknown_keys import Unverified, unaccounted

@@ -1,13 +1,15 @@
 """Holds the temporary tables in which PostgreSQL compares, in a session of their own that `close` ends.
 
-PostgreSQL drops them with the session, however this process ends. Each statement is its own transaction: a longer one
-would hold back vacuum in the whole database, and idle_in_transaction_session_timeout would end it during the reading of
-Kafka or Redis. So there must be no pooler in transaction mode in between (docs/deploy/pgbouncer.md).
+PostgreSQL drops them with the session, however this process ends. Each statement is its own transaction, except those
+of `one_moment`: a longer one would hold back vacuum in the whole database, and idle_in_transaction_session_timeout
+would end it during the reading of Kafka or Redis. So there must be no pooler in transaction mode in between
+(docs/deploy/pgbouncer.md).
 
 Inserts pass arrays: psycopg2 refuses COPY beside the callback that limits every wait (runtime/db_timeouts.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
 
@@ -43,13 +45,26 @@ CREATE TEMPORARY TABLE entry (
     coupons bigint,
     score double precision -- NULL: not pending
 );
+-- One row for each coupon and redemption that a redemption or an event names together; lives.py fills and queries it.
+CREATE TEMPORARY TABLE life (
+    coupon_id bigint,
+    coupon text,           -- user id and sequence
+    redemption_id uuid,    -- NULL: of the event that revokes the coupon
+    order_ref text,
+    state text,            -- NULL: no redemption of this coupon has this id
+    outside boolean,       -- it began outside the coupon's validity
+    revoked boolean,
+    state_by_events text,  -- NULL: there are none
+    live boolean,
+    use text               -- coupon and order
+);
 """
 INSERT_MESSAGES: Final = "INSERT INTO message SELECT * FROM unnest(%s::text[], %s::uuid[], %s::bigint[], %s::text[])"
 INSERT_TICKETS: Final = "INSERT INTO ticket SELECT * FROM unnest(%s::text[], %s::bigint[])"
 INSERT_PENDING: Final = "INSERT INTO pending SELECT * FROM unnest(%s::text[], %s::double precision[])"
 GRANT: Final = "SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)"
 
-Values = Mapping[str, Any]
+Values = Mapping[str, Any] | Sequence[Any]
 
 
 class TemporaryTablesRefused(Exception):
@@ -94,6 +109,13 @@ class TemporaryTables:
     def run(self, statement: str, values: Values | None = None) -> None:
         with answers_may_take(STATEMENT_SEC + NETWORK_SEC), self._connection.cursor() as cursor:
             cursor.execute(statement, values)
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Shows all statements of the block the same moment of the database. After an error only `close` helps."""
+        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")  # temporary tables may be written all the same
+        yield
+        self.run("COMMIT")
 
     def row(self, query: str, values: Values | None = None) -> tuple[Any, ...]:
         [row] = self.rows(query, values)

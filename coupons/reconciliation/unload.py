@@ -22,7 +22,8 @@ from coupons.admission import campaign_store
 from coupons.campaigns.redis_sync import is_in_sync
 from coupons.errors import OperatorError, StateStale
 from coupons.models import LOADED, Campaign, CampaignState, EventStatus, FailEventHistory
-from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Ledger
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.recovery.locks import Work, work_lock
 from coupons.recovery.stale import SLACK_SEC

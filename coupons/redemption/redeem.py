@@ -28,12 +28,11 @@ from coupons.runtime.id_sequences import heals_id_sequences
 logger = logging.getLogger(__name__)
 
 MAX_HOLD_SEC = 86_400
-TIDY_BATCH = 1_000
 
 _LOCK = """
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET LOCAL lock_timeout = {wait_ms};
-    SELECT FROM coupons_coupon WHERE {condition} FOR NO KEY UPDATE
+    SELECT FROM coupons_coupon WHERE {condition} FOR NO KEY UPDATE {skip}
 """
 
 _INSERT = """
@@ -43,6 +42,8 @@ _INSERT = """
     )
     INSERT INTO coupons_couponevent (coupon_id, redemption_id, kind, at, actor, reason) VALUES (%s, %s, %s, %s, %s, '')
 """
+
+_OF_REDEMPTION = "id = (SELECT coupon_id FROM coupons_redemption WHERE id = %s)"
 
 MayTouch = Callable[[UUID], bool]
 """Says whether the caller may touch a campaign. A coupon of another one does not exist for the caller."""
@@ -183,39 +184,38 @@ def revoke_coupon(*, code: str, reason: str, actor: str, may_touch: MayTouch) ->
     return life
 
 
-def tidy_lapsed_holds(*, actor: str) -> int:
-    """Writes LAPSED on holds whose time is over, and returns how many. Nothing depends on it but lists of redemptions:
-    every decision compares the time."""
-    count = 0
-    while ids := list(
-        Redemption.objects.filter(state=RedemptionState.HELD, hold_until__lte=_database_clock())
-        .order_by("hold_until")
-        .values_list("pk", flat=True)[:TIDY_BATCH]
-    ):
-        for redemption_id in ids:
-            with transaction.atomic(durable=True):
-                life, use = _locked_use(redemption_id, lambda campaign_id: True)
-                if use.state == RedemptionState.HELD and not life.is_held_by(use):
-                    _end(life, use, RedemptionState.LAPSED, actor, "")
-                    failpoint(REDEMPTION_WRITTEN)
-                    count += 1
-    return count
+@heals_id_sequences
+def lapse_hold(*, redemption_id: UUID, actor: str) -> bool:
+    """Writes LAPSED on a hold whose time is over. Returns False, and has done nothing, if it is none any more or
+    somebody is at work on its coupon: no order waits for this."""
+    with transaction.atomic(durable=True):
+        if not _lock(_OF_REDEMPTION, [redemption_id], waits=False):
+            return False
+        life, use = _locked_use(redemption_id, lambda campaign_id: True)
+        if use.state != RedemptionState.HELD or life.is_held_by(use):
+            return False
+        _end(life, use, RedemptionState.LAPSED, actor, "")
+        failpoint(REDEMPTION_WRITTEN)
+    return True
 
 
-def _lock(condition: str, values: list[Any]) -> None:
+def _lock(condition: str, values: list[Any], *, waits: bool = True) -> bool:
     """Serialises everything that changes this coupon's life. Does not collide with the foreign keys' locks.
 
     Whatever the role's default is, the statements that follow see what others have committed by then. A coupon whose
     lock a process keeps that stands still is no PostgreSQL that hangs: the wait ends before the API's own, which would
-    open the circuit breaker to all coupons.
+    open the circuit breaker to all coupons. Returns whether it has the lock, which it always has if it waits, unless
+    there is no such coupon.
     """
     wait_ms = settings.API_DATABASE_TIMEOUT_MS // 2
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK.format(wait_ms=wait_ms, condition=condition), values)
+        skip = "" if waits else "SKIP LOCKED"
+        cursor.execute(_LOCK.format(wait_ms=wait_ms, condition=condition, skip=skip), values)
+        return bool(cursor.rowcount)
 
 
 def _locked_use(redemption_id: UUID, may_touch: MayTouch) -> tuple[CouponLife, OrderUse]:
-    _lock("id = (SELECT coupon_id FROM coupons_redemption WHERE id = %s)", [redemption_id])
+    _lock(_OF_REDEMPTION, [redemption_id])
     life = _seen(life_of_redemption(redemption_id), may_touch)
     if life.asked is None:
         raise NoSuchCoupon
@@ -231,8 +231,9 @@ def _seen(life: CouponLife | None, may_touch: MayTouch) -> CouponLife:
 def _begin(life: CouponLife, order_ref: str, hold_sec: int | None, actor: str) -> OrderUse:
     """Makes this order's redemption live; one whose hold has lapsed becomes live again."""
     asked, live = life.asked, life.live
-    if live is not None and live != asked:
-        _end(life, live, RedemptionState.LAPSED, actor, "")
+    if live is not None:  # its time is over, also if it is this order's own
+        ended = _end(life, live, RedemptionState.LAPSED, actor, "")
+        asked = ended if live == asked else asked
     use = OrderUse(
         id=asked.id if asked is not None else uuid4(),
         order_ref=order_ref,
@@ -292,10 +293,3 @@ def _audit(life: CouponLife, actor: str, what: str, reason: str) -> None:
 
 def _log(what: str, life: CouponLife, actor: str) -> None:
     logger.info("coupon.%s campaign=%s sequence=%d actor=%s", what, life.campaign_id, life.sequence, actor)
-
-
-def _database_clock() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        moment: datetime = cursor.fetchone()[0]
-    return moment

@@ -14,7 +14,7 @@ from django.db import connection
 from coupons.campaigns.lifecycle import create_campaign, open_campaign
 from coupons.errors import DATABASE_DOWN, RetryLater
 from coupons.messaging.topics import partition_lags
-from coupons.reconciliation.differences import Ledger
+from coupons.reconciliation.ledger import Ledger
 from coupons.runtime.failpoints import POINTS
 from faults import failpoints
 from faults.crowd import Crowd

@@ -34,7 +34,8 @@ def all_programs_run(service: Service) -> None:
     """Their heartbeats stay fresh for longer than a test; the real ones are below."""
     for program in (heartbeats.KEEPER, heartbeats.CONSUMER):
         Heartbeat.objects.create(program=program, beat_at=timezone.now())
-    JobRun.objects.create(name="retry_failed_coupons", started_at=timezone.now())
+    for job in heartbeats.job_names():
+        JobRun.objects.create(name=job, started_at=timezone.now())
 
 
 def ready() -> tuple[int, str, dict[str, str]]:
@@ -198,8 +199,9 @@ def test_a_program_that_stands_still_needs_attention(service: Service, program: 
     wait_until(lambda: ready()[2][program] == "ok", what="it goes on")
 
 
-def test_jobs_that_do_not_run_need_attention(service: Service) -> None:
-    JobRun.objects.update(started_at=timezone.now() - timedelta(minutes=11))
+@pytest.mark.parametrize("job", heartbeats.job_names())
+def test_a_job_that_does_not_run_needs_attention(service: Service, job: str) -> None:
+    JobRun.objects.filter(name=job).update(started_at=timezone.now() - timedelta(minutes=11))
 
     assert ready()[1:] == ("attention", dict.fromkeys(PARTS, "ok") | {"jobs": "silent for 660 s"})
     service.run("run_jobs", "--once")

@@ -93,6 +93,18 @@ def test_a_hold_ends_by_the_clock_alone(api: Api, service: Service) -> None:
     assert (answer.status_code, json_of(answer)["id"]) == (201, held["id"]), "nobody gave the order's coupon back"
 
 
+def test_an_order_that_holds_again_leaves_a_trace_of_the_hold_that_ended(api: Api, service: Service) -> None:
+    coupon = coupon_of(service)
+    order = {"code": coupon.code, "order_ref": "1001", "hold_sec": 600}
+    held = json_of(api.post("redemptions", order))
+    Redemption.objects.update(hold_until=database_now())
+
+    again = api.post("redemptions", order)
+
+    assert (again.status_code, json_of(again)["id"]) == (201, held["id"])
+    assert kinds(coupon) == ["held", "lapsed", "held"]
+
+
 def test_each_obstacle_has_its_answer(api: Api, service: Service) -> None:
     now = database_now()
     early = coupon_of(service, valid_from=now + timedelta(days=1))

@@ -16,7 +16,7 @@ from coupons.api import circuit_breakers
 from coupons.api.circuit_breakers import Breaker
 from coupons.models import LIVE, AuditEntry, Coupon, Redemption
 from coupons.redemption import coupon_life, redeem
-from coupons.redemption.redeem import tidy_lapsed_holds
+from coupons.redemption.lapsed_holds import tidy_lapsed_holds
 from coupons.runtime.clock import database_now
 from tests.support.checkout import (
     Meeting,
@@ -51,7 +51,7 @@ def meeting(service: Service, monkeypatch: pytest.MonkeyPatch) -> Meeting:
 @pytest.fixture
 def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody takes the lock of a coupon's row."""
-    monkeypatch.setattr(redeem, "_lock", lambda condition, values: None)
+    monkeypatch.setattr(redeem, "_lock", lambda condition, values, **more: True)
 
 
 # --- 32 threads, through two web processes ---
@@ -152,8 +152,8 @@ MEETINGS = {
     "tidy, confirm": (LAPSED, _tidy, _confirm, (409, "hold-ended"), "held lapsed"),
     "tidy, the order redeems": (LAPSED, _tidy, _redeem, (201, "redeemed"), "held lapsed redeemed"),
     "another order redeems, tidy": (LAPSED, _other, _tidy, 0, "held lapsed redeemed"),
-    "the order redeems, tidy": (LAPSED, _redeem, _tidy, 0, "held redeemed"),
-    "the order redeems, another order": (LAPSED, _redeem, _other, (409, "already-redeemed"), "held redeemed"),
+    "the order redeems, tidy": (LAPSED, _redeem, _tidy, 0, "held lapsed redeemed"),
+    "the order redeems, another order": (LAPSED, _redeem, _other, (409, "already-redeemed"), "held lapsed redeemed"),
     "return of a lapsed hold, tidy": (LAPSED, _return, _tidy, 0, "held returned"),
 }
 

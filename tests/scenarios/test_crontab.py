@@ -1,4 +1,4 @@
-"""The scheduled retry from a real crontab line, in a checkout whose path has a space, as cron runs it."""
+"""The scheduled jobs from real crontab lines, in a checkout whose path has a space, as cron runs it."""
 
 import os
 import shutil
@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 
-from coupons.models import Campaign, EventStatus, FailEventHistory, JobRun
+from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory, JobRun, Redemption
+from coupons.redemption.redeem import redeem
+from coupons.runtime.heartbeats import job_names
 from tests.support.process import ROOT
 from tests.support.promises import Promises, apply_all, assert_kept
 from tests.support.service import Service
+from tests.support.tickets import admit, issue, ticket
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system
@@ -44,6 +48,12 @@ class Checkout:
     def lines(self) -> list[str]:
         """The lines of the installed crontab that are this checkout's."""
         return [line for line in installed().splitlines() if line.endswith(f"# coupons in {self.folder}")]
+
+    def run(self, job: str) -> None:
+        """Runs the line of this job as cron does."""
+        # Which number stands for a job in its line, django-crontab alone knows: the lines are in the jobs' order.
+        line = self.lines[job_names().index(job)]
+        run_as_cron_does(line.split(maxsplit=5)[5])
 
 
 def installed() -> str:
@@ -80,7 +90,7 @@ def with_a_due_event(service: Service) -> tuple[Campaign, Promises]:
 def test_adding_and_removing_a_line_keeps_other_lines(checkout: Checkout) -> None:
     checkout.crontab("add")
     checkout.crontab("add")
-    assert len(checkout.lines) == 1
+    assert len(checkout.lines) == len(job_names()) == 2
     assert installed().startswith(OWN_LINES)
 
     checkout.crontab("remove")
@@ -90,10 +100,8 @@ def test_adding_and_removing_a_line_keeps_other_lines(checkout: Checkout) -> Non
 def test_the_cron_line_turns_a_due_failure_into_a_coupon(checkout: Checkout, service: Service) -> None:
     campaign, promises = with_a_due_event(service)
     checkout.crontab("add")
-    (line,) = checkout.lines
-    command = line.split(maxsplit=5)[5]
 
-    run_as_cron_does(command)
+    checkout.run("retry_failed_coupons")
 
     event = FailEventHistory.objects.get()
     assert (event.event_status, event.attempts) == (EventStatus.SUCCESS, 1)
@@ -104,13 +112,26 @@ def test_the_cron_line_turns_a_due_failure_into_a_coupon(checkout: Checkout, ser
     assert_kept(campaign, promises)
 
 
+def test_the_cron_line_writes_down_which_holds_have_ended(checkout: Checkout, service: Service) -> None:
+    campaign = service.campaign(10)
+    issue(ticket(campaign, "a", *admit(campaign, "a")))
+    coupon = Coupon.objects.get()
+    redeem(code=coupon.code, order_ref="1", user_id=None, hold_sec=60, actor="test", may_touch=lambda campaign_id: True)
+    Redemption.objects.update(hold_until=Now())
+    checkout.crontab("add")
+
+    checkout.run("tidy_holds")
+
+    assert Redemption.objects.get().state == "lapsed"
+    assert JobRun.objects.get(name="tidy_holds").result == "1 ended"
+
+
 def test_a_run_without_the_database_or_redis_is_shown(checkout: Checkout, service: Service) -> None:
     with_a_due_event(service)
     checkout.crontab("add")
-    command = checkout.lines[0].split(maxsplit=5)[5]
     service.stack("kill", "redis")
 
-    run_as_cron_does(command)
+    checkout.run("retry_failed_coupons")
 
     run = JobRun.objects.get(name="retry_failed_coupons")
     assert run.succeeded is False
@@ -126,7 +147,8 @@ def test_a_cron_daemon_runs_it_every_minute(checkout: Checkout, service: Service
     daemon = service.start("cron", ["cron", "-f"]) if not cron_runs() else None
 
     try:
-        wait_until(lambda: JobRun.objects.filter(succeeded=True).exists(), within_sec=75, what="cron has run it")
+        runs = JobRun.objects.filter(succeeded=True)
+        wait_until(lambda: runs.count() == len(job_names()), within_sec=75, what="cron has run all jobs")
     finally:
         checkout.crontab("remove")
         if daemon is not None:

@@ -15,10 +15,10 @@ from coupons.admission.scripts import admission_redis
 from coupons.messaging.positions import Position
 from coupons.models import Campaign, Coupon, EventStatus, FailAttempt, FailEventHistory
 from coupons.reconciliation.differences import Kind
-from tests.support.ledger_scenes import Scene
+from tests.support.ledger_scenes import Named, Scene, name
+from tests.support.life_corruptions import LIFE_CORRUPTIONS
 from tests.support.tickets import insert_coupons, publish
 
-Named = list[tuple[Kind, str]]  # a kind, and how one of its examples begins
 Corruption = Callable[[Scene], Named | None]
 LONG_MS = 3_600_000
 
@@ -285,6 +285,7 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     kill_a_retry,
     hide_a_change_from_redis,
     lower_the_quantity_below_the_tickets,
+    *LIFE_CORRUPTIONS,
 )
 # In this order after all others, whose work they would undo or whose numbers they need.
 LAST = (rewind_the_next_sequence, hide_a_change_from_redis, lower_the_quantity_below_the_tickets)
@@ -303,10 +304,6 @@ def holes(scene: Scene) -> Named:
             last += 1
         named.append((kind, f"#{first}" if first == last else f"#{first} to #{last}"))
     return named
-
-
-def name(ticket: tuple[str, int]) -> str:
-    return f"{ticket[0]} #{ticket[1]}"
 
 
 def coupon_sequences(scene: Scene) -> list[int]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from django.db import transaction
 
@@ -15,20 +16,28 @@ from coupons.issuing.retry import retry_events_now
 from coupons.messaging.messages import encode
 from coupons.messaging.positions import Position
 from coupons.messaging.producer import publisher
-from coupons.models import Campaign, FailCode, FailEventHistory
+from coupons.models import Campaign, Coupon, FailCode, FailEventHistory
+from coupons.reconciliation.differences import Kind
+from coupons.redemption.redeem import redeem, return_redemption, revoke_coupon
 from tests.support.service import Service
 from tests.support.tickets import admit, rebuild, ticket, were_read
 
-ROLES = ("issued", "failed", "given_up", "retried", "unread", "young")
+USED = ("redeemed", "held", "returned", "revoked")
+ISSUED = ("issued", *USED)
+ONE_EACH = (*USED, "given_up", "retried")
+ROLES = (*ISSUED, "failed", "given_up", "retried", "unread", "young")
+HOLD_SEC = 3_600
+Named = list[tuple[Kind, str]]  # a kind, and how one of its examples begins
 
 
 @dataclass(slots=True)
 class Scene:
     """One campaign. `users` of each role, with their sequences; a corruption takes its victims out of it.
 
-    issued, and read by the group; failed = an open failed event holds the ticket; retried = failed once, issued now;
-    unread = published, the group has not come to it; young = admitted a moment ago, not published. `missing` are the
-    sequences that nobody holds.
+    issued, and read by the group; redeemed, held, returned, revoked = issued, and used since; failed = an open failed
+    event holds the ticket; retried = failed once, issued now; unread = published, the group has not come to it; young =
+    admitted a moment ago, not published. `missing` are the sequences that nobody holds, and `orphans` what must be
+    named of no campaign.
     """
 
     campaign: Campaign
@@ -36,6 +45,7 @@ class Scene:
     users: dict[str, list[tuple[str, int]]]
     positions: dict[str, Position] = field(default_factory=dict)
     missing: set[int] = field(default_factory=set)
+    orphans: Named = field(default_factory=list)
 
     @property
     def keys(self) -> CampaignKeys:
@@ -57,13 +67,19 @@ class Scene:
         return campaign_store.describe(campaign_id=self.campaign.pk, epoch=self.campaign.epoch).next_sequence
 
 
+def name(ticket: tuple[str, int]) -> str:
+    """As the verifier names it."""
+    return f"{ticket[0]} #{ticket[1]}"
+
+
 def make_scenes(service: Service, count: int, *, seed: str, share_rebuilt: float = 0.2) -> list[Scene]:
     """All of them hold their tickets as the real code makes them; the order of the steps is that of the service."""
     scenes = [_admitted(service, Random(f"{seed}.{number}")) for number in range(count)]
-    _publish(scenes, ROLES[:4])
+    _publish(scenes, ROLES[:-2])
     were_read(*_last_of_each([position for scene in scenes for position in scene.positions.values()]))
     for scene in scenes:
         _write(scene)
+        _use(scene)
     _publish(scenes, ("unread",))
     rebuilt = [scene for scene in scenes if scene.chance.random() < share_rebuilt]
     for scene in rebuilt:
@@ -76,7 +92,7 @@ def make_scenes(service: Service, count: int, *, seed: str, share_rebuilt: float
 
 def _admitted(service: Service, chance: Random) -> Scene:
     campaign = service.campaign(chance.randint(30, 60))
-    roles = [role for role in ROLES for _ in range(1 if role in ("given_up", "retried") else chance.randint(1, 3))]
+    roles = [role for role in ROLES for _ in range(1 if role in ONE_EACH else chance.randint(1, 3))]
     chance.shuffle(roles)
     names = [f"{role}-{number}" for number, role in enumerate(roles)]
     scene = Scene(campaign, chance, {role: [] for role in ROLES})
@@ -111,7 +127,7 @@ def _write(scene: Scene) -> None:
     campaign, users = scene.campaign, scene.users
     failing = [*users["failed"], *users["given_up"], *users["retried"]]
     with transaction.atomic():
-        result = issue_coupons([ticket(campaign, *each) for each in users["issued"]])
+        result = issue_coupons([ticket(campaign, *each) for role in ISSUED for each in users[role]])
         record_failures([_failure(scene, *each) for each in failing])
     settle_tickets(result)
     ticket_store.settle(epochs={campaign.pk: campaign.epoch}, users={campaign.pk: [user_id for user_id, _ in failing]})
@@ -119,6 +135,20 @@ def _write(scene: Scene) -> None:
     give_up_events(event_ids=[events[user_id] for user_id, _ in users["given_up"]], actor="test", reason="test")
     report = retry_events_now(event_ids=[events[user_id] for user_id, _ in users["retried"]], actor="test")
     assert report.succeeded == len(users["retried"])
+
+
+def _use(scene: Scene) -> None:
+    caller: Any = {"actor": "test", "may_touch": lambda campaign_id: True}
+    codes = dict(Coupon.objects.filter(campaign=scene.campaign).values_list("user_id", "code"))
+    for role in USED:
+        for user_id, _ in scene.users[role]:
+            order: Any = {"code": codes[user_id], "order_ref": f"of {user_id}", "user_id": user_id, **caller}
+            if role == "revoked":
+                revoke_coupon(code=codes[user_id], reason="test", **caller)
+                continue
+            use = redeem(hold_sec=HOLD_SEC if role == "held" else None, **order).use
+            if role == "returned":
+                return_redemption(redemption_id=use.id, reason="test", **caller)
 
 
 def _failure(scene: Scene, user_id: str, sequence: int) -> Failure:

@@ -17,7 +17,7 @@ from coupons.campaigns.redis_sync import is_in_sync
 from coupons.errors import DATABASE_DOWN, PushDidNotArrive, RetryLater
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, Coupon
-from coupons.reconciliation.differences import Ledger
+from coupons.reconciliation.ledger import Ledger
 from faults.crowd import Crowd
 from faults.history import QUANTITY_CHANGED, Event
 from faults.history_check import check_files

@@ -8,10 +8,10 @@ from django.core.management.base import CommandError
 
 from coupons.admission.scripts import is_refusal
 from coupons.errors import GateUnavailable, StateStale
-from coupons.issuing.ticket_rows import failed_tickets
 from coupons.management.command import EXIT_REFUSED, EXIT_UNAVAILABLE, CouponCommand, campaign_id
 from coupons.models import LOADED, Campaign
-from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, Ledger, TopicLedger, healed_by
+from coupons.reconciliation.differences import EXPLANATIONS, UNRECORDED, healed_by
+from coupons.reconciliation.ledger import Ledger, OrphanLedger, TopicLedger
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.temporary_tables import TemporaryTablesRefused
 from coupons.runtime.text import make_visible
@@ -23,10 +23,11 @@ class Command(CouponCommand):
     needs_session = True
     help = (
         "Check the ledger of campaigns: compare tickets (Redis), messages (topic), coupons and failed events "
-        "(PostgreSQL) user by user. Lists every difference with its meaning, and either when it heals by itself or the "
-        "command that heals it. Exits 0 when the ledger closes, 1 when it does not, 2 when it cannot be checked (a "
-        "server does not answer, a campaign's state in Redis is stale, the campaign does not exist). Changes "
-        "nothing. PostgreSQL compares in temporary tables: about 400 bytes of its disk per ticket, until the end."
+        "(PostgreSQL) user by user, and coupons with their redemptions and events. Lists every difference with its "
+        "meaning, and either when it heals by itself or the command that an operator types against it. Exits 0 when "
+        "the ledger closes, 1 when it does not, 2 when it cannot be checked (a server does not answer, a campaign's "
+        "state in Redis is stale, the campaign does not exist). Changes nothing. PostgreSQL compares in temporary "
+        "tables: about 400 bytes of its disk per ticket, until the end."
     )
     examples = """
   manage.py reconcile_campaigns
@@ -51,15 +52,17 @@ class Command(CouponCommand):
                         if not isinstance(error, StateStale) and not is_refusal(error):
                             raise
                         unseen.append(str(error))
+                ledgers += map(looking.rows_of, not_loaded)
+                # Neither is of one campaign.
+                topic = None if chosen else looking.topic
+                orphans = None if chosen else looking.find_orphans()
         except TemporaryTablesRefused as error:
             raise CommandError(str(error), returncode=EXIT_UNAVAILABLE) from error
-        ledgers += not_loaded
-        topic = None if chosen else looking.topic
-        closes = all(ledger.closes for ledger in ledgers) and (topic is None or topic.closes)
+        closes = all(each.closes for each in (*ledgers, topic, orphans) if each is not None)
         if options["json"]:
-            self._print_json(ledgers, topic, closes=closes, unseen=unseen)
+            self._print_json(ledgers, topic, orphans, closes=closes, unseen=unseen)
         else:
-            self._print(ledgers, topic)
+            self._print(ledgers, topic, orphans)
         for reason in unseen:
             self.stderr.write(f"Could not check: {reason}. The keeper or `manage.py rebuild_admission` rebuilds it.")
         if not closes:
@@ -67,32 +70,33 @@ class Command(CouponCommand):
         if unseen:
             sys.exit(EXIT_UNAVAILABLE)
 
-    def _not_loaded(self, chosen: UUID | None) -> list[Ledger]:
-        """Returns the ledgers of drafts, which have no tickets, and of unloaded campaigns, which have only rows."""
+    def _not_loaded(self, chosen: UUID | None) -> list[Campaign]:
         campaigns = Campaign.objects.order_by("created_at")
         if chosen:
             campaigns = campaigns.filter(pk=chosen)
             if not campaigns.exists():
                 raise CommandError(f"There is no campaign {chosen}.", returncode=EXIT_UNAVAILABLE)
-        ledgers = []
-        for campaign in campaigns.exclude(LOADED):
-            ledger = Ledger(campaign.pk, campaign.name, campaign.quantity, unloaded=campaign.unloaded_at is not None)
-            ledger.issued = ledger.coupons = campaign.issued_count
-            ledger.failed = sum(1 for _ in failed_tickets(campaign.pk))
-            ledger.tickets = ledger.issued + ledger.failed
-            ledgers.append(ledger)
-        return ledgers
+        return list(campaigns.exclude(LOADED))
 
-    def _print_json(self, ledgers: list[Ledger], topic: TopicLedger | None, *, closes: bool, unseen: list[str]) -> None:
+    def _print_json(
+        self,
+        ledgers: list[Ledger],
+        topic: TopicLedger | None,
+        orphans: OrphanLedger | None,
+        *,
+        closes: bool,
+        unseen: list[str],
+    ) -> None:
         document = {
             "closes": closes and not unseen,
             "campaigns": [ledger.document() for ledger in ledgers],
             "topic": topic.document() if topic else None,
+            "orphans": orphans.document() if orphans else None,
             "could_not_look": unseen,
         }
         self.stdout.write(json.dumps(document, indent=2))
 
-    def _print(self, ledgers: list[Ledger], topic: TopicLedger | None) -> None:
+    def _print(self, ledgers: list[Ledger], topic: TopicLedger | None, orphans: OrphanLedger | None) -> None:
         for ledger in ledgers:
             verdict = "closes" if ledger.closes else "DOES NOT CLOSE"
             self.stdout.write(
@@ -101,12 +105,20 @@ class Command(CouponCommand):
                 f"pending {ledger.pending} (quantity {ledger.quantity}): {verdict}"
                 f"{UNLOADED if ledger.unloaded else ''}"
             )
-            for found in ledger.differences.values():
-                self.stdout.write(f"  {found.kind} x {found.count}: {EXPLANATIONS[found.kind].meaning}.")
-                for example in found.examples:
-                    self.stdout.write(f"    {make_visible(example)}")
-                heals = healed_by(found.kind)
-                self.stdout.write(f"  -> heals by itself: {heals}." if heals else f"  -> {ledger.command(found.kind)}")
+            statuses = " + ".join(f"{status} {count}" for status, count in ledger.statuses.items())
+            self.stdout.write(f"  issued {ledger.issued} = {statuses}")
+            self._print_differences(ledger)
         if topic is not None and not topic.closes:
             self.stdout.write(f"topic: {topic.unrecorded.count} {UNRECORDED}")
             self.stdout.write(f"    {' '.join(topic.unrecorded.examples)}")
+        if orphans is not None and not orphans.closes:
+            self.stdout.write("of no campaign:")
+            self._print_differences(orphans)
+
+    def _print_differences(self, ledger: Ledger | OrphanLedger) -> None:
+        for found in ledger.differences.values():
+            self.stdout.write(f"  {found.kind} x {found.count}: {EXPLANATIONS[found.kind].meaning}.")
+            for example in found.examples:
+                self.stdout.write(f"    {make_visible(example)}")
+            heals = healed_by(found.kind)
+            self.stdout.write(f"  -> heals by itself: {heals}." if heals else f"  -> {ledger.command(found.kind)}")

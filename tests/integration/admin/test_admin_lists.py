@@ -83,15 +83,20 @@ def test_nobody_adds_changes_or_deletes_a_coupon(admin_client: Client, coupons: 
 
 
 def test_a_job_that_never_ran_is_an_alarm() -> None:
-    assert "retry_failed_coupons has never run." in text_of(sign_in(*VIEW).get(reverse(JOBS)))
+    shown = text_of(sign_in(*VIEW).get(reverse(JOBS)))
+
+    assert "retry_failed_coupons has never run." in shown
+    assert "tidy_holds has never run." in shown
 
 
 def test_a_recent_job_shows_its_result_without_alarm() -> None:
     record_run("retry_failed_coupons", lambda: "3 succeeded")
+    record_run("tidy_holds", lambda: "7 ended")
     page = sign_in(*VIEW).get(reverse(JOBS))
 
     assert messages_of(page) == []
     assert "3 succeeded" in text_of(page)
+    assert "7 ended" in text_of(page)
 
 
 def test_a_failed_job_is_an_alarm_on_failed_events_too() -> None:

@@ -204,10 +204,12 @@ def test_reconcile_as_json_is_one_document(service: Service) -> None:
         "unread": 0,
         "first_sequence": 1,
         "last_sequence": 1,
+        "statuses": {"unused": 1, "held": 0, "redeemed": 0, "revoked": 0, "expired": 0},
         "closes": True,
         "unloaded": False,
         "differences": [],
     }
+    assert document["orphans"] == {"differences": [], "closes": True}
 
 
 def test_reconcile_of_an_unknown_campaign_could_not_look(service: Service) -> None:
@@ -263,7 +265,7 @@ def test_a_retry_without_redis_exits_2_and_records_failure(service: Service, set
 
 def test_run_jobs_once_runs_what_cron_would(service: Service) -> None:
     assert run("run_jobs", "--once").code == 0
-    assert JobRun.objects.get(pk="retry_failed_coupons").succeeded is True
+    assert dict(JobRun.objects.values_list("name", "succeeded")) == {"retry_failed_coupons": True, "tidy_holds": True}
 
 
 def test_run_jobs_logs_a_failed_job_and_goes_on(service: Service, settings: LazySettings) -> None:
@@ -316,6 +318,7 @@ def test_the_consumer_names_a_topic_without_a_handler(service: Service) -> None:
         "run_coupon_consumer",
         "run_jobs",
         "run_keeper",
+        "tidy_holds",
         "change_campaign",
     ],
 )

@@ -1,37 +1,44 @@
 """The proof of the verifier: whatever is wrong is found and named, and what is healthy gives no alarm."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
 from django.conf import LazySettings
 from django.db import connection
+from django.db.models import BaseConstraint, Model, UniqueConstraint
 
-from coupons.models import Coupon
+from coupons.models import Coupon, Redemption
 from coupons.reconciliation.differences import EXPLANATIONS, Kind
 from coupons.reconciliation.reconcile import Reconciliation
-from tests.support.ledger_corruptions import APART, CORRUPTIONS, LAST, Corruption, Named, holes
-from tests.support.ledger_scenes import Scene, make_scenes
+from tests.support.database import delete_all_rows
+from tests.support.ledger_corruptions import APART, CORRUPTIONS, LAST, Corruption, holes
+from tests.support.ledger_scenes import ISSUED, Named, Scene, make_scenes
 from tests.support.service import Service
 
 SEED = "2026"
-CORRUPT = int(os.environ.get("CORRUPT_CAMPAIGNS", "140"))  # five of each corruption
+CORRUPT = int(os.environ.get("CORRUPT_CAMPAIGNS", "200"))  # five of each corruption
 HEALTHY = 100
 
 
 @pytest.fixture
 def no_constraints(service: Service, settings: LazySettings) -> Iterator[None]:
-    """The constraints that make two coupons of one user or one sequence impossible are gone, and nothing gets old."""
+    """The constraints that make two coupons of one user or one sequence impossible are gone, and those that make two
+    redemptions of one coupon impossible; and nothing gets old."""
     settings.RELAY_AFTER_MS = 600_000  # making hundreds of campaigns takes longer than the 7 s of the relay
-    constraints = [each for each in Coupon._meta.constraints if each.name != "coupon_code_unique"]
+    unique: list[tuple[type[Model], BaseConstraint]] = [
+        (Coupon, each) for each in Coupon._meta.constraints if each.name != "coupon_code_unique"
+    ]
+    unique += [(Redemption, each) for each in Redemption._meta.constraints if isinstance(each, UniqueConstraint)]
     with connection.schema_editor() as editor:
-        for constraint in constraints:
-            editor.remove_constraint(Coupon, constraint)
+        for model, constraint in unique:
+            editor.remove_constraint(model, constraint)
     yield
-    Coupon.objects.all().delete()
+    delete_all_rows()
     with connection.schema_editor() as editor:
-        for constraint in constraints:
-            editor.add_constraint(Coupon, constraint)
+        for model, constraint in unique:
+            editor.add_constraint(model, constraint)
 
 
 def test_100_healthy_states_give_no_alarm(service: Service, settings: LazySettings) -> None:
@@ -45,11 +52,17 @@ def test_100_healthy_states_give_no_alarm(service: Service, settings: LazySettin
             found = [(kind, example) for kind, each in ledger.differences.items() for example in each.examples]
             assert ledger.closes
             assert found == holes(scene), ledger.document()
-            assert ledger.issued == len(scene.users["issued"]) + len(scene.users["retried"])
+            assert ledger.issued == sum(len(scene.users[role]) for role in (*ISSUED, "retried"))
+            assert ledger.statuses == {
+                "unused": sum(len(scene.users[role]) for role in ("issued", "retried", "returned")),
+                **{status: len(scene.users[status]) for status in ("held", "redeemed", "revoked")},
+                "expired": 0,
+            }
             assert ledger.failed == len(scene.users["failed"]) + len(scene.users["given_up"])
             assert ledger.pending == len(scene.users["unread"]) + len(scene.users["young"])
             assert ledger.unread == len(scene.users["unread"])
         assert looking.topic.closes
+        assert looking.find_orphans().closes
     assert any(scene.rebuilt for scene in scenes)
 
 
@@ -68,9 +81,18 @@ def test_seeded_corruptions_are_found_and_named_rightly(service: Service, no_con
             harmless = all(EXPLANATIONS[kind].heals for kind, _ in named)
             if ledger.closes != harmless:
                 wrong.append((done, named, f"closes: {ledger.closes}"))
+        orphans = looking.find_orphans()
+    without_coupon = [orphan for scene in scenes for orphan in scene.orphans]
 
     assert not wrong, f"{len(wrong)} of {CORRUPT}, the first: {wrong[:3]}"
-    assert {kind for _, named in expected for kind, _ in named} == set(Kind), "every kind was there"
+    assert {kind: each.count for kind, each in orphans.differences.items()} == Counter(
+        kind for kind, _ in without_coupon
+    )
+    assert {(kind, example) for kind, each in orphans.differences.items() for example in each.examples} <= set(
+        without_coupon
+    )
+    named_kinds = {kind for _, named in [*expected, ([], without_coupon)] for kind, _ in named}
+    assert named_kinds == set(Kind), "every kind was there"
     assert sum(len(done) > 1 for done, _ in expected) > CORRUPT / 4, "and combinations"
 
 

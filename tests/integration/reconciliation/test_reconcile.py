@@ -16,7 +16,8 @@ from coupons.messaging.positions import Position
 from coupons.messaging.topics import partition_lags
 from coupons.models import Campaign, FailCode
 from coupons.reconciliation.compare import Comparison
-from coupons.reconciliation.differences import EXPLANATIONS, Kind, Ledger
+from coupons.reconciliation.differences import EXPLANATIONS, Kind
+from coupons.reconciliation.ledger import Ledger
 from coupons.reconciliation.reconcile import Reconciliation
 from coupons.reconciliation.sources import read_redis
 from coupons.reconciliation.temporary_tables import INSERT_TICKETS, TemporaryTables

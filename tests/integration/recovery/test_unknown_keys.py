@@ -12,7 +12,8 @@ from coupons.admission.scripts import admission_redis
 from coupons.errors import OperatorError, StateStale, UnknownMessageKey
 from coupons.issuing.failed_events import give_up_events
 from coupons.models import AuditEntry, Campaign, FailCode, FailEventHistory
-from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Ledger
 from coupons.recovery.rebuild import rebuild_campaigns
 from coupons.recovery.unknown_keys import (
     find_blocked_campaigns,

@@ -199,12 +199,16 @@ def test_one_keeper_runs_and_a_budget_leaves_room() -> None:
     assert budgets["web"]["spec"]["minAvailable"] < deployments["web"]["spec"]["replicas"]
 
 
-def test_failed_events_are_retried_as_by_crontab() -> None:
-    ((schedule, _, (command,)),) = settings.CRONJOBS
-    job = of_kind("CronJob")["retry"]["spec"]
+@pytest.mark.parametrize(("job", "name"), [("retry_failed_coupons", "retry"), ("tidy_holds", "tidy")])
+def test_a_job_runs_as_by_crontab(job: str, name: str) -> None:
+    (schedule,) = [schedule for schedule, _, (command,) in settings.CRONJOBS if command == job]
 
-    assert job["schedule"] == schedule
-    assert list(manage_commands(CONTAINERS["retry/retry"])) == [[command]]
+    assert of_kind("CronJob")[name]["spec"]["schedule"] == schedule
+    assert list(manage_commands(CONTAINERS[f"{name}/{name}"])) == [[job]]
+
+
+def test_each_job_of_crontab_has_its_manifest() -> None:
+    assert len(of_kind("CronJob")) == len(settings.CRONJOBS)
 
 
 def test_keda_looks_at_the_product_s_group() -> None:

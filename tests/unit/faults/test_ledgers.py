@@ -4,7 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from coupons.reconciliation.differences import Kind, Ledger
+from coupons.reconciliation.differences import Kind
+from coupons.reconciliation.ledger import Ledger
 from faults.ledgers import is_at_rest
 
 
