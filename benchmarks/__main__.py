@@ -77,6 +77,7 @@ def new_document(options: argparse.Namespace, moment: datetime) -> dict[str, Any
         "older": options.older,
         "repeats": options.repeats,
         "only": list(options.only),
+        "parts": list(PARTS),
         "complete": False,
         "load_average_at_start": os.getloadavg(),
         "failed": {},

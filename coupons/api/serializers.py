@@ -67,9 +67,9 @@ class MomentField(serializers.DateTimeField):
         except OverflowError:
             self.fail("overflow")
 
-    def to_representation(self, value: datetime) -> str:
-        """Writes UTC as +00:00; DRF would write Z."""
-        return value.isoformat()
+    def to_representation(self, value: datetime | str) -> str:
+        """Writes UTC as +00:00; DRF would write Z. Leaves a text as it is, like DRF."""
+        return value if isinstance(value, str) else value.isoformat()
 
 
 class NameField(serializers.CharField):
