@@ -1,6 +1,7 @@
 """Load during faults: new users apply over HTTP at a bounded rate, each until a final answer.
 
-Some users apply again after a promise, and some send two requests at the same time. Every request goes into a history.
+Some users apply again after a promise, and some send two requests at the same time. Shops may use the coupons of those
+who got one (shops.py). Every request goes into a history.
 There is one user at a time per connection: in an outage the users repeat their requests and no new users come, since
 the load would otherwise grow with the outage.
 """
@@ -11,18 +12,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-from faults.history import NO_ANSWER, NO_CONNECTION, HistoryWriter, Request
-from faults.http_client import BrokenConnection, Connection, Reply, apply_request, connect
+from faults.client import Client, Exchange
+from faults.history import HistoryWriter, Request
+from faults.http_client import apply_request
+from faults.shops import Shops
 from faults.tally import Tally
 from faults.visits import Habits, Visit, Visits, wait_for
-
-DEFAULT_RETRY_AFTER_SEC = 0.25
-REQUESTS_PER_CONNECTION = 10
 
 
 class WaitTimedOut(Exception):
@@ -156,10 +156,14 @@ class Crowd:
         self._closing, self._stop_now = asyncio.Event(), asyncio.Event()
         self._visits = Visits(self.campaign_ids, self.habits, self._name, self.tally)
         self._started.set()
-        await asyncio.gather(*(self._run_client(number) for number in range(self.habits.connections)))
+        shops = Shops(self._client, self.tally, self.history, self.habits, api_key=self.api_key, name=self._name)
+        await asyncio.gather(
+            *(self._run_client(number) for number in range(self.habits.connections)),
+            *(shops.run(number, self._closing, self._stop_now) for number in range(self.habits.shops)),
+        )
 
     async def _run_client(self, number: int) -> None:
-        client, second = _Client(self, number), _Client(self, number + 1)
+        client, second = self._client(number), self._client(number + 1)
         while (visit := await self._visits.next(self._closing)) is not None:
             if visit.twice:
                 await asyncio.gather(self._apply(client, visit), self._apply(second, visit))
@@ -169,11 +173,21 @@ class Crowd:
         second.close()
         await asyncio.sleep(0)  # transports close in the loop's next iteration
 
-    async def _apply(self, client: "_Client", visit: Visit) -> None:
+    def _client(self, number: int) -> Client:
+        return Client(self.addresses, number=number, timeout_sec=self.habits.request_timeout_sec)
+
+    async def _apply(self, client: Client, visit: Visit) -> None:
         began, attempt, final = time.monotonic(), 0, False
+        message = partial(
+            apply_request,
+            path=f"/api/v1/campaigns/{visit.campaign_id}/apply",
+            api_key=self.api_key,
+            user_id=visit.user_id,
+        )
         while not final:
             attempt += 1
-            request, wait_sec = await client.send(visit, attempt)
+            done = await client.send(message)
+            request, wait_sec = _request(visit, attempt, done), done.wait_sec
             final = wait_sec is None
             self.history.request(request)
             self.tally.record(request, final=final)
@@ -183,74 +197,17 @@ class Crowd:
         self.tally.end_visit(final=final)
 
 
-class _Client:
-    """Sends requests to the addresses in turn, on one connection at a time."""
-
-    def __init__(self, crowd: Crowd, number: int) -> None:
-        self._crowd = crowd
-        self._next = number
-        self._connection: Connection | None = None
-        self._address = ""
-        self._requests = 0
-
-    async def send(self, visit: Visit, attempt: int) -> tuple[Request, float | None]:
-        """Sends one request. Returns it with the seconds until its repeat, or None for a final answer."""
-        start, reply, code, sent = time.monotonic(), None, NO_CONNECTION, False
-        try:
-            connection = await self._connect()
-            start = time.monotonic()
-            sent = True
-            reply = await connection.request(self._message(visit), timeout_sec=self._crowd.habits.request_timeout_sec)
-        except BrokenConnection as error:
-            code = str(error) if sent else NO_CONNECTION
-        document = reply.document() if reply else {"code": code}
-        request = Request(
-            campaign_id=visit.campaign_id,
-            user_id=visit.user_id,
-            attempt=attempt,
-            start=start,
-            end=time.monotonic(),
-            status=reply.status if reply else NO_ANSWER,
-            code=document.get("code", ""),
-            sequence=document.get("sequence"),
-            state=str(document.get("status", "")) if reply and reply.status < 400 else "",
-            address=self._address,
-        )
-        return request, _wait_sec(reply)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-    async def _connect(self) -> Connection:
-        self._requests += 1
-        if self._requests > REQUESTS_PER_CONNECTION:
-            self.close()
-        if self._connection is None or self._connection.closed:
-            self._requests = 1
-            self._next += 1
-            self._address = self._crowd.addresses[self._next % len(self._crowd.addresses)]
-            parts = urlsplit(self._address)
-            limit = asyncio.timeout(self._crowd.habits.request_timeout_sec)
-            try:
-                async with limit:
-                    self._connection = await connect(parts.hostname or "", parts.port or 80)
-            except TimeoutError as error:
-                raise BrokenConnection("timeout") from error
-        return self._connection
-
-    def _message(self, visit: Visit) -> bytes:
-        parts = urlsplit(self._address)
-        return apply_request(
-            host=parts.hostname or "",
-            port=parts.port or 80,
-            path=f"/api/v1/campaigns/{visit.campaign_id}/apply",
-            api_key=self._crowd.api_key,
-            user_id=visit.user_id,
-        )
-
-
-def _wait_sec(reply: Reply | None) -> float | None:
-    if reply is None or reply.status >= 500:
-        return (reply.retry_after_sec() if reply else None) or DEFAULT_RETRY_AFTER_SEC
-    return reply.retry_after_sec()
+def _request(visit: Visit, attempt: int, done: Exchange) -> Request:
+    document = done.document
+    return Request(
+        campaign_id=visit.campaign_id,
+        user_id=visit.user_id,
+        attempt=attempt,
+        start=done.start,
+        end=done.end,
+        status=done.status,
+        code=document.get("code", ""),
+        sequence=document.get("sequence"),
+        state=str(document.get("status", "")) if 0 < done.status < 400 else "",
+        address=done.address,
+    )

@@ -1,4 +1,4 @@
-"""A history of requests and events: one JSON line for each request with its answer, and for each event.
+"""A history of users' and shops' requests and of events: one JSON line for each, with the answer of each request.
 
 Times are seconds of CLOCK_MONOTONIC, which all processes of a Linux machine share. Each writer begins with an event
 `clock` that has the wall clock's time. Several processes may append to one file: each line is one write.
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +62,56 @@ class Request:
         return self.promises or (self.was_sent and (self.status == NO_ANSWER or self.status >= 500))
 
 
+class Action(StrEnum):
+    """What a shop asks for."""
+
+    LOOK_UP = "look-up"
+    REDEEM = "redeem"
+    HOLD = "hold"
+    CONFIRM = "confirm"
+    RETURN = "return"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """One request of a shop about the coupon of `user_id`, and its answer; times and `status` are those of a Request.
+
+    `claimed_by` is the user whom a redemption names, `redemption_id` what a confirmation or a return names, and
+    `hold_sec` how long a hold is to last. `body` is the answer; without one it has the reason as `code`. That of a
+    look-up has the `coupon_code`.
+    """
+
+    action: Action
+    campaign_id: str
+    user_id: str
+    start: float
+    end: float
+    status: int
+    order_ref: str = ""
+    claimed_by: str = ""
+    redemption_id: str = ""
+    hold_sec: float | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
+
+    @property
+    def code(self) -> str:
+        return str(self.body.get("code", ""))
+
+    @property
+    def was_sent(self) -> bool:
+        return not (self.status == NO_ANSWER and self.code == NO_CONNECTION)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status in (200, 201)
+
+    @property
+    def may_have_effect(self) -> bool:
+        """Whether it has taken effect, or may have, even later."""
+        return self.succeeded or (self.was_sent and (self.status == NO_ANSWER or self.status >= 500))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """An action of an operator or a fault, between `start` and `end`. Without `campaign_id` it affects all campaigns.
@@ -81,9 +132,10 @@ class Event:
 class History:
     requests: list[Request]
     events: list[Event]
+    checkouts: list[Checkout] = field(default_factory=list)
 
     def __add__(self, other: "History") -> "History":
-        return History(self.requests + other.requests, self.events + other.events)
+        return History(self.requests + other.requests, self.events + other.events, self.checkouts + other.checkouts)
 
     def answer_seconds(self, *, since: float = 0.0, until: float = float("inf")) -> list[float]:
         """The sorted durations of the requests sent in this interval. One without an answer counts until the client
@@ -132,6 +184,9 @@ class HistoryWriter:
     def request(self, request: Request) -> None:
         self._write({"request": asdict(request)})
 
+    def checkout(self, checkout: Checkout) -> None:
+        self._write({"checkout": asdict(checkout)})
+
     def event(self, event: Event) -> None:
         self._write({"event": asdict(event)})
 
@@ -173,6 +228,9 @@ def _read_line(line: bytes, history: History) -> None:
     document = json.loads(line)
     if "event" in document:
         history.events.append(Event(**document["event"]))
+    elif "checkout" in document:
+        values = document["checkout"]
+        history.checkouts.append(Checkout(**{**values, "action": Action(values["action"])}))
     else:
         history.requests.append(Request(**document["request"]))
 

@@ -26,6 +26,7 @@ unknown moment in between. From that follow these checks of each campaign:
   200 ms. A change that failed, or to the same quantity, was never in force. The check does not know of a change without
   an event.
 - A failed event that ended in SUCCESS has a coupon of its user with its sequence.
+- What shops did with the coupons: redemption_check.py.
 """
 
 import argparse
@@ -38,7 +39,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from couponsite.terminal import make_printing_harmless
-from faults.history import QUANTITY_CHANGED, REBUILT, BrokenHistory, Event, History, Request, read_history
+from faults.history import QUANTITY_CHANGED, REBUILT, BrokenHistory, Checkout, Event, History, Request, read_history
+from faults.redemption_check import check_redemptions
 from faults.verdict import CampaignRows, CampaignVerdict, Inconclusive, Kind, Verdict
 
 STALENESS_SEC = 0.2
@@ -51,15 +53,18 @@ def check_history(history: History, rows: Iterable[CampaignRows], *, staleness_s
     requests: dict[str, list[Request]] = defaultdict(list)
     for request in history.requests:
         requests[request.campaign_id].append(request)
+    checkouts: dict[str, list[Checkout]] = defaultdict(list)
+    for checkout in history.checkouts:
+        checkouts[checkout.campaign_id].append(checkout)
     campaigns = {each.campaign_id: each for each in rows}
     if not requests or not requests.keys() <= campaigns.keys():
         raise Inconclusive(f"no requests, or no such campaigns: {sorted(requests.keys() - campaigns.keys())}")
-    return Verdict(
-        [
-            _check_campaign(requests[campaign_id], history.events, campaigns[campaign_id], staleness_sec)
-            for campaign_id in requests
-        ]
-    )
+    verdicts = []
+    for campaign_id, mine in requests.items():
+        verdict = _check_campaign(mine, history.events, campaigns[campaign_id], staleness_sec)
+        check_redemptions(checkouts[campaign_id], campaigns[campaign_id], verdict)
+        verdicts.append(verdict)
+    return Verdict(verdicts)
 
 
 @dataclass(slots=True)

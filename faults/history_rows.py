@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from uuid import UUID
 
+from django.db.models import F, Q
+
 from coupons.issuing.ticket_rows import failed_tickets, issued_tickets
-from coupons.models import Campaign, EventStatus, FailEventHistory
-from faults.verdict import CampaignRows
+from coupons.models import Campaign, Coupon, EventStatus, FailEventHistory, Redemption, RedemptionState
+from faults.verdict import CampaignRows, RedemptionRow
 
 
 def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
@@ -19,6 +21,8 @@ def load_rows(campaign_ids: Iterable[str | UUID]) -> list[CampaignRows]:
             coupons=list(issued_tickets(campaign.pk)),
             failed=list(failed_tickets(campaign.pk)),
             succeeded=list(_succeeded(campaign.pk)),
+            codes=dict(Coupon.objects.filter(campaign=campaign).values_list("user_id", "code")),
+            redemptions=list(_redemptions(campaign)),
         )
         for campaign in campaigns
     ]
@@ -29,6 +33,13 @@ def _succeeded(campaign_id: UUID) -> Iterable[tuple[str, int]]:
     for user_id, sequence in events.values_list("user_id", "sequence"):
         if user_id and sequence is not None:
             yield user_id, sequence
+
+
+def _redemptions(campaign: Campaign) -> Iterable[RedemptionRow]:
+    early = Q(state=RedemptionState.LAPSED, ended_at__lt=F("hold_until"))
+    rows = Redemption.objects.filter(coupon__campaign=campaign).annotate(early=early)
+    for redemption_id, *values in rows.values_list("pk", "coupon__user_id", "order_ref", "state", "early"):
+        yield RedemptionRow(str(redemption_id), *values)
 
 
 def _is_uuid(text: str) -> bool:

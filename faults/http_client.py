@@ -6,6 +6,7 @@ time from the server.
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -107,10 +108,20 @@ def post(*, host: str, port: int, path: str, headers: dict[str, str], body: byte
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def apply_request(*, host: str, port: int, path: str, api_key: str, user_id: str) -> bytes:
-    """The bytes of a user's application; `path` names the campaign."""
+def get_request(host: str, port: int, *, path: str, api_key: str) -> bytes:
+    """The bytes of a GET."""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {api_key}\r\n\r\n".encode()
+
+
+def json_request(host: str, port: int, *, path: str, api_key: str, body: Mapping[str, Any]) -> bytes:
+    """The bytes of a POST of a JSON document."""
     headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-    return post(host=host, port=port, path=path, headers=headers, body=json.dumps({"user_id": user_id}).encode())
+    return post(host=host, port=port, path=path, headers=headers, body=json.dumps(body).encode())
+
+
+def apply_request(host: str, port: int, *, path: str, api_key: str, user_id: str) -> bytes:
+    """The bytes of a user's application; `path` names the campaign."""
+    return json_request(host, port, path=path, api_key=api_key, body={"user_id": user_id})
 
 
 def _header(lowered_head: bytes, name: str) -> str | None:

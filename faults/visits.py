@@ -17,6 +17,7 @@ class Habits:
 
     `repeat_share` of all visits come from users who were promised a coupon before, and `duplicate_share` of the new
     users send two requests at the same time. A user repeats for `give_up_after_sec`. `max_wait_sec` caps Retry-After.
+    As many `shops` use the coupons of those who got one.
     """
 
     users_per_sec: float = 40.0
@@ -24,6 +25,7 @@ class Habits:
     request_timeout_sec: float = 5.0
     max_wait_sec: float = 1.0
     give_up_after_sec: float = 120.0
+    shops: int = 0
     repeat_share: float = 0.1
     duplicate_share: float = 0.05
     seed: int = 1

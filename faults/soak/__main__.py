@@ -42,6 +42,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 DATABASE = "test_soak"
 ROUND_SEC = 90.0
 EVERY_SEC = 7.0
+SHOPS = 4
 KILLS_SEC, KILLS_EVERY_SEC = 300.0, 10.0
 KILLED = ("web-1", "consumer-1", "keeper-1", "redis", "kafka", "postgres")
 
@@ -150,14 +151,15 @@ def _rounds(options: argparse.Namespace, began: float) -> Iterator["Round"]:
     from faults.soak.round import Round
 
     if options.kills:
-        habits = Habits(users_per_sec=options.users_per_sec or 70, connections=64, give_up_after_sec=600)
+        habits = Habits(users_per_sec=options.users_per_sec or 70, connections=64, shops=SHOPS, give_up_after_sec=600)
         steps = kill_each(KILLED, seconds=KILLS_SEC, every_sec=KILLS_EVERY_SEC)
         yield Round(1, KILLS_SEC, steps, [20_000], habits, until_sold_out=True)
         return
     number = 0
     while time.monotonic() - began < options.minutes * 60:
         number += 1
-        habits = Habits(users_per_sec=options.users_per_sec or 40, connections=32, seed=number, give_up_after_sec=600)
+        rate = options.users_per_sec or 40
+        habits = Habits(users_per_sec=rate, connections=32, shops=SHOPS, seed=number, give_up_after_sec=600)
         kinds = [kind for kind in kinds_with(brokers()) if not options.only or kind.name in options.only]
         steps = make_round(options.seed, number, seconds=options.round_sec, every_sec=EVERY_SEC, kinds=kinds)
         yield Round(number, options.round_sec, steps, [100, 600, 10_000], habits)
@@ -169,11 +171,12 @@ def _say(text: str) -> None:
 
 def _line(task: "Round") -> str:
     figures = task.figures
+    checkouts = f"{figures['checkouts']['requests']} requests of shops"
     found = f"{len(task.findings)} UNEXPLAINED" if task.findings else "all explained"
     quiet = f"settled after {figures['quiet_after_sec']} s"
     return (
         f"  round {task.number}: {len(task.steps)} faults, {figures['requests']} requests, "
-        f"{figures['promised']} promised, p99 {figures['p99_sec']} s, {quiet}: {found}"
+        f"{figures['promised']} promised, {checkouts}, p99 {figures['p99_sec']} s, {quiet}: {found}"
     )
 
 

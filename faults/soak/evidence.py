@@ -14,7 +14,7 @@ from coupons.admission.scripts import admission_redis
 from coupons.errors import DATABASE_DOWN, RetryLater
 from coupons.messaging.log import read_log
 from coupons.messaging.topics import partition_lags
-from coupons.models import Campaign, Coupon, FailAttempt, FailEventHistory
+from coupons.models import Campaign, Coupon, CouponEvent, FailAttempt, FailEventHistory, Redemption
 
 
 def keep_evidence(folder: Path, campaign_ids: Iterable[UUID]) -> None:
@@ -26,6 +26,8 @@ def keep_evidence(folder: Path, campaign_ids: Iterable[UUID]) -> None:
         _write(
             folder / "coupons.json", Coupon.objects.filter(campaign__in=ids).order_by("campaign", "sequence").values()
         )
+        _write(folder / "redemptions.json", Redemption.objects.filter(coupon__campaign__in=ids).values())
+        _write(folder / "coupon-events.json", CouponEvent.objects.filter(coupon__campaign__in=ids).values())
         _write(folder / "failed-events.json", FailEventHistory.objects.values())
         _write(folder / "attempts.json", FailAttempt.objects.values())
     with suppress(RetryLater):

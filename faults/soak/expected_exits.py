@@ -32,7 +32,7 @@ class ExpectedExits:
 
     def armed(self, point: str) -> None:
         """From now until it is disarmed, this failpoint kills each process that reaches it."""
-        if point.startswith("web."):
+        if point.startswith(("web.", "redemption.")):
             self._armed.add(point)
 
     def disarmed(self, point: str) -> None:

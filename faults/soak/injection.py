@@ -35,7 +35,7 @@ Undo = Callable[[], object]
 RAISE_BY, LOWER_BY = 40, 20
 TERMINATE_WAITERS = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
 AUDIT = "coupons_auditentry"
-TABLES_WITH_IDS = ("coupons_coupon", "coupons_faileventhistory", AUDIT)
+TABLES_WITH_IDS = ("coupons_coupon", "coupons_faileventhistory", "coupons_couponevent", AUDIT)
 CLOCK_STEPS_SEC = (-7_200, -86_400, -3, 3, 7_200, 86_400)
 
 
@@ -252,6 +252,10 @@ class Injection:
 
     def _retried(self, fault: Fault, chance: random.Random) -> Undo:
         self._deployment.manage("retry_failed_coupons")
+        return no_undo
+
+    def _holds_tidied(self, fault: Fault, chance: random.Random) -> Undo:
+        self._deployment.manage("tidy_holds")
         return no_undo
 
     def _ticket_refused_twice(self, fault: Fault, chance: random.Random) -> Undo:

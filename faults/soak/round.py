@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,10 +19,11 @@ from coupons.reconciliation.ledger import Ledger
 from coupons.runtime.failpoints import POINTS
 from faults import failpoints
 from faults.crowd import Crowd
-from faults.history import HistoryWriter, read_history
+from faults.history import History, HistoryWriter, read_history
 from faults.history_check import check_files
 from faults.ledgers import is_at_rest, reconcile
 from faults.links import brokers
+from faults.redemption_check import IN_FORCE, answered_without
 from faults.soak.deployment import API_KEY, Deployment
 from faults.soak.injection import Injection
 from faults.soak.schedule import Step
@@ -30,6 +32,7 @@ from faults.visits import Habits
 
 QUIET_SEC = 120.0
 LAST_ANSWERS_SEC = 60.0
+ENOUGH_CHECKOUTS = 10
 
 
 @dataclass(slots=True)
@@ -100,7 +103,8 @@ def _inject_all(task: Round, injection: Injection, crowd: Crowd, began: float, s
                 held.enter_context(crowd.history.during(what, **injection.details(step)))
                 say(f"    {step}")
                 undo = injection.inject(step)
-                _sleep_until(began + step.end_sec)
+                with crowd.history.during(f"{IN_FORCE}{what}"):
+                    _sleep_until(began + step.end_sec)
                 undo()
         except Exception as error:  # noqa: BLE001  any error means that the schedule was not carried out
             task.findings.append(f"could not inject {step}: {type(error).__name__}: {error}")
@@ -157,12 +161,16 @@ def _verify(task: Round, path: Path) -> None:
         return
     task.findings += [f"ledger: {ledger.document()}" for ledger in ledgers if not ledger.closes]
     task.findings += [str(finding) for finding in verdict.findings]
+    asked, answered = task.figures["checkouts"]["without_redis_or_kafka"].values()
+    if asked >= ENOUGH_CHECKOUTS and answered < asked / 2:
+        task.findings.append(f"without Redis or Kafka only {answered} of {asked} requests of shops were answered")
     task.figures["failed_events_with_ticket"] = sum(ledger.failed for ledger in ledgers)
     task.figures["issued"] = sum(ledger.issued for ledger in ledgers)
 
 
 def _figures(task: Round, crowd: Crowd, path: Path, *, healed: float, began: float) -> dict[str, Any]:
-    seconds = read_history(path).answer_seconds()
+    history = read_history(path)
+    seconds = history.answer_seconds()
     return {
         "round": task.number,
         "steps": [str(step).strip() for step in task.steps],
@@ -171,8 +179,20 @@ def _figures(task: Round, crowd: Crowd, path: Path, *, healed: float, began: flo
         "promised": crowd.promised,
         "gave_up": crowd.tally.gave_up,
         "answers": {f"{status} {code}".strip(): times for (status, code), times in crowd.answers.most_common()},
+        "checkouts": _checkouts(history),
         "p50_sec": round(seconds[len(seconds) // 2], 3),
         "p99_sec": round(seconds[max(round(len(seconds) * 0.99) - 1, 0)], 3),
+    }
+
+
+def _checkouts(history: History) -> dict[str, Any]:
+    """Counts what the shops were answered, and what they were while Redis or Kafka was away, which they do not need."""
+    answers = Counter(f"{each.action} {each.status} {each.code}".strip() for each in history.checkouts)
+    answered, asked = answered_without(history, ("redis", "kafka"))
+    return {
+        "requests": len(history.checkouts),
+        "without_redis_or_kafka": {"requests": asked, "answered": answered},
+        "answers": dict(answers.most_common()),
     }
 
 

@@ -22,6 +22,8 @@ FAILPOINTS: Final = (
     "rebuild.epoch-raised",
     "rebuild.built",
     "relay.published",
+    "redemption.written",
+    "redemption.committed",
 )
 AFTER_LOSS_SEC = 45.0
 """After Redis or Kafka lost data, the other one must keep its data for this time, so that the rebuild or the relay can
@@ -94,6 +96,7 @@ KINDS: Final = (
     Fault("table_locked", POSTGRES, "coupons_coupon", 2, 12),
     Fault("table_locked", POSTGRES, "coupons_campaign", 2, 12),
     Fault("table_locked", POSTGRES, "coupons_auditentry", 2, 12),
+    Fault("table_locked", POSTGRES, "coupons_redemption", 2, 12),
     Fault("read_only", POSTGRES, "", 3, 10),
     Fault("sequences_set_back", POSTGRES),
     *(Fault(how, f"link to {part}", part, 1, 8) for part in (REDIS, KAFKA, POSTGRES) for how in LINKS),
@@ -110,6 +113,7 @@ KINDS: Final = (
     Fault("lowered_while_audit_locked", "operator", weight=2, needs=(POSTGRES,)),
     Fault("admission_paused", "operator", "", 1, 4),
     Fault("retried", "jobs", weight=2),
+    Fault("holds_tidied", "jobs", weight=2),
     Fault("ticket_refused_twice", "jobs", weight=3, needs=(POSTGRES, KAFKA, *CONSUMERS)),
 )
 

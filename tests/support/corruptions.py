@@ -4,6 +4,7 @@ for it; `CORRUPTIONS` says what the checker must name then, and nothing else."""
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from faults.history import QUANTITY_CHANGED, REBUILT, History, Request
 from faults.verdict import CampaignRows, Kind
@@ -161,7 +162,7 @@ CORRUPTIONS: dict[Corruption, Kind] = {
 
 
 def with_rows(run: Run, **changes: list[tuple[str, int]]) -> Run:
-    rows = {"coupons": run.rows.coupons, "failed": run.rows.failed} | changes
+    rows: dict[str, Any] = {"coupons": run.rows.coupons, "failed": run.rows.failed} | changes
     return Run(
         run.history,
         CampaignRows(campaign_id=CAMPAIGN, quantity=run.rows.quantity, epoch=run.rows.epoch, **rows),

@@ -5,16 +5,22 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from coupons.campaigns.lifecycle import pause_campaign, resume_campaign
-from coupons.models import Coupon
+from coupons.models import Coupon, Redemption
 from faults.crowd import Crowd, WaitTimedOut
-from faults.history import NO_ANSWER, Request, read_history
+from faults.history import NO_ANSWER, Action, Request, read_history
+from faults.history_check import check_history
+from faults.history_rows import load_rows
+from faults.verdict import Kind
 from faults.visits import Habits
+from tests.support.life_corruptions import past_every_trigger
 from tests.support.process import ROOT
 from tests.support.promises import assert_history_holds, change_quantity, issued
 from tests.support.service import PYTHON, Service
@@ -59,6 +65,30 @@ def assert_somebody_came_back_and_somebody_asked_twice(requests: list[Request]) 
     ]
     assert any(repeat.start > first.end for first, repeat in repeats)
     assert any(repeat.start < first.end and first.start < repeat.end for first, repeat in repeats)
+
+
+def test_shops_use_the_coupons_and_the_history_of_it_holds(service: Service) -> None:
+    service.web()
+    service.consumer("--solo")
+    campaign = service.campaign(10_000)
+    habits = replace(QUICK, users_per_sec=40, shops=4)
+    crowd = service.crowd(campaign, habits=habits)
+
+    def answers() -> list[int]:
+        seen = Counter((each.action, each.status) for each in read_history(crowd.path).checkouts)
+        return [seen[way] for way in ways]
+
+    ways = [(Action.REDEEM, 201), (Action.REDEEM, 200), (Action.REDEEM, 409), (Action.REDEEM, 403), (Action.HOLD, 201),
+            (Action.CONFIRM, 200), (Action.RETURN, 200)]  # fmt: skip
+    wait_until(lambda: min(answers()) >= 3, within_sec=60, what=lambda: f"each of {ways}: {answers()}")
+
+    verdicts = assert_history_holds(crowd, campaigns=[campaign])
+    assert verdicts[campaign.pk].redeemed >= 12
+    history = read_history(crowd.path)
+    with past_every_trigger():
+        Redemption.objects.filter(coupon__campaign=campaign, state="redeemed")._raw_delete("default")
+    spoilt = check_history(history, load_rows([campaign.pk]))
+    assert {finding.kind for finding in spoilt.findings} == {Kind.REDEMPTION_LOST}
 
 
 def test_a_broken_connection_leads_to_the_next_address(service: Service) -> None:
@@ -152,6 +182,8 @@ def test_what_a_killed_crowd_wrote_is_there(service: Service, tmp_path: Path) ->
     campaign = service.campaign(10_000)
     program = f"""
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 from faults.crowd import Crowd
