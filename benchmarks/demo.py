@@ -1,7 +1,8 @@
 """`make demo`: users on threads compete for coupons over HTTP, through every real part, and the ledger is checked.
 
-It needs a running and migrated stack. It exits 0 only if exactly min(users, quantity) different users have one coupon
-each with sequences 1 to n, PostgreSQL agrees with the users' answers, and the ledger closes.
+Then a shop redeems some of the coupons. It needs a running and migrated stack. It exits 0 only if exactly
+min(users, quantity) different users have one coupon each with sequences 1 to n, PostgreSQL agrees with the users' and
+the shop's answers, and the ledger closes.
 """
 
 import argparse
@@ -24,6 +25,7 @@ django.setup()  # models can only be imported after it
 
 from django.contrib.auth import get_user_model
 
+from benchmarks.checkout import Checkout, Plan
 from benchmarks.crowd import Answer, Crowd
 from benchmarks.figures import percentile
 from benchmarks.targets import READY_SEC, apply_path, start_parts
@@ -93,6 +95,7 @@ def run(*, users: int, quantity: int, threads: int) -> int:
             _watch(services, crowd, campaign_id, users=users, quantity=quantity)
         answers, coupons = crowd.answers, list(Coupon.objects.filter(campaign_id=campaign_id).order_by("sequence"))
         faults = find_faults(answers=answers, coupons=coupons, users=users, quantity=quantity)
+        faults += _checkout_faults(port, coupons)
         faults += _ledger_faults(campaign_id)
     _report(answers, coupons)
     if faults:
@@ -146,6 +149,15 @@ def _watch(services: Services, crowd: Crowd, campaign_id: UUID, *, users: int, q
                     return
             services.check()
             time.sleep(LOOK_SEC)
+
+
+def _checkout_faults(port: int, coupons: Sequence[Coupon]) -> list[str]:
+    """Lets a shop use some of the coupons, and prints what it has done. Returns what was wrong."""
+    plan = Plan.of(coupons)
+    checkout = Checkout(url=f"http://{HOST}:{port}/api/v1", api_key=settings.API_KEYS[0])
+    checkout.carry_out(plan)
+    console.print(f"checkout  {plan}")
+    return checkout.faults
 
 
 def _ledger_faults(campaign_id: UUID) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import demo
+from benchmarks.checkout import Plan
 from benchmarks.crowd import Answer
 from benchmarks.demo import find_faults
 from benchmarks.figures import Mark, median_ratio, number, percentile
@@ -117,3 +118,18 @@ def test_a_loop_counts_who_got_no_answer() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (12.345, "12.3"), (1234.5, "1,234"), (0, "0")])
 def test_a_number_has_three_digits_that_count(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (100, "20 redeemed, 10 held and 8 of them confirmed, 1 returned"),
+        (1, "1 redeemed, 0 held and 0 of them confirmed, 1 returned"),
+        (0, "0 redeemed, 0 held and 0 of them confirmed, 0 returned"),
+    ],
+)
+def test_the_demo_s_shop_uses_a_part_of_the_coupons(count: int, text: str) -> None:
+    plan = Plan.of([coupon(str(number), number) for number in range(count)])
+
+    assert str(plan) == text
+    assert not {each.user_id for each in plan.redeemed} & {each.user_id for each in plan.held}
