@@ -141,7 +141,7 @@ _declare(
     views.CampaignActionView.post, "act_on_campaign", "Open, pause, resume or close a campaign", CHANGED,
     Code.LENGTH_REQUIRED, Code.NOT_FOUND, Code.CONFLICT, parameters=(CAMPAIGN_ID, ACTION),
 )
-CODE = "7Q2M-K0VX-94RT-D8HC"
+CODE = "7Q2M-K0VX-94RT-D8HA"
 CHECK = OpenApiExample("a code", {"code": CODE, "user_id": "42"})
 REDEEM = OpenApiExample("redeem", {"code": CODE, "order_ref": "order-1001", "user_id": "42"})
 HOLD = OpenApiExample("hold for ten minutes", {"code": CODE, "order_ref": "order-1001", "hold_sec": 600})

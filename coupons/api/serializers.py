@@ -183,6 +183,8 @@ class ProblemDocument(serializers.Serializer[Any]):
         required=False, help_text="invalid: what is wrong with each field."
     )
     opens_at = serializers.DateTimeField(required=False, help_text="not-open: when it opens, to the millisecond.")
+    valid_from = serializers.DateTimeField(required=False, help_text="not-valid-yet: from when on it may be redeemed.")
+    valid_until = serializers.DateTimeField(required=False, help_text="expired: when.")
 
 
 def campaign_now(campaign: Campaign, description: Description | None) -> dict[str, Any]:
