@@ -80,7 +80,7 @@ def test_a_list_s_parameters_are_checked(api: Api, service: Service) -> None:
 
 def test_texts_of_any_script_are_kept(api: Api, service: Service) -> None:
     coupon = coupon_of(service)
-    order_ref, reason = "注文-１001/ü̈ 😀 'x\"; --", "line one\nline two\t\u202e"
+    order_ref, reason = "注文-1001/ü̈ 😀 'x\"; --", "line one\nline two\t\u202e"
 
     made = json_of(api.post("redemptions", {"code": coupon.code, "order_ref": order_ref}))
     api.post(f"redemptions/{made['id']}/return", {"reason": reason})

