@@ -83,7 +83,7 @@ def test_the_applications_variables_are_those_of_the_stack(compose: dict[str, An
     given = {name for part in APPLICATION for name in compose["services"][part]["environment"]}
     # WEB_HOST: a container listens on all its addresses; the operator makes the first admin user by hand;
     # COUPON_PLAINTEXT_HOSTS: a stack's servers are on loopback, these are in a network of their own;
-    # COUPON_TRUSTED_PROXIES: a stack of one's own has no proxy; the keys that sign, or make codes: it has no former ones
+    # COUPON_TRUSTED_PROXIES: a stack of one's own has no proxy; the keys that sign or make codes: it has no former ones
     own = {"WEB_HOST", "COUPON_PLAINTEXT_HOSTS", "COUPON_TRUSTED_PROXIES"}
     own |= {"DJANGO_SECRET_KEY_FALLBACKS", "COUPON_MESSAGE_KEYS", "COUPON_CODE_KEYS"}
     assert given - own == {name for name in stack if not name.startswith("DJANGO_SUPERUSER_")}
