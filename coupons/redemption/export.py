@@ -25,7 +25,7 @@ from django.db.models import Case, CharField, Expression, F, Func, Q, QuerySet, 
 from django.db.models.functions import Now
 
 from coupons import audit
-from coupons.errors import DATABASE_DOWN, RetryLater
+from coupons.errors import DATABASE_DOWN, RetryLater, one_line
 from coupons.models import Campaign, Coupon, RedemptionState
 from coupons.redemption.coupon_life import CouponStatus
 from coupons.redemption.coupon_lists import with_status
@@ -37,6 +37,7 @@ TEXTS: Final = (COLUMNS.index("user_id"), COLUMNS.index("order_ref"))
 """What others have chosen; all else comes from this service."""
 ROWS_AT_ONCE = 2_000  # some 300 KB
 STATEMENT_SEC = 120  # for one chunk: a filter may have to look at ten million coupons for it
+IDLE_SEC = 600  # between two chunks, while the reader takes its time: `... --output - | less`
 NETWORK_SEC = 2
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # without it Excel takes UTF-8 for the local encoding
 # The second set are their full-width forms, which some spreadsheets take for the same.
@@ -73,6 +74,7 @@ class CouponExport:
         self, *, campaign: Campaign, selection: Selection, actor: str, reason: str = "", within_sec: float = inf
     ) -> None:
         self.rows = 0
+        self._has_ended = False
         self._about = f"campaign={campaign.pk} actor={actor}"
         self._deadline = time.monotonic() + within_sec
         audit.record(actor=actor, row=campaign, what=f"Exported the coupons, {selection}", reason=reason)
@@ -91,7 +93,8 @@ class CouponExport:
         # transaction mode keeps the session.
         self._session.set_autocommit(False)
         with self._session.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(STATEMENT_SEC * 1000)])
+            for name, seconds in (("statement", STATEMENT_SEC), ("idle_in_transaction_session", IDLE_SEC)):
+                cursor.execute("SELECT set_config(%s, %s, true)", [f"{name}_timeout", str(seconds * 1000)])
         cursor = self._session.chunked_cursor()
         cursor.execute(sql, values)
         return cursor
@@ -103,11 +106,11 @@ class CouponExport:
                 self.rows += len(rows)
                 yield _lines(map(_guarded, rows))
         except (ExportTooSlow, *DATABASE_DOWN) as error:
-            logger.warning(
-                "export.broken_off %s rows=%d error=%s", self._about, self.rows, " ".join(str(error).split())
-            )
+            self._has_ended = True
+            logger.warning("export.broken_off %s rows=%d error=%s", self._about, self.rows, one_line(error))
             raise
         else:
+            self._has_ended = True
             logger.info("export.done %s rows=%d", self._about, self.rows)
         finally:
             self.close()
@@ -120,6 +123,9 @@ class CouponExport:
         return fetched
 
     def close(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            logger.info("export.left %s rows=%d", self._about, self.rows)
         with suppress(*DATABASE_DOWN):
             self._session.close()
 

@@ -56,11 +56,12 @@ def reader(service: Service, campaign: Campaign) -> Iterator[socket.socket]:
 
 
 def test_a_client_that_goes_frees_thread_and_connection(service: Service, campaign: Campaign) -> None:
-    service.web(**LONG_TIMEOUTS)
+    web = service.web(**LONG_TIMEOUTS)
     for _ in range(3):  # more than there are places
         with reader(service, campaign):
             assert len(cursors()) == 1
         wait_until(lambda: not cursors(), within_sec=10, what="the export's session has ended")
+    web.says("export.left", times=3)
 
 
 def test_exports_beyond_the_places_are_told_so_and_short_requests_go_on(service: Service, campaign: Campaign) -> None:
