@@ -11,7 +11,7 @@ from coupons.redemption.coupon_life import CouponStatus
 from coupons.redemption.status_counts import CountTookTooLong, count_by_status
 
 COUNTED_AT_ONCE = 50_000
-"""Coupons that are counted whenever the page is shown: a fifth of a second. More are counted when somebody asks."""
+"""Coupons that are counted whenever the page is shown: half a second. More are counted when somebody asks."""
 
 
 class CouponPanel(NamedTuple):

@@ -55,7 +55,7 @@ def test_a_code_of_26_letters_is_found_too(operator: Client) -> None:
 
 
 @pytest.mark.attack(
-    "a code without the right", "an auditor's search for the code of a coupon, as a POST and in an address", "not found"
+    "a search by code without the right", "an auditor types a coupon's code, and puts it in an address", "not found"
 )
 def test_who_may_not_see_codes_cannot_search_by_code(transactional_db: None) -> None:
     coupon, auditor = new_coupon(), sign_in(*VIEW)

@@ -214,7 +214,7 @@ def test_many_coupons_are_counted_when_somebody_asks(operator: Client, monkeypat
 
     with CaptureQueriesContext(connection) as queries:
         page = operator.get(campaign_page(campaign))
-    assert "Count the coupons by status (some seconds for a million)" in text_of(page)
+    assert "Count the coupons by status (two seconds for a million)" in text_of(page)
     assert not [each for each in queries if "coupons_redemption" in each["sql"]]
 
     asked = operator.get(f"{campaign_page(campaign)}?count=coupons")
