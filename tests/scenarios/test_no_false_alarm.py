@@ -12,10 +12,11 @@ LOOKS = 12
 
 
 def test_under_load_it_gives_no_alarm(service: Service) -> None:
-    """Users apply, win, come back and are refused; coupons are issued in batches; two campaigns, one sells out."""
+    """Users apply, win, come back and are refused; coupons are issued in batches, held, redeemed and returned; two
+    campaigns, one sells out."""
     service.everything(**LONG_TIMEOUTS)
     campaigns = [service.campaign(20_000), service.campaign(150)]
-    crowd = service.crowd(*campaigns, habits=Habits(users_per_sec=120, connections=32))
+    crowd = service.crowd(*campaigns, habits=Habits(users_per_sec=120, connections=32, shops=4))
     crowd.wait_for_promises("before the looking", users=20)
 
     seen = []
@@ -28,8 +29,10 @@ def test_under_load_it_gives_no_alarm(service: Service) -> None:
                 if campaign == campaigns[0]:
                     seen.append(ledger.tickets)
             assert looking.topic.closes
+            assert looking.find_orphans().closes
         crowd.wait_for_promises("between two looks", users=1, campaign_id=campaigns[0].pk)
 
     assert len(seen) == LOOKS
     assert all(earlier < later for earlier, later in pairwise(seen)), "it looked at something that moved"
-    assert_history_holds(crowd, campaigns=campaigns)
+    verdicts = assert_history_holds(crowd, campaigns=campaigns)
+    assert sum(verdict.redeemed for verdict in verdicts.values()) > 20

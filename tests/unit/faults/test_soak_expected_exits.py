@@ -3,6 +3,8 @@
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from faults.soak.expected_exits import CRASH_LOOP, CRASH_LOOP_AFTER_KILL_SEC, FATAL_AFTER_LOSS_SEC, ExpectedExits
 from tests.support.clocks import Clock
 
@@ -51,19 +53,20 @@ def test_killed_workers_may_look_like_a_crash_loop() -> None:
     assert not ends.explain("web-1", 1, LOOP)
 
 
-def test_an_armed_web_failpoint_explains_a_crash_loop() -> None:
+@pytest.mark.parametrize("other", ["web.produced", "redemption.written"])
+def test_an_armed_web_failpoint_explains_a_crash_loop(other: str) -> None:
     """Two may be at a time: each is a part of its own in the schedule."""
     clock = Clock()
     ends = ExpectedExits(clock=clock)
     ends.armed("web.admitted")
-    ends.armed("web.produced")
+    ends.armed(other)
     ends.disarmed("web.admitted")
     clock.advance(3_600)
     assert ends.explain("web-1", 1, LOOP)
     assert ends.explain("web-2", 1, LOOP)
     assert not ends.explain("keeper-1", 1, LOOP)
 
-    ends.disarmed("web.produced")
+    ends.disarmed(other)
     assert ends.explain("web-1", 1, LOOP)
     clock.advance(CRASH_LOOP_AFTER_KILL_SEC)
 
