@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from coupons.models import AuditEntry, Coupon, CouponEvent, Redemption
+from coupons.models import AuditEntry, Campaign, Coupon, CouponEvent, Redemption
 from coupons.redemption.redeem import return_redemption, revoke_coupon
 from coupons.runtime.clock import database_now
 from tests.support.coupons import coupon_in, kinds, new_coupon, use
@@ -98,7 +98,6 @@ def test_validity_counts_from_the_issue_where_it_is_in_days(operator: Client) ->
 
     text = text_of(operator.get(page_of(coupon)))
 
-    assert "expired" in text
     assert "Valid from (UTC): when it was issued Valid until (UTC): 2026-01-31 10:00:00 " in text
     assert "Valid until (UTC): no end " in text_of(operator.get(page_of(new_coupon())))
 
@@ -236,8 +235,7 @@ def test_a_return_of_an_expired_coupon_says_so(operator: Client) -> None:
     coupon = new_coupon(valid_until=database_now() + timedelta(days=1))
     use(coupon)
     asked = form_on(press(operator, coupon, "return_redemptions"), reason="x")
-    campaign = coupon.campaign
-    type(campaign).objects.update(opens_at=database_now() - timedelta(days=2), valid_until=database_now())
+    Campaign.objects.update(opens_at=database_now() - timedelta(days=2), valid_until=database_now())
 
     page = operator.post(page_of(coupon), asked, follow=True)
 
