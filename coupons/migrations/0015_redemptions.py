@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             name="Redemption",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("order_ref", models.CharField(db_index=True, max_length=128)),
+                ("order_ref", models.CharField(max_length=128)),
                 (
                     "state",
                     models.CharField(
@@ -117,6 +117,7 @@ class Migration(migrations.Migration):
                 (
                     "redemption",
                     models.ForeignKey(
+                        db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="events",
@@ -144,6 +145,10 @@ class Migration(migrations.Migration):
                 ),
                 size=None,
             ),
+        ),
+        migrations.AddIndex(
+            model_name="redemption",
+            index=models.Index(fields=["order_ref"], name="redemption_by_order"),
         ),
         migrations.AddIndex(
             model_name="redemption",
