@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Django's command line for the coupon service; `manage.py help` lists the commands."""
 
+import gc
 import os
 import sys
 
@@ -8,6 +9,7 @@ from couponsite.terminal import make_printing_harmless, refuse_unreadable_argume
 
 
 def main() -> None:
+    gc.disable()  # until the apps are loaded (coupons/apps.py)
     make_printing_harmless()
     refuse_unreadable_arguments("manage.py")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")

@@ -4,6 +4,7 @@ The settings are checked once, before a worker starts. The modules are imported 
 the memory of what this process has imported.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -19,6 +20,7 @@ from couponsite.terminal import make_printing_harmless
 
 
 def main() -> None:
+    gc.disable()  # until the apps are loaded (coupons/apps.py)
     make_printing_harmless()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "couponsite.settings")
     try:
