@@ -4,6 +4,7 @@ A test that touches Redis, Kafka or other processes takes `service`: an empty Re
 the database of pytest-django (committed for real, emptied afterwards).
 """
 
+import gc
 import json
 import os
 import re
@@ -43,6 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
             "`STACK_HOME=.stack/test bin/stack up` and then "
             "`STACK_HOME=.stack/test COUPON_ENV_FILE=.stack/test/env .venv/bin/python -m pytest`."
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """Garbage is not collected meanwhile, and what stays for the whole run is never walked through again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
