@@ -29,8 +29,7 @@ LOGGED_OUT = "error: Nothing was done: you were logged out."
 
 
 @pytest.fixture
-def operator(service: Service, settings: Any) -> Client:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def operator(service: Service) -> Client:
     client = sign_in(*OPERATE)
     user = User.objects.get()
     user.set_password(PASSWORD)
