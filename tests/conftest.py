@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from django.conf import LazySettings
 from django.db import connection
+from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from coupons.admission.campaign_cache import campaign_cache
@@ -115,6 +116,13 @@ def _clients(django_db_setup: None) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _long_redis_timeout() -> None:
     wait_for_redis(LONG_MS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_are_looked_for_when_asked_for() -> Iterator[None]:
+    """Each of Django's test clients makes WhiteNoise anew, which would read the properties of all files each time."""
+    with override_settings(WHITENOISE_AUTOREFRESH=True):
+        yield
 
 
 @pytest.fixture
