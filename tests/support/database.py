@@ -16,6 +16,12 @@ def delete_all_rows() -> None:
         cursor.execute("; ".join(f"DELETE FROM {table}" for table in _tables()))  # noqa: S608  our own names
 
 
+def forget_session() -> None:
+    """The next test meets the connection as if it were new."""
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+
+
 @cache
 def _tables() -> list[str]:
     return sorted(set(connection.introspection.table_names()) - KEPT)
