@@ -17,3 +17,9 @@ def a_gate() -> Iterator[Callable[..., Gate]]:
     yield make
     for each in made:
         each.remove()
+
+
+@pytest.fixture
+def no_promise_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild need not wait for answers under way: nobody is applying."""
+    monkeypatch.setattr("coupons.recovery.rebuild.promise_window_sec", lambda: 0.0)

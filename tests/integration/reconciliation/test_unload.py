@@ -23,6 +23,8 @@ from tests.support.service import Service
 from tests.support.settled import settled_campaign
 from tests.support.tickets import admit, consume, rebuild, received
 
+pytestmark = pytest.mark.usefixtures("no_promise_is_open")
+
 
 def unload(*campaigns: Campaign) -> UnloadReport:
     """Without the wait for other processes' caches."""

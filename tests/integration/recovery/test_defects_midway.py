@@ -37,6 +37,8 @@ from tests.support.tickets import (
     received,
 )
 
+pytestmark = pytest.mark.usefixtures("no_promise_is_open")
+
 
 @pytest.fixture(autouse=True)
 def _switched_on(service: Service) -> Iterator[None]:

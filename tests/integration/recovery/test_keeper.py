@@ -20,6 +20,8 @@ from tests.support.service import Service
 from tests.support.tickets import admit, publish
 from tests.support.topic import ticket_holders
 
+pytestmark = pytest.mark.usefixtures("no_promise_is_open")
+
 
 def a_keeper() -> Keeper:
     return Keeper(interval_sec=1, stop=threading.Event())

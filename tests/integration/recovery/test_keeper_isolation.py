@@ -18,6 +18,8 @@ from tests.support.service import Service
 from tests.support.tickets import admit, messages_in_topic, pending_users, publish, publish_and_mark
 from tests.support.topic import ticket_holders
 
+pytestmark = pytest.mark.usefixtures("no_promise_is_open")
+
 
 def lines(caplog: pytest.LogCaptureFixture, campaign: Campaign) -> list[str]:
     said = [record.getMessage() for record in caplog.records if str(campaign.pk) in record.getMessage()]

@@ -25,6 +25,8 @@ from tests.support.service import Service, message
 from tests.support.tickets import admit, consume, issued_users, publish, rebuild, were_read
 from tests.support.topic import read_topic, ticket_holders
 
+pytestmark = pytest.mark.usefixtures("no_promise_is_open")
+
 FORMER = {"2025-0a0b0c0d": b"a former secret of thirty-two bytes"}
 TODAYS = {"2026-1a2b3c4d": b"another secret of thirty-two bytes"}
 
