@@ -2,7 +2,7 @@
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.exceptions import PermissionDenied
-from rest_framework.renderers import BaseRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
 from coupons.api.circuit_breakers import asking_postgresql
@@ -19,21 +19,14 @@ WITHIN_SEC = 600
 """A client that takes longer is cut off: while it reads, PostgreSQL cannot clean up what has changed since."""
 
 
-class CsvRenderer(BaseRenderer):
-    """Only names the type: the file is never in memory as a whole."""
-
-    media_type = "text/csv"
-    format = "csv"
-
-
 class CouponsFileView(LimitedView):
     """GET: the campaign's coupons as CSV; with codes for a service that may redeem."""
 
     scopes = {"GET": "read"}
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
-        """There is nothing to choose: the address says what it is."""
-        return CsvRenderer(), CsvRenderer.media_type
+        """There is nothing to choose: the file is CSV, as its address says, and all else is JSON."""
+        return JSONRenderer(), JSONRenderer.media_type
 
     def get(self, request: Request, campaign_id: str) -> HttpResponseBase:
         selection = self._selection(request)

@@ -206,6 +206,12 @@ def test_head_exports_nothing(api: Api, service: Service) -> None:
     assert not AuditEntry.objects.filter(what__startswith="Exported").exists()
 
 
+def test_options_names_the_methods(api: Api, service: Service) -> None:
+    answer = api.request("OPTIONS", f"campaigns/{service.campaign().pk}/coupons.csv")
+
+    assert (answer.status_code, answer["Allow"]) == (200, "GET, HEAD, OPTIONS")
+
+
 @pytest.mark.parametrize("accept", ["text/csv", "application/json", "*/*", "text/html"])
 def test_whatever_is_accepted_gets_the_file(api: Api, service: Service, accept: str) -> None:
     campaign = campaign_of(service, "a")
