@@ -28,6 +28,9 @@ USES = frozenset({Action.REDEEM, Action.HOLD})
 FOREVER = float("inf")
 IN_FORCE = "in force: "
 """Events of this name tell from when to when a fault was certainly there."""
+NOT_NEEDED = ("consumer", "keeper", "clock of keeper", "group:", "rebuild", "relay")
+AFTERMATH_SEC = 10.0
+"""A web server starts meanwhile; a synchronous standby finds its primary again, and commits wait for that."""
 
 
 def check_redemptions(checkouts: Sequence[Checkout], rows: CampaignRows, verdict: CampaignVerdict) -> None:
@@ -46,18 +49,18 @@ def check_redemptions(checkouts: Sequence[Checkout], rows: CampaignRows, verdict
 
 
 def answered_without(history: History, parts: Iterable[str]) -> tuple[int, int]:
-    """Counts the shops' requests that were sent and ended while these parts alone were disturbed: those that were
-    answered, and all."""
+    """Counts the shops' requests that were sent and ended while these parts were disturbed, and nothing that a checkout
+    needs: those that were answered, and all."""
     of_them = tuple(f"{prefix}{part}:" for part in parts for prefix in ("", "link to "))
     faults = [event for event in history.events if ":" in event.what]
     down = [event for event in faults if event.what.startswith(tuple(f"{IN_FORCE}{part}" for part in of_them))]
-    others = [event for event in faults if not event.what.removeprefix(IN_FORCE).startswith(of_them)]
+    others = [event for event in faults if not event.what.removeprefix(IN_FORCE).startswith((*of_them, *NOT_NEEDED))]
     asked = [
         each
         for each in history.checkouts
         if each.was_sent
         and any(event.start <= each.start and each.end <= event.end for event in down)
-        and not any(event.start < each.end and each.start < event.end for event in others)
+        and not any(event.start < each.end and each.start < event.end + AFTERMATH_SEC for event in others)
     ]
     return sum(0 < each.status < 500 for each in asked), len(asked)
 
