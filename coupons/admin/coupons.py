@@ -18,7 +18,15 @@ from coupons.admin import coupon_search
 from coupons.admin.coupon_life import live_uses, named_uses, read_life
 from coupons.admin.filters import CampaignFilter
 from coupons.admin.forms import ConfirmationForm
-from coupons.admin.pages import ReadOnlyAdmin, actor_of, badge, campaign_link, errors_as_messages, moment
+from coupons.admin.pages import (
+    IndexedChangeList,
+    ReadOnlyAdmin,
+    actor_of,
+    badge,
+    campaign_link,
+    errors_as_messages,
+    moment,
+)
 from coupons.errors import OperatorError
 from coupons.models import Coupon, Redemption
 from coupons.redemption.coupon_life import CouponStatus
@@ -36,8 +44,23 @@ _STATUS_KINDS = {
 GONE = "It is not in PostgreSQL any more. Nothing was done."
 
 
+class CouponChangeList(IndexedChangeList):
+    """Reads the status of the coupons that are shown, and of no others: the count would join all redemptions."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        shown: QuerySet[Any, Any] = with_status(
+            Coupon.objects.filter(pk__in=[coupon.pk for coupon in self.result_list])
+        )
+        statuses = dict(shown.values_list("pk", "status"))
+        for coupon in self.result_list:
+            coupon.status = statuses[coupon.pk]
+
+
 @admin.register(Coupon)
 class CouponAdmin(ReadOnlyAdmin):
+    changelist = CouponChangeList
     actions = ("return_redemptions", "revoke_coupons")
     final_actions = ("revoke_coupons",)
     change_form_template = "admin/coupons/coupon/change_form.html"
@@ -63,8 +86,12 @@ class CouponAdmin(ReadOnlyAdmin):
         return decides or super().has_view_permission(request, obj)
 
     # --- list and search --------------------------------------------------------------------------------
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Coupon]:
-        return with_status(super().get_queryset(request))
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        found = super().get_object(request, object_id, from_field)
+        return None if found is None else with_status(self.get_queryset(request)).filter(pk=found.pk).first()
+
+    def take(self, request: HttpRequest, chosen: QuerySet[Any]) -> list[Any]:
+        return super().take(request, with_status(chosen))
 
     def get_list_display(self, request: HttpRequest) -> Any:
         return _visible_columns(request, self.list_display)
