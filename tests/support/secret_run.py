@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 
 from coupons.models import Campaign
+from couponsite.env import derived_secret
 from harness import free_port
 from tests.support.issuer import AUDIENCE, ISSUER, SECRET, Issuer
 from tests.support.process import ROOT, Process
@@ -46,11 +47,14 @@ class SecretRun:
         add("database password", connection.settings_dict["PASSWORD"])
         add("message key new", NEW_KEY)
         add("message key old", OLD_KEY)
+        # that of the campaigns, which the test's process opens
+        code_key = add("code key", derived_secret(settings.SECRET_KEY, "coupons: codes of coupons").decode())
         sasl = add("sasl.password", "saslpw-4d5e6f7081920a1b")
         self.environment = {
             "DJANGO_SECRET_KEY": add("DJANGO_SECRET_KEY", "djangokey-0a1b2c3d4e5f60718293a4b5c6d7e8f90123456"),
             "DJANGO_SECRET_KEY_FALLBACKS": add("a former secret", "formerkey-5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7081"),
             "COUPON_API_KEYS": self.api_key,
+            "COUPON_CODE_KEYS": f"default={code_key}",
             "COUPON_MESSAGE_KEYS": f"new={NEW_KEY};old={OLD_KEY}",
             "COUPON_KAFKA_CLIENT_CONFIG": f"sasl.mechanism=PLAIN;sasl.username=coupons;sasl.password={sasl}",
             "REDIS_URL": redis_url(self.redis_password),
