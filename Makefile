@@ -59,15 +59,15 @@ test-system: venv ## run the tests that need cron, nginx, a browser, containers 
 	@$(TEST_STACK) bin/stack run -- $(PYTHON_HERE) -m pytest -m system $(ARGS)
 
 .PHONY: fuzz
-fuzz: venv ## send fuzzed requests and messages for longer: FUZZ_ROUNDS=20 FUZZ_EXAMPLES=25 FUZZ_MESSAGE_EXAMPLES=20000 FUZZ_SEED=...
+fuzz: venv ## send fuzzed requests and messages for longer: FUZZ_ROUNDS=20 FUZZ_EXAMPLES=25 FUZZ_MESSAGE_EXAMPLES=20000 CHECKOUT_EXAMPLES=300 FUZZ_SEED=...
 	@bin/stack packages
 	@rm -rf .stack/test*/$(FUZZED)
 	@FUZZ_ROUNDS=$(or $(FUZZ_ROUNDS),20) FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),25) FUZZ_SEED=$(or $(FUZZ_SEED),1) \
 		FUZZ_MESSAGE_EXAMPLES=$(or $(FUZZ_MESSAGE_EXAMPLES),20000) FUZZ_TOPIC_MESSAGES=$(or $(FUZZ_TOPIC_MESSAGES),10000) \
-		CORRUPT_CAMPAIGNS=$(or $(CORRUPT_CAMPAIGNS),500) \
+		CORRUPT_CAMPAIGNS=$(or $(CORRUPT_CAMPAIGNS),500) CHECKOUT_EXAMPLES=$(or $(CHECKOUT_EXAMPLES),300) \
 		ATTACKS_FOLDER=$(FUZZED) $(TEST_STACK) bin/stack run $(BESIDE) -- $(PYTHON_HERE) -m pytest $(SIDE_BY_SIDE) \
 		tests/scenarios/test_fuzzed_requests.py tests/unit/consumers/test_fuzzed_messages.py tests/scenarios/test_fuzzed_topic.py \
-		tests/integration/reconciliation/test_corruptions.py $(ARGS)
+		tests/integration/reconciliation/test_corruptions.py tests/integration/redemption/test_checkout_model.py $(ARGS)
 	@echo "$(PYTHON_HERE) -m faults.attacks --collect-fuzz .stack/test*/$(FUZZED)  # keeps what was counted"
 FUZZED = attacks-of-fuzz
 

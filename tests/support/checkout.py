@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
@@ -135,3 +136,34 @@ def without_unique_constraints() -> Iterator[None]:
         with connection.schema_editor() as editor:
             for each in constraints:
                 editor.add_constraint(Redemption, each)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A request that moves a coupon; `before` is how it has to be, and `kinds` are the coupon's events then."""
+
+    before: str
+    path: str
+    body: dict[str, Any]
+    kinds: list[str]
+    first_status: int = 200
+
+
+# `{code}` and `{id}` are the coupon's code, and the redemption of order 1001.
+STEPS = {
+    "redeem": Step("unused", "redemptions", {"code": "{code}", "order_ref": "1001"}, ["redeemed"], 201),
+    "hold": Step("unused", "redemptions", {"code": "{code}", "order_ref": "1001", "hold_sec": 600}, ["held"], 201),
+    "confirm": Step("held", "redemptions/{id}/confirm", {}, ["held", "redeemed"]),
+    "return": Step("redeemed", "redemptions/{id}/return", {"reason": "cancelled"}, ["redeemed", "returned"]),
+    "revoke": Step("held", "coupons/revoke", {"code": "{code}", "reason": "fraud"}, ["held", "returned", "revoked"]),
+}
+
+
+def prepare(coupon: Coupon, step: Step) -> tuple[str, dict[str, Any]]:
+    """Brings the coupon to where the step begins; the step's path and body."""
+    names = {"code": coupon.code}
+    if step.before != "unused":
+        body = {"code": coupon.code, "order_ref": "1001"} | ({"hold_sec": 600} if step.before == "held" else {})
+        names["id"] = Api().post("redemptions", body).json()["id"]
+    body = {name: value.format(**names) if isinstance(value, str) else value for name, value in step.body.items()}
+    return step.path.format(**names), body
