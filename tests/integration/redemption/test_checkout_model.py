@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from coupons.auth.api_keys import create_api_key
 from coupons.models import Campaign, CampaignState, Coupon, CouponEvent, Redemption, Scope
 from coupons.redemption.codes import derive_code
-from coupons.redemption.redeem import tidy_lapsed_holds
+from coupons.redemption.lapsed_holds import tidy_lapsed_holds
 from coupons.runtime.clock import database_now
 from tests.support.checkout import assert_lives_are_whole
 from tests.support.checkout_model import Answer, Life, Terms, Use

@@ -6,7 +6,7 @@ import pytest
 import urllib3
 
 from coupons.models import AuditEntry
-from coupons.redemption.redeem import tidy_lapsed_holds
+from coupons.redemption.lapsed_holds import tidy_lapsed_holds
 from coupons.runtime import failpoints
 from coupons.runtime.clock import database_now
 from coupons.runtime.failpoints import REDEMPTION_COMMITTED, REDEMPTION_WRITTEN, InjectedDefect
