@@ -54,6 +54,7 @@ class Service(Injection):
         self._disturbed: set[str] = set()
         self._pool = urllib3.PoolManager(maxsize=64, timeout=urllib3.Timeout(10), retries=False)
         self.url = ""
+        self.headers = dict(HEADERS)  # of `post_json` and `get_json`
         self.addresses: list[str] = []  # of every web server that was started; one may be down
         self._crowds: list[Crowd] = []
 
@@ -133,19 +134,20 @@ class Service(Injection):
 
     def web(self, **more: str) -> Process:
         """A web server that admits, with one worker unless told otherwise; its address is `url` from then on."""
-        process = self._start_web(**more)
+        process = self.web_that_starts(**more)
         self._wait_for_web(process, self.url, workers=int(more.get("COUPON_WEB_WORKERS", "1")))
         return process
 
     def webs(self, **more: str) -> tuple[Process, Process]:
         """Two of them, so that one fault meets both ways: applications are answered by the front, and by the view."""
-        view = self._start_web(COUPON_FRONT="false", **more)
-        front = self._start_web(COUPON_FRONT="true", **more)
+        view = self.web_that_starts(COUPON_FRONT="false", **more)
+        front = self.web_that_starts(COUPON_FRONT="true", **more)
         for process, url in zip((view, front), self.addresses[-2:], strict=True):
             self._wait_for_web(process, url, workers=int(more.get("COUPON_WEB_WORKERS", "1")))
         return front, view
 
-    def _start_web(self, **more: str) -> Process:
+    def web_that_starts(self, **more: str) -> Process:
+        """Nobody waits for it, as not all of its servers may be up."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.addresses.append(self.url)
@@ -181,7 +183,10 @@ class Service(Injection):
         return self._pool.request("POST", f"{self.url}/api/v1/{path}", headers=HEADERS)
 
     def post_json(self, path: str, body: object) -> urllib3.BaseHTTPResponse:
-        return self._pool.request("POST", f"{self.url}/api/v1/{path}", json=body, headers=HEADERS)
+        return self._pool.request("POST", f"{self.url}/api/v1/{path}", json=body, headers=self.headers)
+
+    def get_json(self, path: str) -> urllib3.BaseHTTPResponse:
+        return self._pool.request("GET", f"{self.url}/api/v1/{path}", headers=self.headers)
 
     def patch(self, path: str, body: object) -> urllib3.BaseHTTPResponse:
         return self._pool.request("PATCH", f"{self.url}/api/v1/{path}", json=body, headers=HEADERS)
