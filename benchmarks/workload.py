@@ -46,7 +46,7 @@ INSERT INTO coupons_redemption (id, coupon_id, order_ref, state, hold_until, red
 SELECT gen_random_uuid(), id, 'order ' || sequence, state, CASE WHEN state = 'held' THEN now() + interval '1 day' END,
     CASE WHEN state <> 'held' THEN now() END, CASE WHEN state = 'returned' THEN now() END
 FROM (
-    SELECT id, sequence, (ARRAY['redeemed', 'returned', 'redeemed', 'held'])[1 + sequence % 4] AS state
+    SELECT id, sequence, (ARRAY['redeemed', 'returned', 'redeemed', 'held'])[1 + mod(sequence, 4)] AS state
     FROM coupons_coupon WHERE campaign_id = %s AND sequence <= %s
 ) AS used
 """

@@ -156,18 +156,23 @@ def _insert(tickets: Sequence[IssuableTicket], code_keys: Mapping[UUID, str]) ->
             raise  # a fault of the table, not of these tickets
         return _refusal_of(error)
     except (DataError, ValueError) as error:  # a NUL byte is a ValueError under psycopg2
-        return FailCode.DATABASE_REFUSED, str(error).strip()
+        return FailCode.DATABASE_REFUSED, _without_detail(error)
     return None
 
 
 def _refusal_of(error: IntegrityError) -> tuple[FailCode, str]:
     constraint = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
-    reason = one_line(error)
+    reason = one_line(error)  # its detail names the user and the sequence
     if constraint in ("coupon_one_per_user", "coupon_one_per_sequence"):
         return FailCode.CONFLICT, reason
     if constraint == "campaign_issued_within_quantity":
         return FailCode.QUANTITY_EXCEEDED, reason
-    return FailCode.DATABASE_REFUSED, reason
+    return FailCode.DATABASE_REFUSED, _without_detail(error)
+
+
+def _without_detail(error: Exception) -> str:
+    """Returns PostgreSQL's message alone: its detail may be the row, with the coupon's code."""
+    return getattr(getattr(error.__cause__, "diag", None), "message_primary", None) or one_line(error)
 
 
 def _without_existing(tickets: list[TicketT], result: IssueResult[TicketT]) -> list[TicketT]:

@@ -109,6 +109,14 @@ def promised_and_unread(service: Service) -> tuple[Campaign, Crowd]:
     return campaign, crowd
 
 
+@pytest.fixture(autouse=True)
+def _named_code_key(service: Service, settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about messages. Codes have a key of their own, which stays (test_code_keys.py is about that)."""
+    secret = secrets.token_hex()
+    monkeypatch.setenv("COUPON_CODE_KEYS", f"codes={secret}")
+    settings.CODE_KEYS = keys_with_fingerprints({"codes": secret.encode()}, derived=[])
+
+
 def know_all_keys(settings: LazySettings, new: dict[str, str]) -> None:
     """For the ledger that this process asks for."""
     text = new.get("COUPON_MESSAGE_KEYS", "")

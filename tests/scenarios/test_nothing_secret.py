@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -18,12 +19,14 @@ from coupons.auth.caller import Caller
 from coupons.auth.jwt import caller_of_token
 from coupons.auth.jwt_keys import read_keys
 from coupons.messaging.producer import publisher
-from coupons.models import ApiKey, Campaign, Coupon, FailEventHistory
-from coupons.runtime.failpoints import WEB_ADMITTED
+from coupons.models import ApiKey, Campaign, Coupon, FailEventHistory, Redemption
+from coupons.redemption.codes import derive_code
+from coupons.runtime.failpoints import REDEMPTION_WRITTEN, WEB_ADMITTED
+from couponsite.env import keys_with_fingerprints
 from tests.support.issuer import AUDIENCE, ISSUER, SECRET
 from tests.support.operators import CAMPAIGNS, COUPONS, EVENTS, JOBS, event_page
 from tests.support.process import Process
-from tests.support.secret_run import CLOSED, REDIS_USER, SecretRun, database_url, redis_url
+from tests.support.secret_run import CLOSED, CODE_KEY, REDIS_USER, SecretRun, database_url, redis_url
 from tests.support.service import Service, message
 from tests.support.topic import read_topic
 from tests.support.waiting import wait_until
@@ -42,8 +45,11 @@ Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def run(service: Service, tmp_path: Path) -> Iterator[SecretRun]:
+def run(service: Service, tmp_path: Path, settings: LazySettings) -> Iterator[SecretRun]:
     made = SecretRun(service, tmp_path)
+    settings.CODE_KEYS = keys_with_fingerprints(
+        {"codes": CODE_KEY.encode()}, derived=[]
+    )  # this process opens campaigns
     rights = ("on", f">{made.redis_password}", "~*", "&*", "+@all")
     redis: Any = admission_redis()
     redis.execute_command("ACL", "SETUSER", REDIS_USER, *rights)
@@ -67,6 +73,7 @@ def test_no_output_of_a_run_has_a_secret(service: Service, run: SecretRun, recor
     run.secrets.add("a made API key", made)
 
     users_apply(run, campaign, made)
+    shop_redeems(run)
     service.arm(WEB_ADMITTED, "raise")
     wait_until(lambda: run.apply(campaign, "crash", run.api_key).status == 500, what="the defect, which comes once")
     service.produce(b"{broken", message(campaign.pk, "stranger", 999))
@@ -99,6 +106,43 @@ def users_apply(run: SecretRun, campaign: Campaign, made_key: str) -> None:
         run.request("GET", page, run.api_key)
 
 
+CODE = "a coupon's code"
+
+
+def shop_redeems(run: SecretRun) -> None:
+    """All of a checkout with one coupon, and mistakes with its code. Only lists for its user and the shop show it."""
+    coupon = Coupon.objects.get(user_id="8")
+    code = run.secrets.add(CODE, coupon.code)
+    plain = run.secrets.add("the code without hyphens", code.replace("-", ""))
+    wrong = run.secrets.add("a mistyped code", plain[1:] + plain[0])
+    unknown = run.secrets.add("a code of nobody", derive_code(b"x", campaign_id=uuid4(), sequence=1, user_id="8"))
+
+    def post(path: str, body: dict[str, object], bearer: str = "") -> int:
+        return run.request("POST", f"/api/v1/{path}", bearer or run.api_key, json=body).status
+
+    order = {"order_ref": "1001"}
+    for typed, status in ((code, 200), (plain.lower(), 200), (wrong, 400), (unknown, 404)):
+        assert post("coupons/check", {"code": typed}) == status
+    for typed, status in ((code, 201), (wrong, 400), (unknown, 404)):
+        assert post("redemptions", {"code": typed, **order, "hold_sec": 600}) == status
+    assert post("redemptions", {"code": code, "order_ref": "1002"}) == 409
+    assert post("redemptions", {"code": code, **order, "user_id": "9"}) == 403
+    assert post("redemptions", {"code": code, **order, code: 1, "order_ref": [code]}) == 400
+    assert post("redemptions", {"code": code, **order}, run.token) == 403
+    assert post("redemptions", {"code": code, **order}, run.wrong_key) == 401
+    use = Redemption.objects.get(coupon=coupon)
+    assert post(f"redemptions/{use.pk}/confirm", {}) == 200
+    assert post("coupons/revoke", {"code": code, "reason": "fraud"}) == 409
+    assert post(f"redemptions/{use.pk}/return", {"reason": "cancelled"}) == 200
+    assert post("coupons/revoke", {"code": wrong, "reason": "fraud"}) == 400
+    assert post("coupons/revoke", {"code": code, "reason": "fraud"}) == 200
+    run.service.arm(REDEMPTION_WRITTEN, "raise")
+    assert post("redemptions", {"code": Coupon.objects.get(user_id="7").code, **order}) == 500
+    run.request("GET", f"/api/v1/redemptions/{use.pk}", run.api_key)
+    run.request("GET", "/api/v1/users/8/coupons", run.api_key, but=CODE)
+    run.request("POST", "/api/v1/redemptions", run.api_key, body=f'{{"code": "{code}'.encode())
+
+
 def operators_look(run: SecretRun) -> None:
     """All pages of the admin, over HTTP."""
     User.objects.create_superuser("chief", password=run.admin_password)
@@ -110,13 +154,15 @@ def operators_look(run: SecretRun) -> None:
         reverse(name) for name in (CAMPAIGNS, COUPONS, EVENTS, JOBS, "admin:coupons_apikey_changelist", "admin:index")
     ]
     for page in [*lists, *rows]:
-        assert run.request("GET", page, headers=browser).status == 200, page
+        but = CODE if page == reverse(COUPONS) else ""  # which the chief may see there
+        assert run.request("GET", page, headers=browser, but=but).status == 200, page
 
 
 def note_what_is_stored(run: SecretRun) -> None:
     """Every row, every message and every key of Redis."""
     for model in apps.get_models():
-        run.secrets.note(f"the table {model._meta.db_table}", *model._default_manager.values_list())
+        but = CODE if model is Coupon else ""
+        run.secrets.note(f"the table {model._meta.db_table}", *model._default_manager.values_list(), but=but)
     run.secrets.note("the topic", *((entry.payload, entry.headers) for entry in read_topic()))
     redis: Any = admission_redis()
     for key in redis.scan_iter():
@@ -134,6 +180,10 @@ def test_answers_and_logs_of_an_outage_hold_no_secret(run: SecretRun, debug: str
         run.request("GET", page, run.token, headers={"Cookie": "sessionid=0123456789abcdef"})
     for bearer in (run.token, run.api_key):
         run.request("POST", "/api/v1/campaigns/6f1f7a52-0000-4000-8000-000000000000/apply", bearer, body=b"{}")
+    code = run.secrets.add(CODE, derive_code(b"x", campaign_id=uuid4(), sequence=1, user_id="8"))
+    for path in ("coupons/check", "coupons/revoke", "redemptions"):
+        body = {"code": code, "order_ref": "1001", "reason": "fraud"}
+        run.request("POST", f"/api/v1/{path}", run.api_key, json=body)
     web.stop()
     run.note_process(web)
 
@@ -164,6 +214,8 @@ WRONG = {
     ),
     "no message keys": (LEDGER, "COUPON_MESSAGE_KEYS", "{secret}"),
     "a message key without an id": (LEDGER, "COUPON_MESSAGE_KEYS", "={secret}"),
+    "a code key without an id": (LEDGER, "COUPON_CODE_KEYS", "={secret}"),
+    "a short code key": (LEDGER, "COUPON_CODE_KEYS", "k={secret}"),
     "a short message key": (LEDGER, "COUPON_MESSAGE_KEYS", "k={secret}"),
 }
 
@@ -214,6 +266,7 @@ def test_a_program_that_tells_is_found_out(run: SecretRun) -> None:
         "REDIS_URL",
         "KAFKA_CLIENT_CONFIG",
         "MESSAGE_KEYS",
+        "CODE_KEYS",
         "API_KEYS",
     )
     values = ", ".join(f"settings.{name}" for name in names)
@@ -223,5 +276,5 @@ def test_a_program_that_tells_is_found_out(run: SecretRun) -> None:
 
     assert found >= {
         "DJANGO_SECRET_KEY", "database password", "Redis password", "sasl.password", "message key new",
-        "message key old", "COUPON_API_KEYS", "a former secret",
+        "message key old", "code key", "COUPON_API_KEYS", "a former secret",
     }  # fmt: skip

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.db import connection
 
 from coupons.models import Campaign
-from couponsite.env import derived_secret
 from harness import free_port
 from tests.support.issuer import AUDIENCE, ISSUER, SECRET, Issuer
 from tests.support.process import ROOT, Process
@@ -20,6 +19,7 @@ from tests.support.waiting import wait_until
 
 CLOSED = "127.0.0.1:1"
 REDIS_USER = "leaktest"
+CODE_KEY = "codekey-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 NEW_KEY, OLD_KEY = "messagekey-new-00112233445566778899aabb", "messagekey-old-00112233445566778899aabb"
 
 
@@ -47,14 +47,12 @@ class SecretRun:
         add("database password", connection.settings_dict["PASSWORD"])
         add("message key new", NEW_KEY)
         add("message key old", OLD_KEY)
-        # that of the campaigns, which the test's process opens
-        code_key = add("code key", derived_secret(settings.SECRET_KEY, "coupons: codes of coupons").decode())
         sasl = add("sasl.password", "saslpw-4d5e6f7081920a1b")
         self.environment = {
             "DJANGO_SECRET_KEY": add("DJANGO_SECRET_KEY", "djangokey-0a1b2c3d4e5f60718293a4b5c6d7e8f90123456"),
             "DJANGO_SECRET_KEY_FALLBACKS": add("a former secret", "formerkey-5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7081"),
             "COUPON_API_KEYS": self.api_key,
-            "COUPON_CODE_KEYS": f"default={code_key}",
+            "COUPON_CODE_KEYS": f"codes={add('code key', CODE_KEY)}",
             "COUPON_MESSAGE_KEYS": f"new={NEW_KEY};old={OLD_KEY}",
             "COUPON_KAFKA_CLIENT_CONFIG": f"sasl.mechanism=PLAIN;sasl.username=coupons;sasl.password={sasl}",
             "REDIS_URL": redis_url(self.redis_password),
@@ -66,14 +64,21 @@ class SecretRun:
         }
 
     def request(
-        self, method: str, path: str, bearer: str = "", *, headers: dict[str, str] | None = None, **more: Any
+        self,
+        method: str,
+        path: str,
+        bearer: str = "",
+        *,
+        headers: dict[str, str] | None = None,
+        but: str = "",
+        **more: Any,
     ) -> urllib3.BaseHTTPResponse:
         # An answer that does not need the body (415) may come before it, and then the server ends the connection.
         own = {"Connection": "close"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
         url = f"{self.service.url}{path}"
         answer = urllib3.request(method, url, headers=own | (headers or {}), retries=False, redirect=False, **more)
         # a path may hold a secret, which is the client's own doing
-        self.secrets.note(f"the answer to {method} {urlsplit(path).path}", answer.data, dict(answer.headers))
+        self.secrets.note(f"the answer to {method} {urlsplit(path).path}", answer.data, dict(answer.headers), but=but)
         return answer
 
     def apply(self, campaign: Campaign, user_id: str, bearer: str) -> urllib3.BaseHTTPResponse:

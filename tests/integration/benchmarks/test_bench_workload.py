@@ -3,7 +3,15 @@
 from typing import Any
 from uuid import UUID
 
-from benchmarks.workload import LOADED_EPOCH, admit_all, eight_digits, fill_redis, insert_coupons, open_new
+from benchmarks.workload import (
+    LOADED_EPOCH,
+    admit_all,
+    eight_digits,
+    fill_redis,
+    insert_coupons,
+    open_new,
+    use_coupons,
+)
 from coupons.admission import ticket_store
 from coupons.admission.keys import campaign_keys
 from coupons.admission.scripts import admission_redis
@@ -35,3 +43,13 @@ def test_held_tickets_and_rows_make_a_ledger_that_closes(service: Service) -> No
     (ledger,) = reconcile(campaign_ids=[campaign_id])
     assert ledger.closes
     assert ledger.issued == COUNT
+
+
+def test_coupons_in_use_fit_their_events(service: Service) -> None:
+    campaign_id = open_new("at once", 100)
+    fill_redis(campaign_id, eight_digits(COUNT))
+    insert_coupons(campaign_id, COUNT)
+    use_coupons(campaign_id, 20)
+    (ledger,) = reconcile(campaign_ids=[campaign_id])
+    assert ledger.closes, ledger.document()
+    assert ledger.statuses == {"unused": COUNT - 15, "held": 5, "redeemed": 10, "revoked": 0, "expired": 0}
