@@ -1,7 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any, cast
 
-from coupons.campaigns.lifecycle import CampaignChanges, change_campaign
+from coupons.campaigns.lifecycle import CampaignChanges, CouponTerms, change_campaign
 from coupons.errors import OperatorError
 from coupons.management.command import (
     CouponCommand,
@@ -41,7 +41,8 @@ class Command(CouponCommand):
         fields = ("name", "quantity", "opens_at", "closes_at")
         changes = {name: options[name] for name in fields if options[name] is not None} | coupon_terms(options)
         if not changes:
-            raise OperatorError("Nothing to change: give at least one option; --help lists them.")
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in (*fields, *CouponTerms.__annotations__))
+            raise OperatorError(f"Nothing to change: give at least one of {names}.")
         campaign = change_campaign(
             campaign_id=options["campaign"],
             changes=cast("CampaignChanges", changes),

@@ -82,7 +82,7 @@ def test_a_change_of_nothing_says_what_could_be(service: Service) -> None:
     ran = run("change_campaign", service.campaign().pk)
 
     assert ran.code == 1
-    assert "give --name, --quantity, --opens-at or --closes-at" in ran.err
+    assert "give at least one of --name, --quantity, --opens-at, --closes-at, --valid-from, " in ran.err
 
 
 def test_a_change_missing_in_redis_exits_2_and_is_saved(service: Service) -> None:
