@@ -1,11 +1,17 @@
-"""The primary of PostgreSQL dies under load, and its standby is promoted: no promise is lost, nor kept twice."""
+"""The primary of PostgreSQL dies under load, and its standby is promoted: no promise is lost, nor kept twice, and no
+coupon is redeemed twice."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import urllib3
 
+from coupons.models import Redemption
+from coupons.runtime.failpoints import REDEMPTION_COMMITTED, REDEMPTION_WRITTEN
 from faults.postgres_pair import PostgresPair, execute, value_of
+from tests.support.checkout import assert_lives_are_whole, coupon_of, kinds
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 from tests.support.standby import Standby
@@ -62,3 +68,41 @@ def test_each_of_a_pair_is_promoted_in_turn(transactional_db: None, tmp_path: Pa
     assert value_of(own, "SELECT count(*) FROM written") == 3
     assert other.record() is None
     execute(own, "INSERT INTO written VALUES (3)", "DROP TABLE written")  # it waits for no standby
+
+
+def test_a_redemption_in_a_failover_is_done_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is written and not committed when the primary dies; another is committed and not answered."""
+    coupons = {point: coupon_of(service) for point in (REDEMPTION_WRITTEN, REDEMPTION_COMMITTED)}
+    with Standby(synchronous=True) as standby, ThreadPoolExecutor(2) as pool:
+        asked = {}
+        for point, coupon in coupons.items():
+            service.web(DATABASE_URL=standby.url())  # each stands still as a whole
+            body = {"code": coupon.code, "order_ref": "1001"}
+            service.arm(point, "stop")
+            asked[point] = (service.url, body, pool.submit(service.post_json, "redemptions", body))
+            service.wait_for(point)
+        service.stack("kill", "postgres")
+        standby.link.close()
+        standby.promote()
+        for point in coupons:
+            service.resume(point)
+        statuses = {point: answer.result().status for point, (_, _, answer) in asked.items()}
+        assert statuses == {REDEMPTION_WRITTEN: 503, REDEMPTION_COMMITTED: 201}
+
+        for point, (url, body, first) in asked.items():
+            service.url = url
+            again = wait_until(lambda body=body: settled(service, body), what="another answer than 503")  # type: ignore[misc]
+            if point == REDEMPTION_COMMITTED:
+                assert (again.status, again.json()) == (200, first.result().json())
+            else:
+                assert again.status == 201
+        with monkeypatch.context() as patch:
+            standby.take_over_here(patch)
+            assert Redemption.objects.count() == 2
+            assert all(kinds(coupon) == ["redeemed"] for coupon in coupons.values())
+            assert_lives_are_whole()
+
+
+def settled(service: Service, body: dict[str, str]) -> urllib3.BaseHTTPResponse | None:
+    answer = service.post_json("redemptions", body)
+    return None if answer.status == 503 else answer
