@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from coupons.redemption.codes import derive_code, former_code, secret_of
+from coupons.redemption.codes import code_of, former_code, mac_of_campaign, secret_of
 from coupons.runtime.arrays import array, quoted_array
 
 # issued_at is the column's default. bulk_create is half as fast: it makes an object and a piece of SQL for each row
@@ -44,10 +44,10 @@ def insert_coupons(tickets: Sequence[IssuableTicket], *, code_keys: Mapping[UUID
 
 
 def _codes(tickets: Sequence[IssuableTicket], code_keys: Mapping[UUID, str]) -> list[str]:
-    secrets = {campaign_id: secret_of(key_id) for campaign_id, key_id in code_keys.items() if key_id}
+    macs = {campaign_id: mac_of_campaign(secret_of(key), campaign_id) for campaign_id, key in code_keys.items() if key}
     return [
         former_code()
-        if (secret := secrets.get(each.campaign_id)) is None
-        else derive_code(secret, campaign_id=each.campaign_id, sequence=each.sequence, user_id=each.user_id)
+        if (mac := macs.get(each.campaign_id)) is None
+        else code_of(mac, sequence=each.sequence, user_id=each.user_id)
         for each in tickets
     ]
