@@ -80,7 +80,7 @@ class Life:
         if use is not None and use.state == "returned":
             return 409, "order-returned"
         for other in self.uses.values():
-            if other.state == "held" and other is not use:
+            if other.state == "held":  # its time is over, also if it is this order's own
                 self._move(other, "lapsed")
         use = self.uses.setdefault(order, Use("", ""))
         use.hold_is_over = False
