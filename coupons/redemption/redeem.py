@@ -102,18 +102,18 @@ def redeem(
     with transaction.atomic(durable=True):
         _lock("code = %s", [code])
         life = _seen(life_of_code(code, order_ref=order_ref), may_touch)
-        use = life.asked
-        if use is not None and user_id in (None, life.user_id):
-            if use.state == RedemptionState.REDEEMED:
-                return RedemptionResult(life, use, is_new=False)
-            if life.is_held_by(use):
-                confirmed = use if hold_sec is not None else _confirm(life, use, actor)
-                return RedemptionResult(life, confirmed, is_new=False)
-        if obstacles := life.obstacles(user_id=user_id):
+        own = life.asked if user_id in (None, life.user_id) else None
+        is_held = own is not None and life.is_held_by(own)
+        if own is not None and (own.state == RedemptionState.REDEEMED or (is_held and hold_sec is not None)):
+            return RedemptionResult(life, own, is_new=False)
+        if own is not None and is_held:
+            result = RedemptionResult(life, _confirm(life, own, actor), is_new=False)
+        elif obstacles := life.obstacles(user_id=user_id):
             raise NotRedeemable(obstacles[0], life)
-        if use is not None and use.state == RedemptionState.RETURNED:
+        elif own is not None and own.state == RedemptionState.RETURNED:
             raise OrderReturned
-        result = RedemptionResult(life, _begin(life, order_ref, hold_sec, actor), is_new=True)
+        else:
+            result = RedemptionResult(life, _begin(life, order_ref, hold_sec, actor), is_new=True)
         failpoint(REDEMPTION_WRITTEN)
     # Crash here => the client got no answer; its repeat finds this redemption.
     failpoint(REDEMPTION_COMMITTED)
@@ -191,7 +191,7 @@ def lapse_hold(*, redemption_id: UUID, actor: str) -> bool:
     with transaction.atomic(durable=True):
         if not _lock(_OF_REDEMPTION, [redemption_id], waits=False):
             return False
-        life, use = _locked_use(redemption_id, lambda campaign_id: True)
+        life, use = _seen_use(redemption_id, lambda campaign_id: True)
         if use.state != RedemptionState.HELD or life.is_held_by(use):
             return False
         _end(life, use, RedemptionState.LAPSED, actor, "")
@@ -216,6 +216,10 @@ def _lock(condition: str, values: list[Any], *, waits: bool = True) -> bool:
 
 def _locked_use(redemption_id: UUID, may_touch: MayTouch) -> tuple[CouponLife, OrderUse]:
     _lock(_OF_REDEMPTION, [redemption_id])
+    return _seen_use(redemption_id, may_touch)
+
+
+def _seen_use(redemption_id: UUID, may_touch: MayTouch) -> tuple[CouponLife, OrderUse]:
     life = _seen(life_of_redemption(redemption_id), may_touch)
     if life.asked is None:
         raise NoSuchCoupon
