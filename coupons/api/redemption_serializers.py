@@ -6,22 +6,13 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from coupons.api.serializers import MomentField, NumberField, UserIdField
+from coupons.api.serializers import BodySerializer, MomentField, NumberField, TextField, UserIdField
 from coupons.audit import MAX_REASON
 from coupons.messaging.messages import USER_ID
 from coupons.models import MAX_ORDER_REF_LENGTH, Coupon, RedemptionState
 from coupons.redemption.codes import MAX_TYPED, InvalidCode, read_code
 from coupons.redemption.coupon_life import CouponStatus, Obstacle
 from coupons.redemption.redeem import MAX_HOLD_SEC
-
-
-class TextField(serializers.CharField):
-    """Accepts only a string; DRF's field takes numbers, too."""
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
 
 
 class CodeField(TextField):
@@ -35,18 +26,6 @@ class CodeField(TextField):
             return read_code(super().to_internal_value(data))
         except InvalidCode as error:
             raise serializers.ValidationError(str(error)) from None
-
-
-class BodySerializer(serializers.Serializer[Any]):
-    def checked(self) -> dict[str, Any]:
-        """Returns the values of a good body. Raises ValidationError, also for a member that is not known."""
-        self.is_valid(raise_exception=True)
-        return dict(self.validated_data)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if unknown := set(self.initial_data) - set(self.fields):
-            raise serializers.ValidationError({name: ["There is no such field."] for name in sorted(unknown)})
-        return attrs
 
 
 class CheckSerializer(BodySerializer):

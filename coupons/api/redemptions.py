@@ -68,7 +68,7 @@ class RedemptionListView(LimitedView):
                 order_ref=asked["order_ref"],
                 user_id=asked.get("user_id"),
                 hold_sec=asked.get("hold_sec"),
-                actor=actor_of(self.caller),
+                actor=self.caller.actor,
                 may_touch=self.caller.may_touch,
             )
         location = {"Location": reverse("redemption", args=[result.use.id])}
@@ -96,9 +96,7 @@ class ConfirmView(LimitedView):
     def post(self, request: Request, redemption_id: str) -> HttpResponse:
         found = _parse_id(redemption_id)
         with asking_postgresql():
-            result = redeem.confirm_hold(
-                redemption_id=found, actor=actor_of(self.caller), may_touch=self.caller.may_touch
-            )
+            result = redeem.confirm_hold(redemption_id=found, actor=self.caller.actor, may_touch=self.caller.may_touch)
         return json_response(document_of(result), 200)
 
 
@@ -112,7 +110,7 @@ class ReturnView(LimitedView):
         reason = ReturnSerializer(data=request.data).checked()["reason"]
         with asking_postgresql():
             result = redeem.return_redemption(
-                redemption_id=found, reason=reason, actor=actor_of(self.caller), may_touch=self.caller.may_touch
+                redemption_id=found, reason=reason, actor=self.caller.actor, may_touch=self.caller.may_touch
             )
         return json_response(document_of(result), 200)
 
@@ -125,7 +123,7 @@ class RevokeView(LimitedView):
     def post(self, request: Request) -> HttpResponse:
         asked = RevokeSerializer(data=request.data).checked()
         with asking_postgresql():
-            life = redeem.revoke_coupon(**asked, actor=actor_of(self.caller), may_touch=self.caller.may_touch)
+            life = redeem.revoke_coupon(**asked, actor=self.caller.actor, may_touch=self.caller.may_touch)
         document = {"status": "revoked", "campaign": life.campaign_id, "user_id": life.user_id}
         return Response(RevokedDocument(document).data)
 
@@ -146,11 +144,6 @@ class UserCouponsView(LimitedView):
         shows_codes = self.caller.user_id is not None or Scope.REDEEM in self.caller.scopes
         documents = [CouponDocument(each, context={"shows_codes": shows_codes}).data for each in page]
         return paginator.get_paginated_response(documents)
-
-
-def actor_of(caller: Caller) -> str:
-    """Names the caller for the records. The colon tells it from users of the admin, whose names have none."""
-    return f"api:{caller.name}"
 
 
 def _coupons_of(caller: Caller) -> QuerySet[Coupon]:

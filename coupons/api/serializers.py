@@ -72,14 +72,21 @@ class MomentField(serializers.DateTimeField):
         return value if isinstance(value, str) else value.isoformat()
 
 
-class NameField(serializers.CharField):
-    """Accepts what the schema does: only a string, whose length counts before the blanks around it are removed, and
-    also once it is composed, which makes a few characters several."""
+class TextField(serializers.CharField):
+    """Accepts only a string; DRF's field takes numbers, too."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        if max(len(data), len(compose(data))) > MAX_NAME_LENGTH:
+        return super().to_internal_value(data)
+
+
+class NameField(TextField):
+    """Accepts what the schema does: a string whose length counts before the blanks around it are removed, and
+    also once it is composed, which makes a few characters several."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str) and max(len(data), len(compose(data))) > MAX_NAME_LENGTH:
             self.fail("max_length", max_length=MAX_NAME_LENGTH)
         return super().to_internal_value(data)
 
@@ -93,7 +100,19 @@ class NumberField(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
-class CampaignSerializer(serializers.Serializer[Any]):
+class BodySerializer(serializers.Serializer[Any]):
+    def checked(self) -> dict[str, Any]:
+        """Returns the values of a good body. Raises ValidationError, also for a member that is not known."""
+        self.is_valid(raise_exception=True)
+        return dict(self.validated_data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if unknown := set(self.initial_data) - set(self.fields):
+            raise serializers.ValidationError({name: ["There is no such field."] for name in sorted(unknown)})
+        return attrs
+
+
+class CampaignSerializer(BodySerializer):
     """A new campaign, or with `partial=True` a change of its values."""
 
     name = NameField(min_length=1, max_length=MAX_NAME_LENGTH)
@@ -112,9 +131,7 @@ class CampaignSerializer(serializers.Serializer[Any]):
     metadata = serializers.DictField(required=False, help_text="The shop's own, at most 4,096 bytes of JSON.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        unknown = set(self.initial_data) - set(self.fields)
-        if unknown:
-            raise serializers.ValidationError({name: ["There is no such field."] for name in sorted(unknown)})
+        attrs = super().validate(attrs)
         if not attrs:
             raise serializers.ValidationError(f"Name what is to change: {', '.join(self.fields)}.")
         opens_at, closes_at = attrs.get("opens_at"), attrs.get("closes_at")

@@ -88,7 +88,7 @@ class CampaignListView(LimitedView):
         serializer = CampaignSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         document = answer_once(
-            caller=_actor(self.caller),
+            caller=self.caller.actor,
             key=read_idempotency_key(request.META),
             asked=request.data,
             answer=lambda: self._create(serializer.validated_data),
@@ -96,7 +96,7 @@ class CampaignListView(LimitedView):
         return Response(document, status=201, headers={"Location": reverse("campaign", args=[document["id"]])})
 
     def _create(self, values: dict[str, Any]) -> dict[str, Any]:
-        return _present(lifecycle.create_campaign(**values, actor=_actor(self.caller)))
+        return _present(lifecycle.create_campaign(**values, actor=self.caller.actor))
 
 
 class CampaignView(LimitedView):
@@ -115,7 +115,7 @@ class CampaignView(LimitedView):
         campaign = get_campaign(campaign_id, self.caller)
         changes = cast("CampaignChanges", dict(serializer.validated_data))
         return _changed(
-            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=_actor(self.caller))
+            lambda: lifecycle.change_campaign(campaign_id=campaign.pk, changes=changes, actor=self.caller.actor)
         )
 
 
@@ -133,7 +133,7 @@ class CampaignActionView(LimitedView):
     def post(self, request: Request, campaign_id: str, action: str) -> Response:
         campaign = get_campaign(campaign_id, self.caller)
         act = self.actions[action]
-        return _changed(lambda: act(campaign_id=campaign.pk, actor=_actor(self.caller)))
+        return _changed(lambda: act(campaign_id=campaign.pk, actor=self.caller.actor))
 
 
 def parse_id(text: str, caller: Caller) -> UUID:
@@ -180,11 +180,6 @@ def _changed(change: Callable[[], Campaign]) -> Response:
         return Response(_present(change()))
     except PushDidNotArrive as error:
         return Response(NotPushedDocument({"pushed": False, "detail": str(error)}).data, status=202)
-
-
-def _actor(caller: Caller) -> str:
-    """Names the caller for the audit records. The colon tells it from users of the admin, whose names have none."""
-    return f"api:{caller.name}"
 
 
 def _trace(request: Request) -> str:

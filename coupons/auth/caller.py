@@ -21,6 +21,11 @@ class Caller:
     """The campaigns that this caller may touch; None = all."""
     is_authenticated: ClassVar[bool] = True
 
+    @property
+    def actor(self) -> str:
+        """Names the caller in the audit and in events. The colon tells it from users of the admin, who have none."""
+        return f"api:{self.name}"
+
     def may_act_for(self, user_id: str) -> bool:
         return self.user_id is None or self.user_id == user_id
 

@@ -24,6 +24,7 @@ from coupons.models.operations import (
 )
 from coupons.models.redemptions import (
     LIVE,
+    LIVE_STATES,
     MAX_ORDER_REF_LENGTH,
     CouponEvent,
     EventKind,
@@ -35,6 +36,7 @@ __all__ = [
     "GIVEN_UP",
     "HELD_CODES",
     "LIVE",
+    "LIVE_STATES",
     "LOADED",
     "MAX_METADATA_BYTES",
     "MAX_ORDER_REF_LENGTH",

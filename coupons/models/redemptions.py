@@ -18,7 +18,8 @@ class RedemptionState(models.TextChoices):
     LAPSED = "lapsed"
 
 
-LIVE = Q(state__in=(RedemptionState.HELD, RedemptionState.REDEEMED))
+LIVE_STATES = (RedemptionState.HELD, RedemptionState.REDEEMED)
+LIVE = Q(state__in=LIVE_STATES)
 """At most one redemption of a coupon is live. A hold whose time is over stays live until something notices it."""
 
 

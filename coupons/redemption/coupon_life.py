@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from coupons.models import RedemptionState
+from coupons.models import LIVE_STATES, RedemptionState
 
 
 class CouponStatus(StrEnum):
@@ -115,7 +115,6 @@ _OF_CODE = _READ.format(asked="used.order_ref = %s", coupon="coupon.code = %s")
 _OF_REDEMPTION = _READ.format(
     asked="used.id = %s", coupon="coupon.id = (SELECT coupon_id FROM coupons_redemption WHERE id = %s)"
 )
-LIVE_STATES = (RedemptionState.HELD, RedemptionState.REDEEMED)
 
 
 def life_of_code(code: str, *, order_ref: str = "") -> CouponLife | None:

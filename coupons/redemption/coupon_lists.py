@@ -21,8 +21,8 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce, Now
 
-from coupons.models import Coupon, EventKind, RedemptionState
-from coupons.redemption.coupon_life import LIVE_STATES, CouponStatus
+from coupons.models import LIVE_STATES, Coupon, EventKind, RedemptionState
+from coupons.redemption.coupon_life import CouponStatus
 
 _DAYS_AFTER_ISSUE = ExpressionWrapper(
     F("issued_at") + F("campaign__valid_days") * Value(timedelta(days=1)), output_field=DateTimeField()
