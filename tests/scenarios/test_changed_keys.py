@@ -4,7 +4,6 @@ import secrets
 
 import pytest
 from django.conf import LazySettings
-from django.conf import settings as own
 
 from coupons.admission.scripts import admission_redis
 from coupons.models import Campaign, FailEventHistory
@@ -15,11 +14,9 @@ from tests.support.matrix import MANY, Row
 from tests.support.promises import assert_history_holds, issued
 from tests.support.service import Service
 
-# Coupons need the key that their campaign opened with, whatever signs messages by now.
-CODE_KEYS = f"default={derived_secret(own.SECRET_KEY, 'coupons: codes of coupons').decode()}"
 NEW = {
     "a message key for the first time": {"COUPON_MESSAGE_KEYS": f"2026={secrets.token_hex()}"},
-    "another Django secret": {"DJANGO_SECRET_KEY": secrets.token_urlsafe(50), "COUPON_CODE_KEYS": CODE_KEYS},
+    "another Django secret": {"DJANGO_SECRET_KEY": secrets.token_urlsafe(50)},
 }
 
 
