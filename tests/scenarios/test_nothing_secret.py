@@ -114,7 +114,7 @@ def shop_redeems(run: SecretRun) -> None:
     coupon = Coupon.objects.get(user_id="8")
     code = run.secrets.add(CODE, coupon.code)
     plain = run.secrets.add("the code without hyphens", code.replace("-", ""))
-    wrong = run.secrets.add("a mistyped code", plain[1:] + plain[0])
+    wrong = run.secrets.add("a mistyped code", ("0" if plain[0] != "0" else "2") + plain[1:])
     unknown = run.secrets.add("a code of nobody", derive_code(b"x", campaign_id=uuid4(), sequence=1, user_id="8"))
 
     def post(path: str, body: dict[str, object], bearer: str = "") -> int:
